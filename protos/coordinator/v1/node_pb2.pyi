@@ -1,0 +1,103 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from protos.agent.v1 import domain_pb2 as _domain_pb2
+from protos.agent.v1 import host_pb2 as _host_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RegisterRequest(_message.Message):
+    __slots__ = ("facts", "inventory", "domains", "advertise_address", "zone", "session_id")
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    INVENTORY_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    facts: _host_pb2.HostFacts
+    inventory: _host_pb2.HostInventory
+    domains: _containers.RepeatedCompositeFieldContainer[_domain_pb2.Domain]
+    advertise_address: str
+    zone: str
+    session_id: str
+    def __init__(self, facts: _Optional[_Union[_host_pb2.HostFacts, _Mapping]] = ..., inventory: _Optional[_Union[_host_pb2.HostInventory, _Mapping]] = ..., domains: _Optional[_Iterable[_Union[_domain_pb2.Domain, _Mapping]]] = ..., advertise_address: _Optional[str] = ..., zone: _Optional[str] = ..., session_id: _Optional[str] = ...) -> None: ...
+
+class RegisterResponse(_message.Message):
+    __slots__ = ("lease", "heartbeat_interval", "unexpected_domain_uuids")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    UNEXPECTED_DOMAIN_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    lease: _duration_pb2.Duration
+    heartbeat_interval: _duration_pb2.Duration
+    unexpected_domain_uuids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unexpected_domain_uuids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HeartbeatRequest(_message.Message):
+    __slots__ = ("session_id", "last_event_sequence")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_EVENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    last_event_sequence: int
+    def __init__(self, session_id: _Optional[str] = ..., last_event_sequence: _Optional[int] = ...) -> None: ...
+
+class HeartbeatResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportInventoryRequest(_message.Message):
+    __slots__ = ("session_id", "facts", "inventory")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    INVENTORY_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    facts: _host_pb2.HostFacts
+    inventory: _host_pb2.HostInventory
+    def __init__(self, session_id: _Optional[str] = ..., facts: _Optional[_Union[_host_pb2.HostFacts, _Mapping]] = ..., inventory: _Optional[_Union[_host_pb2.HostInventory, _Mapping]] = ...) -> None: ...
+
+class ReportInventoryResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportedEvent(_message.Message):
+    __slots__ = ("sequence", "event")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    event: _domain_pb2.DomainEvent
+    def __init__(self, sequence: _Optional[int] = ..., event: _Optional[_Union[_domain_pb2.DomainEvent, _Mapping]] = ...) -> None: ...
+
+class ReportEventsRequest(_message.Message):
+    __slots__ = ("session_id", "events")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    events: _containers.RepeatedCompositeFieldContainer[ReportedEvent]
+    def __init__(self, session_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[ReportedEvent, _Mapping]]] = ...) -> None: ...
+
+class ReportEventsResponse(_message.Message):
+    __slots__ = ("acknowledged_sequence",)
+    ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    acknowledged_sequence: int
+    def __init__(self, acknowledged_sequence: _Optional[int] = ...) -> None: ...
+
+class RenewCertificateRequest(_message.Message):
+    __slots__ = ("certificate_request_pem",)
+    CERTIFICATE_REQUEST_PEM_FIELD_NUMBER: _ClassVar[int]
+    certificate_request_pem: str
+    def __init__(self, certificate_request_pem: _Optional[str] = ...) -> None: ...
+
+class RenewCertificateResponse(_message.Message):
+    __slots__ = ("certificate_pem", "authority_pem", "certificate_expires_at")
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_PEM_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: str
+    authority_pem: str
+    certificate_expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, certificate_pem: _Optional[str] = ..., authority_pem: _Optional[str] = ..., certificate_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
