@@ -1,0 +1,1 @@
+"""libvirt's domain elements as typed declarations: parse and format, no policy."""

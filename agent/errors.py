@@ -1,0 +1,112 @@
+"""Failures of the agent: one class a condition, each with a stable code that the coordinator can rely on.
+
+A class is named <Noun><Condition>, and its name is its code. Its category tells how a caller should take it;
+`agent.rpc.interceptor` alone turns categories into gRPC status codes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import ClassVar
+
+
+class Category(Enum):
+    """How a caller should take a failure."""
+
+    INVALID = auto()  # the request can never succeed: a field is named in the message
+    ABSENT = auto()  # what the request addresses does not exist
+    STATE = auto()  # possible only in another state of the node or the guest
+    FORBIDDEN = auto()  # this caller, or this node's configuration, does not allow it
+    EXHAUSTED = auto()  # the node has too little of something
+    TIMEOUT = auto()  # no end in the time given; it may still happen
+    UNAVAILABLE = auto()  # try again later, nothing is wrong with the request
+    ABORTED = auto()  # the other side answered with a failure of its own
+    CORRUPT = auto()  # data is not what it should be
+    INTERNAL = auto()  # a defect, or a failure that no other category describes
+
+
+class AgentError(Exception):
+    """Base of all failures that the agent reports; the message is for people and holds no secret."""
+
+    code: ClassVar[str] = "AgentError"
+    category: ClassVar[Category] = Category.INTERNAL
+
+    def __init_subclass__(cls, *, category: Category) -> None:
+        cls.code = cls.__name__
+        cls.category = category
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestInvalid(AgentError, category=Category.INVALID):
+    """A field of the request has a value that it must not have; the message names the field."""
+
+
+class ClientRoleForbidden(AgentError, category=Category.FORBIDDEN):
+    """The caller's certificate carries no role that may use this service."""
+
+
+class HypervisorUnavailable(AgentError, category=Category.UNAVAILABLE):
+    """libvirt is away; the agent is trying to reconnect."""
+
+
+class HypervisorTimeout(AgentError, category=Category.TIMEOUT):
+    """libvirt did not answer in time; whether the request takes effect later is not known."""
+
+
+class HypervisorFailed(AgentError, category=Category.INTERNAL):
+    """libvirt failed in a way that has no code of its own; the message is libvirt's."""
+
+
+class HypervisorUnsupported(AgentError, category=Category.STATE):
+    """The libvirt driver or the QEMU of this node cannot do what was asked."""
+
+
+class DomainNotFound(AgentError, category=Category.ABSENT):
+    """No domain has this UUID."""
+
+
+class DomainForeign(AgentError, category=Category.STATE):
+    """The domain was not created by Nodewright, which therefore never touches it."""
+
+
+class DomainStateConflict(AgentError, category=Category.STATE):
+    """The domain is in a state that does not allow what was asked."""
+
+
+class DomainDefinitionInvalid(AgentError, category=Category.INVALID):
+    """libvirt refuses the definition."""
+
+
+class DomainStopTimeout(AgentError, category=Category.TIMEOUT):
+    """The guest was asked to shut down and is still running after the grace; it was not forced."""
+
+
+class DomainMemoryInsufficient(AgentError, category=Category.EXHAUSTED):
+    """The node has too little memory (or huge pages) to start the domain."""
+
+
+class RebootInterrupted(AgentError, category=Category.ABORTED):
+    """The agent died while this reboot ran, and the guest's state does not tell whether it was rebooted."""
+
+
+class GuestAgentUnavailable(AgentError, category=Category.STATE):
+    """The guest agent is not running, or the domain has no channel to it."""
+
+
+class GuestAgentTimeout(AgentError, category=Category.TIMEOUT):
+    """The guest agent did not answer in time."""
+
+
+class GuestAgentCommandFailed(AgentError, category=Category.ABORTED):
+    """The guest agent answered with an error of its own."""
+
+
+class GuestAgentCommandForbidden(AgentError, category=Category.FORBIDDEN):
+    """The command is not on the node's allow-list."""
+
+
+class CapabilityMissing(AgentError, category=Category.STATE):
+    """The node lacks a feature that the domain needs, for example secure boot or a TPM emulator."""

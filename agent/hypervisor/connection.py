@@ -1,0 +1,161 @@
+"""One connection to libvirt that comes back by itself, and the threads that use it.
+
+Crash-only: whatever breaks, the connection is dropped and opened anew, every callback is registered again and
+the listeners are told, so that they read the full state instead of repairing what they know. There is no
+keepalive: it misfires on hosts with many guests, the socket of a dead libvirtd closes by itself, and every
+call has a timeout of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+import libvirt
+import structlog
+
+from agent.errors import HypervisorTimeout, HypervisorUnavailable
+from agent.hypervisor.eventloop import ensure_event_loop
+from agent.hypervisor.pool import WorkerPool
+from agent.hypervisor.translation import is_connection_loss, translate
+
+T = TypeVar("T")
+
+_FIRST_RETRY_SECONDS = 0.2
+_LAST_RETRY_SECONDS = 5.0
+_OPEN_TIMEOUT_SECONDS = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+class ConnectionState(Enum):
+    """What a listener is told: after LOST nothing can be asked, after OPEN everything must be read again."""
+
+    OPEN = "open"
+    LOST = "lost"
+
+
+class Connection:
+    """A connection to libvirt for the event loop in which it was opened."""
+
+    def __init__(
+        self, uri: str = "qemu:///system", *, worker_count: int = 8, guest_agent_worker_count: int = 8
+    ) -> None:
+        self.uri = uri
+        self._calls = WorkerPool("libvirt", worker_count)
+        self._guest_agent_calls = WorkerPool("guest-agent", guest_agent_worker_count)
+        self._handle: libvirt.virConnect | None = None
+        self._setups: list[Callable[[libvirt.virConnect], None]] = []
+        self._listeners: list[Callable[[ConnectionState], None]] = []
+        self._lost = asyncio.Event()
+        self._first_attempt = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether libvirt can be asked at this moment."""
+        return self._handle is not None
+
+    def add_setup(self, setup: Callable[[libvirt.virConnect], None]) -> None:
+        """Has the function run, in a worker thread, on every new connection before anybody else uses it."""
+        self._setups.append(setup)
+
+    def add_listener(self, listener: Callable[[ConnectionState], None]) -> None:
+        """Has the function, which must not block, called in the event loop on every OPEN and LOST."""
+        self._listeners.append(listener)
+
+    async def open(self) -> None:
+        """Starts to keep the connection open; returns after the first attempt, also when libvirt is away."""
+        ensure_event_loop()
+        self._calls.start()
+        self._guest_agent_calls.start()
+        self._keeper = asyncio.create_task(self._keep_open(), name="libvirt-connection")
+        await self._first_attempt.wait()
+
+    async def close(self) -> None:
+        """Gives the connection up for good."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._drop()
+        self._calls.stop()
+        self._guest_agent_calls.stop()
+
+    async def call(self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float = 30.0) -> T:
+        """Runs the function with the connection in a worker thread and answers its result.
+
+        Raises HypervisorUnavailable while libvirt is away, HypervisorTimeout, and the agent's error for each
+        of libvirt's.
+        """
+        return await self._run(self._calls, function, timeout_seconds)
+
+    async def call_guest_agent(
+        self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float
+    ) -> T:
+        """Like `call`, in threads of its own: silent guests can use up only these."""
+        return await self._run(self._guest_agent_calls, function, timeout_seconds)
+
+    async def _run(
+        self, pool: WorkerPool, function: Callable[[libvirt.virConnect], T], timeout_seconds: float
+    ) -> T:
+        handle = self._handle
+        if handle is None:
+            raise HypervisorUnavailable(f"libvirt at {self.uri} is away")
+        try:
+            return await pool.run(lambda: function(handle), timeout_seconds=timeout_seconds)
+        except TimeoutError:
+            raise HypervisorTimeout(f"libvirt did not answer within {timeout_seconds:g} s") from None
+        except libvirt.libvirtError as error:
+            if is_connection_loss(error) and self._handle is handle:
+                self._lost.set()
+            raise translate(error) from error
+
+    async def _keep_open(self) -> None:
+        retry_seconds = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self._establish()
+            except (libvirt.libvirtError, TimeoutError) as error:
+                log.warning("hypervisor.unreachable", uri=self.uri, reason=str(error))
+                self._first_attempt.set()
+                await asyncio.sleep(retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, no secret
+                retry_seconds = min(retry_seconds * 2, _LAST_RETRY_SECONDS)
+                continue
+            retry_seconds = _FIRST_RETRY_SECONDS
+            self._tell(ConnectionState.OPEN)
+            self._first_attempt.set()
+            await self._lost.wait()
+            await self._drop()
+
+    async def _establish(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._lost.clear()
+
+        def connect() -> libvirt.virConnect:
+            handle = libvirt.open(self.uri)
+            with contextlib.suppress(libvirt.libvirtError):  # not every driver can tell
+                handle.registerCloseCallback(lambda *_: loop.call_soon_threadsafe(self._lost.set), None)
+            for setup in self._setups:
+                setup(handle)
+            return handle
+
+        self._handle = await self._calls.run(connect, timeout_seconds=_OPEN_TIMEOUT_SECONDS)
+        log.info("hypervisor.connected", uri=self.uri)
+
+    async def _drop(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        log.warning("hypervisor.disconnected", uri=self.uri)
+        self._tell(ConnectionState.LOST)
+        with contextlib.suppress(libvirt.libvirtError, TimeoutError):
+            await self._calls.run(handle.close, timeout_seconds=_FIRST_RETRY_SECONDS)
+
+    def _tell(self, state: ConnectionState) -> None:
+        for listener in self._listeners:
+            listener(state)

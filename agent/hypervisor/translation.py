@@ -1,0 +1,67 @@
+"""libvirt's errors in the agent's words: the only place that knows libvirt's error numbers."""
+
+from __future__ import annotations
+
+import libvirt
+
+from agent.errors import (
+    AgentError,
+    DomainDefinitionInvalid,
+    DomainMemoryInsufficient,
+    DomainNotFound,
+    DomainStateConflict,
+    GuestAgentCommandFailed,
+    GuestAgentTimeout,
+    GuestAgentUnavailable,
+    HypervisorFailed,
+    HypervisorTimeout,
+    HypervisorUnavailable,
+    HypervisorUnsupported,
+)
+
+_ERRORS: dict[int, type[AgentError]] = {
+    libvirt.VIR_ERR_NO_DOMAIN: DomainNotFound,
+    libvirt.VIR_ERR_OPERATION_INVALID: DomainStateConflict,
+    libvirt.VIR_ERR_OPERATION_TIMEOUT: HypervisorTimeout,
+    libvirt.VIR_ERR_XML_ERROR: DomainDefinitionInvalid,
+    libvirt.VIR_ERR_XML_DETAIL: DomainDefinitionInvalid,
+    libvirt.VIR_ERR_XML_INVALID_SCHEMA: DomainDefinitionInvalid,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED: DomainDefinitionInvalid,
+    libvirt.VIR_ERR_INVALID_DOMAIN: DomainDefinitionInvalid,
+    libvirt.VIR_ERR_NO_SUPPORT: HypervisorUnsupported,
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED: HypervisorUnsupported,
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED: HypervisorUnsupported,
+    libvirt.VIR_ERR_AGENT_UNRESPONSIVE: GuestAgentUnavailable,
+    libvirt.VIR_ERR_AGENT_UNSYNCED: GuestAgentTimeout,
+    # The last two have no name in the oldest libvirt that is supported.
+    111: GuestAgentTimeout,
+    112: GuestAgentCommandFailed,
+}
+# QEMU's own words are all that tells too little memory from other failures to start.
+_NO_MEMORY = ("cannot allocate memory", "cannot set up guest memory", "unable to map backing store")
+_CONNECTION_DOMAINS = frozenset((libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE))
+
+
+def translate(error: libvirt.libvirtError) -> AgentError:
+    """The agent's error for one of libvirt; its message is libvirt's."""
+    message = error.get_error_message() or str(error)
+    number = error.get_error_code()
+    if any(words in message.lower() for words in _NO_MEMORY):
+        return DomainMemoryInsufficient(message)
+    if number in _ERRORS:
+        return _ERRORS[number](message)
+    if is_connection_loss(error):
+        return HypervisorUnavailable(f"libvirt is away: {message}")
+    return HypervisorFailed(message)
+
+
+def is_connection_loss(error: libvirt.libvirtError) -> bool:
+    """Whether the way to libvirt failed, not what was asked of it."""
+    if error.get_error_code() in (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN):
+        return True
+    transport = error.get_error_domain() in _CONNECTION_DOMAINS
+    return transport and error.get_error_code() in (
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        libvirt.VIR_ERR_RPC,
+    )

@@ -1,0 +1,1 @@
+"""gRPC servicers, one a proto service, and the interceptors around them."""
