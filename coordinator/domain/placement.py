@@ -1,0 +1,102 @@
+"""What the scheduler reads and answers: immutable views, no database, no network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class ResourceClass(StrEnum):
+    """Counted resources, in the unit that the name states."""
+
+    VCPU = "VCPU"
+    MEMORY_MIB = "MEMORY_MIB"
+    STORAGE_GIB = "STORAGE_GIB"
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Inventory of one resource class on one host."""
+
+    total: int
+    reserved: int
+    allocation_ratio: float
+    used: int
+
+    @property
+    def limit(self) -> int:
+        """What may be allocated in all."""
+        return int((self.total - self.reserved) * self.allocation_ratio)
+
+    @property
+    def free(self) -> int:
+        """What may still be allocated; negative when a ratio was lowered under the present use."""
+        return self.limit - self.used
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """One host as the scheduler sees it."""
+
+    node_id: str
+    name: str
+    generation: int
+    zone: str
+    architecture: str
+    cpu_model: str
+    ready: bool
+    schedulable: bool
+    traits: frozenset[str]
+    capacities: Mapping[ResourceClass, Capacity]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who takes resources: an instance or a guest of another scheduler."""
+
+    uuid: str
+    resources: Mapping[ResourceClass, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRequest:
+    """Consumers to be placed together, and what their hosts must be."""
+
+    consumers: tuple[Consumer, ...]
+    architecture: str = ""
+    zone: str = ""
+    node_id: str = ""
+    node_name: str = ""
+    cpu_model: str = ""
+    traits: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a host cannot take a consumer."""
+
+    filter: str
+    reason: str
+    wanted: str
+    available: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The scheduler's word on one host."""
+
+    node_id: str
+    node_name: str
+    rejection: Rejection | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Host of each consumer (in their order), or none; and the verdict on every host."""
+
+    assignments: tuple[HostView, ...]
+    verdicts: tuple[Verdict, ...]
+    host_count: int
+
+    @property
+    def placed(self) -> bool:
+        return bool(self.assignments)

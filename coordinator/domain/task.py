@@ -1,0 +1,34 @@
+"""States of durable tasks and of their steps."""
+
+from enum import StrEnum
+
+
+class StepPhase(StrEnum):
+    """Whether the step is being done or undone."""
+
+    DO = "do"
+    UNDO = "undo"
+
+
+class StepState(StrEnum):
+    """PENDING -> RUNNING -> DONE | FAILED; a step that is undone passes RUNNING and DONE again in phase UNDO."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class TaskState(StrEnum):
+    """State of a task, derived from its steps and kept beside them for queries."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    CANCELING = "Canceling"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+    NEEDS_OPERATOR = "NeedsOperator"
+
+
+FINISHED_STATES = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELED})

@@ -1,0 +1,155 @@
+"""Every error that a caller can see: a class a condition, each with its frozen code.
+
+`coordinator/api/error_handler.py` turns them into HTTP bodies, `coordinator/rpc/interceptor.py` into gRPC statuses.
+"""
+
+from typing import ClassVar
+
+from coordinator.domain.message import Message
+
+
+class CoordinatorError(Exception):
+    """Base: `code` is stable, `http_status` follows the API's table of codes, the message is for people."""
+
+    code: ClassVar[str] = "ECS.InternalError"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, en: str, zh: str) -> None:
+        super().__init__(en)
+        self.message = Message(en, zh)
+
+
+class ParameterInvalid(CoordinatorError):
+    """A field of the request is missing, of the wrong type or out of range."""
+
+    code = "ECS.InvalidParameter"
+    http_status = 400
+
+    def __init__(self, field: str, en: str, zh: str) -> None:
+        super().__init__(f"{field}: {en}", f"{field}：{zh}")
+        self.field = field
+
+
+class DisplayNameInvalid(ParameterInvalid):
+    code = "ECS.InvalidParameter.DisplayName.ValueNotSupported"
+
+
+class PasswordInvalid(ParameterInvalid):
+    code = "ECS.InvalidParameter.Password.ValueNotSupported"
+
+
+class MemoryAmountInvalid(ParameterInvalid):
+    code = "ECS.InvalidParameter.MemoryAmount.ValueNotSupported"
+
+
+class TenantIdInvalid(ParameterInvalid):
+    code = "ECS.InvalidParameter.TenantId.ValueNotSupported"
+
+
+class TenantNotFound(ParameterInvalid):
+    code = "Ecs.InvalidParameter.TenantId.NotFound"
+
+
+class ImageMissing(ParameterInvalid):
+    """Neither the id nor the URL of an image was given."""
+
+    code = "ECS.InvalidParameter.Image.NotFound"
+
+
+class ImageUnusable(ParameterInvalid):
+    """The image is known, but cannot be used (not active, failed its checksum)."""
+
+    code = "ECS.GetImage.Fail"
+
+
+class ImageArchitectureMismatch(ParameterInvalid):
+    code = "ECS.OperationFailed.InvalidCpuArch"
+
+
+class StatusUnsupported(CoordinatorError):
+    """The resource's present status does not admit the operation."""
+
+    code = "ECS.InvalidParameter.Status.NotSupported"
+    http_status = 400
+
+
+class ResourceNotFound(CoordinatorError):
+    """No such resource, or not the caller's."""
+
+    code = "ECS.DBGet.NoData"
+    http_status = 400
+
+    def __init__(self, kind: str, identifier: str) -> None:
+        super().__init__(f"{kind} {identifier!r} does not exist", f"资源不存在：{kind} {identifier!r}")
+
+
+class ResourceExists(CoordinatorError):
+    code = "ECS.OperationDenied.Repeat"
+    http_status = 400
+
+
+class AccessDenied(CoordinatorError):
+    """The caller is known, but its role does not admit the operation."""
+
+    code = "ECS.OperationDenied.Identity"
+    http_status = 400
+
+
+class CredentialsInvalid(CoordinatorError):
+    """Absent, unknown or expired credentials."""
+
+    code = "ECS.OperationDenied.AuthFail"
+    http_status = 401
+
+
+class InstanceLocked(CoordinatorError):
+    """A locked instance refuses every change; also an identity error of the API's table."""
+
+    code = "ECS.OperationDenied.Identity"
+    http_status = 400
+
+
+class QuotaExceeded(CoordinatorError):
+    code = "ECS.OperationDenied.QuotaExceeded"
+    http_status = 400
+
+
+class GuestAgentUnavailable(CoordinatorError):
+    code = "ECS.OperationDenied.Vmtools"
+    http_status = 400
+
+
+class GuestCommandFailed(CoordinatorError):
+    code = "ECS.OperationFailed.ExecCmd"
+    http_status = 400
+
+
+class NodeDisconnected(CoordinatorError):
+    """The node's agent cannot be reached now."""
+
+    code = "ECS.OperationDenied.Disconnection"
+    http_status = 400
+
+
+class FlavorInUse(CoordinatorError):
+    code = "ECS.OperationFailed.DeleteFlavor"
+    http_status = 400
+
+
+class FlavorTypeInUse(CoordinatorError):
+    code = "ECS.OperationFailed.DeleteFlavorType"
+    http_status = 400
+
+
+class IdempotencyKeyReused(ParameterInvalid):
+    """The same key came with another request."""
+
+
+class RequestTooLarge(CoordinatorError):
+    code = "ECS.InvalidParameter"
+    http_status = 413
+
+
+class ServiceUnavailable(CoordinatorError):
+    code = "ECS.ServiceUnavailable"
+    http_status = 503

@@ -1,0 +1,36 @@
+"""All tables; importing this package fills `SQLModel.metadata`."""
+
+from coordinator.store.tables.credential import ApiToken, EnrolmentToken
+from coordinator.store.tables.flavor import Flavor, FlavorType
+from coordinator.store.tables.image import Image
+from coordinator.store.tables.instance import Instance, InstanceLabel
+from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
+from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
+from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
+from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
+from coordinator.store.tables.volume import Volume
+
+__all__ = [
+    "Allocation",
+    "ApiToken",
+    "Department",
+    "EnrolmentToken",
+    "Flavor",
+    "FlavorType",
+    "IdempotencyKey",
+    "Image",
+    "Instance",
+    "InstanceLabel",
+    "Inventory",
+    "Node",
+    "Port",
+    "ReportedDomain",
+    "ResourceGroup",
+    "SecurityGroup",
+    "Subnet",
+    "Task",
+    "TaskStep",
+    "Tenant",
+    "Volume",
+    "Vpc",
+]

@@ -1,0 +1,74 @@
+"""Compute nodes, what they offer and what they report."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import JSON, Field, SQLModel
+
+from coordinator.store.column import UtcDateTime
+from coordinator.store.tables.base import Timestamped
+
+
+class Node(Timestamped, table=True):
+    """A host that runs an agent."""
+
+    id: str = Field(primary_key=True, max_length=32)
+    name: str = Field(max_length=255, index=True)
+    machine_uuid: str = Field(unique=True, max_length=64)
+    zone: str = Field(default="", max_length=63, index=True)
+    # "host:port" of the agent's gRPC server; empty until it registered.
+    address: str = Field(default="", max_length=255)
+    # "x86" or "arm", the API's spelling.
+    architecture: str = Field(default="", max_length=8)
+    cpu_model: str = Field(default="", max_length=127)
+    # Registered and its lease is alive.
+    ready: bool = False
+    # Cleared by an operator to keep new instances away.
+    schedulable: bool = True
+    lease_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    session_id: str = Field(default="", max_length=64)
+    last_event_sequence: int = 0
+    # Increases with every allocation and inventory change: claims are made against it.
+    generation: int = 0
+    agent_version: str = Field(default="", max_length=32)
+    traits: list[str] = Field(default_factory=list, sa_type=JSON)
+    # HostFacts as JSON, for people and for REST.
+    facts: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    rack: str = Field(default="", max_length=63)
+    switch: str = Field(default="", max_length=63)
+    net_switch: str = Field(default="", max_length=63)
+
+
+class Inventory(SQLModel, table=True):
+    """Counted capacity of one resource class on one node."""
+
+    node_id: str = Field(primary_key=True, foreign_key="node.id", max_length=32)
+    # A coordinator.domain.placement.ResourceClass.
+    resource_class: str = Field(primary_key=True, max_length=32)
+    total: int
+    reserved: int = 0
+    allocation_ratio: float = 1.0
+
+
+class Allocation(SQLModel, table=True):
+    """What one consumer holds of one resource class on one node."""
+
+    consumer_uuid: str = Field(primary_key=True, max_length=36)
+    node_id: str = Field(primary_key=True, foreign_key="node.id", max_length=32, index=True)
+    resource_class: str = Field(primary_key=True, max_length=32)
+    amount: int
+    # True: claimed over gRPC by another scheduler.
+    external: bool = False
+
+
+class ReportedDomain(SQLModel, table=True):
+    """A domain as its node last reported it, foreign ones included."""
+
+    __tablename__ = "reported_domain"
+
+    node_id: str = Field(primary_key=True, foreign_key="node.id", max_length=32)
+    uuid: str = Field(primary_key=True, max_length=36)
+    name: str = Field(max_length=255)
+    foreign: bool
+    power_state: str = Field(max_length=16)
+    reported_at: datetime = Field(sa_type=UtcDateTime)

@@ -1,0 +1,29 @@
+"""Volumes: disks of instances."""
+
+from sqlmodel import Field
+
+from coordinator.store.tables.base import Timestamped
+
+
+class Volume(Timestamped, table=True):
+    """A disk. Made real on a node when an instance first needs it."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    # UUID without the API's "volume-" prefix.
+    uuid: str = Field(unique=True, max_length=36)
+    name: str = Field(max_length=127)
+    tenant_id: str = Field(foreign_key="tenant.id", index=True)
+    size_gib: int
+    volume_type: str = Field(max_length=32)
+    # "available", "creating", "inUse", "deleting" or "error".
+    status: str = Field(max_length=16)
+    instance_id: int | None = Field(default=None, foreign_key="instance.id", index=True)
+    # Node that holds the data; None before it is made.
+    node_id: str | None = Field(default=None, foreign_key="node.id")
+    image_id: str | None = Field(default=None, foreign_key="image.id")
+    is_os_disk: bool = False
+    disk_bus: str = Field(default="virtio", max_length=16)
+    volume_mode: str = Field(default="Block", max_length=16)
+    boot_index: int = 0
+    delete_on_termination: bool = False
+    multi_attach: bool = False
