@@ -110,3 +110,51 @@ class GuestAgentCommandForbidden(AgentError, category=Category.FORBIDDEN):
 
 class CapabilityMissing(AgentError, category=Category.STATE):
     """The node lacks a feature that the domain needs, for example secure boot or a TPM emulator."""
+
+
+class VolumeNotFound(AgentError, category=Category.ABSENT):
+    """No complete volume has this UUID."""
+
+
+class VolumeInUse(AgentError, category=Category.STATE):
+    """A running domain uses the volume."""
+
+
+class StorageExhausted(AgentError, category=Category.EXHAUSTED):
+    """The file system has too little free space; the message says what was wanted and what is available."""
+
+
+class StorageFailed(AgentError, category=Category.INTERNAL):
+    """qemu-img or the file system failed in a way that has no code of its own."""
+
+
+class ImageNotFound(AgentError, category=Category.ABSENT):
+    """The image is not in the cache, or the coordinator does not have it."""
+
+
+class ImageInUse(AgentError, category=Category.STATE):
+    """A volume is backed by the image."""
+
+
+class ImageCorrupt(AgentError, category=Category.CORRUPT):
+    """The image's bytes are not those that its checksum names; nothing was kept."""
+
+
+class ImageFormatMismatch(AgentError, category=Category.STATE):
+    """The image's content is not of the stated format, or refers to other files."""
+
+
+class ImageSourceUnavailable(AgentError, category=Category.UNAVAILABLE):
+    """The coordinator could not be asked for the image's bytes; what was fetched is kept and resumed."""
+
+
+class SubnetNotFound(AgentError, category=Category.ABSENT):
+    """No port of this subnet was ensured on the node."""
+
+
+class NetworkConflict(AgentError, category=Category.STATE):
+    """A network or an address that is wanted is taken by something that Nodewright did not make."""
+
+
+class NetworkNotFound(AgentError, category=Category.ABSENT):
+    """libvirt has no network of this name."""

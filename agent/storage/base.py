@@ -1,0 +1,73 @@
+"""What a way of keeping volumes offers to the rest of the agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """Where a domain finds a volume."""
+
+    path: Path
+    format: Literal["qcow2", "raw"]
+
+
+@dataclass(frozen=True)
+class VolumeSpec:
+    """A volume as it is asked for."""
+
+    uuid: str
+    size_bytes: int
+    volume_type: str
+    # The cached image that backs it; None: an empty volume.
+    image_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume as it is on the node."""
+
+    uuid: str
+    size_bytes: int
+    # Space that it really takes on the node.
+    allocated_bytes: int
+    volume_type: str
+    image_id: str | None
+
+
+@dataclass(frozen=True)
+class StorageCapacity:
+    """Space behind a backend."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+class StorageBackend(Protocol):
+    """Keeps volumes by UUID; `ensure_…` may be repeated at any time, also after a crash in its middle."""
+
+    async def ensure_volume(self, spec: VolumeSpec) -> Volume:
+        """The volume exists with at least this size.
+
+        Raises RequestInvalid (smaller than it is or than its image), ImageNotFound, StorageExhausted.
+        """
+        ...
+
+    async def ensure_removed(self, uuid: str) -> None:
+        """The volume's data is gone. Absence is success. Raises VolumeInUse while a running domain uses it."""
+        ...
+
+    async def list(self) -> list[Volume]:
+        """All complete volumes."""
+        ...
+
+    async def describe_volume(self, uuid: str) -> VolumeSource:
+        """Where the volume is. Raises VolumeNotFound."""
+        ...
+
+    async def capacity(self) -> StorageCapacity:
+        """Space in all and space left."""
+        ...
