@@ -1,0 +1,146 @@
+"""Configuration of the agent: defaults, then the TOML file, then the environment (NODEWRIGHT_AGENT_…).
+
+A frozen dataclass instead of pydantic-settings: the agent shall stay under 80 MB, and pydantic alone takes 13.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+DEFAULT_CONFIG_PATH: Final = Path("/etc/nodewright/agent.toml")
+ENVIRONMENT_PREFIX: Final = "NODEWRIGHT_AGENT_"
+
+_LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class ConfigInvalid(Exception):
+    """A setting is unknown or has a value that it must not have; the message names it."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Every setting has a working default: a node needs no file, only `join`."""
+
+    state_dir: Path = Path("/var/lib/nodewright/agent")
+    libvirt_uri: str = "qemu:///system"
+
+    # Where the coordinator reaches this agent.
+    listen: str = "0.0.0.0:8446"  # noqa: S104 - a service of the management network; mutual TLS guards it
+    # "host:port" told to the coordinator; empty: the address of the way to the coordinator, and the port of `listen`.
+    advertise_address: str = ""
+    # "host:port" of the coordinator's gRPC server; empty: as it was told at the join.
+    coordinator_address: str = ""
+    # Metrics and health, without authentication: keep it local.
+    metrics_listen: str = "127.0.0.1:8447"
+
+    # Empty: the coordinator's default zone.
+    zone: str = ""
+    # Identity of the machine; empty: the DMI system UUID, else the machine id.
+    machine_uuid: str = ""
+
+    # Space of the storage directory that guests never get.
+    reserved_storage_bytes: int = 1024**3
+    # Address that VNC servers of guests listen on: a private one.
+    vnc_listen: str = "127.0.0.1"
+    # Guest agent commands that may be passed on; empty: all.
+    guest_commands: tuple[str, ...] = ()
+    # Descriptions of UEFI firmware, in the format of QEMU's firmware.json.
+    firmware_dir: Path = Path("/usr/share/qemu/firmware")
+
+    log_level: str = "INFO"
+
+    @property
+    def pki_dir(self) -> Path:
+        """The node's key, certificate and the coordinator's authority."""
+        return self.state_dir / "pki"
+
+    @property
+    def images_dir(self) -> Path:
+        """The image cache."""
+        return self.state_dir / "images"
+
+    @property
+    def volumes_dir(self) -> Path:
+        """Volumes of the directory backend."""
+        return self.state_dir / "volumes"
+
+    @property
+    def seeds_dir(self) -> Path:
+        """Seeds for cloud-init."""
+        return self.state_dir / "seeds"
+
+    @property
+    def journal_dir(self) -> Path:
+        """What must survive a crash and has no place in libvirt."""
+        return self.state_dir / "journal"
+
+
+def load_config(path: Path | None = None, environment: Mapping[str, str] | None = None) -> AgentConfig:
+    """The configuration from `path` (the default path when it exists) and the environment.
+
+    Raises ConfigInvalid, also when a path is given and there is no file.
+    """
+    values = _read_file(path or DEFAULT_CONFIG_PATH, required=path is not None)
+    for key, text in (os.environ if environment is None else environment).items():
+        name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if key.startswith(ENVIRONMENT_PREFIX) and name in _TYPES:
+            values[name] = text
+    config = replace(AgentConfig(), **{name: _convert(name, value) for name, value in values.items()})
+    _check(config)
+    return config
+
+
+_TYPES: Final = {field.name: field.type for field in fields(AgentConfig)}
+
+
+def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if required:
+            raise ConfigInvalid(f"{path} does not exist") from None
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigInvalid(f"{path}: {error}") from error
+
+
+def _convert(name: str, value: object) -> object:
+    match _TYPES.get(name):
+        case None:
+            raise ConfigInvalid(f"{name}: there is no such setting")
+        case "Path" if isinstance(value, str) and value.startswith("/"):
+            return Path(value)
+        case "int" if not isinstance(value, bool) and str(value).isdecimal():
+            return int(str(value))
+        case "str" if isinstance(value, str):
+            return value
+        case "tuple[str, ...]" if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(",") if item.strip())
+        case "tuple[str, ...]" if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        case wanted:
+            kind = {"Path": "absolute path", "int": "number >= 0", "str": "text"}.get(str(wanted), "list of texts")
+            raise ConfigInvalid(f"{name}: {value!r} is not a {kind}")
+
+
+def _check(config: AgentConfig) -> None:
+    for name in ("listen", "metrics_listen"):
+        split_address(name, getattr(config, name))
+    for name in ("advertise_address", "coordinator_address"):
+        if getattr(config, name):
+            split_address(name, getattr(config, name))
+    if config.log_level not in _LOG_LEVELS:
+        raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
+
+
+def split_address(name: str, address: str) -> tuple[str, int]:
+    """Host and port of "host:port"; `name` is what ConfigInvalid names when it is not one."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) < 2**16:
+        raise ConfigInvalid(f"{name}: {address!r} is not host:port")
+    return host.strip("[]"), int(port)
