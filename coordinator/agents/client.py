@@ -1,0 +1,268 @@
+"""Calls to agents, a method a call: a deadline on each, failures told as AgentCallError."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Final, Protocol, TypeVar
+
+import grpc
+import structlog
+
+from coordinator.agents.channel import ChannelPool, Credentials
+from coordinator.agents.error import AgentCallError, NodeAway, decode_error
+from coordinator.store.database import Database
+from protos.agent.v1 import (
+    domain_pb2,
+    domain_pb2_grpc,
+    guest_pb2,
+    guest_pb2_grpc,
+    network_pb2,
+    network_pb2_grpc,
+    storage_pb2,
+    storage_pb2_grpc,
+)
+
+__all__ = ["AgentCallError", "AgentClient", "AgentClients", "Credentials", "NodeAway"]
+
+QUICK_SECONDS: Final = 15.0
+DEFINE_SECONDS: Final = 60.0
+# Forced stops and removals wait for QEMU to end, which takes long on a host with busy disks.
+POWER_SECONDS: Final = 90.0
+VOLUME_SECONDS: Final = 300.0
+IMAGE_SECONDS: Final = 6 * 3600.0
+# What the agent may take beyond the time that a guest was given.
+MARGIN_SECONDS: Final = 30.0
+
+_REQUEST_ID_METADATA_KEY: Final = "nodewright-request-id"
+
+Answer = TypeVar("Answer")
+AnswerCo = TypeVar("AnswerCo", covariant=True)
+Progress = TypeVar("Progress")
+OnProgress = Callable[[Progress], Awaitable[None]]
+
+
+class _UnaryMethod(Protocol[AnswerCo]):
+    def __call__(self, request: Any, *, timeout: float, metadata: Any) -> Awaitable[AnswerCo]: ...
+
+
+class _Stream(Protocol[AnswerCo]):
+    def __aiter__(self) -> AsyncIterator[AnswerCo]: ...
+    def cancel(self) -> bool: ...
+
+
+class _StreamMethod(Protocol[AnswerCo]):
+    def __call__(self, request: Any, *, timeout: float, metadata: Any) -> _Stream[AnswerCo]: ...
+
+
+class AgentClients:
+    """The agents of all nodes.
+
+    `loop` is the one on which all calls run; `call_sync` hands work over to it from other threads.
+    """
+
+    def __init__(
+        self, database: Database, credentials: Credentials, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        self._channels = ChannelPool(database, credentials)
+        self._loop = loop
+
+    def of(self, node_id: str) -> "AgentClient":
+        """The agent of one node; nothing is sent yet."""
+        return AgentClient(node_id, self._channels)
+
+    def node_registered(self, node_id: str) -> None:
+        """The node registered, perhaps with another address. Callable from any thread."""
+        self._channels.suspect(node_id)
+
+    def call_sync(self, coroutine: Coroutine[Any, Any, Answer], timeout_seconds: float = 60.0) -> Answer:
+        """The result of `coroutine`, run on the loop, for callers in other threads."""
+        if self._loop is None:
+            coroutine.close()
+            raise RuntimeError("these clients have no event loop")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_seconds)
+        except TimeoutError:
+            future.cancel()
+            raise AgentCallError("AgentTimeout", "the node did not answer in time", transient=True) from None
+
+    async def close(self) -> None:
+        """Closes all channels."""
+        await self._channels.close()
+
+
+class AgentClient:
+    """The agent of one node. Every method raises AgentCallError; every Ensure… may be repeated at will."""
+
+    def __init__(self, node_id: str, channels: ChannelPool) -> None:
+        self.node_id = node_id
+        self._channels = channels
+
+    async def ensure_image_cached(
+        self, image: storage_pb2.ImageRef, on_progress: OnProgress[storage_pb2.ImageProgress] | None = None
+    ) -> None:
+        """The image is in the node's cache, its checksum verified."""
+        stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
+        request = storage_pb2.EnsureImageCachedRequest(image=image)
+        last = await self._follow(stub.EnsureCached, request, IMAGE_SECONDS, on_progress)
+        if not last.cached:
+            raise AgentCallError("AgentCallFailed", "the agent ended the transfer early", transient=True)
+
+    async def ensure_image_evicted(self, image_id: str) -> None:
+        """The image is not in the node's cache."""
+        stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
+        await self._call(stub.EnsureEvicted, storage_pb2.EnsureImageEvictedRequest(image_id=image_id), DEFINE_SECONDS)
+
+    async def ensure_volume(
+        self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
+    ) -> storage_pb2.Volume:
+        """The volume exists, backed by `image` (cached before) or empty."""
+        stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
+        request = storage_pb2.EnsureVolumeRequest(
+            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image
+        )
+        return await self._call(stub.EnsureVolume, request, VOLUME_SECONDS)
+
+    async def ensure_volume_removed(self, uuid: str) -> None:
+        """The volume's data is gone."""
+        stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
+        await self._call(stub.EnsureRemoved, storage_pb2.EnsureVolumeRemovedRequest(uuid=uuid), VOLUME_SECONDS)
+
+    async def list_volumes(self) -> list[storage_pb2.Volume]:
+        """All volumes of the node."""
+        stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
+        return list((await self._call(stub.List, storage_pb2.ListVolumesRequest(), QUICK_SECONDS)).volumes)
+
+    async def ensure_port(self, port: network_pb2.Port) -> network_pb2.Port:
+        """The port's network is active and DHCP knows its addresses."""
+        stub = network_pb2_grpc.NetworkServiceStub(await self._channel())
+        return await self._call(stub.EnsurePort, network_pb2.EnsurePortRequest(port=port), DEFINE_SECONDS)
+
+    async def ensure_port_removed(self, port_id: str) -> None:
+        """No DHCP entry of the port is left."""
+        stub = network_pb2_grpc.NetworkServiceStub(await self._channel())
+        await self._call(stub.EnsurePortRemoved, network_pb2.EnsurePortRemovedRequest(port_id=port_id), DEFINE_SECONDS)
+
+    async def list_ports(self) -> list[network_pb2.Port]:
+        """All ports of the node."""
+        stub = network_pb2_grpc.NetworkServiceStub(await self._channel())
+        return list((await self._call(stub.ListPorts, network_pb2.ListPortsRequest(), QUICK_SECONDS)).ports)
+
+    async def ensure_defined(self, spec: domain_pb2.DomainSpec) -> domain_pb2.Domain:
+        """libvirt holds this definition; volumes and ports were ensured before."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.EnsureDefined, domain_pb2.EnsureDefinedRequest(spec=spec), DEFINE_SECONDS)
+
+    async def ensure_running(self, uuid: str) -> domain_pb2.Domain:
+        """The domain runs."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.EnsureRunning, domain_pb2.EnsureRunningRequest(uuid=uuid), POWER_SECONDS)
+
+    async def ensure_stopped(
+        self,
+        uuid: str,
+        force: bool,
+        grace_seconds: float,
+        on_progress: OnProgress[domain_pb2.StopProgress] | None = None,
+    ) -> domain_pb2.Domain:
+        """The domain is shut off; without `force` it fails with DomainStopTimeout after the grace."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureStoppedRequest(uuid=uuid, force=force)
+        request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
+        deadline_seconds = POWER_SECONDS if force else grace_seconds + MARGIN_SECONDS
+        return (await self._follow(stub.EnsureStopped, request, deadline_seconds, on_progress)).domain
+
+    async def reboot(
+        self,
+        uuid: str,
+        operation_id: str,
+        force: bool,
+        grace_seconds: float,
+        on_progress: OnProgress[domain_pb2.RebootProgress] | None = None,
+    ) -> domain_pb2.Domain:
+        """The guest was rebooted once for this operation id."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.RebootRequest(uuid=uuid, operation_id=operation_id, force=force)
+        request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
+        deadline_seconds = POWER_SECONDS + (0 if force else grace_seconds)
+        return (await self._follow(stub.Reboot, request, deadline_seconds, on_progress)).domain
+
+    async def ensure_paused(self, uuid: str) -> domain_pb2.Domain:
+        """The domain's vCPUs stand still."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.EnsurePaused, domain_pb2.EnsurePausedRequest(uuid=uuid), DEFINE_SECONDS)
+
+    async def ensure_resumed(self, uuid: str) -> domain_pb2.Domain:
+        """The domain's vCPUs run again."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.EnsureResumed, domain_pb2.EnsureResumedRequest(uuid=uuid), DEFINE_SECONDS)
+
+    async def ensure_removed(self, uuid: str) -> None:
+        """Nothing of the domain is left; a running guest is ended."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        await self._call(stub.EnsureRemoved, domain_pb2.EnsureRemovedRequest(uuid=uuid), POWER_SECONDS)
+
+    async def get_domain(self, uuid: str) -> domain_pb2.Domain:
+        """The domain as it is now."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.Get, domain_pb2.GetDomainRequest(uuid=uuid), QUICK_SECONDS)
+
+    async def list_domains(self) -> list[domain_pb2.Domain]:
+        """All domains of the node, foreign ones included."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return list((await self._call(stub.List, domain_pb2.ListDomainsRequest(), QUICK_SECONDS)).domains)
+
+    async def run_guest_command(self, uuid: str, command_json: str, timeout_seconds: float) -> str:
+        """The guest agent's answer to one command, as JSON."""
+        stub = guest_pb2_grpc.GuestServiceStub(await self._channel())
+        request = guest_pb2.RunGuestCommandRequest(uuid=uuid, command_json=command_json)
+        request.timeout.FromTimedelta(timedelta(seconds=timeout_seconds))
+        return (await self._call(stub.RunCommand, request, timeout_seconds + MARGIN_SECONDS)).return_json
+
+    async def probe_guest(self, uuid: str) -> guest_pb2.GuestProbe:
+        """Whether the guest agent answers; a silent guest is an answer, not a failure."""
+        stub = guest_pb2_grpc.GuestServiceStub(await self._channel())
+        return await self._call(stub.Probe, guest_pb2.ProbeGuestRequest(uuid=uuid), QUICK_SECONDS)
+
+    async def _channel(self) -> grpc.aio.Channel:
+        return await self._channels.channel(self.node_id)
+
+    async def _call(self, method: _UnaryMethod[Answer], request: object, deadline_seconds: float) -> Answer:
+        try:
+            return await method(request, timeout=deadline_seconds, metadata=_metadata())
+        except grpc.aio.AioRpcError as error:
+            raise self._decoded(error) from error
+
+    async def _follow(
+        self,
+        method: _StreamMethod[Answer],
+        request: object,
+        deadline_seconds: float,
+        on_message: OnProgress[Answer] | None,
+    ) -> Answer:
+        """The last message of a stream; each is told to `on_message`."""
+        last: Answer | None = None
+        stream = method(request, timeout=deadline_seconds, metadata=_metadata())
+        try:
+            async for message in stream:
+                last = message
+                if on_message:
+                    await on_message(message)
+        except grpc.aio.AioRpcError as error:
+            raise self._decoded(error) from error
+        finally:
+            stream.cancel()
+        if last is None:
+            raise AgentCallError("AgentCallFailed", "the agent ended the call without an answer", transient=True)
+        return last
+
+    def _decoded(self, error: grpc.aio.AioRpcError) -> AgentCallError:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            self._channels.suspect(self.node_id)
+        return decode_error(error, self.node_id)
+
+
+def _metadata() -> tuple[tuple[str, str], ...]:
+    """The request id that is bound to the present task, so that the agent's log lines carry it too."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return ((_REQUEST_ID_METADATA_KEY, str(request_id)),) if request_id else ()
