@@ -1,0 +1,73 @@
+"""Questions about tasks."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, exists, not_, or_
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from coordinator.domain.task import TaskState
+from coordinator.store.tables.task import Task, TaskStep
+
+# States in which the engine has work to do.
+ACTIVE_STATES = (TaskState.PENDING, TaskState.RUNNING, TaskState.CANCELING)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A task that may be leased."""
+
+    id: str
+    kind: str
+    schema_version: int
+
+
+def list_steps(session: Session, task_id: str) -> list[TaskStep]:
+    """The steps of a task in their order."""
+    return list(session.exec(select(TaskStep).where(TaskStep.task_id == task_id).order_by(col(TaskStep.seq))))
+
+
+def list_steps_of(session: Session, task_ids: Collection[str]) -> dict[str, list[TaskStep]]:
+    """The steps of several tasks, in their order."""
+    steps: dict[str, list[TaskStep]] = {task_id: [] for task_id in task_ids}
+    query = select(TaskStep).where(col(TaskStep.task_id).in_(task_ids)).order_by(col(TaskStep.seq))
+    for step in session.exec(query):
+        steps[step.task_id].append(step)
+    return steps
+
+
+def find_candidates(session: Session, now: datetime, kinds: Collection[str], limit: int) -> list[Candidate]:
+    """Tasks with work to do that nobody holds, the oldest first.
+
+    A task whose cancellation was asked for waits neither for its predecessor nor for the end of a back-off.
+    """
+    predecessor = aliased(Task)
+    waits_for_predecessor = exists().where(
+        col(predecessor.id) == Task.after_task_id, col(predecessor.state).in_(ACTIVE_STATES)
+    )
+    is_free = or_(col(Task.lease_expires_at).is_(None), col(Task.lease_expires_at) < now)
+    is_due = or_(
+        col(Task.cancel_requested),
+        and_(or_(col(Task.not_before).is_(None), col(Task.not_before) <= now), not_(waits_for_predecessor)),
+    )
+    query = (
+        select(Task.id, Task.kind, Task.schema_version)
+        .where(col(Task.state).in_(ACTIVE_STATES), col(Task.kind).in_(kinds), is_free, is_due)
+        .order_by(col(Task.created_at), col(Task.id))
+        .limit(limit)
+    )
+    return [Candidate(*row) for row in session.exec(query)]
+
+
+def find_cancel_requests(session: Session, task_ids: Collection[str]) -> set[str]:
+    """Those of the tasks whose cancellation was asked for."""
+    query = select(Task.id).where(col(Task.id).in_(task_ids), col(Task.cancel_requested))
+    return set(session.exec(query))
+
+
+def find_expired(session: Session, finished_before: datetime, limit: int) -> list[str]:
+    """Tasks that ended before that moment."""
+    query = select(Task.id).where(col(Task.finished_at) < finished_before).order_by(col(Task.finished_at)).limit(limit)
+    return list(session.exec(query))
