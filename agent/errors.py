@@ -76,6 +76,10 @@ class DomainStateConflict(AgentError, category=Category.STATE):
     """The domain is in a state that does not allow what was asked."""
 
 
+class DomainGenerationStale(AgentError, category=Category.STATE):
+    """The domain holds a newer definition than the one given: the request was overtaken."""
+
+
 class DomainDefinitionInvalid(AgentError, category=Category.INVALID):
     """libvirt refuses the definition."""
 

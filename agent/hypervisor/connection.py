@@ -94,15 +94,11 @@ class Connection:
         """
         return await self._run(self._calls, function, timeout_seconds)
 
-    async def call_guest_agent(
-        self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float
-    ) -> T:
+    async def call_guest_agent(self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float) -> T:
         """Like `call`, in threads of its own: silent guests can use up only these."""
         return await self._run(self._guest_agent_calls, function, timeout_seconds)
 
-    async def _run(
-        self, pool: WorkerPool, function: Callable[[libvirt.virConnect], T], timeout_seconds: float
-    ) -> T:
+    async def _run(self, pool: WorkerPool, function: Callable[[libvirt.virConnect], T], timeout_seconds: float) -> T:
         handle = self._handle
         if handle is None:
             raise HypervisorUnavailable(f"libvirt at {self.uri} is away")

@@ -1,0 +1,82 @@
+"""What a domain specification must be, whatever the node: each failure names its field."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable
+
+from agent.errors import RequestInvalid
+from protos.agent.v1.domain_pb2 import DomainSpec
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_PORT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
+_GROUP_BIT = 1
+_LEAST_MEMORY_BYTES = 1 << 20
+_MOST_VCPUS = 288
+
+
+def check_spec(spec: DomainSpec) -> None:
+    """Raises RequestInvalid for the first field that no node could make a guest of."""
+    check_uuid(spec.uuid, "spec.uuid")
+    _require(_NAME.fullmatch(spec.name), "spec.name: letters, digits, '.', '_' and '-', at most 63")
+    _require(1 <= spec.vcpus <= _MOST_VCPUS, f"spec.vcpus: 1 to {_MOST_VCPUS}, not {spec.vcpus}")
+    _check_text(spec)
+    _check_memory(spec)
+    _check_disks(spec)
+    _check_nics(spec)
+
+
+def check_uuid(value: str, field: str) -> None:
+    """Raises RequestInvalid unless the value is a UUID in its canonical, lower-case form."""
+    try:
+        canonical = str(uuid.UUID(value))
+    except ValueError:
+        canonical = ""
+    _require(value == canonical and value, f"{field}: not a lower-case UUID")
+
+
+def _check_text(spec: DomainSpec) -> None:
+    _require(not _CONTROL.search(spec.title), "spec.title: control characters are not allowed")
+    for name, value in spec.labels.items():
+        _require(not _CONTROL.search(name + value), "spec.labels: control characters are not allowed")
+
+
+def _check_memory(spec: DomainSpec) -> None:
+    page_bytes = spec.huge_page_bytes
+    _require(spec.memory_bytes >= _LEAST_MEMORY_BYTES, "spec.memory_bytes: at least 1 MiB")
+    _require(spec.memory_bytes % 1024 == 0, "spec.memory_bytes: a multiple of 1 KiB")
+    _require(page_bytes % 1024 == 0, "spec.huge_page_bytes: a multiple of 1 KiB")
+    _require(
+        not page_bytes or spec.memory_bytes % page_bytes == 0,
+        "spec.memory_bytes: a multiple of huge_page_bytes",
+    )
+
+
+def _check_disks(spec: DomainSpec) -> None:
+    for disk in spec.disks:
+        check_uuid(disk.volume_uuid, "spec.disks.volume_uuid")
+    _check_unique((disk.volume_uuid for disk in spec.disks), "spec.disks.volume_uuid")
+    _check_unique((disk.boot_index for disk in spec.disks if disk.boot_index), "spec.disks.boot_index")
+
+
+def _check_nics(spec: DomainSpec) -> None:
+    for nic in spec.nics:
+        _require(_PORT_ID.fullmatch(nic.port_id), "spec.nics.port_id: letters, digits, '_' and '-'")
+        address = nic.mac_address
+        _require(_MAC_ADDRESS.fullmatch(address), "spec.nics.mac_address: like 52:54:00:12:34:56")
+        _require(not int(address[:2], 16) & _GROUP_BIT, "spec.nics.mac_address: a multicast address")
+    _check_unique((nic.port_id for nic in spec.nics), "spec.nics.port_id")
+    _check_unique((nic.mac_address for nic in spec.nics), "spec.nics.mac_address")
+
+
+def _check_unique(values: Iterable[object], field: str) -> None:
+    values = list(values)
+    _require(len(values) == len(set(values)), f"{field}: given twice")
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise RequestInvalid(message)

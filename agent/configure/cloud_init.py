@@ -1,0 +1,25 @@
+"""The optical drive that holds the guest's seed."""
+
+from __future__ import annotations
+
+from agent.configure.disk import device_name
+from agent.configure.host_profile import HostProfile
+from agent.domainxml.disk import Disk, DiskDriver, DiskSource, DiskTarget
+from agent.domainxml.domain import Domain
+from protos.agent.v1.domain_pb2 import DomainSpec
+
+
+def configure_cloud_init(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
+    """Comes after the disks, so that its name takes none of theirs, and is never started from."""
+    if not spec.HasField("cloud_init"):
+        return domain
+    taken = sum(disk.target.dev.startswith("sd") for disk in domain.devices.disks)
+    drive = Disk(
+        "file",
+        device="cdrom",
+        driver=DiskDriver("qemu", "raw"),
+        source=DiskSource(str(host.seed(spec.uuid))),
+        target=DiskTarget(device_name("sd", taken), "sata"),
+        read_only=True,
+    )
+    return domain.with_devices(disks=(drive,))

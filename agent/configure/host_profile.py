@@ -1,0 +1,76 @@
+"""What configurators know about the node, besides what the guest is asked to be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+DomainType = Literal["kvm", "qemu", "test"]
+FirmwareName = Literal["bios", "uefi", "uefi-secure-boot"]
+
+
+class VolumeSource(Protocol):
+    """What a volume is on this node."""
+
+    @property
+    def path(self) -> Path:
+        """The file that QEMU opens."""
+
+    @property
+    def format(self) -> Literal["qcow2", "raw"]:
+        """Its format, which QEMU is told and never guesses."""
+
+
+class NetworkSource(Protocol):
+    """What a subnet is on this node."""
+
+    @property
+    def name(self) -> str:
+        """The libvirt network that guests are plugged into."""
+
+
+@dataclass(frozen=True)
+class HostProfile:
+    """The node as configurators see it."""
+
+    domain_type: DomainType
+    serial_log_directory: Path
+    seed_directory: Path
+    architecture: str = "x86_64"
+    machine: str = "q35"
+    emulator: str | None = None
+    # Named CPU models that guests can run with here.
+    cpu_models: frozenset[str] = frozenset()
+    firmwares: frozenset[FirmwareName] = frozenset(("bios",))
+    tpm_versions: frozenset[str] = frozenset()
+    vnc_address: str = "127.0.0.1"
+    # PCIe root ports that stay free in a new guest, for devices that are plugged into it while it runs.
+    spare_pcie_ports: int = 16
+    # Whether the file system of the volumes can pass the page cache by.
+    direct_io: bool = False
+    # Of the guest that is being configured: its volumes by volume UUID, its networks by subnet id.
+    volumes: Mapping[str, VolumeSource] = field(default_factory=dict)
+    networks: Mapping[str, NetworkSource] = field(default_factory=dict)
+
+    def serial_log(self, uuid: str) -> Path:
+        """The file that keeps what a guest writes to its serial console."""
+        return self.serial_log_directory / f"{uuid}.log"
+
+    def seed(self, uuid: str) -> Path:
+        """The cloud-init image of a guest."""
+        return self.seed_directory / f"{uuid}.iso"
+
+
+def supports_direct_io(directory: Path) -> bool:
+    """Whether files in the directory can be opened with O_DIRECT (tmpfs, for one, may refuse)."""
+    probe = directory / f".direct-io-{os.getpid()}"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_RDWR | os.O_DIRECT, 0o600))
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True

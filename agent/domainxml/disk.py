@@ -1,0 +1,56 @@
+"""Disks and optical drives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.domainxml.element import Element, attribute, child, presence, text_child
+
+
+@dataclass(frozen=True)
+class DiskDriver(Element, tag="driver"):
+    """How QEMU opens the file."""
+
+    name: str | None = attribute("name", default=None)
+    type: str | None = attribute("type", default=None)
+    cache: str | None = attribute("cache", default=None)
+    io: str | None = attribute("io", default=None)
+    discard: str | None = attribute("discard", default=None)
+    detect_zeroes: str | None = attribute("detect_zeroes", default=None)
+    queues: int | None = attribute("queues", int, default=None)
+
+
+@dataclass(frozen=True)
+class DiskSource(Element, tag="source"):
+    """The file on the node."""
+
+    file: str | None = attribute("file", default=None)
+
+
+@dataclass(frozen=True)
+class DiskTarget(Element, tag="target"):
+    """Where the guest finds the disk."""
+
+    dev: str = attribute("dev")
+    bus: str | None = attribute("bus", default=None)
+
+
+@dataclass(frozen=True)
+class BootOrder(Element, tag="boot"):
+    """Place in the boot order; 1 is first."""
+
+    order: int = attribute("order", int)
+
+
+@dataclass(frozen=True)
+class Disk(Element, tag="disk"):
+    """A disk, or with device "cdrom" an optical drive."""
+
+    type: str = attribute("type")
+    target: DiskTarget = child(DiskTarget)
+    device: str = attribute("device", default="disk")
+    driver: DiskDriver | None = child(DiskDriver, default=None)
+    source: DiskSource | None = child(DiskSource, default=None)
+    read_only: bool = presence("readonly")
+    serial: str | None = text_child("serial", default=None)
+    boot: BootOrder | None = child(BootOrder, default=None)

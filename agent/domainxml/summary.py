@@ -1,0 +1,30 @@
+"""What the agent reads of a domain, foreign ones included: little, and all of it may be absent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.domainxml.character import Channel
+from agent.domainxml.display import Graphics
+from agent.domainxml.element import Element, child, children
+from agent.domainxml.memory import Memory
+from agent.domainxml.metadata import Metadata
+from agent.domainxml.processor import Vcpu
+
+
+@dataclass(frozen=True)
+class DeviceSummary(Element, tag="devices"):
+    """The devices that the agent looks at from outside of a guest."""
+
+    channels: tuple[Channel, ...] = children(Channel)
+    graphics: tuple[Graphics, ...] = children(Graphics)
+
+
+@dataclass(frozen=True)
+class DomainSummary(Element, tag="domain"):
+    """A domain as far as the agent reports it."""
+
+    metadata: Metadata = child(Metadata, default=Metadata())
+    memory: Memory | None = child(Memory, default=None)
+    vcpu: Vcpu | None = child(Vcpu, default=None)
+    devices: DeviceSummary = child(DeviceSummary, default=DeviceSummary())

@@ -1,0 +1,143 @@
+"""What a domain is at one moment, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import libvirt
+from lxml import etree
+
+from agent.domainxml.character import GUEST_AGENT_CHANNEL
+from agent.domainxml.element import parse_document
+from agent.domainxml.metadata import NAMESPACE, Ownership
+from agent.domainxml.summary import DomainSummary
+
+_BYTES_PER_KIB = 1024
+
+
+class PowerState(Enum):
+    """What a domain does; the values are the words of the agent's API."""
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    SHUTOFF = "SHUTOFF"
+    CRASHED = "CRASHED"
+    SUSPENDED = "SUSPENDED"
+    ABSENT = "ABSENT"
+
+
+_STATES: Final = {
+    libvirt.VIR_DOMAIN_NOSTATE: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.SHUTTING_DOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTOFF,
+    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
+}
+
+
+def _reason_words(state_name: str) -> dict[int, str]:
+    """libvirt's own names for the reasons of a state: VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT is "from-snapshot"."""
+    prefix = f"VIR_DOMAIN_{state_name}_"
+    return {
+        number: name.removeprefix(prefix).lower().replace("_", "-")
+        for name, number in vars(libvirt).items()
+        if name.startswith(prefix)
+    }
+
+
+_REASONS: Final = {
+    libvirt.VIR_DOMAIN_RUNNING: _reason_words("RUNNING"),
+    libvirt.VIR_DOMAIN_PAUSED: _reason_words("PAUSED"),
+    libvirt.VIR_DOMAIN_SHUTDOWN: _reason_words("SHUTDOWN"),
+    libvirt.VIR_DOMAIN_SHUTOFF: _reason_words("SHUTOFF"),
+    libvirt.VIR_DOMAIN_CRASHED: _reason_words("CRASHED"),
+    libvirt.VIR_DOMAIN_PMSUSPENDED: _reason_words("PMSUSPENDED"),
+}
+
+
+@dataclass(frozen=True)
+class GuestDescription:
+    """A domain as libvirt knows it."""
+
+    uuid: str
+    name: str
+    power_state: PowerState
+    power_state_reason: str
+    foreign: bool
+    # Of the definition that counts from the next start; 0 for a foreign domain.
+    generation: int
+    vcpus: int
+    memory_bytes: int
+    # Empty and 0 when there is no VNC server at this moment.
+    vnc_address: str
+    vnc_port: int
+    # Whether somebody in the guest has opened the guest agent's channel.
+    channel_connected: bool
+
+
+def absent(uuid: str, name: str) -> GuestDescription:
+    """A domain that is not there any more."""
+    return GuestDescription(uuid, name, PowerState.ABSENT, "", False, 0, 0, 0, "", 0, False)
+
+
+def read_power_state(domain: libvirt.virDomain) -> PowerState:
+    """What one domain does; blocks."""
+    return _power_state(*domain.state())
+
+
+def describe(domain: libvirt.virDomain) -> GuestDescription:
+    """Reads one domain; blocks."""
+    state, reason = domain.state()
+    summary = parse_document(DomainSummary, domain.XMLDesc(0))
+    ownership = read_ownership(domain)
+    address, port = _vnc(summary)
+    return GuestDescription(
+        uuid=domain.UUIDString(),
+        name=domain.name(),
+        power_state=_power_state(state, reason),
+        power_state_reason=_REASONS.get(state, {}).get(reason, "unknown"),
+        foreign=ownership is None,
+        generation=ownership.generation if ownership else 0,
+        vcpus=summary.vcpu.count if summary.vcpu else 0,
+        memory_bytes=summary.memory.amount * _BYTES_PER_KIB if summary.memory else 0,
+        vnc_address=address,
+        vnc_port=port,
+        channel_connected=any(
+            channel.target.name == GUEST_AGENT_CHANNEL and channel.target.state == "connected"
+            for channel in summary.devices.channels
+        ),
+    )
+
+
+def read_ownership(domain: libvirt.virDomain) -> Ownership | None:
+    """Our mark in the domain's definition, None when it is foreign; blocks."""
+    scope = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else libvirt.VIR_DOMAIN_AFFECT_LIVE
+    try:
+        document = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, scope)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return None
+        raise
+    # libvirt answers the element with its prefix, but without the declaration of it.
+    wrapped = f'<metadata xmlns:{Ownership.PREFIX}="{NAMESPACE}">{document}</metadata>'
+    found = etree.fromstring(wrapped).find(Ownership.qualified_tag())
+    return None if found is None else Ownership.parse(found)
+
+
+def _power_state(state: int, reason: int) -> PowerState:
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
+        return PowerState.CRASHED
+    return _STATES.get(state, PowerState.RUNNING)
+
+
+def _vnc(summary: DomainSummary) -> tuple[str, int]:
+    for graphics in summary.devices.graphics:
+        if graphics.type == "vnc" and graphics.port is not None and graphics.port > 0:
+            return (graphics.listen and graphics.listen.address) or "", graphics.port
+    return "", 0

@@ -1,0 +1,220 @@
+"""Domains: define, start, stop, remove. Whatever changes one refuses a domain that Nodewright did not create."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import libvirt
+
+from agent.domainxml.domain import Domain
+from agent.domainxml.element import format_document
+from agent.errors import DomainForeign, DomainGenerationStale, DomainNotFound, DomainStateConflict
+from agent.hypervisor.connection import Connection
+from agent.hypervisor.description import (
+    GuestDescription,
+    PowerState,
+    describe,
+    read_ownership,
+    read_power_state,
+)
+
+# Starting waits for QEMU, for the TPM emulator and for the network's helpers.
+_START_TIMEOUT_SECONDS = 120.0
+# libvirt gives QEMU 15 s to end by itself, and 15 s after a kill.
+_DESTROY_TIMEOUT_SECONDS = 60.0
+
+_UNDEFINE_EVERYTHING = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    | libvirt.VIR_DOMAIN_UNDEFINE_TPM
+)
+
+
+class Guests:
+    """The domains of one node, by UUID."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def get(self, uuid: str) -> GuestDescription:
+        """The domain as it is now. Raises DomainNotFound."""
+        return await self._connection.call(lambda handle: describe(_find(handle, uuid)))
+
+    async def find(self, uuid: str) -> GuestDescription | None:
+        """Like `get`, None when there is no such domain."""
+        try:
+            return await self.get(uuid)
+        except DomainNotFound:
+            return None
+
+    async def list(self) -> list[GuestDescription]:
+        """All domains, foreign ones included."""
+        return await self._connection.call(_describe_all, timeout_seconds=120.0)
+
+    async def define(self, domain: Domain, *, generation: int) -> GuestDescription:
+        """The domain has this definition, from its next start on when it runs.
+
+        Raises DomainForeign, DomainGenerationStale, DomainDefinitionInvalid.
+        """
+        document = format_document(domain)
+        uuid = domain.uuid or ""
+
+        def run(handle: libvirt.virConnect) -> GuestDescription:
+            _check_definable(handle, uuid, generation)
+            return describe(handle.defineXMLFlags(document, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
+
+        return await self._connection.call(run)
+
+    async def start(self, uuid: str) -> GuestDescription:
+        """The domain runs: started when it was off, resumed when it was paused."""
+        return await self._change(uuid, _start, timeout_seconds=_START_TIMEOUT_SECONDS)
+
+    async def suspend(self, uuid: str) -> GuestDescription:
+        """The vCPUs are paused. Raises DomainStateConflict when the domain does not run."""
+        return await self._change(uuid, _suspend)
+
+    async def resume(self, uuid: str) -> GuestDescription:
+        """The vCPUs run. Raises DomainStateConflict when the domain is off."""
+        return await self._change(uuid, _resume)
+
+    async def destroy(self, uuid: str) -> GuestDescription:
+        """The domain is off, at once and without asking the guest."""
+        return await self._change(uuid, _destroy, timeout_seconds=_DESTROY_TIMEOUT_SECONDS)
+
+    async def press_power_button(self, uuid: str) -> None:
+        """Asks the guest by ACPI to shut down; returns at once."""
+        await self._change(uuid, _press_power_button)
+
+    async def check_owned(self, uuid: str) -> None:
+        """Raises DomainNotFound or DomainForeign unless the domain is ours."""
+        await self._connection.call(lambda handle: _find_owned(handle, uuid))
+
+    async def remove(self, uuid: str) -> None:
+        """No domain, managed save, NVRAM nor TPM state is left. Ends a running guest. Absence is success."""
+
+        def run(handle: libvirt.virConnect) -> None:
+            try:
+                domain = _find_owned(handle, uuid)
+            except DomainNotFound:
+                return
+            _destroy(domain)
+            # A transient domain is gone with its process.
+            if domain.isPersistent():
+                _undefine(domain)
+
+        await self._connection.call(run, timeout_seconds=_DESTROY_TIMEOUT_SECONDS)
+
+    async def _change(
+        self, uuid: str, change: Callable[[libvirt.virDomain], None], *, timeout_seconds: float = 30.0
+    ) -> GuestDescription:
+        def run(handle: libvirt.virConnect) -> GuestDescription:
+            domain = _find_owned(handle, uuid)
+            change(domain)
+            return describe(domain)
+
+        return await self._connection.call(run, timeout_seconds=timeout_seconds)
+
+
+def _find(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
+    try:
+        return handle.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            raise DomainNotFound(f"no domain has the UUID {uuid}") from error
+        raise
+
+
+def _find_owned(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
+    domain = _find(handle, uuid)
+    if read_ownership(domain) is None:
+        raise DomainForeign(f"domain {domain.name()} ({uuid}) was not created by Nodewright")
+    return domain
+
+
+def _describe_all(handle: libvirt.virConnect) -> list[GuestDescription]:
+    descriptions = []
+    for domain in handle.listAllDomains():
+        try:
+            descriptions.append(describe(domain))
+        except libvirt.libvirtError as error:
+            # Undefined since it was listed.
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+    return descriptions
+
+
+def _check_definable(handle: libvirt.virConnect, uuid: str, generation: int) -> None:
+    try:
+        domain = _find_owned(handle, uuid)
+    except DomainNotFound:
+        return
+    ownership = read_ownership(domain)
+    if ownership is not None and ownership.generation > generation:
+        raise DomainGenerationStale(f"domain {uuid} has generation {ownership.generation}, not {generation}")
+
+
+def _start(domain: libvirt.virDomain) -> None:
+    match read_power_state(domain):
+        case PowerState.RUNNING:
+            return
+        case PowerState.PAUSED:
+            domain.resume()
+        case PowerState.SUSPENDED:
+            domain.pMWakeup()
+        case PowerState.SHUTOFF | PowerState.CRASHED:
+            domain.create()
+        case state:
+            raise DomainStateConflict(f"domain {domain.name()} is {state.value}, so it cannot be started")
+
+
+def _suspend(domain: libvirt.virDomain) -> None:
+    match read_power_state(domain):
+        case PowerState.PAUSED:
+            return
+        case PowerState.RUNNING:
+            domain.suspend()
+        case state:
+            raise DomainStateConflict(f"domain {domain.name()} is {state.value}, so it cannot be paused")
+
+
+def _resume(domain: libvirt.virDomain) -> None:
+    match read_power_state(domain):
+        case PowerState.RUNNING:
+            return
+        case PowerState.PAUSED:
+            domain.resume()
+        case state:
+            raise DomainStateConflict(f"domain {domain.name()} is {state.value}, so it cannot be resumed")
+
+
+def _destroy(domain: libvirt.virDomain) -> None:
+    if not domain.isActive():
+        return
+    try:
+        domain.destroy()
+    except libvirt.libvirtError:
+        # The guest may have ended by itself in between.
+        if domain.isActive():
+            raise
+
+
+def _press_power_button(domain: libvirt.virDomain) -> None:
+    try:
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+    except libvirt.libvirtError as error:
+        # libvirt's test driver knows one way to shut down, and refuses the flag that names it.
+        if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+            raise
+        domain.shutdown()
+
+
+def _undefine(domain: libvirt.virDomain) -> None:
+    try:
+        domain.undefineFlags(_UNDEFINE_EVERYTHING)
+    except libvirt.libvirtError as error:
+        # Drivers that know neither NVRAM nor TPMs, like libvirt's test driver, refuse the flags.
+        if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+            raise
+        domain.undefine()

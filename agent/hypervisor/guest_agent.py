@@ -1,0 +1,119 @@
+"""The guest agent inside a guest: one command at a time for each guest, and never without a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
+from math import ceil
+from typing import Any
+from weakref import WeakValueDictionary
+
+import libvirt
+import libvirt_qemu
+
+from agent.errors import (
+    DomainForeign,
+    GuestAgentCommandFailed,
+    GuestAgentCommandForbidden,
+    GuestAgentTimeout,
+    GuestAgentUnavailable,
+    HypervisorTimeout,
+    RequestInvalid,
+)
+from agent.hypervisor.connection import Connection
+from agent.hypervisor.description import PowerState, describe
+
+# libvirt's own timeout comes first; the thread is given up only when that one does not hold.
+_THREAD_MARGIN_SECONDS = 10.0
+_EVERYTHING = ("guest-*",)
+
+
+class GuestAgents:
+    """The guest agents of all domains of one node."""
+
+    def __init__(self, connection: Connection, *, allowed_commands: tuple[str, ...] = _EVERYTHING) -> None:
+        """`allowed_commands` are shell patterns of commands that may be passed on by `run_foreign`."""
+        self._connection = connection
+        self._allowed_commands = allowed_commands
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def pass_command(self, uuid: str, command_json: str, *, timeout_seconds: float) -> str:
+        """Passes a caller's command on and answers the JSON of its "return" member.
+
+        Raises RequestInvalid, GuestAgentCommandForbidden and what `execute` raises.
+        """
+        command = _parse_command(command_json)
+        name = command["execute"]
+        if not any(fnmatchcase(name, pattern) for pattern in self._allowed_commands):
+            raise GuestAgentCommandForbidden(f"this node does not allow {name}")
+        answer = await self.execute(uuid, name, command.get("arguments"), timeout_seconds=timeout_seconds)
+        return json.dumps(answer, ensure_ascii=False)
+
+    async def execute(
+        self, uuid: str, name: str, arguments: dict[str, Any] | None = None, *, timeout_seconds: float
+    ) -> Any:
+        """Runs one command in the guest and answers its "return" member.
+
+        Raises DomainNotFound, DomainForeign, GuestAgentUnavailable, GuestAgentTimeout, GuestAgentCommandFailed.
+        """
+        command = {"execute": name} if arguments is None else {"execute": name, "arguments": arguments}
+        document = json.dumps(command)
+        async with self._turn(uuid, timeout_seconds):
+            try:
+                answer = await self._connection.call_guest_agent(
+                    lambda handle: _execute(handle, uuid, document, ceil(timeout_seconds)),
+                    timeout_seconds=ceil(timeout_seconds) + _THREAD_MARGIN_SECONDS,
+                )
+            except HypervisorTimeout as error:
+                raise GuestAgentTimeout("the guest agent did not answer in time") from error
+        return json.loads(answer).get("return")
+
+    @asynccontextmanager
+    async def _turn(self, uuid: str, timeout_seconds: float) -> AsyncIterator[None]:
+        """Waits until no other command runs in this guest, for as long as the command itself may take."""
+        lock = self._locks.setdefault(uuid, asyncio.Lock())
+        try:
+            await asyncio.wait_for(lock.acquire(), timeout_seconds)
+        except TimeoutError:
+            raise GuestAgentTimeout("the guest agent is still busy with another command") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _parse_command(command_json: str) -> dict[str, Any]:
+    try:
+        command = json.loads(command_json)
+    except ValueError as error:
+        raise RequestInvalid(f"command_json: not JSON: {error}") from error
+    if not isinstance(command, dict) or not isinstance(command.get("execute"), str):
+        raise RequestInvalid('command_json: not an object with a string "execute"')
+    if not isinstance(command.get("arguments", {}), dict):
+        raise RequestInvalid('command_json: "arguments" is not an object')
+    return command
+
+
+def _execute(handle: libvirt.virConnect, uuid: str, document: str, timeout_seconds: int) -> str:
+    domain = handle.lookupByUUIDString(uuid)
+    description = describe(domain)
+    if description.foreign:
+        raise DomainForeign(f"domain {description.name} was not created by Nodewright")
+    if description.power_state is not PowerState.RUNNING:
+        raise GuestAgentUnavailable(f"the domain is {description.power_state.value}")
+    if not description.channel_connected:
+        raise GuestAgentUnavailable("no guest agent has opened its channel in the guest")
+    try:
+        answer: str = libvirt_qemu.qemuAgentCommand(domain, document, timeout_seconds, 0)
+    except libvirt.libvirtError as error:
+        number = error.get_error_code()
+        if number == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
+            raise GuestAgentTimeout(error.get_error_message()) from error
+        # The guest agent's own errors have no number of their own in libvirt of before 9.1.
+        if number == libvirt.VIR_ERR_INTERNAL_ERROR and domain.isActive():
+            raise GuestAgentCommandFailed(error.get_error_message()) from error
+        raise
+    return answer
