@@ -1,0 +1,154 @@
+"""The coordinator's REST API as the CLI needs it: envelope, errors, bounded retries, idempotency keys."""
+
+import ssl
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+
+from nwctl.config import Settings
+from nwctl.error import ApiError, CoordinatorUnreachable, CredentialsMissing, UsageError
+
+ATTEMPTS = 4
+FIRST_PAUSE_SECONDS = 0.25
+CONNECT_TIMEOUT_SECONDS = 5.0
+# Longer than the slowest call that answers in the foreground: a command through a guest's agent.
+ANSWER_TIMEOUT_SECONDS = 60.0
+# The coordinator digests an uploaded image before it answers.
+UPLOAD_TIMEOUT_SECONDS = 3600.0
+BUSY_STATUSES = (429, 503)
+
+Query = Mapping[str, str | int | bool | None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A successful answer: the envelope's `data`, and the ids of the operations that the call started."""
+
+    data: Any
+    operation_ids: tuple[str, ...]
+
+
+class Client:
+    """Calls one coordinator with one token; retries what cannot take effect twice."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        attempts: int = ATTEMPTS,
+        timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
+    ) -> None:
+        if not settings.endpoint:
+            raise UsageError("no endpoint is known: run `nwctl login --endpoint URL`, or set NWCTL_ENDPOINT")
+        if not settings.token:
+            raise CredentialsMissing(f"not logged in to {settings.endpoint}: run `nwctl login`, or set NWCTL_TOKEN")
+        self._attempts = attempts
+        self._http = httpx.Client(
+            base_url=settings.endpoint,
+            headers=headers_of(settings),
+            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
+            verify=trust_of(settings.ca_file),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, query: Query | None = None) -> Answer:
+        """Reads."""
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        return self._call(self._http.build_request("GET", path, params=given), repeatable=True)
+
+    def create(self, path: str, body: Any) -> Answer:
+        """POSTs under an idempotency key, so that a retry cannot create twice."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        return self._call(self._http.build_request("POST", path, json=body, headers=key), repeatable=True)
+
+    def ask(self, path: str, body: Any) -> Answer:
+        """POSTs a question, which changes nothing."""
+        return self._call(self._http.build_request("POST", path, json=body), repeatable=True)
+
+    def change(self, method: str, path: str, body: Any = None) -> Answer:
+        """PUTs, POSTs or DELETEs; repeated only while the coordinator cannot have seen it."""
+        content = {} if body is None else {"json": body}
+        return self._call(self._http.build_request(method, path, **content))
+
+    def upload(self, path: str, chunks: Iterator[bytes], size_bytes: int) -> Answer:
+        """PUTs `size_bytes` of bytes as they come; never repeated, for the chunks are spent."""
+        request = self._http.build_request(
+            "PUT",
+            path,
+            content=chunks,
+            headers={"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)},
+            timeout=httpx.Timeout(UPLOAD_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+        )
+        return self._call(request, attempts=1)
+
+    def _call(self, request: httpx.Request, *, repeatable: bool = False, attempts: int | None = None) -> Answer:
+        """Sends, and repeats a bounded number of times what failed on the way or met a busy coordinator."""
+        pause_seconds = FIRST_PAUSE_SECONDS
+        for remaining in reversed(range(attempts or self._attempts)):
+            try:
+                response = self._http.send(request)
+            except httpx.TransportError as error:
+                if not remaining or not worth_repeating(error, repeatable):
+                    raise CoordinatorUnreachable(explain(error, self._http.base_url)) from error
+            else:
+                if not remaining or not repeatable or response.status_code not in BUSY_STATUSES:
+                    return decode(response)
+            time.sleep(pause_seconds)
+            pause_seconds *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+
+def headers_of(settings: Settings) -> dict[str, str]:
+    """What every call carries."""
+    region = {"x-regionid": settings.region} if settings.region else {}
+    return {"Authorization": f"Bearer {settings.token}", "Accept-Language": settings.lang, **region}
+
+
+def trust_of(ca_file: str) -> ssl.SSLContext:
+    """The certificate authorities to trust: those in `ca_file` alone, or the system's."""
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise UsageError(f"cannot use the CA file {ca_file}: {error}") from error
+
+
+def worth_repeating(error: httpx.TransportError, repeatable: bool) -> bool:
+    """Whether another attempt may help and cannot do the work twice: a failed connection carried nothing."""
+    if is_distrust(error):
+        return False
+    return repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+
+
+def is_distrust(error: httpx.TransportError) -> bool:
+    """Whether the connection failed on the certificate (httpx keeps that in the text alone)."""
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+def explain(error: httpx.TransportError, url: httpx.URL) -> str:
+    """Says for people why `url` cannot be reached, and what to do where that is known."""
+    hint = "; is --ca-file (NWCTL_CA_FILE) the coordinator's CA?" if is_distrust(error) else ""
+    return f"cannot reach {url}: {error or type(error).__name__}{hint}"
+
+
+def decode(response: httpx.Response) -> Answer:
+    """Opens the envelope; anything but success raises ApiError, also what is no envelope at all."""
+    try:
+        envelope = response.json()
+        code, data = envelope["code"], envelope.get("data")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        phrase = f"the answer is not the coordinator's: {response.reason_phrase or 'no reason given'}"
+        request_id = response.headers.get("x-request-id", "")
+        raise ApiError(response.status_code, f"HTTP {response.status_code}", phrase, request_id) from None
+    if code != "Success":
+        raise ApiError(response.status_code, code, envelope.get("message", ""), envelope.get("requestId", ""))
+    operations = response.headers.get("x-operation-id", "").split(",")
+    return Answer(data, tuple(operation.strip() for operation in operations if operation.strip()))

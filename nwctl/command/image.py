@@ -1,0 +1,173 @@
+"""`nwctl image`: what system disks are made from."""
+
+import hashlib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from nwctl.binding import command, noun
+from nwctl.client import Answer
+from nwctl.command.flavor_type import Arch
+from nwctl.error import UsageError
+from nwctl.option import Page, Waiting
+from nwctl.output import Column, moment, size, status
+from nwctl.resource import Resource
+from nwctl.session import Session
+
+CHUNK_BYTES = 1 << 20
+QCOW2_MAGIC = b"QFI\xfb"
+ISO_MAGIC, ISO_MAGIC_OFFSET = b"CD001", 32769
+
+IMAGE = Resource(
+    noun="image",
+    path="/api/image/v1/images",
+    id_field="imageId",
+    id_pattern="img-[a-z0-9]{14}",
+    columns=(
+        Column("ID", "imageId"),
+        Column("Name", "name"),
+        Column("Status", "status", status),
+        Column("Format", "format"),
+        Column("Arch", "cpuArch"),
+        Column("OS", "osType"),
+        Column("Size", "size", size),
+        Column("Visibility", "visibility"),
+    ),
+    details=(
+        Column("Virtual size", "virtualSize", size),
+        Column("Platform", "platform"),
+        Column("OS version", "osVersion"),
+        Column("SHA-256", "sha256"),
+        Column("Error", "errMessage"),
+        Column("Created", "createdAt", moment),
+    ),
+)
+
+
+class Format(StrEnum):
+    """How an image's file is laid out."""
+
+    QCOW2 = "qcow2"
+    RAW = "raw"
+    ISO = "iso"
+
+
+class OsType(StrEnum):
+    """Family of the operating system inside."""
+
+    LINUX = "linux"
+    WINDOWS = "windows"
+
+
+class Visibility(StrEnum):
+    """Who may use an image."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+app = noun("image", "Images: what system disks are made from.")
+Reference = Annotated[str, typer.Argument(metavar="IMAGE", help="Id or name.", autocompletion=IMAGE.complete)]
+
+
+@command(app, "list")
+def list_images(session: Session, page: Page) -> None:
+    """List the images."""
+    session.show_list(IMAGE, page)
+
+
+@command(app, "show")
+def show_image(session: Session, image: Reference) -> None:
+    """Show one image."""
+    image_id = IMAGE.find_id(session.client, image)
+    session.show(IMAGE, session.client.get(IMAGE.at(image_id)).data)
+
+
+@command(app, "register")
+def register_image(
+    session: Session,
+    waiting: Waiting,
+    file: Annotated[Path | None, typer.Argument(help="The file to upload.", exists=True, dir_okay=False)] = None,
+    url: Annotated[str, typer.Option(help="Where the coordinator fetches it instead.")] = "",
+    name: Annotated[str, typer.Option(help="By default the file's name.")] = "",
+    arch: Annotated[Arch, typer.Option(help="Processor architecture.")] = Arch.X86,
+    os_type: Annotated[OsType, typer.Option(help="Family of the operating system.")] = OsType.LINUX,
+    platform: Annotated[str, typer.Option(help="Distribution, such as Debian.")] = "",
+    os_version: Annotated[str, typer.Option(help="Its version.")] = "",
+    visibility: Annotated[Visibility, typer.Option(help="Who may use it.")] = Visibility.PRIVATE,
+    image_format: Annotated[
+        Format | None, typer.Option("--format", help="By default what the file, or the URL's ending, shows.")
+    ] = None,
+    sha256: Annotated[str, typer.Option(help="Digest to check; a file's is computed.")] = "",
+) -> None:
+    """Register an image from a file or a URL."""
+    if (file is None) == (not url):
+        raise UsageError("give either a FILE or --url")
+    metadata: dict[str, Any] = {
+        "name": name or Path(url or str(file)).name,
+        "format": image_format or (format_of(file) if file else format_named(url)),
+        "cpuArch": arch,
+        "osType": os_type,
+        "platform": platform,
+        "osVersion": os_version,
+        "visibility": visibility,
+        "sha256": sha256 or (digest(session, file) if file else ""),
+    }
+    answer = session.client.create(IMAGE.path, {**metadata, "url": url} if url else metadata)
+    image_id = answer.data["imageId"]
+    if file:
+        answer = upload(session, file, image_id)
+    session.settle(answer, waiting)
+    session.show(IMAGE, session.client.get(IMAGE.at(image_id)).data)
+
+
+@command(app, "delete")
+def delete_image(session: Session, image: Reference, waiting: Waiting) -> None:
+    """Delete an image; disks made from it stay."""
+    image_id = IMAGE.find_id(session.client, image)
+    session.conclude(session.client.change("DELETE", IMAGE.at(image_id)), waiting, f"Deleted {image_id}")
+
+
+def format_of(file: Path) -> Format:
+    """What the file's own signature says; what has none is raw."""
+    with file.open("rb") as stream:
+        if stream.read(len(QCOW2_MAGIC)) == QCOW2_MAGIC:
+            return Format.QCOW2
+        stream.seek(ISO_MAGIC_OFFSET)
+        return Format.ISO if stream.read(len(ISO_MAGIC)) == ISO_MAGIC else Format.RAW
+
+
+def format_named(url: str) -> Format:
+    """What the URL's ending says; qcow2, the usual one, where it says nothing."""
+    ending = Path(httpx.URL(url).path).suffix.removeprefix(".")
+    return Format(ending) if ending in set(Format) else Format.QCOW2
+
+
+def digest(session: Session, file: Path) -> str:
+    """The file's SHA-256 in hex."""
+    found = hashlib.sha256()
+    for chunk in chunks(session, file, "Checking"):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+def upload(session: Session, file: Path, image_id: str) -> Answer:
+    """Sends the file's bytes to a registered image."""
+    content = chunks(session, file, "Uploading")
+    return session.client.upload(f"{IMAGE.at(image_id)}/file", content, file.stat().st_size)
+
+
+def chunks(session: Session, file: Path, verb: str) -> Iterator[bytes]:
+    """The file's bytes; a bar shows how far their consumer is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, TimeRemainingColumn(), console=session.output.notes, transient=True)
+    with progress, file.open("rb") as stream:
+        task = progress.add_task(f"{verb} {file.name}", total=file.stat().st_size)
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+            progress.advance(task, len(chunk))

@@ -1,0 +1,199 @@
+"""`nwctl instance create`: what the options leave open is looked up, for the API wants everything spelt out."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nwctl.binding import command
+from nwctl.client import Client
+from nwctl.command.context import REGIONS, WHOAMI
+from nwctl.command.flavor import FLAVOR
+from nwctl.command.image import IMAGE
+from nwctl.command.instance import INSTANCE, app, labels_of
+from nwctl.command.network import SECURITY_GROUP, SUBNET
+from nwctl.command.tenant import TENANT
+from nwctl.error import OperationFailed, UsageError
+from nwctl.option import Waiting
+from nwctl.resource import Entry, Resource
+from nwctl.secret import read_secret
+from nwctl.session import Session
+
+DEPARTMENTS = "/api/iam/v1/departments"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is asked for."""
+
+    name: Annotated[str, typer.Option(help="1 to 127 characters; several get -1, -2 and so on.")]
+    flavor: Annotated[str, typer.Option(help="Id or name.", autocompletion=FLAVOR.complete)]
+    image: Annotated[str, typer.Option(help="Id or name.", autocompletion=IMAGE.complete)]
+    count: Annotated[int, typer.Option(min=1, max=50, help="How many: all of them or none.")] = 1
+    volume_size: Annotated[int, typer.Option(metavar="GIB", help="System disk.")] = 20
+    volume_type: Annotated[str, typer.Option(help="Its volume type.")] = "hdd"
+    description: Annotated[str, typer.Option(help="Any text.")] = ""
+    labels: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label.")] = None
+
+    def body(self, client: Client) -> dict[str, Any]:
+        """Its part of the request."""
+        flavor, image = FLAVOR.find(client, self.flavor), IMAGE.find(client, self.image)
+        family = flavor["flavorType"]
+        device = {"gpu": "gpus", "vgpu": "vgpu"}.get(family["deviceType"])
+        return {
+            "displayName": self.name,
+            "description": self.description,
+            "ecsCount": self.count,
+            "flavorId": flavor["flavorId"],
+            "cpus": flavor["cpu"],
+            "memory": {"amount": f"{flavor['ram']}Gi"},
+            "archType": family["archType"],
+            "image": {"imageUid": image["imageId"]},
+            "imageSource": image.get("visibility"),
+            "osType": image.get("osType"),
+            "volumes": [system_disk(self.volume_size, self.volume_type)],
+            "vmLabels": labels_of(self.labels or []),
+            "billingMode": "OnDemand",
+            **({device: flavor["gpu"]} if device else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Access:
+    """How people get in."""
+
+    password: Annotated[bool, typer.Option("--password", help="Ask for a password, or read standard input.")] = False
+    ssh_keys: Annotated[
+        list[Path] | None,
+        typer.Option("--ssh-key-file", exists=True, dir_okay=False, help="Public keys, one a line."),
+    ] = None
+    user_data: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Script or #cloud-config for the first boot.")
+    ] = None
+    host_name: Annotated[str, typer.Option(help="By default made from the name.")] = ""
+
+    def body(self) -> dict[str, Any]:
+        """Its part of the request."""
+        given: dict[str, Any] = {"hostName": self.host_name}
+        if self.password:
+            given["password"] = read_secret("Password", confirm=True)
+        if self.ssh_keys:
+            given["sshPublicKeys"] = [key for file in self.ssh_keys for key in public_keys(file)]
+        if self.user_data:
+            given["userData"] = base64.b64encode(self.user_data.read_bytes()).decode()
+        return {name: value for name, value in given.items() if value}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Whose it is and where it goes."""
+
+    tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.", autocompletion=TENANT.complete)] = ""
+    department: Annotated[str, typer.Option(help="By default the tenant's first.")] = ""
+    resource_group: Annotated[str, typer.Option(help="Id of a resource group.")] = ""
+    zone: Annotated[str, typer.Option(help="By default the region's first.")] = ""
+
+    def body(self, client: Client, region: str) -> dict[str, Any]:
+        """Its part of the request."""
+        tenant_id, department_id = self.owner(client)
+        regions = client.ask(REGIONS, {"tenantId": tenant_id, "departmentId": department_id}).data
+        found = next((item for item in regions if region in ("", item["regionId"])), None)
+        if not found or not (self.zone or found["azList"]):
+            raise UsageError(f"region {region!r} has no zone yet; give --zone, or join a node")
+        return {
+            "tenantId": tenant_id,
+            "departmentId": department_id,
+            "resourceGroupId": self.resource_group,
+            "region": found["regionId"],
+            "az": self.zone or found["azList"][0]["azId"],
+        }
+
+    def owner(self, client: Client) -> tuple[str, str]:
+        """The tenant and the department: as given, else the caller's, else the only ones there are."""
+        identity = client.get(WHOAMI).data
+        own = identity.get("tenantId")
+        if self.tenant:
+            tenant_id = TENANT.find_id(client, self.tenant)
+        else:
+            tenant_id = own or only(TENANT, TENANT.entries(client), "--tenant")["tenantId"]
+        if self.department or tenant_id == own:
+            return tenant_id, self.department or identity["departmentId"]
+        return tenant_id, client.get(DEPARTMENTS, {"tenantId": tenant_id}).data["list"][0]["departmentId"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """How it is connected."""
+
+    subnet: Annotated[
+        str, typer.Option(help="Id or name; by default the default subnet.", autocompletion=SUBNET.complete)
+    ] = ""
+    fixed_ip: Annotated[str, typer.Option(help="Address to have; by default the next free one.")] = ""
+    security_group: Annotated[str, typer.Option(help="Id or name; by default the default group.")] = ""
+
+    def body(self, client: Client) -> dict[str, Any]:
+        """Its part of the request."""
+        subnet = chosen(SUBNET, client, self.subnet, "--subnet")
+        group = chosen(SECURITY_GROUP, client, self.security_group, "--security-group")
+        address = {"ipType": "fixedIp", "fixedIp": self.fixed_ip} if self.fixed_ip else {"ipType": "dhcp"}
+        port = {"vpcId": subnet["vpcId"], "subnetId": subnet["subnetId"], "portType": "Primary"}
+        return {"networks": [{**port, **address}], "secGroupList": [group["securityGroupId"]]}
+
+
+@command(app, "create")
+def create_instances(
+    session: Session, shape: Shape, access: Access, place: Place, network: Network, waiting: Waiting
+) -> None:
+    """Create instances; what is not given is looked up."""
+    body = {
+        **shape.body(session.client),
+        **place.body(session.client, session.settings.region),
+        **network.body(session.client),
+        **access.body(),
+    }
+    answer = session.client.create(f"{INSTANCE.path}/batch-create", body)
+    created: list[Entry] = answer.data
+    if session.settle(answer, waiting):
+        created = [session.client.get(INSTANCE.at(item["ecsId"])).data for item in created]
+    session.show_rows(INSTANCE.columns, created, created)
+    refusals = [item for item in created if str(item["status"]).startswith("Err")]
+    if refusals:
+        raise OperationFailed("\n".join(f"{item['ecsId']}: {item['errMessage']}" for item in refusals))
+
+
+def system_disk(size_gib: int, volume_type: str) -> dict[str, Any]:
+    """The disk that the image is written to; it goes with its instance."""
+    return {
+        "isOsDisk": True,
+        "bootIndex": 1,
+        "volumeSize": size_gib,
+        "volumeType": volume_type,
+        "diskBus": "virtio",
+        "volumeMode": "Block",
+        "deleteOnTermination": True,
+    }
+
+
+def public_keys(file: Path) -> list[str]:
+    """The keys in an authorized_keys or .pub file."""
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def chosen(resource: Resource, client: Client, reference: str, option: str) -> Entry:
+    """The entry that is named, else the default one, else the only one."""
+    if reference:
+        return resource.find(client, reference)
+    entries = list(resource.entries(client))
+    return only(resource, [entry for entry in entries if entry.get("isDefault")] or entries, option)
+
+
+def only(resource: Resource, entries: Iterable[Entry], option: str) -> Entry:
+    """The only one of the entries; asks for a choice where there is none or are several."""
+    found = list(entries)
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} {resource.noun}s to choose from: give {option}")
+    return found[0]

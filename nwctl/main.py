@@ -1,0 +1,63 @@
+"""`nwctl`: the command line of a Nodewright cloud."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+# `guest` and `launch` add their commands to `nwctl instance`.
+from nwctl.binding import before_noun, command
+from nwctl.command import (  # noqa: F401
+    context,
+    flavor,
+    flavor_type,
+    guest,
+    image,
+    instance,
+    launch,
+    network,
+    node,
+    operation,
+    tenant,
+    token,
+    volume,
+)
+
+app = typer.Typer(name="nwctl", no_args_is_help=True, pretty_exceptions_show_locals=False)
+
+
+def show_version(asked: bool) -> None:
+    """Prints the version and ends."""
+    if asked:
+        print(f"nwctl {version('nodewright')}")
+        raise typer.Exit
+
+
+@before_noun(app)
+def nwctl(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Drive a Nodewright cloud: instances, and the nodes, flavors, images and networks that they need."""
+
+
+for verb in (context.login, context.logout, context.whoami):
+    command(app, verb.__name__)(verb)
+for noun in (
+    instance.app,
+    image.app,
+    flavor.app,
+    flavor_type.app,
+    volume.app,
+    network.vpc,
+    network.subnet,
+    network.security_group,
+    operation.app,
+    node.app,
+    tenant.app,
+    token.app,
+    context.app,
+):
+    app.add_typer(noun)
