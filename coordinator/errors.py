@@ -88,6 +88,15 @@ class ResourceExists(CoordinatorError):
     http_status = 400
 
 
+class AllocationMismatch(ResourceExists):
+    """The consumer holds other resources than those that are claimed for it now."""
+
+    def __init__(self, consumer_uuid: str) -> None:
+        super().__init__(
+            f"consumer {consumer_uuid} already holds other resources", f"消费者 {consumer_uuid} 已占用其他资源"
+        )
+
+
 class AccessDenied(CoordinatorError):
     """The caller is known, but its role does not admit the operation."""
 

@@ -70,14 +70,31 @@ class PlacementRequest:
     traits: frozenset[str] = field(default_factory=frozenset)
 
 
+class RejectionReason(StrEnum):
+    """Kinds of rejections; their text for people is made in `placement.summary`."""
+
+    OTHER_HOST = "other host"
+    OTHER_ZONE = "other zone"
+    OTHER_ARCHITECTURE = "other architecture"
+    OTHER_CPU_MODEL = "other CPU model"
+    TRAIT_MISSING = "trait missing"
+    AWAY = "away"
+    CORDONED = "closed for new instances"
+    TOO_FEW_VCPUS = "too few vCPUs"
+    TOO_LITTLE_MEMORY = "too little memory"
+    TOO_LITTLE_STORAGE = "too little storage"
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a host cannot take a consumer."""
+    """Why a host cannot take a consumer: what was wanted and what it has, for people."""
 
     filter: str
-    reason: str
+    reason: RejectionReason
     wanted: str
     available: str
+    # Of a counted resource, in the unit of its class: tells which host has the most.
+    available_amount: int = 0
 
 
 @dataclass(frozen=True, slots=True)

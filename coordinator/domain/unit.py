@@ -27,3 +27,12 @@ def parse_amount_bytes(text: str) -> int:
     if not match:
         raise ValueError(f"not an amount: {text!r}")
     return int(float(match[1]) * _FACTORS[match[2]])
+
+
+def format_bytes(amount_bytes: int) -> str:
+    """For people: "8 GiB", "3.2 GiB", "512 MiB"; rounded down, so that no more is promised than there is."""
+    for unit_bytes, name in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if amount_bytes >= unit_bytes:
+            tenths = amount_bytes * 10 // unit_bytes
+            return f"{tenths // 10} {name}" if tenths % 10 == 0 else f"{tenths / 10} {name}"
+    return f"{amount_bytes} B"
