@@ -60,7 +60,7 @@ class StorageBackend(Protocol):
         """The volume's data is gone. Absence is success. Raises VolumeInUse while a running domain uses it."""
         ...
 
-    async def list(self) -> list[Volume]:
+    async def list_volumes(self) -> list[Volume]:
         """All complete volumes."""
         ...
 

@@ -1,0 +1,201 @@
+"""Volumes as qcow2 files in a directory: an overlay on a cached image, or an empty disk.
+
+`<uuid>.qcow2` is a volume: it gets this name only when it is complete and on disk, so what has another name is a
+leftover. Size and backing image are read from the file itself; `<uuid>.json` adds what qcow2 cannot hold, and is
+written first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+import structlog
+
+from agent.durable_file import is_temporary, publish, remove_file, temporary_beside, write_file
+from agent.errors import ImageNotFound, RequestInvalid, StorageExhausted, VolumeInUse, VolumeNotFound
+from agent.storage import qemu_img
+from agent.storage.base import StorageCapacity, Volume, VolumeSource, VolumeSpec
+from agent.storage.image_cache import CachedImage
+from agent.storage.image_format import read_qcow2_header
+
+# Names of the running domains that have this file open.
+FileUsers = Callable[[Path], Awaitable[list[str]]]
+ImageLookup = Callable[[str], Awaitable[CachedImage | None]]
+
+_SUFFIX: Final = ".qcow2"
+_BLOCK_BYTES: Final = 512
+# libvirt's QEMU runs as another user: it may pass through, and its file is handed to it at the start of a guest.
+_DIRECTORY_MODE: Final = 0o711
+
+log = structlog.get_logger(__name__)
+
+
+class DirectoryBackend:
+    """Volumes in one directory of a local (or shared) file system."""
+
+    def __init__(self, directory: Path, *, find_image: ImageLookup, find_users: FileUsers, reserved_bytes: int) -> None:
+        self._directory = directory
+        self._find_image = find_image
+        self._find_users = find_users
+        self._reserved_bytes = reserved_bytes
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def prepare(self) -> None:
+        """The directory exists, and what a crash left half-made is gone."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.chmod(_DIRECTORY_MODE)
+        for path in self._directory.iterdir():
+            if is_temporary(path):
+                log.info("volume.leftover_removed", path=str(path))
+                path.unlink(missing_ok=True)
+
+    async def ensure_volume(self, spec: VolumeSpec) -> Volume:
+        """See StorageBackend."""
+        async with self._lock(spec.uuid):
+            present = await asyncio.to_thread(self._read, spec.uuid)
+            if present is None:
+                await self._create(spec)
+            else:
+                await self._ensure_size(present, spec)
+            return await asyncio.to_thread(self._require, spec.uuid)
+
+    async def ensure_removed(self, uuid: str) -> None:
+        """See StorageBackend."""
+        path = self._path(uuid)
+        async with self._lock(uuid):
+            if path.exists():
+                await self._refuse_while_used(path)
+            await asyncio.to_thread(self._remove, path)
+
+    async def list_volumes(self) -> list[Volume]:
+        """See StorageBackend."""
+        return await asyncio.to_thread(self._read_all)
+
+    async def describe_volume(self, uuid: str) -> VolumeSource:
+        """See StorageBackend."""
+        volume = self._require(uuid)
+        return VolumeSource(path=self._path(volume.uuid), format="qcow2")
+
+    async def capacity(self) -> StorageCapacity:
+        """See StorageBackend."""
+        return await asyncio.to_thread(measure_capacity, self._directory, self._reserved_bytes)
+
+    async def volumes_backed_by(self, image_id: str) -> list[str]:
+        """UUIDs of the volumes whose unwritten parts come from this image."""
+        return [volume.uuid for volume in await self.list_volumes() if volume.image_id == image_id]
+
+    async def _create(self, spec: VolumeSpec) -> None:
+        image = await self._require_image(spec)
+        await self._require_space(spec.size_bytes)
+        path = self._path(spec.uuid)
+        temporary = temporary_beside(path)
+        try:
+            if image is None:
+                await qemu_img.create_empty(temporary, spec.size_bytes)
+            else:
+                await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format)
+            await asyncio.to_thread(self._publish, temporary, path, spec)
+        finally:
+            temporary.unlink(missing_ok=True)
+        if image is not None and await self._find_image(image.ref.image_id) != image:
+            # Evicted while the overlay was made: from now on, with the overlay in place, it could not be.
+            await asyncio.to_thread(self._remove, path)
+            raise ImageNotFound(f"image {spec.image_id} was evicted from the cache of this node")
+
+    async def _require_image(self, spec: VolumeSpec) -> CachedImage | None:
+        if spec.image_id is None:
+            return None
+        image = await self._find_image(spec.image_id)
+        if image is None:
+            raise ImageNotFound(f"image {spec.image_id} is not in the cache of this node")
+        if spec.size_bytes < image.virtual_size_bytes:
+            raise RequestInvalid(
+                f"size_bytes: {spec.size_bytes} is less than the {image.virtual_size_bytes} of image {spec.image_id}"
+            )
+        return image
+
+    async def _ensure_size(self, present: Volume, spec: VolumeSpec) -> None:
+        if spec.size_bytes < present.size_bytes:
+            raise RequestInvalid(f"size_bytes: volume {spec.uuid} has {present.size_bytes}, it cannot become smaller")
+        if spec.image_id != present.image_id:
+            raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
+        if spec.size_bytes > present.size_bytes:
+            path = self._path(spec.uuid)
+            await self._refuse_while_used(path)
+            await self._require_space(spec.size_bytes - present.size_bytes)
+            await qemu_img.grow(path, spec.size_bytes)
+
+    async def _require_space(self, wanted_bytes: int) -> None:
+        available_bytes = (await self.capacity()).free_bytes
+        if wanted_bytes > available_bytes:
+            raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes}")
+
+    async def _refuse_while_used(self, path: Path) -> None:
+        if users := await self._find_users(path):
+            raise VolumeInUse(f"volume {path.stem} is used by the running domain {', '.join(users)}")
+
+    def _publish(self, temporary: Path, path: Path, spec: VolumeSpec) -> None:
+        temporary.chmod(0o600)
+        write_file(path.with_suffix(".json"), json.dumps({"volumeType": spec.volume_type}).encode())
+        publish(temporary, path)
+
+    def _remove(self, path: Path) -> None:
+        # The data first: as long as there is a volume, its description is complete.
+        remove_file(path)
+        remove_file(path.with_suffix(".json"))
+
+    def _read_all(self) -> list[Volume]:
+        paths = sorted(path for path in self._directory.glob(f"*{_SUFFIX}") if not is_temporary(path))
+        return [volume for path in paths if (volume := self._read(path.stem)) is not None]
+
+    def _require(self, uuid: str) -> Volume:
+        volume = self._read(uuid)
+        if volume is None:
+            raise VolumeNotFound(f"volume {uuid} does not exist on this node")
+        return volume
+
+    def _read(self, uuid: str) -> Volume | None:
+        path = self._path(uuid)
+        try:
+            header = read_qcow2_header(path)
+            allocated_bytes = path.stat().st_blocks * _BLOCK_BYTES
+        except FileNotFoundError:
+            return None
+        if header is None:
+            log.error("volume.not_qcow2", uuid=uuid)
+            return None
+        return Volume(
+            uuid=uuid,
+            size_bytes=header.virtual_size_bytes,
+            allocated_bytes=allocated_bytes,
+            volume_type=_read_volume_type(path.with_suffix(".json")),
+            image_id=Path(header.backing_file).stem if header.backing_file else None,
+        )
+
+    def _path(self, uuid: str) -> Path:
+        return self._directory / f"{uuid}{_SUFFIX}"
+
+    def _lock(self, uuid: str) -> asyncio.Lock:
+        return self._locks.setdefault(uuid, asyncio.Lock())
+
+
+def measure_capacity(directory: Path, reserved_bytes: int) -> StorageCapacity:
+    """Space of the directory's file system, less what guests never get."""
+    status = os.statvfs(directory)
+    return StorageCapacity(
+        total_bytes=max(0, status.f_blocks * status.f_frsize - reserved_bytes),
+        free_bytes=max(0, status.f_bavail * status.f_frsize - reserved_bytes),
+    )
+
+
+def _read_volume_type(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_bytes())["volumeType"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return ""

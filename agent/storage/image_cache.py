@@ -1,0 +1,163 @@
+"""Images of the coordinator, kept on the node by id; an image is served only after its SHA-256 was verified.
+
+`<image id>.<format>` is a verified image and `<image id>.json` describes it; the description is written last, so an
+image without one is fetched again. `<image id>.<start of the checksum>.part` is a transfer that is under way or was
+interrupted: it is resumed where it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+
+from agent.durable_file import is_temporary, remove_file, write_file
+from agent.errors import ImageInUse
+from agent.storage.image_format import ImageFormat
+from agent.storage.image_transfer import ImageReader, ImageRef, Transfer, TransferProgress
+
+# UUIDs of the volumes that are backed by this image.
+ImageUsers = Callable[[str], Awaitable[list[str]]]
+
+_DIRECTORY_MODE: Final = 0o711
+_PART_SUFFIX: Final = ".part"
+# Nobody has asked for the rest of a transfer for so long that nobody will.
+_PART_LIFE_SECONDS: Final = 24 * 3600
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class CachedImage:
+    """A verified image."""
+
+    ref: ImageRef
+    path: Path
+    virtual_size_bytes: int
+
+    @property
+    def disk_format(self) -> Literal["qcow2", "raw"]:
+        """How QEMU is to read the file: an ISO image is raw bytes to it."""
+        return "qcow2" if self.ref.format == "qcow2" else "raw"
+
+
+class ImageCache:
+    """Keeps images until they are evicted; several callers share one transfer."""
+
+    def __init__(
+        self, directory: Path, *, read_image: ImageReader, find_users: ImageUsers, reserved_bytes: int
+    ) -> None:
+        self._directory = directory
+        self._read_image = read_image
+        self._find_users = find_users
+        self._reserved_bytes = reserved_bytes
+        self._transfers: dict[str, Transfer] = {}
+
+    def prepare(self) -> None:
+        """The directory exists, and what a crash left is gone, except for transfers that can be resumed."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.chmod(_DIRECTORY_MODE)
+        for path in self._directory.iterdir():
+            if _is_leftover(path):
+                log.info("image.leftover_removed", path=str(path))
+                path.unlink(missing_ok=True)
+
+    async def find(self, image_id: str) -> CachedImage | None:
+        """The verified image of this id, None when it is not in the cache."""
+        return await asyncio.to_thread(self._read, image_id)
+
+    async def list_images(self) -> list[CachedImage]:
+        """All verified images."""
+        names = sorted(path.stem for path in self._directory.glob("*.json") if not is_temporary(path))
+        return [image for name in names if (image := await self.find(name)) is not None]
+
+    async def ensure_cached(self, ref: ImageRef) -> AsyncIterator[TransferProgress]:
+        """The image is in the cache; yields how far that is, and ends when it is.
+
+        Closing the iterator ends the transfer when nobody else waits for it; what was fetched is kept.
+        Raises ImageNotFound, ImageCorrupt, ImageFormatMismatch, ImageSourceUnavailable, StorageExhausted, and
+        ImageInUse when volumes are backed by another image of this id.
+        """
+        present = await self.find(ref.image_id)
+        if present is not None and present.ref != ref:
+            await self.ensure_evicted(ref.image_id)
+        elif present is not None:
+            yield TransferProgress(done_bytes=ref.size_bytes, total_bytes=ref.size_bytes)
+            return
+        transfer = self._join_transfer(ref)
+        try:
+            async for progress in transfer.follow():
+                yield progress
+        finally:
+            await transfer.leave()
+
+    async def ensure_evicted(self, image_id: str) -> None:
+        """The image is not in the cache. Absence is success. Raises ImageInUse while a volume is backed by it."""
+        if users := await self._find_users(image_id):
+            raise ImageInUse(f"image {image_id} backs volume {', '.join(users)}")
+        await asyncio.to_thread(self._remove, image_id)
+
+    async def close(self) -> None:
+        """Ends all transfers; what was fetched is kept."""
+        for transfer in list(self._transfers.values()):
+            await transfer.cancel()
+
+    def _join_transfer(self, ref: ImageRef) -> Transfer:
+        transfer = self._transfers.get(ref.image_id)
+        if transfer is not None and transfer.ref != ref:
+            raise ImageInUse(f"image {ref.image_id} is being fetched with another checksum, format or size")
+        if transfer is None:
+            transfer = Transfer(
+                ref,
+                part_path=self._directory / f"{ref.image_id}.{ref.sha256[:16]}{_PART_SUFFIX}",
+                read_image=self._read_image,
+                publish=self._publish,
+                reserved_bytes=self._reserved_bytes,
+            )
+            self._transfers[ref.image_id] = transfer
+            transfer.start(on_end=lambda: self._transfers.pop(ref.image_id, None))
+        transfer.join()
+        return transfer
+
+    def _publish(self, ref: ImageRef, part_path: Path, virtual_size_bytes: int) -> None:
+        """The verified file, which is on disk, gets its name and its description."""
+        # Readable by all: the QEMU of any guest reads its backing file, whatever its user is.
+        part_path.chmod(0o644)
+        part_path.replace(self._path(ref.image_id, ref.format))
+        description = asdict(ref) | {"virtual_size_bytes": virtual_size_bytes}
+        write_file(self._description_path(ref.image_id), json.dumps(description).encode())
+
+    def _read(self, image_id: str) -> CachedImage | None:
+        try:
+            description = json.loads(self._description_path(image_id).read_bytes())
+            virtual_size_bytes = int(description.pop("virtual_size_bytes"))
+            ref = ImageRef(**description)
+            path = self._path(image_id, ref.format)
+            complete = path.stat().st_size == ref.size_bytes
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        return CachedImage(ref, path, virtual_size_bytes) if complete else None
+
+    def _remove(self, image_id: str) -> None:
+        remove_file(self._description_path(image_id))
+        for path in self._directory.glob(f"{image_id}.*"):
+            if image_id not in self._transfers or path.suffix != _PART_SUFFIX:
+                remove_file(path)
+
+    def _path(self, image_id: str, image_format: ImageFormat) -> Path:
+        return self._directory / f"{image_id}.{image_format}"
+
+    def _description_path(self, image_id: str) -> Path:
+        return self._directory / f"{image_id}.json"
+
+
+def _is_leftover(path: Path) -> bool:
+    if path.suffix == _PART_SUFFIX:
+        return path.stat().st_mtime < time.time() - _PART_LIFE_SECONDS
+    return is_temporary(path) or not path.with_suffix(".json").exists()

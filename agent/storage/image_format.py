@@ -1,0 +1,104 @@
+"""What an image file really is, told from its bytes.
+
+The content is a stranger's: QEMU never gets to guess a format or to follow a reference to another file.
+Source: docs/interop/qcow2.txt of QEMU; ECMA-119 (ISO 9660), volume descriptors.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from agent.errors import ImageFormatMismatch
+
+ImageFormat = Literal["raw", "qcow2", "iso"]
+
+_QCOW2_MAGIC: Final = b"QFI\xfb"
+# Big-endian: magic, version, backing file offset and length, cluster bits, size, encryption, …
+_QCOW2_HEADER: Final = struct.Struct(">4sIQIIQI")
+_QCOW2_FEATURES_OFFSET: Final = 72
+_FEATURE_CORRUPT: Final = 1 << 1
+_FEATURE_EXTERNAL_DATA: Final = 1 << 2
+
+_ISO_MAGIC: Final = b"CD001"
+_ISO_MAGIC_OFFSET: Final = 32769
+
+# Containers that a raw image must not be: a guest would see the container instead of its content.
+_OTHER_MAGICS: Final = {
+    _QCOW2_MAGIC: "qcow2",
+    b"KDMV": "vmdk",
+    b"vhdxfile": "vhdx",
+    b"conectix": "vpc",
+    b"<<< Oracle VM VirtualBox": "vdi",
+    b"LUKS\xba\xbe": "luks",
+}
+_SECTOR_BYTES: Final = 512
+
+
+@dataclass(frozen=True)
+class Qcow2Header:
+    """The part of a qcow2 header that matters here."""
+
+    virtual_size_bytes: int
+    # As it is written in the file; None: the image stands alone.
+    backing_file: str | None
+    encrypted: bool
+    corrupt: bool
+    external_data: bool
+
+
+def read_qcow2_header(path: Path) -> Qcow2Header | None:
+    """The header of a qcow2 file, None when it is something else."""
+    with path.open("rb") as file:
+        start = file.read(104)
+        if len(start) < _QCOW2_HEADER.size or not start.startswith(_QCOW2_MAGIC):
+            return None
+        _, version, name_offset, name_length, _, size_bytes, encryption = _QCOW2_HEADER.unpack_from(start)
+        features = (
+            struct.unpack_from(">Q", start, _QCOW2_FEATURES_OFFSET)[0] if version >= 3 and len(start) >= 80 else 0
+        )
+        name = None
+        if name_offset:
+            file.seek(name_offset)
+            name = file.read(min(name_length, 1023)).decode(errors="replace")
+    return Qcow2Header(
+        virtual_size_bytes=size_bytes,
+        backing_file=name,
+        encrypted=encryption != 0,
+        corrupt=bool(features & _FEATURE_CORRUPT),
+        external_data=bool(features & _FEATURE_EXTERNAL_DATA),
+    )
+
+
+def check_image(path: Path, wanted: ImageFormat) -> int:
+    """The virtual size in bytes of an image that is what it is said to be. Raises ImageFormatMismatch."""
+    if wanted == "qcow2":
+        return _check_qcow2(path)
+    with path.open("rb") as file:
+        start = file.read(64)
+        file.seek(_ISO_MAGIC_OFFSET)
+        is_iso = file.read(len(_ISO_MAGIC)) == _ISO_MAGIC
+    if wanted == "iso" and not is_iso:
+        raise ImageFormatMismatch("format: the image is not an ISO 9660 file system")
+    for magic, name in _OTHER_MAGICS.items():
+        if start.startswith(magic):
+            raise ImageFormatMismatch(f"format: the image is {name}, not {wanted}")
+    size_bytes = path.stat().st_size
+    return -(-size_bytes // _SECTOR_BYTES) * _SECTOR_BYTES
+
+
+def _check_qcow2(path: Path) -> int:
+    header = read_qcow2_header(path)
+    if header is None:
+        raise ImageFormatMismatch("format: the image is not qcow2")
+    if header.backing_file is not None:
+        raise ImageFormatMismatch("format: the qcow2 image has a backing file; flatten it with qemu-img convert")
+    if header.external_data:
+        raise ImageFormatMismatch("format: the qcow2 image keeps its data in another file")
+    if header.encrypted:
+        raise ImageFormatMismatch("format: the qcow2 image is encrypted")
+    if header.corrupt:
+        raise ImageFormatMismatch("format: the qcow2 image is marked corrupt; see qemu-img check")
+    return header.virtual_size_bytes
