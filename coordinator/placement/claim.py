@@ -5,7 +5,6 @@ one that the scheduler saw; else it looks again, and after its first conflict it
 that a rush on one node costs each of them about one more try.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final

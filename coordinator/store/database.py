@@ -1,20 +1,30 @@
 """The connection to the database: one engine, read sessions and write transactions."""
 
+import fcntl
+import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlmodel import Session
 
-_SQLITE_PRAGMAS = (
+_LOCK_TIMEOUT_SECONDS: Final = 30
+
+_SQLITE_PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    "PRAGMA busy_timeout=30000",
+    f"PRAGMA busy_timeout={_LOCK_TIMEOUT_SECONDS * 1000}",
     "PRAGMA temp_store=MEMORY",
 )
+
+
+class DatabaseInUse(Exception):
+    """Another coordinator already works on this SQLite database."""
 
 
 class Database:
@@ -29,14 +39,18 @@ class Database:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         self.engine: Engine = create_engine(url, **self._engine_options())
+        # SQLite's own waiting is a sleep that grows to 100 ms; threads of one process wait for each other here instead.
+        self._writing = threading.Lock()
+        self._sole_use_descriptor: int | None = None
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
-            event.listen(self.engine, "begin", _begin_deferred)
+            event.listen(self.engine, "begin", _begin)
 
     def _engine_options(self) -> dict[str, Any]:
+        pool = {"pool_size": 8, "max_overflow": 24, "pool_use_lifo": True}
         if self.is_sqlite:
-            return {"connect_args": {"check_same_thread": False, "timeout": 30}}
-        return {"pool_size": 10, "max_overflow": 10, "pool_pre_ping": True}
+            return {**pool, "connect_args": {"check_same_thread": False, "timeout": _LOCK_TIMEOUT_SECONDS}}
+        return {**pool, "pool_pre_ping": True}
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -46,16 +60,47 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction: committed when the block ends, rolled back when it raises."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """A transaction: committed when the block ends, rolled back when it raises. Not to be nested."""
+        with self._writer_turn(), Session(self.engine, expire_on_commit=False) as session:
             if self.is_sqlite:
                 session.connection(execution_options={"nodewright_immediate": True})
             yield session
             session.commit()
 
+    def claim_sole_use(self) -> None:
+        """Keeps other coordinators off a SQLite database until `close`; raises DatabaseInUse when one is at work.
+
+        PostgreSQL may be shared: nothing happens.
+        """
+        path = self.engine.url.database
+        if not self.is_sqlite or path is None or self._sole_use_descriptor is not None:
+            return
+        descriptor = os.open(Path(f"{path}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise DatabaseInUse(f"another coordinator uses {path}") from None
+        self._sole_use_descriptor = descriptor
+
     def close(self) -> None:
         """Closes all pooled connections."""
         self.engine.dispose()
+        if self._sole_use_descriptor is not None:
+            os.close(self._sole_use_descriptor)
+            self._sole_use_descriptor = None
+
+    def _writer_turn(self) -> AbstractContextManager[object]:
+        return self._sqlite_turn() if self.is_sqlite else nullcontext()
+
+    @contextmanager
+    def _sqlite_turn(self) -> Iterator[None]:
+        if not self._writing.acquire(timeout=_LOCK_TIMEOUT_SECONDS):
+            raise TimeoutError("another write transaction of this process does not end")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
@@ -67,6 +112,6 @@ def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
     cursor.close()
 
 
-def _begin_deferred(connection: Any) -> None:
+def _begin(connection: Any) -> None:
     immediate = connection.get_execution_options().get("nodewright_immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

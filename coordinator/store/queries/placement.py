@@ -9,7 +9,6 @@ from sqlmodel import Session, col
 from coordinator.domain.placement import Capacity, HostView, ResourceClass
 from coordinator.store.tables.node import Allocation, Inventory, Node
 
-
 _NODES = select(
     col(Node.id),
     col(Node.name),

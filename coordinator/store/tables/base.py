@@ -7,6 +7,15 @@ from sqlmodel import Field, SQLModel
 from coordinator.domain.clock import utc_now
 from coordinator.store.column import UtcDateTime
 
+# Named constraints: a later migration cannot drop what has no name.
+SQLModel.metadata.naming_convention = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
 
 class Timestamped(SQLModel):
     """Columns of a resource that people see: when it was made and last changed."""

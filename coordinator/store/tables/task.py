@@ -31,6 +31,8 @@ class Task(Timestamped, table=True):
     # Not run before this moment: back-off after a transient failure.
     not_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
     attempts: int = 0
+    # First of the transient failures that came in a row since the step last got on.
+    retrying_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
     lease_owner: str = Field(default="", max_length=64)
     lease_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     # Increases with every take-over: a stale runner cannot commit.

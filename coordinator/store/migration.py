@@ -1,0 +1,31 @@
+"""Brings a database to the schema of this version."""
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, func, select
+
+from coordinator.store.database import Database
+
+_SCRIPTS: Final = Path(__file__).with_name("migrations")
+# Key of the advisory lock that lets one of several starting coordinators migrate; any number that nobody else uses.
+_LOCK_KEY: Final = 0x6D696772
+
+
+def migrate(database: Database) -> None:
+    """Applies the missing revisions, all or none; does nothing when the schema is current."""
+    with database.engine.connect().execution_options(nodewright_immediate=True) as connection, connection.begin():
+        if not database.is_sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+        command.upgrade(make_config(connection), "head")
+
+
+def make_config(connection: Connection) -> Config:
+    """Alembic's configuration for a run over `connection`, within its transaction."""
+    config = Config()
+    # Alembic interpolates options: a percent sign of the path must not be taken for a reference.
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
