@@ -3,7 +3,7 @@
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
+        # Called with every write session right before it commits.
+        self.before_commit: Callable[[Session], None] | None = None
         self.engine: Engine = create_engine(url, **self._engine_options())
         # SQLite's own waiting is a sleep that grows to 100 ms; threads of one process wait for each other here instead.
         self._writing = threading.Lock()
@@ -65,6 +67,8 @@ class Database:
             if self.is_sqlite:
                 session.connection(execution_options={"nodewright_immediate": True})
             yield session
+            if self.before_commit:
+                self.before_commit(session)
             session.commit()
 
     def claim_sole_use(self) -> None:

@@ -1,0 +1,65 @@
+"""The REST application: its routers in order, and what surrounds them."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from coordinator.api import error_handler
+from coordinator.api.middleware import RequestMiddleware
+from coordinator.api.openapi import build_document
+from coordinator.runtime import Runtime
+from coordinator.services.idempotency import stamp_claim
+
+VERSION = "1.0.0"
+
+# Order matters where paths overlap: fixed paths before those with parameters.
+ROUTERS: tuple[APIRouter, ...] = ()
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """The application over `runtime`."""
+    app = FastAPI(
+        title="Nodewright",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        # Bodies without a content type are read as JSON.
+        strict_content_type=False,
+        max_body_size=runtime.settings.max_body_bytes,
+    )
+    app.state.runtime = runtime
+    runtime.database.before_commit = stamp_claim
+    app.add_middleware(RequestMiddleware)
+    error_handler.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = _cached_document(app)  # type: ignore[method-assign]
+    _add_docs(app)
+    return app
+
+
+def _cached_document(app: FastAPI) -> Any:
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = build_document(app)
+        return app.openapi_schema
+
+    return document
+
+
+def _add_docs(app: FastAPI) -> None:
+    """Interactive documentation under /docs, from files that an installed package carries."""
+    app.mount("/docs/static", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="docs-static")
+
+    @app.get("/docs", include_in_schema=False)
+    def show_docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url="/docs/static/swagger-ui-bundle.js",
+            swagger_css_url="/docs/static/swagger-ui.css",
+            swagger_favicon_url="/docs/static/favicon-32x32.png",
+        )

@@ -1,0 +1,71 @@
+"""Around every request: its id, its language, its log line, and the answer when something unforeseen happened."""
+
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from coordinator.api.envelope import problem
+from coordinator.api.error_handler import INTERNAL_ERROR
+from coordinator.api.request_context import RequestContext, enter_request, preferred_language
+
+logger = structlog.get_logger(__name__)
+
+
+class RequestMiddleware:
+    """Gives each request an id of our own making, and logs one line about it: never a body, never a credential."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        context = RequestContext(str(uuid.uuid4()), preferred_language(headers.get("accept-language", "")))
+        enter_request(context)
+        answer = _Answer(send, context.request_id)
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(requestId=context.request_id):
+            try:
+                await self._app(scope, receive, answer.send)
+            except Exception:
+                logger.exception("request failed", method=scope["method"], path=scope["path"])
+                if not answer.started:
+                    await problem(500, "ECS.InternalError", INTERNAL_ERROR)(scope, receive, answer.send)
+            logger.info(
+                "request",
+                method=scope["method"],
+                route=_route_of(scope),
+                status=answer.status,
+                durationMs=round((time.perf_counter() - started) * 1000, 1),
+                tokenId=context.token_id,
+            )
+
+
+class _Answer:
+    """Watches the answer go out and adds the request's id to it."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    @property
+    def started(self) -> bool:
+        return self.status != 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["x-request-id"] = self._request_id
+        await self._send(message)
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's template; the path itself only when no route matched."""
+    route = scope.get("route")
+    return str(getattr(route, "path", scope["path"]))

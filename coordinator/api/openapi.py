@@ -1,0 +1,94 @@
+"""The OpenAPI document: what FastAPI derives from the routes, plus what holds for all of them."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from coordinator.api.deps import REGION_HEADER
+from coordinator.api.envelope import Problem
+
+JsonObject = dict[str, Any]
+
+_METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "trace"})
+
+_DESCRIPTION = """\
+Everything that Nodewright does, it does through this interface. Answers are JSON in one envelope:
+`{"requestId", "code", "message", "data"}`; `code` is `Success` or the stable code of an error, `message` is meant for
+people and comes in Chinese, or in English with `Accept-Language: en`.
+
+Work that takes longer is accepted at once; the header `x-operation-id` of the answer names the operation, and
+`GET /api/ecs/v1/operations/{operationId}` tells how far it is.
+"""
+
+TAGS = (
+    ("flavors", "Sizes of instances, and the families of hardware that they belong to."),
+    ("nodes", "Hosts that run instances, and how they join."),
+    ("monitor", "How many instances there are, and how much room is left."),
+    ("instances", "Virtual machines."),
+    ("power", "Starting, stopping, suspending and resuming."),
+    ("guest", "What happens inside of a guest, through its agent."),
+    ("regions", "Region, zones and what is offered there."),
+    ("images", "What system disks are made from."),
+    ("volumes", "Disks."),
+    ("network", "VPCs, subnets, ports and security groups."),
+    ("operations", "Work in progress, and how it ended."),
+    ("iam", "Tokens, tenants, departments and resource groups."),
+    ("health", "Whether this process is alive and ready."),
+)
+
+_REGION_PARAMETER: JsonObject = {
+    "name": REGION_HEADER,
+    "in": "header",
+    "required": True,
+    "description": "The region that the request is for.",
+    "schema": {"type": "string"},
+    "example": "region0",
+}
+
+_PROBLEMS = {
+    "400": "Refused: `code` says why, `message` names the field.",
+    "401": "Credentials are absent, unknown or expired.",
+    "413": "The body is too large.",
+    "500": "Something went wrong inside; the log has it under the requestId.",
+    "503": "Something that is needed cannot be reached now; try again.",
+}
+
+
+def build_document(app: FastAPI) -> JsonObject:
+    """The OpenAPI 3.1 document of `app`."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=_DESCRIPTION,
+        routes=app.routes,
+        tags=[{"name": name, "description": description} for name, description in TAGS],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    for path, item in document["paths"].items():
+        for method in _METHODS & item.keys():
+            _complete_operation(path, item[method])
+    # FastAPI describes its own validation answer, which this API never gives.
+    for name in ("HTTPValidationError", "ValidationError"):
+        components.pop(name, None)
+    return document
+
+
+def _complete_operation(path: str, operation: JsonObject) -> None:
+    responses = operation["responses"]
+    responses.pop("422", None)
+    authenticated = bool(operation.get("security"))
+    for status, description in _PROBLEMS.items():
+        if authenticated or status not in {"400", "401"}:
+            responses.setdefault(status, _problem(description))
+    if authenticated and path.startswith("/api/ecs/"):
+        operation.setdefault("parameters", []).append(_REGION_PARAMETER)
+
+
+def _problem(description: str) -> JsonObject:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }

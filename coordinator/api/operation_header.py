@@ -1,0 +1,22 @@
+"""The header that tells which operation is doing the work."""
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+
+OPERATION_HEADER = "x-operation-id"
+
+
+class _OperationHeader:
+    """Sets the header on the answer being made."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+
+    def name(self, *operation_ids: str) -> None:
+        """Tells the caller these operations; none at all leaves the header out."""
+        if operation_ids:
+            self._response.headers[OPERATION_HEADER] = ",".join(operation_ids)
+
+
+OperationHeader = Annotated[_OperationHeader, Depends()]

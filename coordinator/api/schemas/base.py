@@ -1,0 +1,126 @@
+"""Base classes of request and answer models, and the spelling rules that all of them follow."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+NEVER = "0001-01-01T00:00:00Z"
+
+
+def fold(name: str) -> str:
+    """A field name reduced to what is compared: without case, and with l and I alike.
+
+    Printed copies of the API confuse the two ("rpld", "vpclId" for rpId and vpcId).
+    """
+    return re.sub("i+", "i", name.casefold().replace("l", "i"))
+
+
+def format_moment(moment: datetime | None) -> str:
+    """RFC 3339 with milliseconds and offset; the year 1 stands for never."""
+    return NEVER if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# A moment as answers spell it; None becomes the "never" of the API.
+Moment = Annotated[
+    datetime | None,
+    PlainSerializer(format_moment, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-03-14T09:26:53.589Z"]}),
+]
+
+
+class LenientModel(BaseModel):
+    """A request body, read as callers of this API write it.
+
+    Field names are camelCase, compared by `fold`; numbers and booleans may come as strings; null means absent; fields
+    nobody knows are ignored.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalize_names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        reject_unstorable_text(value)
+        names = _canonical_names(cls)
+        normalized: dict[str, Any] = {}
+        for given, content in value.items():
+            canonical = names.get(fold(str(given)), str(given))
+            # The exact spelling wins over a confused one.
+            if content is not None and (given == canonical or canonical not in normalized):
+                normalized[canonical] = content
+        return normalized
+
+
+class AnswerModel(BaseModel):
+    """Part of an answer: camelCase on the wire, built from rows or by keyword."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        from_attributes=True,
+        json_schema_serialization_defaults_required=True,
+    )
+
+
+def reject_unstorable_text(value: Any) -> None:
+    """ValueError when some text within `value` cannot be stored: a NUL character or half of a surrogate pair."""
+    if not all(is_storable(text) for text in _texts(value)):
+        raise ValueError("contains a NUL character or is not valid Unicode")
+
+
+def is_storable(text: str) -> bool:
+    """Whether both databases and UTF-8 can carry `text`."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    # A stack, not recursion: the depth is the caller's choice.
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            pending += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            pending += item
+
+
+def _canonical_names(model: type[BaseModel]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        canonical, *others = _spellings(name, field)
+        for spelling in (name, *others, canonical):
+            names[fold(spelling)] = canonical
+    return names
+
+
+def _spellings(name: str, field: FieldInfo) -> list[str]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [alias if isinstance(alias, str) else name]
+
+
+def _empty_to_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+# Optional numbers: callers send "" for none.
+OptionalInt = Annotated[int | None, BeforeValidator(_empty_to_none)]

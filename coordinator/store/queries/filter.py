@@ -1,0 +1,140 @@
+"""Conditions and orders of callers as SQL, over the fields that a noun declares."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, not_
+from sqlmodel import Session
+
+from coordinator.domain.listing import Comparison, Condition, Listing, ListQuery, Ordering
+from coordinator.errors import ParameterInvalid
+
+# Both databases count in 64 bits.
+_INTEGER_LIMIT = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Something that callers may filter by: its column or expression, and the type of its values."""
+
+    column: Any
+    kind: type = str
+    # Statuses are compared whatever their case.
+    ignore_case: bool = False
+
+
+Fields = Mapping[str, Field]
+
+
+def fields(**declared: Any) -> dict[str, Field]:
+    """Fields by name: `fields(name=Flavor.name, cpu=Field(Flavor.cpu, int))`; a bare column holds text.
+
+    Callers write the names in camelCase or snake_case.
+    """
+    return {_fold(name): item if isinstance(item, Field) else Field(item) for name, item in declared.items()}
+
+
+def fetch_page(
+    session: Session,
+    statement: Select[Any],
+    query: ListQuery,
+    known: Fields,
+    *,
+    tie_break: Any,
+    default: Iterable[Ordering] = (),
+) -> Listing[Any]:
+    """The page of `statement`'s rows that `query` asks for; `tie_break` makes the order total."""
+    narrowed = where_conditions(statement, query.conditions, known)
+    counted = narrowed.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+    ordered = order_by(narrowed, query.orderings or tuple(default), known).order_by(tie_break)
+    page = ordered.limit(query.page.size).offset(query.page.offset)
+    return Listing(tuple(session.execute(page).all()), session.execute(counted).scalar_one())
+
+
+def where_conditions(statement: Select[Any], conditions: Iterable[Condition], known: Fields) -> Select[Any]:
+    """`statement` with all conditions; ParameterInvalid for a field or value that is none."""
+    for condition in conditions:
+        statement = statement.where(_compare(condition, _field("filter", condition.field, known)))
+    return statement
+
+
+def order_by(statement: Select[Any], orderings: Iterable[Ordering], known: Fields) -> Select[Any]:
+    """`statement` in the order asked for."""
+    for ordering in orderings:
+        column = _field("orderBy", ordering.field, known).column
+        statement = statement.order_by(column.desc() if ordering.descending else column.asc())
+    return statement
+
+
+def _field(parameter: str, name: str, known: Fields) -> Field:
+    try:
+        return known[_fold(name)]
+    except KeyError:
+        raise ParameterInvalid(parameter, f"unknown field {name!r}", f"不支持的字段{name!r}") from None
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").casefold()
+
+
+def _compare(condition: Condition, field: Field) -> ColumnElement[bool]:
+    column = field.column
+    if condition.comparison is Comparison.LIKE:
+        return _contains(column, condition, field)
+    values = [_parse(value, field.kind, condition.field) for value in condition.values]
+    if field.ignore_case:
+        column, values = func.lower(column), [str(value).lower() for value in values]
+    match condition.comparison:
+        case Comparison.EQUAL:
+            return column == values[0]  # type: ignore[no-any-return]
+        case Comparison.NOT_EQUAL:
+            return not_(column == values[0])
+        case Comparison.IN:
+            return column.in_(values)  # type: ignore[no-any-return]
+        case Comparison.GREATER:
+            return column > values[0]  # type: ignore[no-any-return]
+        case _:
+            return column < values[0]  # type: ignore[no-any-return]
+
+
+def _contains(column: Any, condition: Condition, field: Field) -> ColumnElement[bool]:
+    if field.kind is not str:
+        raise ParameterInvalid(
+            "filter", f"{condition.field} is no text: lk does not apply", f"{condition.field}不是文本，不支持lk"
+        )
+    return contains(column, condition.values[0])
+
+
+def contains(column: Any, part: str) -> ColumnElement[bool]:
+    """Whether `part` occurs in the column, whatever its case; wildcards within `part` mean themselves."""
+    return column.icontains(part, autoescape=True)  # type: ignore[no-any-return]
+
+
+def _parse(text: str, kind: type, name: str) -> Any:
+    try:
+        return _PARSERS[kind](text)
+    except (ValueError, KeyError, OverflowError):
+        raise ParameterInvalid("filter", f"{name}: {text!r} is not acceptable", f"{name}的取值{text!r}不正确") from None
+
+
+def _parse_int(text: str) -> int:
+    number = int(text)
+    if not -_INTEGER_LIMIT <= number < _INTEGER_LIMIT:
+        raise ValueError(text)
+    return number
+
+
+def _parse_moment(text: str) -> datetime:
+    # "+" in a query string arrives as a space when it was not escaped.
+    moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+_PARSERS: dict[type, Any] = {
+    str: str,
+    int: _parse_int,
+    bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
+    datetime: _parse_moment,
+}
