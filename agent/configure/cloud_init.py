@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.configure.disk import device_name
+from agent.configure.disk import device_name, with_scsi_controller
 from agent.configure.host_profile import HostProfile
 from agent.domainxml.disk import Disk, DiskDriver, DiskSource, DiskTarget
 from agent.domainxml.domain import Domain
@@ -10,7 +10,10 @@ from protos.agent.v1.domain_pb2 import DomainSpec
 
 
 def configure_cloud_init(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
-    """Comes after the disks, so that its name takes none of theirs, and is never started from."""
+    """Comes after the disks, so that its name takes none of theirs, and is never started from.
+
+    On virtio SCSI and not on SATA: the kernels of cloud images are often built without AHCI.
+    """
     if not spec.HasField("cloud_init"):
         return domain
     taken = sum(disk.target.dev.startswith("sd") for disk in domain.devices.disks)
@@ -19,7 +22,7 @@ def configure_cloud_init(domain: Domain, spec: DomainSpec, host: HostProfile) ->
         device="cdrom",
         driver=DiskDriver("qemu", "raw"),
         source=DiskSource(str(host.seed(spec.uuid))),
-        target=DiskTarget(device_name("sd", taken), "sata"),
+        target=DiskTarget(device_name("sd", taken), "scsi"),
         read_only=True,
     )
-    return domain.with_devices(disks=(drive,))
+    return with_scsi_controller(domain.with_devices(disks=(drive,)))

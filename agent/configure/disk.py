@@ -34,9 +34,14 @@ def configure_disks(domain: Domain, spec: DomainSpec, host: HostProfile) -> Doma
         disks.append(_disk(requested, DiskTarget(device_name(prefix, letters[prefix]), bus), host))
         letters[prefix] += 1
     domain = domain.with_devices(disks=tuple(disks))
-    if any(disk.target.bus == "scsi" for disk in disks):
-        domain = domain.with_devices(controllers=(Controller("scsi", 0, "virtio-scsi"),))
-    return domain
+    return with_scsi_controller(domain) if any(disk.target.bus == "scsi" for disk in disks) else domain
+
+
+def with_scsi_controller(domain: Domain) -> Domain:
+    """A virtio SCSI controller is there; libvirt by itself would add one that few guests have a driver for."""
+    if any(controller.type == "scsi" for controller in domain.devices.controllers):
+        return domain
+    return domain.with_devices(controllers=(Controller("scsi", 0, "virtio-scsi"),))
 
 
 def device_name(prefix: str, index: int) -> str:
