@@ -92,10 +92,6 @@ class DomainMemoryInsufficient(AgentError, category=Category.EXHAUSTED):
     """The node has too little memory (or huge pages) to start the domain."""
 
 
-class RebootInterrupted(AgentError, category=Category.ABORTED):
-    """The agent died while this reboot ran, and the guest's state does not tell whether it was rebooted."""
-
-
 class GuestAgentUnavailable(AgentError, category=Category.STATE):
     """The guest agent is not running, or the domain has no channel to it."""
 
@@ -110,6 +106,10 @@ class GuestAgentCommandFailed(AgentError, category=Category.ABORTED):
 
 class GuestAgentCommandForbidden(AgentError, category=Category.FORBIDDEN):
     """The command is not on the node's allow-list."""
+
+
+class SeedFailed(AgentError, category=Category.INTERNAL):
+    """The image with the guest's first configuration could not be written."""
 
 
 class CapabilityMissing(AgentError, category=Category.STATE):

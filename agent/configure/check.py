@@ -7,15 +7,18 @@ import uuid
 from collections.abc import Iterable
 
 from agent.errors import RequestInvalid
-from protos.agent.v1.domain_pb2 import DomainSpec
+from protos.agent.v1.domain_pb2 import CloudInit, DomainSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PORT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_INSTANCE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
 _GROUP_BIT = 1
 _LEAST_MEMORY_BYTES = 1 << 20
 _MOST_VCPUS = 288
+_MOST_USER_DATA_BYTES = 1 << 20
 
 
 def check_spec(spec: DomainSpec) -> None:
@@ -27,6 +30,8 @@ def check_spec(spec: DomainSpec) -> None:
     _check_memory(spec)
     _check_disks(spec)
     _check_nics(spec)
+    if spec.HasField("cloud_init"):
+        _check_cloud_init(spec.cloud_init)
 
 
 def check_uuid(value: str, field: str) -> None:
@@ -70,6 +75,17 @@ def _check_nics(spec: DomainSpec) -> None:
         _require(not int(address[:2], 16) & _GROUP_BIT, "spec.nics.mac_address: a multicast address")
     _check_unique((nic.port_id for nic in spec.nics), "spec.nics.port_id")
     _check_unique((nic.mac_address for nic in spec.nics), "spec.nics.mac_address")
+
+
+def _check_cloud_init(seed: CloudInit) -> None:
+    field = "spec.cloud_init"
+    _require(_HOSTNAME.fullmatch(seed.hostname), f"{field}.hostname: not a host name")
+    _require(_INSTANCE_ID.fullmatch(seed.instance_id), f"{field}.instance_id: letters, digits, '.', '_' and '-'")
+    # A hash or a key with a line break in it would be another line of the guest's shadow or authorized_keys file.
+    _require(not re.search(r"[\s:]", seed.password_hash), f"{field}.password_hash: not a crypt(3) hash")
+    for key in seed.ssh_public_keys:
+        _require(key.strip() and not _CONTROL.search(key), f"{field}.ssh_public_keys: one line for each key")
+    _require(len(seed.user_data) <= _MOST_USER_DATA_BYTES, f"{field}.user_data: at most {_MOST_USER_DATA_BYTES} bytes")
 
 
 def _check_unique(values: Iterable[object], field: str) -> None:

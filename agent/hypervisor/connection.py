@@ -126,6 +126,7 @@ class Connection:
             self._tell(ConnectionState.OPEN)
             self._first_attempt.set()
             await self._lost.wait()
+            log.warning("hypervisor.lost", uri=self.uri)
             await self._drop()
 
     async def _establish(self) -> None:
@@ -147,7 +148,6 @@ class Connection:
         handle, self._handle = self._handle, None
         if handle is None:
             return
-        log.warning("hypervisor.disconnected", uri=self.uri)
         self._tell(ConnectionState.LOST)
         with contextlib.suppress(libvirt.libvirtError, TimeoutError):
             await self._calls.run(handle.close, timeout_seconds=_FIRST_RETRY_SECONDS)

@@ -28,6 +28,9 @@ from agent.hypervisor.description import PowerState, describe
 
 # libvirt's own timeout comes first; the thread is given up only when that one does not hold.
 _THREAD_MARGIN_SECONDS = 10.0
+# libvirt waits that long for the guest to begin.
+_SHUTDOWN_SECONDS = 60.0
+_TURN_SECONDS = 5.0
 _EVERYTHING = ("guest-*",)
 
 
@@ -71,6 +74,16 @@ class GuestAgents:
                 raise GuestAgentTimeout("the guest agent did not answer in time") from error
         return json.loads(answer).get("return")
 
+    async def shut_down(self, uuid: str) -> None:
+        """Asks the guest agent to shut the guest down; returns when the guest has begun to.
+
+        Raises what `execute` raises. A command of its own in libvirt, since a guest agent that obeys does not answer.
+        """
+        async with self._turn(uuid, _TURN_SECONDS):
+            await self._connection.call_guest_agent(
+                lambda handle: _shut_down(handle, uuid), timeout_seconds=_SHUTDOWN_SECONDS + _THREAD_MARGIN_SECONDS
+            )
+
     @asynccontextmanager
     async def _turn(self, uuid: str, timeout_seconds: float) -> AsyncIterator[None]:
         """Waits until no other command runs in this guest, for as long as the command itself may take."""
@@ -98,14 +111,7 @@ def _parse_command(command_json: str) -> dict[str, Any]:
 
 
 def _execute(handle: libvirt.virConnect, uuid: str, document: str, timeout_seconds: int) -> str:
-    domain = handle.lookupByUUIDString(uuid)
-    description = describe(domain)
-    if description.foreign:
-        raise DomainForeign(f"domain {description.name} was not created by Nodewright")
-    if description.power_state is not PowerState.RUNNING:
-        raise GuestAgentUnavailable(f"the domain is {description.power_state.value}")
-    if not description.channel_connected:
-        raise GuestAgentUnavailable("no guest agent has opened its channel in the guest")
+    domain = _find_ready(handle, uuid)
     try:
         answer: str = libvirt_qemu.qemuAgentCommand(domain, document, timeout_seconds, 0)
     except libvirt.libvirtError as error:
@@ -117,3 +123,20 @@ def _execute(handle: libvirt.virConnect, uuid: str, document: str, timeout_secon
             raise GuestAgentCommandFailed(error.get_error_message()) from error
         raise
     return answer
+
+
+def _shut_down(handle: libvirt.virConnect, uuid: str) -> None:
+    _find_ready(handle, uuid).shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+
+
+def _find_ready(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
+    """The domain, when it is ours, runs, and its guest agent is there."""
+    domain = handle.lookupByUUIDString(uuid)
+    description = describe(domain)
+    if description.foreign:
+        raise DomainForeign(f"domain {description.name} was not created by Nodewright")
+    if description.power_state is not PowerState.RUNNING:
+        raise GuestAgentUnavailable(f"the domain is {description.power_state.value}")
+    if not description.channel_connected:
+        raise GuestAgentUnavailable("no guest agent has opened its channel in the guest")
+    return domain

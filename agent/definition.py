@@ -1,0 +1,89 @@
+"""From what is asked to a domain in libvirt, and back to nothing: configurators, seeds and libvirt together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from agent.configure.check import check_spec
+from agent.configure.host_profile import HostProfile, NetworkSource, VolumeSource
+from agent.configure.pipeline import build_domain
+from agent.errors import DomainForeign
+from agent.hypervisor.description import GuestDescription
+from agent.hypervisor.guest import Guests
+from agent.storage.seed import Seeds
+from protos.agent.v1.domain_pb2 import DomainSpec
+
+
+class VolumeDirectory(Protocol):
+    """Knows the volumes of the node."""
+
+    async def describe_volume(self, uuid: str) -> VolumeSource:
+        """Where the volume is."""
+
+
+class SubnetDirectory(Protocol):
+    """Knows the virtual networks of the node."""
+
+    async def describe_subnet(self, subnet_id: str) -> NetworkSource:
+        """The network of a subnet."""
+
+
+class Definitions:
+    """Makes and removes the definitions of guests; both may be repeated at any time."""
+
+    def __init__(
+        self,
+        guests: Guests,
+        seeds: Seeds,
+        profile: Callable[[], Awaitable[HostProfile]],
+        *,
+        volumes: VolumeDirectory,
+        subnets: SubnetDirectory,
+    ) -> None:
+        self._guests = guests
+        self._seeds = seeds
+        self._profile = profile
+        self._volumes = volumes
+        self._subnets = subnets
+
+    async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
+        """libvirt holds the definition and the seed is on disk; a running guest keeps running.
+
+        Raises RequestInvalid, CapabilityMissing, DomainForeign, DomainGenerationStale, and what the directories raise.
+        """
+        check_spec(spec)
+        known = await self._guests.find(spec.uuid)
+        if known is not None and known.foreign:
+            raise DomainForeign(f"domain {known.name} ({spec.uuid}) was not created by Nodewright")
+        host = await self._host_for(spec)
+        domain = build_domain(spec, host)
+        host.serial_log_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if spec.HasField("cloud_init"):
+            await self._seeds.ensure(spec.uuid, spec.cloud_init, [nic.mac_address for nic in spec.nics])
+        description = await self._guests.define(domain, generation=spec.generation)
+        if not spec.HasField("cloud_init"):
+            self._seeds.ensure_removed(spec.uuid)
+        return description
+
+    async def ensure_removed(self, uuid: str) -> None:
+        """No domain, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest."""
+        await self._guests.remove(uuid)
+        host = await self._profile()
+        self._seeds.ensure_removed(uuid)
+        await asyncio.to_thread(_remove_logs, host.serial_log(uuid))
+
+    async def _host_for(self, spec: DomainSpec) -> HostProfile:
+        host = await self._profile()
+        volumes = {disk.volume_uuid: await self._volumes.describe_volume(disk.volume_uuid) for disk in spec.disks}
+        networks = {nic.subnet_id: await self._subnets.describe_subnet(nic.subnet_id) for nic in spec.nics}
+        return replace(host, volumes=volumes, networks=networks)
+
+
+def _remove_logs(log: Path) -> None:
+    """virtlogd keeps older parts as NAME.0, NAME.1 …"""
+    for path in (log, *log.parent.glob(f"{log.name}.*")):
+        path.unlink(missing_ok=True)
