@@ -85,15 +85,16 @@ def a_department(tenant: Tenant, **columns: Any) -> Department:
 
 def a_flavor_type(**columns: Any) -> FlavorType:
     """A family of plain virtual machines."""
+    flavor_type_id = _identifiers.new(Prefix.FLAVOR_TYPE)
     return FlavorType(
         **{
-            "flavor_type_id": _identifiers.new(Prefix.FLAVOR_TYPE),
+            "flavor_type_id": flavor_type_id,
             "spec_code": _identifiers.new(Prefix.SPEC_CODE),
-            "name": "general",
+            "name": f"general-{flavor_type_id}",
             "arch_type": "x86",
             "cpu_model": "",
             "vcpu_type": "custom",
-            "device_type": "vm",
+            "device_type": "normal",
             **columns,
         }
     )

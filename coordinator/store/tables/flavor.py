@@ -1,21 +1,34 @@
 """The catalogue: flavor types (a family of hardware) and flavors (sizes)."""
 
+from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Index, text
 from sqlmodel import JSON, Field
 
+from coordinator.store.column import UtcDateTime
 from coordinator.store.tables.base import Timestamped
+
+# Names are free again once their row is deleted.
+_NOT_DELETED = text("deleted_at IS NULL")
 
 
 class FlavorType(Timestamped, table=True):
-    """Hardware family; prices are kept as given, {billingMode, cycleType, cpuPrice, …}."""
+    """Hardware family; prices are kept as given, {billingMode, cycleType, cpuPrice, …}.
+
+    The row stays after deletion, with `deleted_at` set: deleted instances refer to it.
+    """
 
     __tablename__ = "flavor_type"
+    __table_args__ = (
+        Index("uq_flavor_type_name", "name", unique=True, sqlite_where=_NOT_DELETED, postgresql_where=_NOT_DELETED),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     flavor_type_id: str = Field(unique=True, max_length=32)
     spec_code: str = Field(max_length=32)
-    name: str = Field(max_length=127, index=True)
+    name: str = Field(max_length=127)
     arch_type: str = Field(max_length=8)
     cpu_model: str = Field(max_length=127)
     vcpu_type: str = Field(max_length=32)
@@ -40,12 +53,27 @@ class FlavorType(Timestamped, table=True):
 
 
 class Flavor(Timestamped, table=True):
-    """A size within a flavor type. A custom one stands for any size: cpu and ram come with each request."""
+    """A size within a flavor type. A custom one stands for any size: cpu and ram come with each request.
+
+    The row stays after deletion, like its type's.
+    """
+
+    __table_args__ = (
+        Index(
+            "uq_flavor_flavor_type_id_name",
+            "flavor_type_id",
+            "name",
+            unique=True,
+            sqlite_where=_NOT_DELETED,
+            postgresql_where=_NOT_DELETED,
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     flavor_id: str = Field(unique=True, max_length=32)
     flavor_type_id: str = Field(foreign_key="flavor_type.flavor_type_id", index=True)
-    name: str = Field(max_length=127, index=True)
+    name: str = Field(max_length=127)
     cpu: int
     ram_gib: int
     gpu: int = 0

@@ -1,14 +1,21 @@
 """Images from which system disks are made."""
 
+from datetime import datetime
+
 from sqlmodel import BigInteger, Field
 
+from coordinator.store.column import UtcDateTime
 from coordinator.store.tables.base import Timestamped
 
 
 class Image(Timestamped, table=True):
-    """One image; its file lies in the coordinator's image directory under its id once it is Active."""
+    """One image; its file lies in the coordinator's image directory under its id once it is Active.
+
+    The row stays after deletion, with `deleted_at` set: deleted instances refer to it.
+    """
 
     id: str = Field(primary_key=True, max_length=32)
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     name: str = Field(max_length=127, index=True)
     # None: belongs to the cloud (public).
     tenant_id: str | None = Field(default=None, foreign_key="tenant.id", index=True)

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("flavor_type_id", sa.String(length=32), nullable=False),
         sa.Column("spec_code", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=127), nullable=False),
@@ -59,7 +60,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("flavor_type_id", name=op.f("uq_flavor_type_flavor_type_id")),
     )
     with op.batch_alter_table("flavor_type", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_flavor_type_name"), ["name"], unique=False)
+        batch_op.create_index(
+            "uq_flavor_type_name",
+            ["name"],
+            unique=True,
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
 
     op.create_table(
         "idempotency_key",
@@ -202,6 +209,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("flavor_id", sa.String(length=32), nullable=False),
         sa.Column("flavor_type_id", sa.String(), nullable=False),
         sa.Column("name", sa.String(length=127), nullable=False),
@@ -229,13 +237,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("flavor", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_flavor_flavor_type_id"), ["flavor_type_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_flavor_name"), ["name"], unique=False)
+        batch_op.create_index(
+            "uq_flavor_flavor_type_id_name",
+            ["flavor_type_id", "name"],
+            unique=True,
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
 
     op.create_table(
         "image",
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("name", sa.String(length=127), nullable=False),
         sa.Column("tenant_id", sa.String(), nullable=True),
         sa.Column("visibility", sa.String(length=16), nullable=False),
@@ -551,7 +566,7 @@ def downgrade() -> None:
 
     op.drop_table("image")
     with op.batch_alter_table("flavor", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_flavor_name"))
+        batch_op.drop_index("uq_flavor_flavor_type_id_name")
         batch_op.drop_index(batch_op.f("ix_flavor_flavor_type_id"))
 
     op.drop_table("flavor")
@@ -585,7 +600,7 @@ def downgrade() -> None:
 
     op.drop_table("idempotency_key")
     with op.batch_alter_table("flavor_type", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_flavor_type_name"))
+        batch_op.drop_index("uq_flavor_type_name")
 
     op.drop_table("flavor_type")
     op.drop_table("enrolment_token")
