@@ -1,9 +1,11 @@
 """Configuration of the coordinator: TOML file, then environment (NODEWRIGHT_COORDINATOR_…), then command line."""
 
+import socket
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -12,6 +14,24 @@ from pydantic_settings import (
 )
 
 DEFAULT_CONFIG_PATH = Path("/etc/nodewright/coordinator.toml")
+
+_ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared with, not bound to)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[host]:port"; ValueError when it is neither."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _check_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+ListenAddress = Annotated[str, AfterValidator(_check_address)]
 
 
 class Settings(BaseSettings):
@@ -31,11 +51,12 @@ class Settings(BaseSettings):
     # Name of this cluster of nodes, answered as "cell".
     cell: str = "cell0"
 
-    rest_listen: str = "0.0.0.0:8443"
-    grpc_listen: str = "0.0.0.0:8444"
-    join_listen: str = "0.0.0.0:8445"
-    # Host names and addresses under which others reach this coordinator; they go into its certificate.
-    public_hosts: list[str] = Field(default_factory=lambda: ["localhost", "127.0.0.1"])
+    rest_listen: ListenAddress = "0.0.0.0:8443"
+    grpc_listen: ListenAddress = "0.0.0.0:8444"
+    join_listen: ListenAddress = "0.0.0.0:8445"
+    # Host names and addresses under which others reach this coordinator, the best one first; they go into its
+    # certificate. Empty: this machine's own address and name.
+    public_hosts: list[str] = Field(default_factory=list)
     # Serve REST without TLS: only for a proxy in front that terminates it.
     plain_http: bool = False
     # Own certificate for REST; empty: one from the coordinator's own CA.
@@ -49,6 +70,8 @@ class Settings(BaseSettings):
     node_lease: timedelta = timedelta(seconds=30)
     heartbeat_interval: timedelta = timedelta(seconds=5)
     stop_grace: timedelta = timedelta(seconds=120)
+    # How long operations that have ended can still be asked for.
+    task_retention: timedelta = timedelta(days=30)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     max_image_bytes: int = 1024**4
     default_subnet_cidr: str = "10.80.0.0/24"
@@ -57,7 +80,21 @@ class Settings(BaseSettings):
     oidc_issuer: str = ""
     oidc_jwks_url: str = ""
     oidc_audience: str = ""
-    log_level: str = "INFO"
+    # Claims that tell the role ("operator", "tenant", "auditor") and the tenant's id.
+    oidc_role_claim: str = "nodewright_role"
+    oidc_tenant_claim: str = "nodewright_tenant"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Settings":
+        """Settings that only make sense together."""
+        if self.default_zone not in self.zones:
+            raise ValueError(f"default_zone {self.default_zone!r} is none of the zones {', '.join(self.zones)}")
+        if bool(self.tls_certificate_file) != bool(self.tls_key_file):
+            raise ValueError("tls_certificate_file and tls_key_file belong together")
+        if self.heartbeat_interval * 2 > self.node_lease:
+            raise ValueError("node_lease must be at least twice the heartbeat_interval")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -83,5 +120,44 @@ class Settings(BaseSettings):
         return FileSettings()
 
     @property
+    def pki_dir(self) -> Path:
+        """The authority and the coordinator's own certificate."""
+        return self.state_dir / "pki"
+
+    @property
+    def images_dir(self) -> Path:
+        """Files of active images, each under its image's id."""
+        return self.state_dir / "images"
+
+    @property
+    def certificate_hosts(self) -> list[str]:
+        """What the coordinator's certificate names: the public hosts, and always this machine itself."""
+        return list(dict.fromkeys([*self._hosts, "localhost", "127.0.0.1"]))
+
+    def public_address(self, listen: str) -> str:
+        """ "host:port" under which others reach the server that listens at `listen`."""
+        host, port = split_address(listen)
+        if host in _ANY_ADDRESS:
+            host = self._hosts[0]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def _hosts(self) -> list[str]:
+        return self.public_hosts or [_own_address(), socket.gethostname()]
+
+    @property
     def effective_database_url(self) -> str:
+        """URL of the database: the configured one, else that of SQLite in the state directory."""
         return self.database_url or f"sqlite:///{self.state_dir / 'coordinator.db'}"
+
+
+def _own_address() -> str:
+    """The address that this machine has on its way to others; the loopback's when it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Connecting a datagram socket sends nothing: it only looks up the route.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
