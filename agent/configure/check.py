@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Iterable
 
 from agent.errors import RequestInvalid
-from protos.agent.v1.domain_pb2 import CloudInit, DomainSpec
+from protos.agent.v1.domain_pb2 import CloudInit, CpuMode, DiskBus, DomainSpec, Firmware, TpmModel
+from protos.agent.v1.host_pb2 import Architecture
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PORT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -26,6 +27,7 @@ def check_spec(spec: DomainSpec) -> None:
     check_uuid(spec.uuid, "spec.uuid")
     _require(_NAME.fullmatch(spec.name), "spec.name: letters, digits, '.', '_' and '-', at most 63")
     _require(1 <= spec.vcpus <= _MOST_VCPUS, f"spec.vcpus: 1 to {_MOST_VCPUS}, not {spec.vcpus}")
+    _check_choices(spec)
     _check_text(spec)
     _check_memory(spec)
     _check_disks(spec)
@@ -41,6 +43,16 @@ def check_uuid(value: str, field: str) -> None:
     except ValueError:
         canonical = ""
     _require(value == canonical and value, f"{field}: not a lower-case UUID")
+
+
+def _check_choices(spec: DomainSpec) -> None:
+    """A newer coordinator may send values that this agent does not know; they must not become a default."""
+    _require(spec.architecture in Architecture.values(), f"spec.architecture: {spec.architecture} is not known")
+    _require(spec.cpu_mode in CpuMode.values(), f"spec.cpu_mode: {spec.cpu_mode} is not known")
+    _require(spec.firmware in Firmware.values(), f"spec.firmware: {spec.firmware} is not known")
+    _require(spec.tpm in TpmModel.values(), f"spec.tpm: {spec.tpm} is not known")
+    for disk in spec.disks:
+        _require(disk.bus in DiskBus.values(), f"spec.disks.bus: {disk.bus} is not known")
 
 
 def _check_text(spec: DomainSpec) -> None:

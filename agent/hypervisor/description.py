@@ -124,9 +124,8 @@ def read_ownership(domain: libvirt.virDomain) -> Ownership | None:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             return None
         raise
-    # libvirt answers the element with its prefix, but without the declaration of it.
-    wrapped = f'<metadata xmlns:{Ownership.PREFIX}="{NAMESPACE}">{document}</metadata>'
-    found = etree.fromstring(wrapped).find(Ownership.qualified_tag())
+    # libvirt answers the element without its namespace, which it takes as known.
+    found = etree.fromstring(f'<metadata xmlns="{NAMESPACE}">{document}</metadata>').find(Ownership.qualified_tag())
     return None if found is None else Ownership.parse(found)
 
 
