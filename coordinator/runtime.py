@@ -2,16 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coordinator.config import Settings
 from coordinator.domain.clock import Clock, utc_now
+from coordinator.domain.expiring_cache import ExpiringCache
 from coordinator.domain.identifier import Identifiers
+from coordinator.domain.lease import LeaseBook
+from coordinator.pki import Authority
 from coordinator.secret import SecretBox
 from coordinator.store.database import Database
 
 if TYPE_CHECKING:
     from coordinator.agents.client import AgentClients
+    from coordinator.services.caller import Caller
+
+# How long a deleted token may still be honoured by another coordinator.
+_CALLER_LIFE_SECONDS: Final = 5.0
 
 
 def _nobody_to_wake() -> None:
@@ -30,3 +37,14 @@ class Runtime:
     now: Clock = utc_now
     # Tells the task engine that a task was committed; callable from any thread.
     wake_tasks: Callable[[], None] = _nobody_to_wake
+    leases: LeaseBook = field(default_factory=LeaseBook)
+    # Callers by the hash of their credentials.
+    callers: "ExpiringCache[Caller]" = field(default_factory=lambda: ExpiringCache(_CALLER_LIFE_SECONDS))
+    _authority: Authority | None = field(default=None, init=False)
+
+    @property
+    def authority(self) -> Authority:
+        """The certificate authority in the state directory, opened (or made) on first use."""
+        if self._authority is None:
+            self._authority = Authority.open(self.settings.pki_dir, self.now)
+        return self._authority
