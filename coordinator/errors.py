@@ -123,6 +123,13 @@ class QuotaExceeded(CoordinatorError):
     http_status = 400
 
 
+class AddressesExhausted(CoordinatorError):
+    """No address of the subnet is free."""
+
+    code = "ECS.OperationDenied.AddressesExhausted"
+    http_status = 400
+
+
 class GuestAgentUnavailable(CoordinatorError):
     code = "ECS.OperationDenied.Vmtools"
     http_status = 400

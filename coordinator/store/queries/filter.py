@@ -3,13 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, func, not_
+from sqlalchemy import ColumnElement, Select, func
 from sqlmodel import Session
+from sqlmodel.sql.expression import SelectOfScalar
 
 from coordinator.domain.listing import Comparison, Condition, Listing, ListQuery, Ordering
 from coordinator.errors import ParameterInvalid
+
+Row = TypeVar("Row")
+# A SELECT of any columns.
+Statement: TypeAlias = Select[*tuple[Any, ...]]
 
 # Both databases count in 64 bits.
 _INTEGER_LIMIT = 2**63
@@ -38,7 +43,7 @@ def fields(**declared: Any) -> dict[str, Field]:
 
 def fetch_page(
     session: Session,
-    statement: Select[Any],
+    statement: Statement,
     query: ListQuery,
     known: Fields,
     *,
@@ -53,14 +58,28 @@ def fetch_page(
     return Listing(tuple(session.execute(page).all()), session.execute(counted).scalar_one())
 
 
-def where_conditions(statement: Select[Any], conditions: Iterable[Condition], known: Fields) -> Select[Any]:
+def fetch_rows_of(
+    session: Session,
+    statement: SelectOfScalar[Row],
+    query: ListQuery,
+    known: Fields,
+    *,
+    tie_break: Any,
+    default: Iterable[Ordering] = (),
+) -> Listing[Row]:
+    """Like `fetch_page`, for a statement that selects one table's rows."""
+    page = fetch_page(session, statement, query, known, tie_break=tie_break, default=default)
+    return Listing(tuple(row[0] for row in page.items), page.total)
+
+
+def where_conditions(statement: Statement, conditions: Iterable[Condition], known: Fields) -> Statement:
     """`statement` with all conditions; ParameterInvalid for a field or value that is none."""
     for condition in conditions:
         statement = statement.where(_compare(condition, _field("filter", condition.field, known)))
     return statement
 
 
-def order_by(statement: Select[Any], orderings: Iterable[Ordering], known: Fields) -> Select[Any]:
+def order_by(statement: Statement, orderings: Iterable[Ordering], known: Fields) -> Statement:
     """`statement` in the order asked for."""
     for ordering in orderings:
         column = _field("orderBy", ordering.field, known).column
@@ -88,15 +107,16 @@ def _compare(condition: Condition, field: Field) -> ColumnElement[bool]:
         column, values = func.lower(column), [str(value).lower() for value in values]
     match condition.comparison:
         case Comparison.EQUAL:
-            return column == values[0]  # type: ignore[no-any-return]
+            found = column == values[0]
         case Comparison.NOT_EQUAL:
-            return not_(column == values[0])
+            found = column != values[0]
         case Comparison.IN:
-            return column.in_(values)  # type: ignore[no-any-return]
+            found = column.in_(values)
         case Comparison.GREATER:
-            return column > values[0]  # type: ignore[no-any-return]
+            found = column > values[0]
         case _:
-            return column < values[0]  # type: ignore[no-any-return]
+            found = column < values[0]
+    return cast("ColumnElement[bool]", found)
 
 
 def _contains(column: Any, condition: Condition, field: Field) -> ColumnElement[bool]:
@@ -109,7 +129,7 @@ def _contains(column: Any, condition: Condition, field: Field) -> ColumnElement[
 
 def contains(column: Any, part: str) -> ColumnElement[bool]:
     """Whether `part` occurs in the column, whatever its case; wildcards within `part` mean themselves."""
-    return column.icontains(part, autoescape=True)  # type: ignore[no-any-return]
+    return cast("ColumnElement[bool]", column.icontains(part, autoescape=True))
 
 
 def _parse(text: str, kind: type, name: str) -> Any:
