@@ -264,5 +264,5 @@ class AgentClient:
 
 def _metadata() -> tuple[tuple[str, str], ...]:
     """The request id that is bound to the present task, so that the agent's log lines carry it too."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    request_id = structlog.contextvars.get_contextvars().get("requestId")
     return ((_REQUEST_ID_METADATA_KEY, str(request_id)),) if request_id else ()

@@ -43,7 +43,7 @@ def is_unwinding(kind: TaskKind, task: Task, steps: Sequence[TaskStep]) -> bool:
 
 def is_past_return(kind: TaskKind, steps: Sequence[TaskStep]) -> bool:
     """Whether a step that marks the point of no return has begun."""
-    return any(kind.steps[step.seq].point_of_no_return and step.state != StepState.PENDING for step in steps)
+    return any(kind.steps[step.seq].point_of_no_return and step.started_at is not None for step in steps)
 
 
 def progress_percent(kind: TaskKind, steps: Sequence[TaskStep], running_percent: int = 0) -> int:
@@ -72,4 +72,4 @@ def _next_undo(kind: TaskKind, task: Task, steps: Sequence[TaskStep]) -> Act | E
 def _is_to_undo(kind: TaskKind, step: TaskStep) -> bool:
     if kind.steps[step.seq].undo is None:
         return False
-    return step.state != StepState.DONE if step.phase == StepPhase.UNDO else step.state != StepState.PENDING
+    return step.state != StepState.DONE if step.phase == StepPhase.UNDO else step.started_at is not None

@@ -1,0 +1,28 @@
+"""What went wrong in a step, as people are told it."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from coordinator.agents.client import AgentCallError
+from coordinator.errors import CoordinatorError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an act failed for good: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+def fault_of(error: Exception) -> Fault:
+    """The fault that `error` is. What nobody foresaw goes to the log in full and to users as one sentence."""
+    if isinstance(error, AgentCallError):
+        return Fault(error.code, error.message)
+    if isinstance(error, CoordinatorError):
+        return Fault(error.code, error.message.en)
+    log.error("task.defect", exc_info=error)
+    return Fault("ECS.InternalError", "the coordinator failed; its log has the reason")
