@@ -1,0 +1,233 @@
+"""Each configurator against its golden file, and the whole against libvirt's own schema and test driver."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+from lxml import etree
+
+from agent.configure.cloud_init import configure_cloud_init
+from agent.configure.console import configure_console
+from agent.configure.disk import configure_disks, device_name
+from agent.configure.firmware import configure_firmware
+from agent.configure.graphics import configure_graphics
+from agent.configure.guest_agent import configure_guest_agent
+from agent.configure.host_profile import HostProfile
+from agent.configure.identity import configure_identity
+from agent.configure.machine import configure_machine
+from agent.configure.memory import configure_memory
+from agent.configure.nic import configure_nics
+from agent.configure.pcie import configure_pcie
+from agent.configure.pipeline import CONFIGURATORS, Configurator, build_domain
+from agent.configure.processor import configure_processor
+from agent.configure.rng import configure_rng
+from agent.configure.tpm import configure_tpm
+from agent.domainxml.domain import Domain
+from agent.domainxml.element import format_document, parse_document
+from agent.errors import AgentError, CapabilityMissing, RequestInvalid
+from protos.agent.v1.domain_pb2 import CpuMode, Disk, DiskBus, DomainSpec, Firmware, Graphics, Nic, TpmModel
+from protos.agent.v1.host_pb2 import Architecture
+from tests.unit.agent.guest_builder import DATA_VOLUME_UUID, GIB, SUBNET_ID, VOLUME_UUID, a_host, a_seed, a_spec
+
+GOLDEN = Path(__file__).parents[2] / "data" / "domainxml"
+# Set this to write the golden files anew, then read the difference.
+UPDATE = "NODEWRIGHT_UPDATE_GOLDEN"
+SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
+
+_TWO_MIB = 2 * 1024**2
+# A value that only a newer coordinator would know.
+_UNKNOWN: Any = 9
+_SECOND_NIC = Nic(port_id="port-2", mac_address="52:54:00:00:00:02", subnet_id=SUBNET_ID)
+_DISKS = [
+    Disk(volume_uuid=VOLUME_UUID, bus=DiskBus.DISK_BUS_VIRTIO, boot_index=1),
+    Disk(volume_uuid=DATA_VOLUME_UUID, bus=DiskBus.DISK_BUS_SCSI, boot_index=2, read_only=True),
+]
+
+CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
+    "identity": (configure_identity, a_spec(), a_host()),
+    "machine": (configure_machine, a_spec(), a_host()),
+    "memory": (configure_memory, a_spec(), a_host()),
+    "memory-huge-pages": (configure_memory, a_spec(huge_page_bytes=_TWO_MIB), a_host()),
+    "processor-passthrough": (configure_processor, a_spec(), a_host()),
+    "processor-emulated": (configure_processor, a_spec(), a_host(domain_type="qemu")),
+    "processor-custom": (
+        configure_processor,
+        a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM, cpu_model="EPYC"),
+        a_host(),
+    ),
+    "processor-conservative": (configure_processor, a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM), a_host()),
+    "processor-256": (configure_processor, a_spec(vcpus=256), a_host()),
+    "firmware-bios": (configure_firmware, a_spec(), a_host()),
+    "firmware-uefi": (configure_firmware, a_spec(firmware=Firmware.FIRMWARE_UEFI), a_host()),
+    "firmware-secure-boot": (configure_firmware, a_spec(firmware=Firmware.FIRMWARE_UEFI_SECURE_BOOT), a_host()),
+    "tpm-none": (configure_tpm, a_spec(), a_host()),
+    "tpm-1.2": (configure_tpm, a_spec(tpm=TpmModel.TPM_MODEL_1_2), a_host()),
+    "tpm-2.0": (configure_tpm, a_spec(tpm=TpmModel.TPM_MODEL_2_0), a_host()),
+    "disks": (configure_disks, a_spec(disks=_DISKS), a_host()),
+    "disks-page-cache": (configure_disks, a_spec(), a_host(direct_io=False)),
+    "cloud-init": (configure_cloud_init, a_spec(), a_host()),
+    "nics": (configure_nics, a_spec(nics=[*a_spec().nics, _SECOND_NIC]), a_host()),
+    "graphics": (configure_graphics, a_spec(), a_host()),
+    "graphics-none": (configure_graphics, DomainSpec(), a_host()),
+    "console": (configure_console, a_spec(), a_host()),
+    "guest-agent": (configure_guest_agent, a_spec(), a_host()),
+    "rng": (configure_rng, a_spec(), a_host()),
+    "pcie": (configure_pcie, a_spec(), a_host(spare_pcie_ports=2)),
+}
+
+WHOLE: dict[str, DomainSpec] = {
+    "plain": a_spec(),
+    "secure": a_spec(firmware=Firmware.FIRMWARE_UEFI_SECURE_BOOT, tpm=TpmModel.TPM_MODEL_2_0),
+    "uefi-tpm-1.2": a_spec(firmware=Firmware.FIRMWARE_UEFI, tpm=TpmModel.TPM_MODEL_1_2),
+    "custom-cpu": a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM),
+    "many": a_spec(vcpus=256, disks=_DISKS, nics=[*a_spec().nics, _SECOND_NIC], huge_page_bytes=_TWO_MIB),
+    "bare": DomainSpec(uuid=a_spec().uuid, name="bare", vcpus=1, memory_bytes=GIB),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_configurator_writes_its_golden_elements(name: str) -> None:
+    configure, spec, host = CASES[name]
+    written = format_document(configure(Domain(host.domain_type), spec, host))
+    golden = GOLDEN / f"{name}.xml"
+    if UPDATE in os.environ:
+        golden.write_text(written)
+    assert written == golden.read_text()
+
+
+def test_every_configurator_has_a_golden_file() -> None:
+    assert {configure for configure, _, _ in CASES.values()} == set(CONFIGURATORS)
+
+
+@pytest.mark.parametrize("domain_type", ["kvm", "qemu"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_domain_is_valid_by_the_schema_of_libvirt(name: str, domain_type: str) -> None:
+    spec = WHOLE[name]
+    if domain_type == "qemu" and spec.vcpus > 255:
+        pytest.skip("needs KVM")
+    schema = etree.RelaxNG(etree.parse(SCHEMA))
+    document = etree.fromstring(format_document(build_domain(spec, a_host(domain_type=domain_type))))
+    assert schema.validate(document), schema.error_log
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_domain_survives_formatting_and_parsing(name: str) -> None:
+    domain = build_domain(WHOLE[name], a_host())
+    assert parse_document(Domain, format_document(domain)) == domain
+
+
+@pytest.fixture(scope="module")
+def test_driver() -> Iterator[libvirt.virConnect]:
+    handle = libvirt.open("test:///default")
+    yield handle
+    handle.close()
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_domain_is_defined_by_the_test_driver(name: str, test_driver: libvirt.virConnect) -> None:
+    # The driver knows no firmware descriptions, and hence takes no domain that asks libvirt to choose one.
+    spec = DomainSpec()
+    spec.CopyFrom(WHOLE[name])
+    spec.firmware = Firmware.FIRMWARE_BIOS
+    document = format_document(build_domain(spec, a_host(domain_type="test" if spec.vcpus < 256 else "kvm")))
+    document = document.replace('<domain type="kvm">', '<domain type="test">')
+    domain = test_driver.defineXMLFlags(document, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    assert domain.UUIDString() == spec.uuid
+    domain.undefine()
+
+
+def test_the_password_of_the_screen_is_cut_to_what_the_protocol_takes_and_never_printed() -> None:
+    domain = build_domain(a_spec(graphics=Graphics(vnc_password="hush-hush-too-long")), a_host())
+    assert domain.devices.graphics[0].password == "hush-hus"
+    assert "hush-hus" not in repr(domain)
+
+
+def test_a_guest_keeps_free_root_ports_however_many_devices_it_starts_with() -> None:
+    def free_ports(spec: DomainSpec) -> int:
+        devices = build_domain(spec, a_host(spare_pcie_ports=5)).devices
+        ports = sum(controller.model == "pcie-root-port" for controller in devices.controllers)
+        others = sum(c.type in ("scsi", "virtio-serial") or c.model == "qemu-xhci" for c in devices.controllers)
+        virtio_disks = sum(disk.target.bus == "virtio" for disk in devices.disks)
+        return ports - others - virtio_disks - len(devices.interfaces) - len(devices.rngs) - 1  # the balloon
+
+    assert free_ports(WHOLE["bare"]) == free_ports(WHOLE["plain"]) == free_ports(WHOLE["many"]) == 5
+
+
+def test_disks_are_named_like_the_kernel_names_them() -> None:
+    assert [device_name("vd", index) for index in (0, 1, 25, 26, 27, 701, 702)] == [
+        "vda",
+        "vdb",
+        "vdz",
+        "vdaa",
+        "vdab",
+        "vdzz",
+        "vdaaa",
+    ]
+
+
+REFUSED: dict[str, tuple[DomainSpec, type[AgentError], str]] = {
+    "uuid in capitals": (a_spec(uuid=a_spec().uuid.upper()), RequestInvalid, "uuid"),
+    "no uuid": (a_spec(uuid=""), RequestInvalid, "uuid"),
+    "name with a slash": (a_spec(name="../x"), RequestInvalid, "name"),
+    "no CPU": (a_spec(vcpus=0), RequestInvalid, "vcpus"),
+    "too many CPUs": (a_spec(vcpus=289), RequestInvalid, "vcpus"),
+    "no memory": (a_spec(memory_bytes=0), RequestInvalid, "memory_bytes"),
+    "half a page": (a_spec(memory_bytes=3 * 1024**2, huge_page_bytes=_TWO_MIB), RequestInvalid, "memory_bytes"),
+    "title with a line break": (a_spec(title="a\nb"), RequestInvalid, "title"),
+    "label with a null": (a_spec(labels={"a": "\0"}), RequestInvalid, "labels"),
+    "unknown volume": (a_spec(disks=[Disk(volume_uuid=a_spec().uuid)]), RequestInvalid, "volume_uuid"),
+    "volume twice": (a_spec(disks=[*a_spec().disks] * 2), RequestInvalid, "volume_uuid"),
+    "unknown bus": (a_spec(disks=[Disk(volume_uuid=VOLUME_UUID, bus=_UNKNOWN)]), RequestInvalid, "bus"),
+    "unknown firmware": (a_spec(firmware=_UNKNOWN), RequestInvalid, "firmware"),
+    "multicast MAC": (
+        a_spec(nics=[Nic(port_id="p", mac_address="53:54:00:12:34:56", subnet_id=SUBNET_ID)]),
+        RequestInvalid,
+        "mac_address",
+    ),
+    "unknown subnet": (
+        a_spec(nics=[Nic(port_id="p", mac_address="52:54:00:12:34:56", subnet_id="snet-x")]),
+        RequestInvalid,
+        "subnet_id",
+    ),
+    "hash with a line break": (
+        a_spec(cloud_init=a_seed(password_hash="$6$a$b\nroot::0")),
+        RequestInvalid,
+        "password_hash",
+    ),
+    "key with a line break": (a_spec(cloud_init=a_seed(ssh_public_keys=["a\nb"])), RequestInvalid, "ssh_public_keys"),
+    "host name with a space": (a_spec(cloud_init=a_seed(hostname="a b")), RequestInvalid, "hostname"),
+    "CPU model that is not here": (
+        a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM, cpu_model="Icelake-Server"),
+        CapabilityMissing,
+        "cpu_model",
+    ),
+    "another architecture": (
+        a_spec(architecture=Architecture.ARCHITECTURE_AARCH64),
+        CapabilityMissing,
+        "architecture",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_a_guest_is_refused_by_the_name_of_its_field(name: str) -> None:
+    spec, error, field = REFUSED[name]
+    with pytest.raises(error, match=field):
+        build_domain(spec, a_host())
+
+
+@pytest.mark.parametrize(
+    ("spec", "host", "field"),
+    [
+        (a_spec(firmware=Firmware.FIRMWARE_UEFI), a_host(firmwares=frozenset(("bios",))), "firmware"),
+        (a_spec(tpm=TpmModel.TPM_MODEL_2_0), a_host(tpm_versions=frozenset()), "tpm"),
+        (a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM), a_host(cpu_models=frozenset()), "cpu_model"),
+        (a_spec(vcpus=256), a_host(domain_type="qemu"), "vcpus"),
+    ],
+)
+def test_a_node_refuses_what_it_lacks(spec: DomainSpec, host: HostProfile, field: str) -> None:
+    with pytest.raises(CapabilityMissing, match=field):
+        build_domain(spec, host)
