@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from coordinator.domain.task import StepPhase, StepState, TaskState
 from coordinator.errors import StatusUnsupported
@@ -70,7 +70,7 @@ async def test_the_check_refuses_within_the_submitting_transaction(site: Site, d
     with pytest.raises(StatusUnsupported):
         site.submit(kind=replace(BUILD, check=refuse))
     with database.read() as session:
-        assert session.query(Task).count() == 0
+        assert session.exec(select(Task)).all() == []
 
 
 async def test_submission_wakes_the_engine_at_once(site: Site) -> None:
