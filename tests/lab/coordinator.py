@@ -1,0 +1,85 @@
+"""The coordinator of the lab, as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.lab.namespace import Namespace, Process
+from tests.lab.rest import Rest
+from tests.lab.waiting import wait_until
+
+PROGRAM = Path(sys.executable).parent / "nodewright-coordinator"
+
+
+class CoordinatorProcess:
+    """`nodewright-coordinator serve` in a machine of the lab."""
+
+    def __init__(self, namespace: Namespace, directory: Path, address: str, node_side_address: str) -> None:
+        """`address` is where the tests reach it, `node_side_address` where the hosts do."""
+        self.state_dir = directory / "coordinator"
+        self.state_dir.mkdir()
+        self.url = f"https://{address}:8443"
+        self.node_side_url = f"https://{node_side_address}:8443"
+        self.environment: dict[str, str] = {
+            "NODEWRIGHT_COORDINATOR_STATE_DIR": str(self.state_dir),
+            "NODEWRIGHT_COORDINATOR_PUBLIC_HOSTS": f'["{address}", "{node_side_address}"]',
+            "NODEWRIGHT_COORDINATOR_NODE_LEASE": "PT6S",
+            "NODEWRIGHT_COORDINATOR_HEARTBEAT_INTERVAL": "PT1S",
+            "NODEWRIGHT_COORDINATOR_STOP_GRACE": "PT20S",
+            "NODEWRIGHT_COORDINATOR_RESERVED_HOST_MEMORY_MIB": "0",
+        }
+        self._process = Process(namespace, "coordinator", (PROGRAM, "serve"), directory / "coordinator.log")
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the coordinator's authority."""
+        return self.state_dir / "pki/ca.crt"
+
+    @property
+    def log(self) -> Path:
+        """Its output."""
+        return self._process.log
+
+    @property
+    def pid(self) -> int:
+        """The process as seen from here."""
+        return self._process.pid
+
+    def start(self, argv: Sequence[str | Path] | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """It runs and is ready; a launcher with an injected fault goes into `argv`."""
+        self._process.start(argv, self.environment | dict(environment or {}))
+        wait_until(self.is_ready, "the coordinator is ready")
+
+    def is_ready(self) -> bool:
+        """Whether its REST interface answers."""
+        assert self._process.is_running(), f"the coordinator ended, see {self.log}"
+        return self.ca.exists() and self.client("").is_ready()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def stop(self) -> None:
+        """SIGTERM, and it ended in time."""
+        self._process.stop()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Until it ended by itself, as a launcher with a fault does."""
+        self._process.wait(timeout_seconds)
+
+    def create_token(self, role: str = "operator") -> str:
+        """A REST token, made on the coordinator's machine as its first operator does."""
+        done = subprocess.run(
+            [PROGRAM, "create-token", "--role", role],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | self.environment,
+        )
+        return done.stdout.strip().splitlines()[-1]
+
+    def client(self, token: str) -> Rest:
+        """A REST client with this token."""
+        return Rest(self.url, token, self.ca)

@@ -1,0 +1,116 @@
+"""A compute host of the lab: real libvirt and QEMU, and the agent."""
+
+import json
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.lab.namespace import Namespace, Process
+from tests.lab.waiting import wait_until
+
+PROGRAMS = Path(sys.executable).parent
+
+# The host's own file systems: what libvirt and the agent keep is not the development machine's.
+_SETUP = """
+mount -t sysfs sysfs /sys
+for directory in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewright /var/lib/swtpm-localca; do
+  mkdir -p $directory
+  mount -t tmpfs -o mode=755 tmpfs $directory
+done
+mkdir -p /var/lib/nodewright
+mount --bind {directory} /var/lib/nodewright
+mount --bind {directory}/machine-id /etc/machine-id
+"""
+_QEMU_CONF = """
+user = "root"
+group = "root"
+swtpm_user = "root"
+swtpm_group = "root"
+cgroup_controllers = []
+namespaces = []
+security_driver = "none"
+"""
+_LIBVIRTD_CONF = """
+host_uuid = "{machine_uuid}"
+unix_sock_group = "root"
+auth_unix_rw = "none"
+"""
+
+
+class Host:
+    """One host. Its index from 1 up decides its name and its addresses."""
+
+    def __init__(self, index: int, directory: Path) -> None:
+        self.index = index
+        self.name = f"host{index}"
+        self.directory = directory / self.name
+        self.machine_uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{directory}/{self.name}"))
+        self.directory.mkdir()
+        (self.directory / "machine-id").write_text(self.machine_uuid.replace("-", "") + "\n")
+        self.namespace = Namespace(self.name, _SETUP.format(directory=self.directory))
+        self._configure_libvirt()
+        self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
+        self.libvirtd = self._process("libvirtd", "/usr/sbin/libvirtd")
+        self.agent = self._process("agent", PROGRAMS / "nodewright-agent", "serve")
+        self.agent_environment: dict[str, str] = {"NODEWRIGHT_AGENT_MACHINE_UUID": self.machine_uuid}
+
+    def logs(self) -> dict[str, Path]:
+        """The output of its programs by name."""
+        return {f"{self.name} {process.name}": process.log for process in (self.agent, self.libvirtd)}
+
+    def start_libvirt(self) -> None:
+        """libvirtd and virtlogd run and answer."""
+        self.virtlogd.start()
+        self.start_libvirtd()
+
+    def start_libvirtd(self) -> None:
+        """libvirtd runs and answers."""
+        self.libvirtd.start()
+        wait_until(lambda: self.virsh("version"), f"{self.name}: libvirtd answers", timeout_seconds=60)
+
+    def restart_libvirtd(self) -> None:
+        """As an upgrade of libvirt does it; guests stay."""
+        self.libvirtd.stop()
+        self.start_libvirtd()
+
+    def join(self, coordinator_url: str, token: str) -> None:
+        """The host becomes a node of the cloud."""
+        joining = ("join", "--coordinator", coordinator_url, "--token", token)
+        self.namespace.run("env", *self._assignments(), PROGRAMS / "nodewright-agent", *joining)
+
+    def start_agent(
+        self, argv: Sequence[str | Path] | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """The agent runs; a launcher with an injected fault goes into `argv`."""
+        self.agent.start(argv, self.agent_environment | dict(environment or {}))
+
+    def virsh(self, *argv: str) -> str:
+        """What virsh prints on this host."""
+        return self.namespace.run("virsh", "--quiet", *argv)
+
+    def domain_state(self, domain: str) -> str:
+        """libvirt's word for the state: "running", "paused", "shut off"; "absent" without such a domain."""
+        if domain not in self.virsh("list", "--all", "--name").split():
+            return "absent"
+        return self.virsh("domstate", domain).strip()
+
+    def guest_agent(self, domain: str, command: str, **arguments: object) -> object:
+        """Asks the guest agent past Nodewright, through virsh."""
+        request = json.dumps({"execute": command, "arguments": arguments})
+        return json.loads(self.virsh("qemu-agent-command", domain, request))["return"]
+
+    def end(self) -> None:
+        """Everything on it is killed, as by a power failure."""
+        self.namespace.end()
+
+    def _assignments(self) -> list[str]:
+        return [f"{name}={value}" for name, value in self.agent_environment.items()]
+
+    def _process(self, name: str, *argv: str | Path) -> Process:
+        return Process(self.namespace, name, argv, self.directory / f"{name}.log")
+
+    def _configure_libvirt(self) -> None:
+        etc = self.namespace.path("/etc/libvirt")
+        (etc / "qemu.conf").write_text(_QEMU_CONF)
+        (etc / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(machine_uuid=self.machine_uuid))

@@ -1,0 +1,62 @@
+"""A small REST client that knows the envelope and fails loudly."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+REGION = "region0"
+
+
+class RestError(AssertionError):
+    """The coordinator refused; `code` is its stable code."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        body = response.json()
+        self.status = response.status_code
+        self.code = str(body.get("code"))
+        self.message = str(body.get("message"))
+        super().__init__(
+            f"{response.request.method} {response.request.url.path}: {self.status} {self.code}: {self.message}"
+        )
+
+
+class Rest:
+    """Requests with a token to one coordinator; the answers are the envelope's `data`."""
+
+    def __init__(self, url: str, token: str, ca: Path) -> None:
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}", "x-regionid": REGION, "Accept-Language": "en"},
+            verify=ssl.create_default_context(cafile=str(ca)),
+            timeout=30,
+            trust_env=False,
+        )
+
+    def is_ready(self) -> bool:
+        """Whether the coordinator says that it can work."""
+        return self._http.get("/readyz").status_code == httpx.codes.OK
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """The whole response. RestError when it is not a success."""
+        response = self._http.request(method, path, **arguments)
+        if response.status_code != httpx.codes.OK or response.json()["code"] != "Success":
+            raise RestError(response)
+        return response
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """The data of a resource."""
+        return self.request("GET", path, params=parameters).json()["data"]
+
+    def post(self, path: str, body: object = None) -> Any:
+        """The data of the answer."""
+        return self.request("POST", path, json=body).json()["data"]
+
+    def put(self, path: str, body: object = None) -> Any:
+        """The data of the answer."""
+        return self.request("PUT", path, json=body).json()["data"]
+
+    def delete(self, path: str, body: object = None) -> Any:
+        """The data of the answer."""
+        return self.request("DELETE", path, json=body).json()["data"]
