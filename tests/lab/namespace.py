@@ -11,7 +11,7 @@ import psutil
 
 _ENTERED = ("--mount", "--uts", "--net", "--pid")
 _PR_SET_PDEATHSIG = 1
-# Orphans of a namespace fall to its first process; ignoring their end lets the kernel bury them. (dash does not pass that on.)
+# Orphans fall to the first process; ignoring their end lets the kernel bury them. (dash would not pass that on.)
 _INIT = 'echo ready; trap "" CHLD; exec sleep infinity'
 _libc = ctypes.CDLL(None)
 
