@@ -21,7 +21,8 @@ REQUEST_ID_METADATA_KEY: Final = "nodewright-request-id"
 ROLE_URN_PREFIX: Final = "urn:nodewright:role:"
 ADMITTED_ROLES: Final = frozenset(("coordinator", "scheduler"))
 
-_STATUS: Final = {
+# The only place that knows both sides.
+STATUS_BY_CATEGORY: Final = {
     Category.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Category.ABSENT: grpc.StatusCode.NOT_FOUND,
     Category.STATE: grpc.StatusCode.FAILED_PRECONDITION,
@@ -89,14 +90,12 @@ async def _reported(context: Context, details: grpc.HandlerCallDetails) -> Async
         yield
     except AgentError as error:
         _log_end(started, code=error.code, reason=error.message)
-        await _abort(context, _STATUS[error.category], error.message, error.code)
+        await _abort(context, STATUS_BY_CATEGORY[error.category], error.message, error.code)
     except grpc.aio.AbortError:
         raise
     except Exception:
         log.exception("rpc.failed")
-        await _abort(
-            context, grpc.StatusCode.INTERNAL, "the agent failed; its log has the reason", "AgentError"
-        )
+        await _abort(context, grpc.StatusCode.INTERNAL, "the agent failed; its log has the reason", "AgentError")
     else:
         _log_end(started, code="Success")
 
