@@ -1,0 +1,23 @@
+"""Every kind of task, by name."""
+
+from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
+from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
+from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
+from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
+from coordinator.tasks.kinds.start_instance import START_INSTANCE
+from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
+from coordinator.tasks.kinds.suspend_instance import SUSPEND_INSTANCE
+from coordinator.tasks.model import TaskKind
+
+KINDS: dict[str, TaskKind] = {
+    kind.name: kind
+    for kind in (
+        CREATE_INSTANCE,
+        DELETE_INSTANCE,
+        START_INSTANCE,
+        STOP_INSTANCE,
+        RESTART_INSTANCE,
+        SUSPEND_INSTANCE,
+        RESUME_INSTANCE,
+    )
+}

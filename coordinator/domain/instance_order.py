@@ -1,0 +1,80 @@
+"""What a caller asks for when it orders instances: parsed, in our units, not yet checked against the cloud."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeOrder:
+    """One disk. A boot index of 0 means that none was asked for."""
+
+    size_gib: int
+    volume_type: str
+    disk_bus: str = "virtio"
+    volume_mode: str = "Block"
+    boot_index: int = 0
+    delete_on_termination: bool = False
+    is_os_disk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOrder:
+    """One network interface; empty addresses are chosen by the coordinator."""
+
+    vpc_id: str
+    subnet_id: str
+    index: int | None = None
+    fixed_ip: str = ""
+    mac_address: str = ""
+    port_type: str = "Primary"
+    ip_type: str = "dhcp"
+    network_type: str = "Geneve"
+    security_group_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A key and value attached to an instance."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceOrder:
+    """`count` alike instances. Empty strings and zeros mean "not given"."""
+
+    tenant_id: str
+    department_id: str
+    region: str
+    zone: str
+    display_name: str
+    cpu_count: int
+    memory_amount: str
+    architecture: str
+    volumes: tuple[VolumeOrder, ...]
+    networks: tuple[NetworkOrder, ...]
+    security_group_ids: tuple[str, ...]
+    count: int = 1
+    resource_group_id: str = ""
+    node_id: str = ""
+    host_name: str = ""
+    description: str = ""
+    flavor_id: str = ""
+    image_id: str = ""
+    image_url: str = ""
+    image_source: str = ""
+    os_type: str = ""
+    password: str = field(default="", repr=False)
+    vnc_password: str = field(default="", repr=False)
+    user_data: str = field(default="", repr=False)
+    ssh_public_keys: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    billing_mode: str = "OnDemand"
+    cycle_count: int = 0
+    checks_quota: bool = True
+    # Answered as given: bOperate, bCreateOrder, bUpdateQuotas.
+    options: Mapping[str, Any] = field(default_factory=dict)
+    # API names of fields that ask for something that this cluster cannot do yet.
+    unavailable_fields: tuple[str, ...] = ()

@@ -1,0 +1,163 @@
+"""Everything that the database says about one instance, in the words that its node understands."""
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlmodel import Session
+
+from coordinator.domain.unit import GIB
+from coordinator.errors import ResourceNotFound
+from coordinator.secret import SecretBox
+from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables.image import Image
+from coordinator.store.tables.instance import Instance
+from coordinator.store.tables.network import Port, Subnet
+from coordinator.store.tables.volume import Volume
+from protos.agent.v1 import domain_pb2, host_pb2, network_pb2, storage_pb2
+
+_ARCHITECTURES: Final = {"x86": host_pb2.ARCHITECTURE_X86_64, "arm": host_pb2.ARCHITECTURE_AARCH64}
+_BUSES: Final = {
+    "virtio": domain_pb2.DISK_BUS_VIRTIO,
+    "scsi": domain_pb2.DISK_BUS_SCSI,
+    "sata": domain_pb2.DISK_BUS_SATA,
+}
+_FORMATS: Final = {
+    "raw": storage_pb2.IMAGE_FORMAT_RAW,
+    "qcow2": storage_pb2.IMAGE_FORMAT_QCOW2,
+    "iso": storage_pb2.IMAGE_FORMAT_ISO,
+}
+# The API's generations of "trusted": BIOS with a TPM that measures; UEFI with a TPM; UEFI that boots only what is signed.
+_SECURITY: Final = {
+    "none": (domain_pb2.FIRMWARE_BIOS, domain_pb2.TPM_MODEL_NONE),
+    "1.0": (domain_pb2.FIRMWARE_BIOS, domain_pb2.TPM_MODEL_1_2),
+    "2.0": (domain_pb2.FIRMWARE_UEFI, domain_pb2.TPM_MODEL_2_0),
+    "3.0": (domain_pb2.FIRMWARE_UEFI_SECURE_BOOT, domain_pb2.TPM_MODEL_2_0),
+}
+_FIRMWARE_TRAITS: Final = {
+    domain_pb2.FIRMWARE_UEFI: "uefi",
+    domain_pb2.FIRMWARE_UEFI_SECURE_BOOT: "secure-boot",
+}
+_TPM_TRAITS: Final = {domain_pb2.TPM_MODEL_1_2: "vtpm-1.2", domain_pb2.TPM_MODEL_2_0: "vtpm-2.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """One instance with its disks (the system disk first), ports and image."""
+
+    instance: Instance
+    volumes: tuple[Volume, ...]
+    ports: tuple[tuple[Port, Subnet], ...]
+    image: Image | None
+
+
+def read_blueprint(session: Session, args: Mapping[str, Any]) -> Blueprint:
+    """The blueprint of the instance that a task's `args` name."""
+    instance = instance_query.find_instance(session, args["ecsId"])
+    if instance is None:
+        raise ResourceNotFound("instance", args["ecsId"])
+    return Blueprint(
+        instance=instance,
+        volumes=tuple(instance_query.list_volumes(session, instance)),
+        ports=tuple(instance_query.list_ports(session, instance)),
+        image=session.get(Image, instance.image_id) if instance.image_id else None,
+    )
+
+
+def image_ref(image: Image) -> storage_pb2.ImageRef:
+    """The image as a node asks for it."""
+    return storage_pb2.ImageRef(
+        image_id=image.id, sha256=image.sha256, format=_FORMATS[image.format], size_bytes=image.size_bytes
+    )
+
+
+def port_message(blueprint: Blueprint, port: Port, subnet: Subnet) -> network_pb2.Port:
+    """The port as a node makes it."""
+    return network_pb2.Port(
+        port_id=port.id,
+        mac_address=port.mac_address,
+        ip_address=port.ipv4_address,
+        hostname=dns_label(blueprint.instance),
+        subnet=network_pb2.Subnet(
+            subnet_id=subnet.id,
+            cidr=subnet.cidr,
+            gateway_ip=subnet.gateway_ip,
+            dns_ips=[address for address in subnet.dns_ips.split(",") if address],
+        ),
+    )
+
+
+def volume_size_bytes(volume: Volume) -> int:
+    """Size of the volume as a node makes it."""
+    return volume.size_gib * GIB
+
+
+def domain_spec(blueprint: Blueprint, secrets: SecretBox) -> domain_pb2.DomainSpec:
+    """What the node is asked to define."""
+    instance = blueprint.instance
+    firmware, tpm = security_of(instance.architecture, instance.security_type)
+    return domain_pb2.DomainSpec(
+        uuid=instance.uuid,
+        name=instance.ecs_id,
+        title=instance.display_name,
+        architecture=_ARCHITECTURES[instance.architecture],
+        vcpus=instance.vcpus,
+        memory_bytes=instance.memory_bytes,
+        huge_page_bytes=instance.huge_page_bytes,
+        cpu_mode=_cpu_mode(instance.vcpu_type),
+        firmware=firmware,
+        tpm=tpm,
+        disks=[_disk(volume) for volume in blueprint.volumes],
+        nics=[
+            domain_pb2.Nic(port_id=port.id, mac_address=port.mac_address, subnet_id=port.subnet_id)
+            for port, _ in blueprint.ports
+        ],
+        cloud_init=_cloud_init(instance),
+        graphics=domain_pb2.Graphics(vnc_password=secrets.decrypt(instance.vnc_password_encrypted)),
+        labels={"ecsId": instance.ecs_id, "tenantId": instance.tenant_id, "flavorId": instance.flavor_id},
+        generation=instance.generation,
+    )
+
+
+def security_of(architecture: str, security_type: str) -> tuple[domain_pb2.Firmware, domain_pb2.TpmModel]:
+    """Firmware and TPM of a flavor type's security type."""
+    firmware, tpm = _SECURITY[security_type or "none"]
+    # ARM machines know no BIOS.
+    if architecture == "arm" and firmware == domain_pb2.FIRMWARE_BIOS:
+        firmware = domain_pb2.FIRMWARE_UEFI
+    return firmware, tpm
+
+
+def traits_of(architecture: str, security_type: str) -> frozenset[str]:
+    """What a node must be able to do for that security type, in the words of HostFacts.traits."""
+    firmware, tpm = security_of(architecture, security_type)
+    traits = {_FIRMWARE_TRAITS.get(firmware, ""), _TPM_TRAITS.get(tpm, "")}
+    return frozenset(traits - {""})
+
+
+def dns_label(instance: Instance) -> str:
+    """The host name as DHCP and the guest can take it: what DNS does not allow is left out, at worst the id is used."""
+    label = re.sub(r"[^a-z0-9-]+", "-", instance.host_name.lower()).strip("-")[:63].strip("-")
+    return label or instance.ecs_id
+
+
+def _cpu_mode(vcpu_type: str) -> domain_pb2.CpuMode:
+    # A flavor type's cpuModel names hardware ("SkyLake"), not one of libvirt's models: the node chooses that itself.
+    is_passthrough = vcpu_type == "host-passthrough"
+    return domain_pb2.CPU_MODE_HOST_PASSTHROUGH if is_passthrough else domain_pb2.CPU_MODE_CUSTOM
+
+
+def _disk(volume: Volume) -> domain_pb2.Disk:
+    return domain_pb2.Disk(volume_uuid=volume.uuid, bus=_BUSES[volume.disk_bus], boot_index=volume.boot_index)
+
+
+def _cloud_init(instance: Instance) -> domain_pb2.CloudInit:
+    return domain_pb2.CloudInit(
+        hostname=dns_label(instance),
+        password_hash=instance.password_hash,
+        ssh_public_keys=instance.ssh_public_keys,
+        user_data=base64.b64decode(instance.user_data),
+        instance_id=instance.ecs_id,
+    )

@@ -1,0 +1,139 @@
+"""Makes an instance real on the node that was claimed for it."""
+
+from sqlmodel import Session
+
+from coordinator.agents.client import IMAGE_SECONDS
+from coordinator.domain.instance import InstanceStatus, PowerState
+from coordinator.placement.claim import release
+from coordinator.store.queries import instance as instance_query
+from coordinator.tasks.blueprint import domain_spec, image_ref, port_message, volume_size_bytes
+from coordinator.tasks.instance_step import (
+    Args,
+    agent_of,
+    blueprint_of,
+    load_instance,
+    record_power_state,
+    rest,
+    settle,
+    show_status,
+)
+from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from protos.agent.v1 import storage_pb2
+
+_PROVISIONING = show_status(InstanceStatus.PROVISIONING)
+_STATUS_AFTER_STEP = {
+    "ensure_image": InstanceStatus.ERR_IMAGE_PULL,
+    "ensure_volumes": InstanceStatus.DATA_VOLUME_ERROR,
+}
+
+
+async def _ensure_image(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+
+    async def report(progress: storage_pb2.ImageProgress) -> None:
+        percent = 100 * progress.done_bytes // max(progress.total_bytes, 1)
+        await context.report_progress(percent, f"image: {progress.done_bytes} of {progress.total_bytes} bytes")
+
+    if blueprint.image:
+        await agent_of(context, blueprint).ensure_image_cached(image_ref(blueprint.image), report)
+    return StepResult()
+
+
+async def _ensure_volumes(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    for volume in blueprint.volumes:
+        image = image_ref(blueprint.image) if volume.is_os_disk and blueprint.image else None
+        agent = agent_of(context, blueprint)
+        await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
+
+    def apply(session: Session) -> None:
+        instance = load_instance(session, context.args)
+        for volume in instance_query.list_volumes(session, instance):
+            volume.status = "inUse"
+            volume.node_id = instance.node_id
+            session.add(volume)
+
+    return StepResult(apply=apply)
+
+
+async def _remove_volumes(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    for volume in blueprint.volumes:
+        await agent_of(context, blueprint).ensure_volume_removed(volume.uuid)
+    return StepResult()
+
+
+async def _ensure_ports(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    for port, subnet in blueprint.ports:
+        await agent_of(context, blueprint).ensure_port(port_message(blueprint, port, subnet))
+    return StepResult()
+
+
+async def _remove_ports(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    for port, _ in blueprint.ports:
+        await agent_of(context, blueprint).ensure_port_removed(port.id)
+    return StepResult()
+
+
+async def _define(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    domain = await agent_of(context, blueprint).ensure_defined(domain_spec(blueprint, context.runtime.secrets))
+    return StepResult(apply=record_power_state(context.args, domain))
+
+
+async def _remove_domain(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    await agent_of(context, blueprint).ensure_removed(blueprint.instance.uuid)
+    return StepResult()
+
+
+async def _start(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    domain = await agent_of(context, blueprint).ensure_running(blueprint.instance.uuid)
+    return StepResult(apply=record_power_state(context.args, domain))
+
+
+def _check(session: Session, args: Args) -> None:
+    # The order was checked in full by the service, in this same transaction.
+    load_instance(session, args)
+
+
+def _let_go(session: Session, args: Args, failure: Failure) -> None:
+    """After the undoing: nothing is held any more, and the instance stays visible with the reason."""
+    instance = load_instance(session, args)
+    for volume in instance_query.list_volumes(session, instance):
+        session.delete(volume)
+    for port, _ in instance_query.list_ports(session, instance):
+        session.delete(port)
+    release(session, [instance.uuid])
+    instance.node_id = None
+    instance.power_state = PowerState.NONE
+    status = (
+        InstanceStatus.UNKNOWN if failure.canceled else _STATUS_AFTER_STEP.get(failure.step, InstanceStatus.UNKNOWN)
+    )
+    rest(session, instance, status, "canceled" if failure.canceled else failure.message)
+
+
+CREATE_INSTANCE = TaskKind(
+    name="create_instance",
+    steps=(
+        # What was fetched stays in the node's cache: it harms nobody and serves the next instance.
+        Step(
+            "ensure_image",
+            _ensure_image,
+            before=show_status(InstanceStatus.PROVISIONING),
+            weight=6,
+            timeout_seconds=6 * 3600,
+        ),
+        Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2),
+        Step("ensure_ports", _ensure_ports, undo=_remove_ports),
+        Step("define", _define, undo=_remove_domain),
+        # Removing the domain, one step back, also ends a guest that was just started.
+        Step("start", _start, before=show_status(InstanceStatus.STARTING)),
+    ),
+    check=_check,
+    on_success=settle,
+    on_failure=_let_go,
+)
