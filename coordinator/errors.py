@@ -88,6 +88,13 @@ class ResourceExists(CoordinatorError):
     http_status = 400
 
 
+class ResourceInUse(CoordinatorError):
+    """Something still depends on the resource that is to be deleted."""
+
+    code = "ECS.OperationDenied.InUse"
+    http_status = 400
+
+
 class AllocationMismatch(ResourceExists):
     """The consumer holds other resources than those that are claimed for it now."""
 
@@ -109,6 +116,13 @@ class CredentialsInvalid(CoordinatorError):
 
     code = "ECS.OperationDenied.AuthFail"
     http_status = 401
+
+
+class RequestsTooMany(CoordinatorError):
+    """The caller failed too often in a short time."""
+
+    code = "ECS.OperationDenied.TooManyRequests"
+    http_status = 429
 
 
 class InstanceLocked(CoordinatorError):
@@ -145,6 +159,13 @@ class NodeDisconnected(CoordinatorError):
 
     code = "ECS.OperationDenied.Disconnection"
     http_status = 400
+
+
+class NodeSessionUnknown(StatusUnsupported):
+    """The agent must register: its session is not known, or its lease was over."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(f"node {node_id} must register again", f"节点{node_id}须重新注册")
 
 
 class FlavorInUse(CoordinatorError):

@@ -1,0 +1,88 @@
+"""Questions about nodes, what they offer and what they reported."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, update
+from sqlmodel import Session, col, select
+
+from coordinator.domain.lease import NodeSession
+from coordinator.domain.placement import ResourceClass
+from coordinator.store.tables import Allocation, Instance, Inventory, Node, ReportedDomain
+
+
+def lock_node(session: Session, node_id: str) -> Node | None:
+    """The node; nobody else changes it until the transaction ends."""
+    return session.exec(select(Node).where(Node.id == node_id).with_for_update()).first()
+
+
+def find_node_by_machine(session: Session, machine_uuid: str) -> Node | None:
+    """The node that this machine was enrolled as."""
+    return session.exec(select(Node).where(Node.machine_uuid == machine_uuid)).first()
+
+
+def list_nodes(session: Session) -> Sequence[Node]:
+    """All nodes by name."""
+    return session.exec(select(Node).order_by(col(Node.name), col(Node.id))).all()
+
+
+def find_inventories(session: Session, node_id: str) -> Mapping[ResourceClass, Inventory]:
+    """What the node offers, by resource class."""
+    rows = session.exec(select(Inventory).where(Inventory.node_id == node_id))
+    return {ResourceClass(row.resource_class): row for row in rows}
+
+
+def lock_resident_instances(session: Session, node_id: str) -> Mapping[str, Instance]:
+    """Instances that are placed on the node, by UUID; nobody else changes them until the transaction ends."""
+    statement = select(Instance).where(Instance.node_id == node_id, col(Instance.deleted_at).is_(None))
+    return {instance.uuid: instance for instance in session.exec(statement.with_for_update())}
+
+
+def lock_resident_instance(session: Session, node_id: str, uuid: str) -> Instance | None:
+    """The instance with that UUID, if it is placed on the node; nobody else changes it until the transaction ends."""
+    statement = select(Instance).where(
+        Instance.uuid == uuid, Instance.node_id == node_id, col(Instance.deleted_at).is_(None)
+    )
+    return session.exec(statement.with_for_update()).first()
+
+
+def find_external_consumers(session: Session, node_id: str) -> set[str]:
+    """UUIDs of guests that another scheduler placed on the node."""
+    statement = select(Allocation.consumer_uuid).where(Allocation.node_id == node_id, col(Allocation.external))
+    return set(session.exec(statement))
+
+
+def find_reported_domains(session: Session, node_id: str) -> Mapping[str, ReportedDomain]:
+    """Domains that the node reported, by UUID."""
+    rows = session.exec(select(ReportedDomain).where(ReportedDomain.node_id == node_id))
+    return {row.uuid: row for row in rows}
+
+
+def delete_reported_domains(session: Session, node_id: str, uuids: Collection[str]) -> None:
+    """The node has these domains no more."""
+    if uuids:
+        session.execute(
+            delete(ReportedDomain).where(col(ReportedDomain.node_id) == node_id, col(ReportedDomain.uuid).in_(uuids))
+        )
+
+
+def extend_lease(session: Session, node: NodeSession, lease_expires_at: datetime) -> bool:
+    """Extends the lease of a node that is ready; False when the session is not the node's any more."""
+    statement = (
+        update(Node)
+        .where(col(Node.id) == node.node_id, col(Node.session_id) == node.session_id, col(Node.ready))
+        # Not a change that people would want to see in `updated_at`.
+        .values(lease_expires_at=lease_expires_at, updated_at=Node.updated_at)
+        .execution_options(synchronize_session=False)
+    )
+    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+
+
+def extend_all_leases(session: Session, lease_expires_at: datetime) -> None:
+    """Gives every node that is ready a fresh lease."""
+    session.execute(update(Node).where(col(Node.ready)).values(lease_expires_at=lease_expires_at))
+
+
+def find_lapsed(session: Session, now: datetime) -> Sequence[str]:
+    """Ids of nodes that count as ready, but whose lease is over."""
+    return session.exec(select(Node.id).where(col(Node.ready), col(Node.lease_expires_at) < now)).all()
