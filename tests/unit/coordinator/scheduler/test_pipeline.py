@@ -1,0 +1,135 @@
+"""Which hosts the scheduler chooses, and what it says about the others."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coordinator.domain.placement import Capacity, HostView, Rejection, RejectionReason, ResourceClass
+from coordinator.scheduler.pipeline import decide
+from tests.builders import a_consumer, a_host, a_request, resources
+
+
+def rejection_of(host: HostView, request: Any) -> Rejection | None:
+    return decide([host], request).verdicts[0].rejection
+
+
+def test_an_empty_host_is_chosen() -> None:
+    decision = decide([a_host("a")], a_request())
+    assert [host.name for host in decision.assignments] == ["a"]
+    assert decision.verdicts[0].rejection is None
+
+
+@pytest.mark.parametrize(
+    ("host", "request_fields", "reason"),
+    [
+        (a_host(ready=False), {}, RejectionReason.AWAY),
+        (a_host(schedulable=False), {}, RejectionReason.CORDONED),
+        (a_host("a"), {"node_id": "id-of-b"}, RejectionReason.OTHER_HOST),
+        (a_host("a"), {"node_name": "b"}, RejectionReason.OTHER_HOST),
+        (a_host(zone="AZ0"), {"zone": "AZ1"}, RejectionReason.OTHER_ZONE),
+        (a_host(architecture="x86"), {"architecture": "arm"}, RejectionReason.OTHER_ARCHITECTURE),
+        (a_host(cpu_model="EPYC"), {"cpu_model": "Kunpeng"}, RejectionReason.OTHER_CPU_MODEL),
+        (a_host(traits=frozenset({"uefi"})), {"traits": frozenset({"vtpm-2.0"})}, RejectionReason.TRAIT_MISSING),
+    ],
+)
+def test_a_host_is_rejected_for_its_nature(
+    host: HostView, request_fields: dict[str, Any], reason: RejectionReason
+) -> None:
+    rejection = rejection_of(host, a_request(**request_fields))
+    assert rejection is not None
+    assert rejection.reason is reason
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {"node_id": "id-of-a"},
+        {"node_name": "a"},
+        {"zone": "AZ0"},
+        {"architecture": "x86"},
+        {"cpu_model": "EPYC"},
+        {"traits": frozenset({"uefi"})},
+    ],
+)
+def test_a_host_that_is_what_was_asked_for_passes(request_fields: dict[str, Any]) -> None:
+    assert decide([a_host("a")], a_request(**request_fields)).placed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason", "wanted_text", "available_text"),
+    [
+        ({"vcpus": 5}, RejectionReason.TOO_FEW_VCPUS, "5 vCPUs", "4 vCPUs"),
+        ({"memory_gib": 8.5}, RejectionReason.TOO_LITTLE_MEMORY, "8.5 GiB", "8 GiB"),
+        ({"storage_gib": 101}, RejectionReason.TOO_LITTLE_STORAGE, "101 GiB", "100 GiB"),
+    ],
+)
+def test_a_full_host_says_what_is_wanted_and_free(
+    wanted: dict[str, Any], reason: RejectionReason, wanted_text: str, available_text: str
+) -> None:
+    host = a_host(vcpus=4, memory_gib=8, storage_gib=100)
+    rejection = rejection_of(host, a_request(a_consumer(**wanted)))
+    assert rejection is not None
+    assert (rejection.reason, rejection.wanted, rejection.available) == (reason, wanted_text, available_text)
+
+
+def test_the_last_unit_can_be_taken() -> None:
+    host = a_host(vcpus=4, memory_gib=8, storage_gib=100)
+    assert decide([host], a_request(a_consumer(vcpus=4, memory_gib=8, storage_gib=100))).placed
+
+
+def test_reservations_and_ratios_count() -> None:
+    capacities = {
+        **a_host().capacities,
+        ResourceClass.VCPU: Capacity(total=8, reserved=2, allocation_ratio=2.0, used=10),
+    }
+    host = replace(a_host(), capacities=capacities)
+    assert decide([host], a_request(a_consumer(vcpus=2))).placed
+    assert not decide([host], a_request(a_consumer(vcpus=3))).placed
+
+
+def test_a_host_without_an_inventory_has_nothing() -> None:
+    assert not decide([replace(a_host(), capacities={})], a_request()).placed
+
+
+def test_a_host_under_its_use_has_nothing_free_rather_than_less() -> None:
+    host = a_host(vcpus=4, used=resources(vcpus=6))
+    rejection = rejection_of(host, a_request())
+    assert rejection is not None
+    assert rejection.available == "0 vCPUs"
+
+
+def test_a_batch_takes_from_the_same_view() -> None:
+    hosts = [a_host("a", vcpus=4), a_host("b", vcpus=4)]
+    consumers = [a_consumer(vcpus=2) for _ in range(4)]
+    decision = decide(hosts, a_request(*consumers))
+    assert sorted(host.name for host in decision.assignments) == ["a", "a", "b", "b"]
+
+
+def test_one_misfit_refuses_the_whole_batch() -> None:
+    hosts = [a_host("a", vcpus=4), a_host("b", vcpus=4)]
+    consumers = [a_consumer(vcpus=2) for _ in range(5)]
+    decision = decide(hosts, a_request(*consumers))
+    assert not decision.placed
+    assert [verdict.rejection and verdict.rejection.available for verdict in decision.verdicts] == [
+        "0 vCPUs",
+        "0 vCPUs",
+    ]
+
+
+def test_a_batch_spreads_over_equal_hosts() -> None:
+    decision = decide([a_host(name) for name in "abc"], a_request(*[a_consumer() for _ in range(3)]))
+    assert [host.name for host in decision.assignments] == ["a", "b", "c"]
+
+
+def test_the_same_snapshot_gives_the_same_decision_in_any_order() -> None:
+    hosts = [a_host(name) for name in "abcd"]
+    consumers = [a_consumer(uuid=str(number)) for number in range(6)]
+    assert decide(hosts, a_request(*consumers)) == decide(hosts[::-1], a_request(*consumers))
+
+
+def test_deciding_changes_nothing_of_the_snapshot() -> None:
+    host = a_host()
+    before = dict(host.capacities)
+    decide([host], a_request())
+    assert host.capacities == before
