@@ -34,7 +34,7 @@ async def test_errors_of_libvirt_arrive_as_the_errors_of_the_agent(connection: C
     with pytest.raises(DomainDefinitionInvalid):
         await connection.call(lambda handle: handle.defineXML("<domain"))
     with pytest.raises(DomainStateConflict):
-        await connection.call(lambda handle: handle.lookupByName("test").create())
+        await connection.call(lambda handle: [handle.lookupByName("test").destroy() for _ in range(2)])
 
 
 async def test_a_call_without_an_answer_ends_in_time(connection: Connection) -> None:

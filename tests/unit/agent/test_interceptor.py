@@ -67,7 +67,8 @@ async def _failing() -> AsyncIterator[Any]:
 async def _failure(call: Callable[[], Awaitable[object]]) -> tuple[grpc.StatusCode, str, str]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call()
-    codes = [str(value) for key, value in caught.value.trailing_metadata() if key == CODE_METADATA_KEY]
+    trailers: Any = caught.value.trailing_metadata()
+    codes = [str(value) for key, value in trailers if key == CODE_METADATA_KEY]
     return caught.value.code(), " ".join(codes), caught.value.details() or ""
 
 
