@@ -104,6 +104,13 @@ class AllocationMismatch(ResourceExists):
         )
 
 
+class CapacityInsufficient(CoordinatorError):
+    """No host has room for what another scheduler claims; the message counts the reasons."""
+
+    code = "ECS.OperationDenied.Capacity"
+    http_status = 400
+
+
 class AccessDenied(CoordinatorError):
     """The caller is known, but its role does not admit the operation."""
 

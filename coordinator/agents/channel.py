@@ -26,7 +26,10 @@ _RETIRE_SECONDS: Final = 600.0
 
 
 class Credentials(Protocol):
-    """The coordinator's own certificate and key, and the authority that signed those of the agents; all PEM."""
+    """The coordinator's own certificate and key, and the authority that signed those of the agents; all PEM.
+
+    May answer others after a renewal: channels are then opened anew.
+    """
 
     @property
     def ca_pem(self) -> bytes: ...
@@ -39,6 +42,8 @@ class Credentials(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Connection:
     address: str
+    # Of the coordinator, when the channel was opened: a renewed one needs a new channel.
+    cert_pem: bytes
     channel: grpc.aio.Channel
 
 
@@ -56,15 +61,16 @@ class ChannelPool:
     async def channel(self, node_id: str) -> grpc.aio.Channel:
         """The channel to the agent of `node_id`; NodeAway when it has not registered yet."""
         connection = self._connections.get(node_id)
-        if connection and node_id not in self._suspects:
+        if connection and node_id not in self._suspects and connection.cert_pem == self._credentials.cert_pem:
             return connection.channel
-        address = await asyncio.to_thread(self._read_address, node_id)
         self._suspects.discard(node_id)
+        address = await asyncio.to_thread(self._read_address, node_id)
         # Another call may have opened it meanwhile.
         connection = self._connections.get(node_id)
-        if connection and connection.address == address:
+        if connection and (connection.address, connection.cert_pem) == (address, self._credentials.cert_pem):
             return connection.channel
-        fresh = self._connections[node_id] = _Connection(address, self._open(node_id, address))
+        fresh = _Connection(address, self._credentials.cert_pem, self._open(node_id, address))
+        self._connections[node_id] = fresh
         if connection:
             self._retire(connection.channel)
         return fresh.channel

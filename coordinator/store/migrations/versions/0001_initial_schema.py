@@ -566,7 +566,11 @@ def downgrade() -> None:
 
     op.drop_table("image")
     with op.batch_alter_table("flavor", schema=None) as batch_op:
-        batch_op.drop_index("uq_flavor_flavor_type_id_name")
+        batch_op.drop_index(
+            "uq_flavor_flavor_type_id_name",
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
         batch_op.drop_index(batch_op.f("ix_flavor_flavor_type_id"))
 
     op.drop_table("flavor")
@@ -600,7 +604,11 @@ def downgrade() -> None:
 
     op.drop_table("idempotency_key")
     with op.batch_alter_table("flavor_type", schema=None) as batch_op:
-        batch_op.drop_index("uq_flavor_type_name")
+        batch_op.drop_index(
+            "uq_flavor_type_name",
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
 
     op.drop_table("flavor_type")
     op.drop_table("enrolment_token")
