@@ -30,7 +30,7 @@ class AgentConfig:
     libvirt_uri: str = "qemu:///system"
 
     # Where the coordinator reaches this agent.
-    listen: str = "0.0.0.0:8446"  # noqa: S104 - a service of the management network; mutual TLS guards it
+    listen: str = "0.0.0.0:8446"
     # "host:port" told to the coordinator; empty: the address of the way to the coordinator, and the port of `listen`.
     advertise_address: str = ""
     # "host:port" of the coordinator's gRPC server; empty: as it was told at the join.
@@ -90,7 +90,8 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
         name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
         if key.startswith(ENVIRONMENT_PREFIX) and name in _TYPES:
             values[name] = text
-    config = replace(AgentConfig(), **{name: _convert(name, value) for name, value in values.items()})
+    settings: dict[str, Any] = {name: _convert(name, value) for name, value in values.items()}
+    config = replace(AgentConfig(), **settings)
     _check(config)
     return config
 

@@ -1,0 +1,177 @@
+"""A libvirt NAT network a subnet: guests reach the world through the node, and DHCP gives each its assigned address."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import Final
+
+import structlog
+
+from agent.domainxml.element import format_document, parse_document
+from agent.errors import NetworkConflict, RequestInvalid, SubnetNotFound
+from agent.hypervisor.network import Networks, NetworkState
+from agent.network.base import NetworkSource, Port, Subnet
+from agent.network.dhcp_release import ReleaseRequest, send_release
+from agent.network.element import (
+    DhcpHost,
+    Network,
+    build_nat_network,
+    describe_host,
+    identify_network,
+    name_network,
+)
+from agent.network.journal import PortJournal
+
+SendRelease = Callable[[ReleaseRequest, str], None]
+
+_LARGEST_PREFIX: Final = 30
+
+log = structlog.get_logger(__name__)
+
+
+class NatBackend:
+    """Ports on libvirt's NAT networks. One change at a time: they are quick, and they share networks."""
+
+    def __init__(self, networks: Networks, journal: PortJournal, *, send_release: SendRelease = send_release) -> None:
+        self._networks = networks
+        self._journal = journal
+        self._send_release = send_release
+        self._changes = asyncio.Lock()
+
+    def prepare(self) -> None:
+        """The ports of the last run are known."""
+        self._journal.prepare()
+
+    async def ensure_port(self, port: Port) -> Port:
+        """See NetworkBackend. Raises RequestInvalid, NetworkConflict."""
+        _check(port)
+        async with self._changes:
+            self._refuse_taken(port)
+            former = self._journal.find(port.port_id)
+            if former is not None and _address(former) != _address(port):
+                await self._remove(former)
+            await asyncio.to_thread(self._journal.put, port)
+            await self._ensure_network(port.subnet, port)
+            return port
+
+    async def ensure_port_removed(self, port_id: str) -> None:
+        """See NetworkBackend."""
+        async with self._changes:
+            port = self._journal.find(port_id)
+            if port is not None:
+                await self._remove(port)
+
+    async def list_ports(self) -> list[Port]:
+        """See NetworkBackend."""
+        return self._journal.ports()
+
+    async def describe_subnet(self, subnet_id: str) -> NetworkSource:
+        """See NetworkBackend."""
+        if not self._journal.ports_of(subnet_id):
+            raise SubnetNotFound(f"no port of subnet {subnet_id} is on this node")
+        return NetworkSource(name_network(subnet_id))
+
+    async def restore(self) -> None:
+        """Every network that a port needs is up and knows its ports; one that cannot be is logged."""
+        async with self._changes:
+            for port in self._journal.ports():
+                try:
+                    await self._ensure_network(port.subnet, port)
+                except NetworkConflict as error:
+                    log.warning("network.not_restored", port_id=port.port_id, reason=error.message)
+
+    async def _ensure_network(self, subnet: Subnet, port: Port) -> None:
+        name = name_network(subnet.subnet_id)
+        state = await self._find_own(subnet.subnet_id)
+        if state is None:
+            hosts = tuple(describe_host(other) for other in self._journal.ports_of(subnet.subnet_id))
+            await self._networks.define(format_document(build_nat_network(subnet, hosts)))
+        else:
+            await self._ensure_definition(state, subnet)
+            await self._ensure_host(state, port)
+        await self._networks.ensure_active(name)
+
+    async def _ensure_definition(self, state: NetworkState, subnet: Subnet) -> None:
+        """Another gateway, prefix or name server counts from the network's next start: guests keep their link."""
+        present = parse_document(Network, state.xml)
+        wanted = build_nat_network(subnet, present.hosts)
+        if _settings(present) != _settings(wanted):
+            await self._networks.define(format_document(wanted))
+
+    async def _ensure_host(self, state: NetworkState, port: Port) -> None:
+        wanted = describe_host(port)
+        present = parse_document(Network, state.xml).hosts
+        if wanted in present:
+            return
+        for host in present:
+            # Left by a crash, or the port's own with another name: nobody else in the journal has these addresses.
+            if host.mac == wanted.mac or host.ip == wanted.ip:
+                await self._networks.remove_dhcp_host(state.name, format_document(host))
+        await self._networks.add_dhcp_host(state.name, format_document(wanted))
+
+    async def _remove(self, port: Port) -> None:
+        subnet_id = port.subnet.subnet_id
+        state = await self._find_own(subnet_id)
+        if state is not None:
+            others = [other for other in self._journal.ports_of(subnet_id) if other.port_id != port.port_id]
+            if others:
+                await self._remove_host(state, describe_host(port))
+                await self._release_lease(state, port)
+            else:
+                await self._networks.remove(state.name)
+        await asyncio.to_thread(self._journal.remove, port.port_id)
+
+    async def _remove_host(self, state: NetworkState, unwanted: DhcpHost) -> None:
+        for host in parse_document(Network, state.xml).hosts:
+            if (host.mac, host.ip) == (unwanted.mac, unwanted.ip):
+                await self._networks.remove_dhcp_host(state.name, format_document(host))
+
+    async def _release_lease(self, state: NetworkState, port: Port) -> None:
+        for lease in await self._networks.list_leases(state.name):
+            if lease.ip_address != str(port.ip_address):
+                continue
+            request = ReleaseRequest(
+                lease.mac_address, IPv4Address(lease.ip_address), port.subnet.gateway_ip, lease.client_id
+            )
+            try:
+                await asyncio.to_thread(self._send_release, request, state.name)
+            except OSError as error:  # the lease ends by itself, later
+                log.warning("network.lease_not_released", port_id=port.port_id, reason=str(error))
+
+    async def _find_own(self, subnet_id: str) -> NetworkState | None:
+        name = name_network(subnet_id)
+        state = await self._networks.find(name)
+        if state is not None and state.uuid != identify_network(subnet_id):
+            raise NetworkConflict(f"the network {name} was not made for subnet {subnet_id}")
+        return state
+
+    def _refuse_taken(self, port: Port) -> None:
+        for other in self._journal.ports_of(port.subnet.subnet_id):
+            if other.port_id == port.port_id:
+                continue
+            if other.mac_address == port.mac_address or other.ip_address == port.ip_address:
+                raise NetworkConflict(f"port {other.port_id} has {other.mac_address} and {other.ip_address}")
+
+
+def _address(port: Port) -> tuple[str, str, IPv4Address]:
+    return port.subnet.subnet_id, port.mac_address, port.ip_address
+
+
+def _settings(network: Network) -> tuple[object, ...]:
+    """What a definition says, but for its DHCP hosts."""
+    ip = dataclasses.replace(network.ip, dhcp=None) if network.ip else None
+    return network.forward and network.forward.mode, ip, network.dnsmasq
+
+
+def _check(port: Port) -> None:
+    cidr, gateway_ip = port.subnet.cidr, port.subnet.gateway_ip
+    if cidr.prefixlen > _LARGEST_PREFIX:
+        raise RequestInvalid(f"cidr: {cidr} has no room for guests")
+    for name, address in (("gateway_ip", gateway_ip), ("ip_address", port.ip_address)):
+        if address not in cidr or address in (cidr.network_address, cidr.broadcast_address):
+            raise RequestInvalid(f"{name}: {address} is no host address of {cidr}")
+    if port.ip_address == gateway_ip:
+        raise RequestInvalid(f"ip_address: {port.ip_address} is the gateway's")
