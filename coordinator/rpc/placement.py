@@ -32,7 +32,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServiceServicer):
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def Claim(self, request: placement_pb2.ClaimRequest, context: Any) -> placement_pb2.ClaimResponse:  # noqa: N802
+    async def Claim(self, request: placement_pb2.ClaimRequest, context: Any) -> placement_pb2.ClaimResponse:
         """Allocates for all consumers, or for none."""
         wanted = _parse_request(request.consumers, request.requirements)
         decision = await asyncio.to_thread(self._claim, wanted)
@@ -41,13 +41,13 @@ class PlacementServicer(placement_pb2_grpc.PlacementServiceServicer):
             raise CapacityInsufficient(summary.en, summary.zh)
         return placement_pb2.ClaimResponse(placements=_render_placements(wanted, decision))
 
-    async def Release(self, request: placement_pb2.ReleaseRequest, context: Any) -> placement_pb2.ReleaseResponse:  # noqa: N802
+    async def Release(self, request: placement_pb2.ReleaseRequest, context: Any) -> placement_pb2.ReleaseResponse:
         """Frees what other schedulers claimed."""
         consumer_uuids = [_parse_uuid(uuid, "consumer_uuids") for uuid in request.consumer_uuids]
         await asyncio.to_thread(self._release, consumer_uuids)
         return placement_pb2.ReleaseResponse()
 
-    async def Explain(self, request: placement_pb2.ExplainRequest, context: Any) -> placement_pb2.ExplainResponse:  # noqa: N802
+    async def Explain(self, request: placement_pb2.ExplainRequest, context: Any) -> placement_pb2.ExplainResponse:
         """Tells what Claim would do now, and why."""
         wanted = _parse_request(request.consumers, request.requirements)
         decision = await asyncio.to_thread(self._explain, wanted)

@@ -1,0 +1,286 @@
+"""Calls to agents over real gRPC with mutual TLS; the agent's side answers as told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from coordinator.agents import client as client_module
+from coordinator.agents.client import AgentCallError, AgentClients, NodeAway
+from coordinator.pki import Authority, CoordinatorIdentity
+from coordinator.store.database import Database
+from coordinator.store.tables.node import Node
+from protos.agent.v1 import domain_pb2, storage_pb2
+from tests.builders import a_node
+from tests.database import migrated
+
+Answer = Callable[[Any, Any], Awaitable[Any]]
+UUID = "0b5c2a6e-8f0a-4f0e-9a51-111111111111"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Any:
+    """SQLite alone: the client only reads addresses."""
+    with migrated(f"sqlite:///{tmp_path / 'coordinator.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority.open(tmp_path / "pki")
+
+
+@pytest.fixture
+async def clients(database: Database, authority: Authority, tmp_path: Path) -> AsyncIterator[AgentClients]:
+    identity = CoordinatorIdentity(authority, tmp_path / "pki", ["localhost"])
+    opened = AgentClients(database, identity, asyncio.get_running_loop())
+    yield opened
+    await opened.close()
+
+
+class Agent:
+    """Serves two methods, as an agent of another version might: answers EnsureRunning with `answer`; streams images in three messages, then waits if it `hangs`."""
+
+    def __init__(self, answer: Answer | None = None, hangs: bool = False) -> None:
+        self.answer = answer
+        self.hangs = hangs
+        self.was_cancelled = asyncio.Event()
+        self.metadata: dict[str, str] = {}
+
+    async def ensure_running(self, request: domain_pb2.EnsureRunningRequest, context: Any) -> domain_pb2.Domain:
+        self.metadata = dict(context.invocation_metadata())
+        if self.answer:
+            await self.answer(request, context)
+        return domain_pb2.Domain(uuid=request.uuid, power_state=domain_pb2.POWER_STATE_RUNNING)
+
+    async def ensure_cached(
+        self, request: storage_pb2.EnsureImageCachedRequest, context: Any
+    ) -> AsyncIterator[storage_pb2.ImageProgress]:
+        for done in (10, 20, 30):
+            yield storage_pb2.ImageProgress(done_bytes=done, total_bytes=30, cached=done == 30)
+        if self.hangs:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                self.was_cancelled.set()
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """The two methods under the names of the protos."""
+        ensure_running = grpc.unary_unary_rpc_method_handler(
+            self.ensure_running,
+            request_deserializer=domain_pb2.EnsureRunningRequest.FromString,
+            response_serializer=domain_pb2.Domain.SerializeToString,
+        )
+        ensure_cached = grpc.unary_stream_rpc_method_handler(
+            self.ensure_cached,
+            request_deserializer=storage_pb2.EnsureImageCachedRequest.FromString,
+            response_serializer=storage_pb2.ImageProgress.SerializeToString,
+        )
+        return (
+            grpc.method_handlers_generic_handler(
+                "nodewright.agent.v1.DomainService", {"EnsureRunning": ensure_running}
+            ),
+            grpc.method_handlers_generic_handler("nodewright.agent.v1.ImageService", {"EnsureCached": ensure_cached}),
+        )
+
+
+@asynccontextmanager
+async def serving(agent: Agent, authority: Authority, node_id: str, address: str = "127.0.0.1:0") -> AsyncIterator[int]:
+    """The port of a server with the node's certificate, which admits only callers of the same authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    issued = authority.sign_agent(node_id, request.public_bytes(serialization.Encoding.PEM))
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(agent.handlers())
+    trust = grpc.ssl_server_credentials(
+        [(key_pem, issued.certificate_pem)], root_certificates=authority.pem, require_client_auth=True
+    )
+    port = server.add_secure_port(address, trust)
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(0)
+
+
+def register(database: Database, node: Node, port: int) -> None:
+    with database.write() as session:
+        node.address = f"127.0.0.1:{port}"
+        session.merge(node)
+
+
+async def refusal_of(call: Awaitable[Any]) -> AgentCallError:
+    with pytest.raises(AgentCallError) as raised:
+        await call
+    return raised.value
+
+
+async def test_a_call_reaches_the_node_by_the_name_in_its_certificate(
+    database: Database, authority: Authority, clients: AgentClients
+) -> None:
+    node, agent = a_node(), Agent()
+    async with serving(agent, authority, node.id) as port:
+        register(database, node, port)
+        with structlog.contextvars.bound_contextvars(requestId="r-1"):
+            domain = await clients.of(node.id).ensure_running(UUID)
+    assert (domain.uuid, domain.power_state) == (UUID, domain_pb2.POWER_STATE_RUNNING)
+    assert agent.metadata["nodewright-request-id"] == "r-1"
+
+
+async def test_another_node_at_the_address_is_not_believed(
+    database: Database, authority: Authority, clients: AgentClients
+) -> None:
+    node = a_node()
+    async with serving(Agent(), authority, "node-somebodyelse00") as port:
+        register(database, node, port)
+        error = await refusal_of(clients.of(node.id).ensure_running(UUID))
+    assert isinstance(error, NodeAway)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected_code", "transient"),
+    [
+        (grpc.StatusCode.FAILED_PRECONDITION, "DomainForeign", "DomainForeign", False),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DomainStopTimeout", "DomainStopTimeout", False),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "HypervisorTimeout", "HypervisorTimeout", True),
+        (grpc.StatusCode.UNAVAILABLE, "HypervisorUnavailable", "HypervisorUnavailable", True),
+        (grpc.StatusCode.INTERNAL, "AgentError", "AgentError", False),
+        (grpc.StatusCode.UNAVAILABLE, "", "NodeAway", True),
+        (grpc.StatusCode.CANCELLED, "", "AgentCallFailed", True),
+        (grpc.StatusCode.UNIMPLEMENTED, "", "AgentOutdated", False),
+        (grpc.StatusCode.UNAUTHENTICATED, "", "AgentUntrusted", False),
+    ],
+)
+async def test_failures_keep_the_agents_code_and_tell_whether_to_retry(
+    database: Database,
+    authority: Authority,
+    clients: AgentClients,
+    status: grpc.StatusCode,
+    code: str,
+    expected_code: str,
+    transient: bool,
+) -> None:
+    async def fail(_request: Any, context: Any) -> None:
+        await context.abort(status, "the reason", (("nodewright-code", code),) if code else ())
+
+    node = a_node()
+    async with serving(Agent(fail), authority, node.id) as port:
+        register(database, node, port)
+        error = await refusal_of(clients.of(node.id).ensure_running(UUID))
+    assert (error.code, error.transient) == (expected_code, transient)
+    assert "the reason" in error.message
+
+
+async def test_a_silent_agent_costs_the_deadline_only(
+    database: Database, authority: Authority, clients: AgentClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_request: Any, _context: Any) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(client_module, "POWER_SECONDS", 0.3)
+    node = a_node()
+    async with serving(Agent(hang), authority, node.id) as port:
+        register(database, node, port)
+        async with asyncio.timeout(5):
+            error = await refusal_of(clients.of(node.id).ensure_running(UUID))
+    assert (error.code, error.transient) == ("AgentTimeout", True)
+
+
+async def test_a_node_that_never_registered_is_away(database: Database, clients: AgentClients) -> None:
+    node = a_node(address="")
+    with database.write() as session:
+        session.add(node)
+    error = await refusal_of(clients.of(node.id).ensure_running(UUID))
+    assert isinstance(error, NodeAway)
+
+
+async def test_an_unknown_node_is_not_retried(clients: AgentClients) -> None:
+    error = await refusal_of(clients.of("node-unknown").ensure_running(UUID))
+    assert (error.code, error.transient) == ("NodeNotFound", False)
+
+
+async def test_an_agent_that_restarts_is_found_again(
+    database: Database, authority: Authority, clients: AgentClients
+) -> None:
+    node = a_node()
+    async with serving(Agent(), authority, node.id) as port:
+        register(database, node, port)
+        await clients.of(node.id).ensure_running(UUID)
+    assert isinstance(await refusal_of(clients.of(node.id).ensure_running(UUID)), NodeAway)
+    async with serving(Agent(), authority, node.id, f"127.0.0.1:{port}"), asyncio.timeout(10):
+        while True:
+            try:
+                await clients.of(node.id).ensure_running(UUID)
+                break
+            except NodeAway:
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_node_that_moved_is_followed(
+    database: Database, authority: Authority, clients: AgentClients, is_told: bool
+) -> None:
+    node = a_node()
+    async with serving(Agent(), authority, node.id) as old_port:
+        register(database, node, old_port)
+        await clients.of(node.id).ensure_running(UUID)
+    async with serving(Agent(), authority, node.id) as new_port:
+        register(database, node, new_port)
+        if is_told:
+            clients.node_registered(node.id)
+        else:
+            await refusal_of(clients.of(node.id).ensure_running(UUID))
+        await clients.of(node.id).ensure_running(UUID)
+
+
+async def test_progress_is_told_until_the_image_is_there(
+    database: Database, authority: Authority, clients: AgentClients
+) -> None:
+    seen: list[int] = []
+
+    async def note(progress: storage_pb2.ImageProgress) -> None:
+        seen.append(progress.done_bytes)
+
+    node = a_node()
+    async with serving(Agent(), authority, node.id) as port:
+        register(database, node, port)
+        await clients.of(node.id).ensure_image_cached(storage_pb2.ImageRef(image_id="img-1"), note)
+    assert seen == [10, 20, 30]
+
+
+async def test_cancelling_a_call_reaches_the_agent(
+    database: Database, authority: Authority, clients: AgentClients
+) -> None:
+    node, agent = a_node(), Agent(hangs=True)
+    async with serving(agent, authority, node.id) as port:
+        register(database, node, port)
+        call = asyncio.create_task(clients.of(node.id).ensure_image_cached(storage_pb2.ImageRef(image_id="img-1")))
+        await asyncio.sleep(0.5)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        async with asyncio.timeout(5):
+            await agent.was_cancelled.wait()
+
+
+async def test_other_threads_call_through_the_loop(
+    database: Database, authority: Authority, clients: AgentClients
+) -> None:
+    node = a_node()
+    async with serving(Agent(), authority, node.id) as port:
+        register(database, node, port)
+        domain = await asyncio.to_thread(
+            lambda: clients.call_sync(clients.of(node.id).ensure_running(UUID), timeout_seconds=5)
+        )
+    assert domain.uuid == UUID
