@@ -62,6 +62,10 @@ class ImageUnusable(ParameterInvalid):
     code = "ECS.GetImage.Fail"
 
 
+class ImageOffsetInvalid(ParameterInvalid):
+    """A node asks for bytes beyond the end of an image."""
+
+
 class ImageArchitectureMismatch(ParameterInvalid):
     code = "ECS.OperationFailed.InvalidCpuArch"
 

@@ -1,0 +1,77 @@
+"""NodeService: what agents tell. The node is known from the certificate, never from a field."""
+
+import asyncio
+
+from coordinator.domain.lease import NodeSession
+from coordinator.rpc.interceptor import Context
+from coordinator.rpc.peer import read_peer
+from coordinator.runtime import Runtime
+from coordinator.services import enrolment, node_report
+from coordinator.services.node_report import Registration, SequencedEvent
+from protos.coordinator.v1 import node_pb2, node_pb2_grpc
+
+
+class NodeServicer(node_pb2_grpc.NodeServiceServicer):
+    """Decodes, calls a service in a thread, encodes."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def Register(self, request: node_pb2.RegisterRequest, context: Context) -> node_pb2.RegisterResponse:
+        report = Registration(
+            session_id=request.session_id,
+            address=request.advertise_address,
+            zone=request.zone,
+            facts=request.facts,
+            inventory=request.inventory,
+            domains=request.domains,
+        )
+        unexpected = await asyncio.to_thread(
+            node_report.register_node, self._runtime, read_peer(context).node_id, report
+        )
+        response = node_pb2.RegisterResponse(unexpected_domain_uuids=unexpected)
+        response.lease.FromTimedelta(self._runtime.settings.node_lease)
+        response.heartbeat_interval.FromTimedelta(self._runtime.settings.heartbeat_interval)
+        return response
+
+    async def Heartbeat(self, request: node_pb2.HeartbeatRequest, context: Context) -> node_pb2.HeartbeatResponse:
+        node = _session(context, request.session_id)
+        # In the common case only memory is touched: no thread is needed.
+        if not self._runtime.leases.renew(node, self._runtime.now()):
+            await asyncio.to_thread(node_report.renew_lease, self._runtime, node)
+        return node_pb2.HeartbeatResponse()
+
+    async def ReportInventory(
+        self, request: node_pb2.ReportInventoryRequest, context: Context
+    ) -> node_pb2.ReportInventoryResponse:
+        node = _session(context, request.session_id)
+        await asyncio.to_thread(node_report.record_inventory, self._runtime, node, request.facts, request.inventory)
+        return node_pb2.ReportInventoryResponse()
+
+    async def ReportEvents(
+        self, request: node_pb2.ReportEventsRequest, context: Context
+    ) -> node_pb2.ReportEventsResponse:
+        node = _session(context, request.session_id)
+        events = [SequencedEvent(reported.sequence, reported.event.domain) for reported in request.events]
+        acknowledged = await asyncio.to_thread(node_report.record_events, self._runtime, node, events)
+        return node_pb2.ReportEventsResponse(acknowledged_sequence=acknowledged)
+
+    async def RenewCertificate(
+        self, request: node_pb2.RenewCertificateRequest, context: Context
+    ) -> node_pb2.RenewCertificateResponse:
+        membership = await asyncio.to_thread(
+            enrolment.renew_certificate,
+            self._runtime,
+            read_peer(context).node_id,
+            request.certificate_request_pem.encode(),
+        )
+        response = node_pb2.RenewCertificateResponse(
+            certificate_pem=membership.certificate.certificate_pem.decode(),
+            authority_pem=membership.authority_pem.decode(),
+        )
+        response.certificate_expires_at.FromDatetime(membership.certificate.expires_at)
+        return response
+
+
+def _session(context: Context, session_id: str) -> NodeSession:
+    return NodeSession(read_peer(context).node_id, session_id)

@@ -1,0 +1,33 @@
+"""Who is at the other end of a call, from the certificate that TLS has checked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from coordinator.errors import CredentialsInvalid
+from coordinator.pki import NODE_URN_PREFIX, ROLE_URN_PREFIX, CertificateRole
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The bearer of a certificate; only agents have a node."""
+
+    role: CertificateRole
+    node_id: str = ""
+
+
+def read_peer(context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
+    """The caller; CredentialsInvalid when its certificate carries no role that we know."""
+    names = [
+        value.decode(errors="replace")
+        for value in (context.auth_context() or {}).get("x509_subject_alternative_name", ())
+    ]
+    roles = [name.removeprefix(ROLE_URN_PREFIX) for name in names if name.startswith(ROLE_URN_PREFIX)]
+    nodes = [name.removeprefix(NODE_URN_PREFIX) for name in names if name.startswith(NODE_URN_PREFIX)]
+    if len(roles) != 1 or roles[0] not in list(CertificateRole):
+        raise CredentialsInvalid("the certificate carries no role of this cloud", "证书中没有有效角色")
+    role = CertificateRole(roles[0])
+    if (role is CertificateRole.AGENT) != (len(nodes) == 1):
+        raise CredentialsInvalid("the certificate names no node", "证书中没有节点标识")
+    return Peer(role, nodes[0] if nodes else "")

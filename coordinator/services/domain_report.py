@@ -1,0 +1,125 @@
+"""What a node says about its domains, and what it means for instances.
+
+While a task works on an instance its status is the task's; what the node says about power and guest agent is taken over
+all the same.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlmodel import Session
+
+from coordinator.agents.power_state import power_state_of
+from coordinator.domain.instance import ERROR_STATUSES, InstanceStatus, PowerState, status_of
+from coordinator.store.queries import node as queries
+from coordinator.store.tables import Instance, Node, ReportedDomain
+from protos.agent.v1 import domain_pb2
+
+VMTOOLS_RUNNING: Final = "VmtoolsRunning"
+VMTOOLS_NOT_RUNNING: Final = "VmtoolsNotRunning"
+# Also what is shown before the guest agent was ever seen: whether it is installed cannot be told from outside.
+VMTOOLS_NOT_INSTALLED: Final = "VmtoolsNotInstalled"
+
+CRASHED_MESSAGE: Final = "the guest crashed"
+
+_ABSENT_STATES: Final = (PowerState.NONE, PowerState.ABSENT)
+
+
+def reconcile_domains(session: Session, node: Node, domains: Iterable[domain_pb2.Domain], now: datetime) -> list[str]:
+    """Takes over that the node has exactly these domains.
+
+    Answers UUIDs of Nodewright's own ones that nobody placed there.
+    """
+    present = {domain.uuid: domain for domain in domains}
+    instances = queries.lock_resident_instances(session, node.id)
+    for uuid, instance in instances.items():
+        if uuid in present:
+            apply_domain(instance, present[uuid], node, now)
+        else:
+            apply_absence(instance, node)
+        session.add(instance)
+    known = queries.find_reported_domains(session, node.id)
+    queries.delete_reported_domains(session, node.id, known.keys() - present.keys())
+    for domain in present.values():
+        _record(session, node.id, domain, now)
+    expected = instances.keys() | queries.find_external_consumers(session, node.id)
+    return sorted(uuid for uuid, domain in present.items() if not domain.foreign and uuid not in expected)
+
+
+def record_domain(session: Session, node: Node, domain: domain_pb2.Domain, now: datetime) -> None:
+    """Takes over a change of one domain."""
+    instance = None if domain.foreign else queries.lock_resident_instance(session, node.id, domain.uuid)
+    is_absent = power_state_of(domain) is PowerState.ABSENT
+    if instance is not None:
+        if is_absent:
+            apply_absence(instance, node)
+        else:
+            apply_domain(instance, domain, node, now)
+        session.add(instance)
+    if is_absent:
+        queries.delete_reported_domains(session, node.id, [domain.uuid])
+    else:
+        _record(session, node.id, domain, now)
+
+
+def apply_domain(instance: Instance, domain: domain_pb2.Domain, node: Node, now: datetime) -> None:
+    """The instance as its node describes it."""
+    _apply_guest_agent(instance, domain)
+    before, after = instance.power_state, power_state_of(domain)
+    if after is PowerState.NONE:
+        # An agent newer than this coordinator: better the last known state than a guess.
+        return
+    instance.power_state = after
+    if instance.task_id is not None:
+        return
+    if instance.status is InstanceStatus.UNKNOWN or before in (PowerState.CRASHED, PowerState.ABSENT):
+        instance.error_message = ""
+    if after is PowerState.CRASHED:
+        instance.error_message = CRASHED_MESSAGE
+    instance.status = status_of(after)
+
+
+def apply_absence(instance: Instance, node: Node) -> None:
+    """The node does not have the instance's domain."""
+    before = instance.power_state
+    instance.power_state = PowerState.ABSENT
+    if instance.vmtools_status == VMTOOLS_RUNNING:
+        instance.vmtools_status = VMTOOLS_NOT_RUNNING
+    if instance.task_id is not None or (before in _ABSENT_STATES and instance.status in ERROR_STATUSES):
+        return
+    instance.status = InstanceStatus.UNKNOWN
+    instance.error_message = f"the domain is gone from node {node.name}: somebody removed it there"
+
+
+def apply_loss(instance: Instance, node: Node) -> None:
+    """Nothing is heard of the node: the guest may run or not."""
+    if instance.task_id is None and instance.status not in ERROR_STATUSES:
+        instance.status = InstanceStatus.UNKNOWN
+        instance.error_message = f"node {node.name} is away: nothing is known about the guest until it is back"
+
+
+def _apply_guest_agent(instance: Instance, domain: domain_pb2.Domain) -> None:
+    state = domain.guest_agent_state
+    if state == domain_pb2.GUEST_AGENT_STATE_UNSPECIFIED:
+        return
+    if state == domain_pb2.GUEST_AGENT_STATE_RUNNING:
+        instance.vmtools_status = VMTOOLS_RUNNING
+        instance.vmtools_version = domain.guest_agent_version or instance.vmtools_version
+    elif instance.vmtools_status == VMTOOLS_RUNNING:
+        instance.vmtools_status = VMTOOLS_NOT_RUNNING
+    if domain.HasField("guest_agent_probed_at"):
+        instance.vmtools_probed_at = domain.guest_agent_probed_at.ToDatetime(tzinfo=UTC)
+
+
+def _record(session: Session, node_id: str, domain: domain_pb2.Domain, now: datetime) -> None:
+    session.merge(
+        ReportedDomain(
+            node_id=node_id,
+            uuid=domain.uuid,
+            name=domain.name,
+            foreign=domain.foreign,
+            power_state=power_state_of(domain),
+            reported_at=now,
+        )
+    )

@@ -1,0 +1,187 @@
+"""What agents tell about themselves: registration, signs of life, inventory and events; and what silence means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from sqlmodel import Session
+
+from coordinator.domain.lease import NodeSession
+from coordinator.errors import CredentialsInvalid, NodeSessionUnknown, ParameterInvalid
+from coordinator.runtime import Runtime
+from coordinator.services.domain_report import apply_loss, reconcile_domains, record_domain
+from coordinator.services.host_fact import apply_facts, make_inventory
+from coordinator.store.queries import node as queries
+from coordinator.store.tables import Node
+from protos.agent.v1 import domain_pb2, host_pb2
+
+_ADDRESS_MAXIMUM: Final = 255
+_SESSION_MAXIMUM: Final = 64
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Everything that a (re)started agent knows."""
+
+    session_id: str
+    address: str
+    # Empty: the coordinator's default zone.
+    zone: str
+    facts: host_pb2.HostFacts
+    inventory: host_pb2.HostInventory
+    domains: Sequence[domain_pb2.Domain]
+
+
+@dataclass(frozen=True, slots=True)
+class SequencedEvent:
+    """An event, and its place among those of one session."""
+
+    sequence: int
+    domain: domain_pb2.Domain
+
+
+def register_node(runtime: Runtime, node_id: str, report: Registration) -> list[str]:
+    """The node is ready, and what it says replaces what was known about it.
+
+    Answers UUIDs of Nodewright's own domains that nobody placed there.
+    """
+    _check_registration(runtime, report)
+    now = runtime.now()
+    with runtime.database.write() as session:
+        node = _lock(session, node_id)
+        if node.session_id != report.session_id:
+            node.session_id, node.last_event_sequence = report.session_id, 0
+        node.address = report.address
+        node.zone = report.zone or runtime.settings.default_zone
+        node.ready, node.lease_expires_at = True, now + runtime.settings.node_lease
+        _apply_host(session, runtime, node, report.facts, report.inventory)
+        unexpected = reconcile_domains(session, node, report.domains, now)
+    runtime.leases.open(NodeSession(node_id, report.session_id))
+    # The agent may have another address now.
+    runtime.agents.node_registered(node_id)
+    log.info("node.registered", nodeId=node_id, name=node.name, unexpectedDomains=unexpected)
+    return unexpected
+
+
+def renew_lease(runtime: Runtime, node: NodeSession) -> None:
+    """A sign of life. NodeSessionUnknown when the agent must register first; CredentialsInvalid when the node is gone.
+
+    Costs no transaction: the sweep stores the signs of life of all nodes together.
+    """
+    if runtime.leases.renew(node, runtime.now()):
+        return
+    with runtime.database.read() as session:
+        _check_session(session.get(Node, node.node_id), node)
+    runtime.leases.open(node)
+    runtime.leases.renew(node, runtime.now())
+
+
+def record_inventory(
+    runtime: Runtime, node: NodeSession, facts: host_pb2.HostFacts, inventory: host_pb2.HostInventory
+) -> None:
+    """Facts or inventory changed."""
+    with runtime.database.write() as session:
+        row = _check_session(queries.lock_node(session, node.node_id), node)
+        _apply_host(session, runtime, row, facts, inventory)
+
+
+def record_events(runtime: Runtime, node: NodeSession, events: Sequence[SequencedEvent]) -> int:
+    """Takes over the changes that are not known yet, in their order; answers the highest number that is stored now."""
+    with runtime.database.write() as session:
+        row = _check_session(queries.lock_node(session, node.node_id), node)
+        fresh = [event for event in events if event.sequence > row.last_event_sequence]
+        for event in sorted(fresh, key=lambda event: event.sequence):
+            record_domain(session, row, event.domain, runtime.now())
+            row.last_event_sequence = event.sequence
+        session.add(row)
+        return row.last_event_sequence
+
+
+def refresh_leases(runtime: Runtime) -> None:
+    """The coordinator was away itself: no node shall count as lost for that."""
+    with runtime.database.write() as session:
+        queries.extend_all_leases(session, runtime.now() + runtime.settings.node_lease)
+
+
+def expire_leases(runtime: Runtime) -> list[str]:
+    """Stores the signs of life since the last call, and gives up nodes whose lease is over; answers those."""
+    _store_heard(runtime)
+    with runtime.database.read() as session:
+        lapsed = queries.find_lapsed(session, runtime.now())
+    return [node_id for node_id in lapsed if _give_up(runtime, node_id)]
+
+
+def _store_heard(runtime: Runtime) -> None:
+    heard = runtime.leases.take_heard()
+    if not heard:
+        return
+    with runtime.database.write() as session:
+        strange = [
+            node
+            for node, at in heard.items()
+            if not queries.extend_lease(session, node, at + runtime.settings.node_lease)
+        ]
+    for node in strange:
+        # It registered with another coordinator, was given up or deleted: its next heartbeat asks the database.
+        runtime.leases.close(node)
+
+
+def _give_up(runtime: Runtime, node_id: str) -> bool:
+    now = runtime.now()
+    with runtime.database.write() as session:
+        node = queries.lock_node(session, node_id)
+        # Another look: it may have registered meanwhile.
+        if node is None or not node.ready or node.lease_expires_at is None or node.lease_expires_at >= now:
+            return False
+        node.ready = False
+        node.generation += 1
+        session.add(node)
+        for instance in queries.lock_resident_instances(session, node_id).values():
+            apply_loss(instance, node)
+            session.add(instance)
+    runtime.leases.close(NodeSession(node_id, node.session_id))
+    log.warning("node.lost", nodeId=node_id, name=node.name)
+    return True
+
+
+def _lock(session: Session, node_id: str) -> Node:
+    return _require(queries.lock_node(session, node_id), node_id)
+
+
+def _require(node: Node | None, node_id: str) -> Node:
+    """A certificate outlives its node: whose node was deleted is refused."""
+    if node is None:
+        raise CredentialsInvalid(f"node {node_id} does not exist", f"节点{node_id}不存在")
+    return node
+
+
+def _check_session(row: Node | None, node: NodeSession) -> Node:
+    known = _require(row, node.node_id)
+    if not known.ready or known.session_id != node.session_id:
+        raise NodeSessionUnknown(node.node_id)
+    return known
+
+
+def _check_registration(runtime: Runtime, report: Registration) -> None:
+    if not 1 <= len(report.session_id) <= _SESSION_MAXIMUM:
+        raise ParameterInvalid("sessionId", f"1 to {_SESSION_MAXIMUM} characters", f"长度为1到{_SESSION_MAXIMUM}")
+    if not 1 <= len(report.address) <= _ADDRESS_MAXIMUM or ":" not in report.address:
+        raise ParameterInvalid("advertiseAddress", "must be host:port", "格式为host:port")
+    if report.zone and report.zone not in runtime.settings.zones:
+        known = ", ".join(runtime.settings.zones)
+        raise ParameterInvalid("zone", f"{report.zone!r} is none of {known}", f"{report.zone!r}不在{known}中")
+
+
+def _apply_host(
+    session: Session, runtime: Runtime, node: Node, facts: host_pb2.HostFacts, inventory: host_pb2.HostInventory
+) -> None:
+    """Claims in progress are made against the old capacity: the new generation makes them look again."""
+    apply_facts(node, facts)
+    node.generation += 1
+    session.add(node)
+    session.flush()
+    for row in make_inventory(node.id, inventory, runtime.settings):
+        session.merge(row)
