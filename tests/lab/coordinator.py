@@ -24,7 +24,7 @@ class CoordinatorProcess:
         self.node_side_url = f"https://{node_side_address}:8443"
         self.environment: dict[str, str] = {
             "NODEWRIGHT_COORDINATOR_STATE_DIR": str(self.state_dir),
-            "NODEWRIGHT_COORDINATOR_PUBLIC_HOSTS": f'["{address}", "{node_side_address}"]',
+            "NODEWRIGHT_COORDINATOR_PUBLIC_HOSTS": f'["{node_side_address}", "{address}"]',
             "NODEWRIGHT_COORDINATOR_NODE_LEASE": "PT6S",
             "NODEWRIGHT_COORDINATOR_HEARTBEAT_INTERVAL": "PT1S",
             "NODEWRIGHT_COORDINATOR_STOP_GRACE": "PT20S",
