@@ -60,6 +60,9 @@ class Definitions:
         if known is not None and known.foreign:
             raise DomainForeign(f"domain {known.name} ({spec.uuid}) was not created by Nodewright")
         host = await self._host_for(spec)
+        if known is not None and known.machine:
+            # The hardware that a guest was installed on does not change when the node's QEMU is upgraded.
+            host = replace(host, machine=known.machine)
         domain = build_domain(spec, host)
         host.serial_log_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         if spec.HasField("cloud_init"):

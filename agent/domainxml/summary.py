@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.domainxml.boot import OsType
 from agent.domainxml.character import Channel
 from agent.domainxml.display import Graphics
 from agent.domainxml.element import Element, child, children
@@ -21,10 +22,18 @@ class DeviceSummary(Element, tag="devices"):
 
 
 @dataclass(frozen=True)
+class OsSummary(Element, tag="os"):
+    """The machine of a domain."""
+
+    type: OsType | None = child(OsType, default=None)
+
+
+@dataclass(frozen=True)
 class DomainSummary(Element, tag="domain"):
     """A domain as far as the agent reports it."""
 
     metadata: Metadata = child(Metadata, default=Metadata())
     memory: Memory | None = child(Memory, default=None)
     vcpu: Vcpu | None = child(Vcpu, default=None)
+    os: OsSummary = child(OsSummary, default=OsSummary())
     devices: DeviceSummary = child(DeviceSummary, default=DeviceSummary())

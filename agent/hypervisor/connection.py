@@ -116,7 +116,7 @@ class Connection:
         while True:
             try:
                 await self._establish()
-            except (libvirt.libvirtError, TimeoutError) as error:
+            except Exception as error:  # whatever it is, there is no connection, and the next attempt may have one
                 log.warning("hypervisor.unreachable", uri=self.uri, reason=str(error))
                 self._first_attempt.set()
                 await asyncio.sleep(retry_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, no secret

@@ -72,6 +72,8 @@ class GuestDescription:
     foreign: bool
     # Of the definition that counts from the next start; 0 for a foreign domain.
     generation: int
+    # libvirt's name of the machine and its version, "pc-q35-7.2"; empty when it has none.
+    machine: str
     vcpus: int
     memory_bytes: int
     # Empty and 0 when there is no VNC server at this moment.
@@ -83,7 +85,7 @@ class GuestDescription:
 
 def absent(uuid: str, name: str) -> GuestDescription:
     """A domain that is not there any more."""
-    return GuestDescription(uuid, name, PowerState.ABSENT, "", False, 0, 0, 0, "", 0, False)
+    return GuestDescription(uuid, name, PowerState.ABSENT, "", False, 0, "", 0, 0, "", 0, False)
 
 
 def read_power_state(domain: libvirt.virDomain) -> PowerState:
@@ -104,6 +106,7 @@ def describe(domain: libvirt.virDomain) -> GuestDescription:
         power_state_reason=_REASONS.get(state, {}).get(reason, "unknown"),
         foreign=ownership is None,
         generation=ownership.generation if ownership else 0,
+        machine=(summary.os.type and summary.os.type.machine) or "",
         vcpus=summary.vcpu.count if summary.vcpu else 0,
         memory_bytes=summary.memory.amount * _BYTES_PER_KIB if summary.memory else 0,
         vnc_address=address,

@@ -73,13 +73,13 @@ class GuestAgentProber:
     def last(self, description: GuestDescription) -> GuestAgentProbe:
         """What is known about the domain's guest agent, without asking it."""
         known = self._probes.get(description.uuid)
-        if description.power_state is not PowerState.RUNNING or not description.channel_connected:
-            at = known.probed_at if known and known.state is GuestAgentState.NOT_RUNNING else self._now()
-            return GuestAgentProbe(GuestAgentState.NOT_RUNNING, "", at)
-        if known is None or known.state is GuestAgentState.NOT_RUNNING:
-            # It has just come, and the probe that its coming causes has not ended yet.
-            return GuestAgentProbe(GuestAgentState.NOT_RESPONDING, "", self._now())
-        return known
+        connected = description.power_state is PowerState.RUNNING and description.channel_connected
+        if known is not None and connected == (known.state is not GuestAgentState.NOT_RUNNING):
+            return known
+        # Seen before the event that tells it, or before the probe that its coming causes has ended.
+        state = GuestAgentState.NOT_RESPONDING if connected else GuestAgentState.NOT_RUNNING
+        self._probes[description.uuid] = GuestAgentProbe(state, "", self._now())
+        return self._probes[description.uuid]
 
     async def probe(self, uuid: str) -> GuestAgentProbe:
         """Asks the guest agent now; nothing is raised because of the guest.
