@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from coordinator.errors import (
     AccessDenied,
     AddressesExhausted,
+    CapacityInsufficient,
     CoordinatorError,
     CredentialsInvalid,
     ImageOffsetInvalid,
@@ -51,6 +52,7 @@ STATUSES: Final[Mapping[type[CoordinatorError], grpc.StatusCode]] = {
     InstanceLocked: grpc.StatusCode.FAILED_PRECONDITION,
     QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     AddressesExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    CapacityInsufficient: grpc.StatusCode.RESOURCE_EXHAUSTED,
     RequestsTooMany: grpc.StatusCode.RESOURCE_EXHAUSTED,
     NodeDisconnected: grpc.StatusCode.UNAVAILABLE,
     ServiceUnavailable: grpc.StatusCode.UNAVAILABLE,

@@ -1,9 +1,8 @@
 """What an agent tells about its host, as it is stored: columns for the scheduler, JSON for people."""
 
-from typing import Any, Final
+from typing import Final
 
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.json_format import MessageToDict
 
 from coordinator.config import Settings
 from coordinator.domain.placement import ResourceClass
@@ -24,7 +23,7 @@ def apply_facts(node: Node, facts: host_pb2.HostFacts) -> None:
     node.cpu_model = facts.cpu.model_name
     node.agent_version = facts.agent_version
     node.traits = sorted(facts.traits)
-    node.facts = to_plain(facts)
+    node.facts = MessageToDict(facts, preserving_proto_field_name=True)
 
 
 def make_inventory(node_id: str, offered: host_pb2.HostInventory, settings: Settings) -> list[Inventory]:
@@ -44,25 +43,3 @@ def make_inventory(node_id: str, offered: host_pb2.HostInventory, settings: Sett
         )
         for name, (total, reserved, ratio) in amounts.items()
     ]
-
-
-def to_plain(message: Message) -> dict[str, Any]:
-    """The message as JSON with its own field names; 64-bit numbers stay numbers, enums are names."""
-    return {field.name: _value(field, getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
-
-
-def _value(field: Any, value: Any) -> Any:
-    if field.is_repeated:
-        return [_single(field, item) for item in value]
-    return _single(field, value)
-
-
-def _single(field: Any, value: Any) -> Any:
-    if isinstance(value, Timestamp):
-        return value.ToJsonString() if value.seconds else None
-    if isinstance(value, Message):
-        return to_plain(value)
-    if field.enum_type is not None:
-        known = field.enum_type.values_by_number.get(value)
-        return known.name if known else str(value)
-    return value
