@@ -10,13 +10,20 @@ from starlette.staticfiles import StaticFiles
 from coordinator.api import error_handler
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
+from coordinator.api.routes import flavor, flavor_type, monitor, node, region
 from coordinator.runtime import Runtime
 from coordinator.services.idempotency import stamp_claim
 
 VERSION = "1.0.0"
 
 # Order matters where paths overlap: fixed paths before those with parameters.
-ROUTERS: tuple[APIRouter, ...] = ()
+ROUTERS: tuple[APIRouter, ...] = (
+    flavor_type.router,
+    flavor.router,
+    node.router,
+    monitor.router,
+    region.router,
+)
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -28,11 +35,10 @@ def create_app(runtime: Runtime) -> FastAPI:
         redoc_url=None,
         # Bodies without a content type are read as JSON.
         strict_content_type=False,
-        max_body_size=runtime.settings.max_body_bytes,
     )
     app.state.runtime = runtime
     runtime.database.before_commit = stamp_claim
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(RequestMiddleware, body_limit_bytes=runtime.settings.max_body_bytes)
     error_handler.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from coordinator.api.envelope import problem
+from coordinator.api.schemas.base import FieldError
 from coordinator.domain.message import Message
 from coordinator.errors import (
     CoordinatorError,
@@ -92,8 +93,11 @@ def invalid_parameter(details: Sequence[Mapping[str, Any]]) -> ParameterInvalid:
     field = ".".join(str(part) for part in detail["loc"][1:]) or str(detail["loc"][0])
     if detail["type"] == "json_invalid":
         field = "body"
-    en, zh = _explain(str(detail["type"]))
     context = {name: _plain(value) for name, value in detail.get("ctx", {}).items()}
+    reason = context.get("error")
+    if isinstance(reason, FieldError):
+        return _CLASSES.get(field, ParameterInvalid)(field, reason.message.en, reason.message.zh)
+    en, zh = _explain(str(detail["type"]))
     return _CLASSES.get(field, ParameterInvalid)(field, en.format_map(context), zh.format_map(context))
 
 

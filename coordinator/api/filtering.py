@@ -80,3 +80,25 @@ def _orderings(
 
 Conditions = Annotated[tuple[Condition, ...], Depends(_conditions)]
 Orderings = Annotated[tuple[Ordering, ...], Depends(_orderings)]
+
+
+def equal_to(**wanted: str | bool | None) -> tuple[Condition, ...]:
+    """Conditions of query parameters that name one value each; those that are absent or empty are left out."""
+    return tuple(
+        Condition(field, Comparison.EQUAL, (_storable(field, str(value)),))
+        for field, value in wanted.items()
+        if value not in (None, "")
+    )
+
+
+def like(**wanted: str) -> tuple[Condition, ...]:
+    """Conditions of query parameters that name a part of a text."""
+    return tuple(
+        Condition(field, Comparison.LIKE, (_storable(field, value),)) for field, value in wanted.items() if value
+    )
+
+
+def _storable(field: str, text: str) -> str:
+    if not is_storable(text):
+        raise ParameterInvalid(field, "contains a NUL character", "包含空字符")
+    return text

@@ -5,6 +5,7 @@ import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api.envelope import problem
@@ -17,21 +18,23 @@ logger = structlog.get_logger(__name__)
 class RequestMiddleware:
     """Gives each request an id of our own making, and logs one line about it: never a body, never a credential."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, body_limit_bytes: int) -> None:
         self._app = app
+        self._body_limit_bytes = body_limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        context = RequestContext(str(uuid.uuid4()), preferred_language(headers.get("accept-language", "")))
+        language = preferred_language(headers.get("accept-language", ""))
+        context = RequestContext(str(uuid.uuid4()), language, self._body_limit_bytes)
         enter_request(context)
         answer = _Answer(send, context.request_id)
         started = time.perf_counter()
         with structlog.contextvars.bound_contextvars(requestId=context.request_id):
             try:
-                await self._app(scope, receive, answer.send)
+                await self._app(scope, _limited(receive, context), answer.send)
             except Exception:
                 logger.exception("request failed", method=scope["method"], path=scope["path"])
                 if not answer.started:
@@ -44,6 +47,21 @@ class RequestMiddleware:
                 durationMs=round((time.perf_counter() - started) * 1000, 1),
                 tokenId=context.token_id,
             )
+
+
+def _limited(receive: Receive, context: RequestContext) -> Receive:
+    """`receive`, until the body is longer than the context allows."""
+    received_bytes = 0
+
+    async def receive_some() -> Message:
+        nonlocal received_bytes
+        message = await receive()
+        received_bytes += len(message.get("body", b""))
+        if received_bytes > context.body_limit_bytes:
+            raise HTTPException(413)
+        return message
+
+    return receive_some
 
 
 class _Answer:

@@ -11,6 +11,8 @@ class RequestContext:
     request_id: str
     # "zh" or "en".
     language: str
+    # A route that takes more than others sets a higher one before it reads.
+    body_limit_bytes: int
     # Known once the caller is authenticated.
     token_id: str = ""
 

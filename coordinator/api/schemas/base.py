@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     WithJsonSchema,
@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
+
+from coordinator.domain.message import Message
 
 NEVER = "0001-01-01T00:00:00Z"
 
@@ -81,7 +83,7 @@ class AnswerModel(BaseModel):
 def reject_unstorable_text(value: Any) -> None:
     """ValueError when some text within `value` cannot be stored: a NUL character or half of a surrogate pair."""
     if not all(is_storable(text) for text in _texts(value)):
-        raise ValueError("contains a NUL character or is not valid Unicode")
+        raise FieldError("contains a NUL character or is not valid Unicode", "包含空字符或非法的Unicode字符")
 
 
 def is_storable(text: str) -> bool:
@@ -118,9 +120,20 @@ def _spellings(name: str, field: FieldInfo) -> list[str]:
     return [alias if isinstance(alias, str) else name]
 
 
-def _empty_to_none(value: Any) -> Any:
-    return None if value == "" else value
+class FieldError(ValueError):
+    """What a validator of ours has against a value, in both languages."""
+
+    def __init__(self, en: str, zh: str) -> None:
+        super().__init__(en)
+        self.message = Message(en, zh)
 
 
-# Optional numbers: callers send "" for none.
-OptionalInt = Annotated[int | None, BeforeValidator(_empty_to_none)]
+def zero_or(minimum: int, maximum: int) -> AfterValidator:
+    """Admits 0, which stands for none, and the range."""
+
+    def check(value: int) -> int:
+        if value and not minimum <= value <= maximum:
+            raise FieldError(f"0, or {minimum} to {maximum}", f"取值为0，或{minimum}到{maximum}")
+        return value
+
+    return AfterValidator(check)

@@ -1,10 +1,17 @@
 """Flavors and flavor types that are not deleted, and how much they are used."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
+from sqlalchemy import ScalarSelect, Text, cast, func
+from sqlalchemy import select as select_columns
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from coordinator.store.tables import Flavor, FlavorType
+from coordinator.domain.listing import Listing, ListQuery, Ordering
+from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
+from coordinator.store.tables import Flavor, FlavorType, Instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +25,57 @@ class FlavorTypeUse:
 
 @dataclass(frozen=True, slots=True)
 class FlavorUse:
-    """A flavor, its type, and how many instances use it."""
+    """A flavor, how many instances use it, and its type."""
 
     flavor: Flavor
     instance_count: int
     type_use: FlavorTypeUse
 
 
-def find_flavor(session: Session, flavor_id: str) -> Flavor | None:
-    """The flavor with that id."""
-    return session.exec(select(Flavor).where(Flavor.flavor_id == flavor_id, col(Flavor.deleted_at).is_(None))).first()
+_TYPE_FIELDS = fields(
+    flavorTypeId=FlavorType.flavor_type_id,
+    specCode=FlavorType.spec_code,
+    name=FlavorType.name,
+    archType=FlavorType.arch_type,
+    cpuModel=FlavorType.cpu_model,
+    vcpuType=FlavorType.vcpu_type,
+    az=FlavorType.az,
+    deviceType=Field(FlavorType.device_type, ignore_case=True),
+    securityType=FlavorType.security_type,
+    gpuType=Field(FlavorType.gpu_type, ignore_case=True),
+    localDiskType=FlavorType.local_disk_type,
+    useSriov=Field(FlavorType.sriov, bool),
+    deptAvailable=Field(FlavorType.dept_available, bool),
+    rpIds=Field(cast(FlavorType.rp_ids, Text)),
+    createdAt=Field(FlavorType.created_at, datetime),
+    createAt=Field(FlavorType.created_at, datetime),
+)
+
+_FIELDS = fields(
+    flavorId=Flavor.flavor_id,
+    name=Flavor.name,
+    cpu=Field(Flavor.cpu, int),
+    ram=Field(Flavor.ram_gib, int),
+    gpu=Field(Flavor.gpu, int),
+    localDisk=Field(Flavor.local_disk, int),
+    isCustom=Field(Flavor.is_custom, bool),
+    deptAvailable=Field(Flavor.dept_available, bool),
+    createdAt=Field(Flavor.created_at, datetime),
+    createAt=Field(Flavor.created_at, datetime),
+    flavorTypeId=Flavor.flavor_type_id,
+    flavorType=FlavorType.name,
+    archType=FlavorType.arch_type,
+    deviceType=Field(FlavorType.device_type, ignore_case=True),
+    az=FlavorType.az,
+)
+
+_NEWEST_FIRST = (Ordering("createdAt", descending=True),)
+
+
+def find_flavor(session: Session, flavor_id: str, *, for_update: bool = False) -> Flavor | None:
+    """The flavor with that id; `for_update` keeps others from changing it until the transaction ends."""
+    statement = select(Flavor).where(Flavor.flavor_id == flavor_id, col(Flavor.deleted_at).is_(None))
+    return session.exec(statement.with_for_update() if for_update else statement).first()
 
 
 def find_flavor_with_type(session: Session, flavor_id: str) -> tuple[Flavor, FlavorType] | None:
@@ -46,3 +94,85 @@ def find_flavor_type(session: Session, flavor_type_id: str, *, for_update: bool 
         FlavorType.flavor_type_id == flavor_type_id, col(FlavorType.deleted_at).is_(None)
     )
     return session.exec(statement.with_for_update() if for_update else statement).first()
+
+
+def list_flavors_of_type(session: Session, flavor_type_id: str) -> list[Flavor]:
+    """All flavors of one type."""
+    statement = select(Flavor).where(Flavor.flavor_type_id == flavor_type_id, col(Flavor.deleted_at).is_(None))
+    return list(session.exec(statement))
+
+
+def count_instances_of_flavor(session: Session, flavor_id: str) -> int:
+    """Instances that use the flavor."""
+    return session.exec(
+        select(func.count()).where(Instance.flavor_id == flavor_id, col(Instance.deleted_at).is_(None))
+    ).one()
+
+
+def count_instances_of_type(session: Session, flavor_type_id: str) -> int:
+    """Instances that use any flavor of the type."""
+    return session.exec(
+        select(func.count()).where(Instance.flavor_type_id == flavor_type_id, col(Instance.deleted_at).is_(None))
+    ).one()
+
+
+def get_flavor_use(session: Session, flavor_id: str) -> FlavorUse:
+    """The flavor with its counts; it must exist."""
+    return _flavor_use(session.execute(_flavors().where(col(Flavor.flavor_id) == flavor_id)).one())
+
+
+def get_flavor_type_use(session: Session, flavor_type_id: str) -> FlavorTypeUse:
+    """The flavor type with its counts; it must exist."""
+    statement = _flavor_types().where(col(FlavorType.flavor_type_id) == flavor_type_id)
+    return FlavorTypeUse(*session.execute(statement).one())
+
+
+def list_flavors(session: Session, query: ListQuery) -> Listing[FlavorUse]:
+    """Flavors with their types and counts, in one query."""
+    page = fetch_page(session, _flavors(), query, _FIELDS, tie_break=col(Flavor.id), default=_NEWEST_FIRST)
+    return Listing(tuple(_flavor_use(row) for row in page.items), page.total)
+
+
+def list_flavor_types(session: Session, query: ListQuery) -> Listing[FlavorTypeUse]:
+    """Flavor types with their counts, in one query."""
+    page = fetch_page(
+        session, _flavor_types(), query, _TYPE_FIELDS, tie_break=col(FlavorType.id), default=_NEWEST_FIRST
+    )
+    return Listing(tuple(FlavorTypeUse(*row) for row in page.items), page.total)
+
+
+def _flavors() -> Statement:
+    statement: Any = (
+        select_columns(Flavor, _instances_of_flavor(), FlavorType, _flavors_of_type(), _instances_of_type())
+        .join(FlavorType, col(FlavorType.flavor_type_id) == col(Flavor.flavor_type_id))
+        .where(col(Flavor.deleted_at).is_(None))
+    )
+    return statement  # type: ignore[no-any-return]
+
+
+def _flavor_types() -> Statement:
+    statement: Any = select_columns(FlavorType, _flavors_of_type(), _instances_of_type()).where(
+        col(FlavorType.deleted_at).is_(None)
+    )
+    return statement  # type: ignore[no-any-return]
+
+
+def _flavor_use(row: Any) -> FlavorUse:
+    return FlavorUse(row[0], row[1], FlavorTypeUse(*row[2:]))
+
+
+def _instances_of_flavor() -> ScalarSelect[int]:
+    matching = (col(Instance.flavor_id) == col(Flavor.flavor_id), col(Instance.deleted_at).is_(None))
+    return select_columns(func.count()).where(*matching).correlate(Flavor).scalar_subquery()
+
+
+def _flavors_of_type() -> ScalarSelect[int]:
+    counted = aliased(Flavor)
+    matching = (col(counted.flavor_type_id) == FlavorType.flavor_type_id, col(counted.deleted_at).is_(None))
+    return select_columns(func.count()).where(*matching).correlate(FlavorType).scalar_subquery()
+
+
+def _instances_of_type() -> ScalarSelect[int]:
+    counted = aliased(Instance)
+    matching = (col(counted.flavor_type_id) == FlavorType.flavor_type_id, col(counted.deleted_at).is_(None))
+    return select_columns(func.count()).where(*matching).correlate(FlavorType).scalar_subquery()

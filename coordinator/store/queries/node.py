@@ -7,8 +7,24 @@ from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
 
 from coordinator.domain.lease import NodeSession
+from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.domain.placement import ResourceClass
+from coordinator.store.queries.filter import Field, fetch_rows_of, fields
 from coordinator.store.tables import Allocation, Instance, Inventory, Node, ReportedDomain
+
+_FIELDS = fields(
+    hostId=Node.id,
+    nodeId=Node.id,
+    name=Node.name,
+    az=Node.zone,
+    arch=Node.architecture,
+    cpuModel=Node.cpu_model,
+    hostRack=Node.rack,
+    ready=Field(Node.ready, bool),
+    schedulable=Field(Node.schedulable, bool),
+    createdAt=Field(Node.created_at, datetime),
+    updatedAt=Field(Node.updated_at, datetime),
+)
 
 
 def lock_node(session: Session, node_id: str) -> Node | None:
@@ -24,6 +40,16 @@ def find_node_by_machine(session: Session, machine_uuid: str) -> Node | None:
 def list_nodes(session: Session) -> Sequence[Node]:
     """All nodes by name."""
     return session.exec(select(Node).order_by(col(Node.name), col(Node.id))).all()
+
+
+def list_node_page(session: Session, query: ListQuery) -> Listing[Node]:
+    """Nodes that fulfil the conditions of `query`, by name unless it orders otherwise."""
+    return fetch_rows_of(session, select(Node), query, _FIELDS, tie_break=col(Node.id), default=(Ordering("name"),))
+
+
+def list_zones(session: Session) -> Sequence[str]:
+    """Zones that nodes are in."""
+    return session.exec(select(Node.zone).where(Node.zone != "").distinct()).all()
 
 
 def find_inventories(session: Session, node_id: str) -> Mapping[ResourceClass, Inventory]:

@@ -1,0 +1,23 @@
+"""Nodes."""
+
+from fastapi import APIRouter
+
+from coordinator.api.deps import Operator, RuntimeDep
+from coordinator.api.envelope import Envelope, success
+from coordinator.api.filtering import Conditions, Orderings
+from coordinator.api.paging import PageByCurrent
+from coordinator.api.schemas.node import NodeBody, NodeListBody
+from coordinator.domain.listing import ListQuery
+from coordinator.services import node as service
+
+router = APIRouter(prefix="/api/ecs/v1/nodes", tags=["nodes"])
+
+
+@router.get("", operation_id="listNodes")
+def list_nodes(
+    page: PageByCurrent, conditions: Conditions, orderings: Orderings, caller: Operator, runtime: RuntimeDep
+) -> Envelope[NodeListBody]:
+    """Lists nodes by name."""
+    listing = service.list_nodes(runtime, caller, ListQuery(page, conditions, orderings))
+    nodes = [NodeBody.of(view, runtime.settings.cell) for view in listing.items]
+    return success(NodeListBody(size=page.size, current=page.number, total=listing.total, items=nodes))

@@ -1,0 +1,99 @@
+"""Nodes on the wire."""
+
+from pydantic import Field
+
+from coordinator.api.schemas.base import AnswerModel, Moment
+from coordinator.services.node import DiskGroup, NodeView
+
+# How the API spells architectures of hosts.
+_ARCHITECTURES = {"x86": "amd64", "arm": "arm64"}
+
+
+class GpuInfoBody(AnswerModel):
+    """GPUs of a node; empty without any."""
+
+    gpu_type: str = ""
+    product: str = ""
+    mode: str = ""
+    vgpu_display_name: str = ""
+    gpus: list[str] | None = None
+
+
+class HardDiskBody(AnswerModel):
+    """Local disks of one node that are alike."""
+
+    az: str
+    cell: str
+    node_name: str
+    local_disk_type: str = Field(description="HDD or SSD.", examples=["SSD"])
+    local_disk_interface: str = Field(description="SATA or NVME.", examples=["NVME"])
+    disk_size: int = Field(description="Size of one, bytes.")
+    disk_num: int = Field(description="How many there are.")
+    order_key: str = Field(description="Names the group.")
+
+    @classmethod
+    def of(cls, view: NodeView, group: DiskGroup, cell: str) -> "HardDiskBody":
+        key = (view.node.name, group.disk_type, group.interface, str(group.size_bytes))
+        return cls(
+            az=view.node.zone,
+            cell=cell,
+            node_name=view.node.name,
+            local_disk_type=group.disk_type,
+            local_disk_interface=group.interface,
+            disk_size=group.size_bytes,
+            disk_num=group.count,
+            order_key="_".join(key),
+        )
+
+
+class NodeBody(AnswerModel):
+    """A host that runs instances."""
+
+    created_at: Moment
+    updated_at: Moment
+    cell: str = Field(description="Cluster of nodes that it belongs to.")
+    host_id: str = Field(description="Id of the node.", examples=["node-5f0k2m9x1q7z3w"])
+    name: str
+    host_ip: str = Field(description="Address under which its agent is reached.")
+    host_slot: str = Field(description="Serial number of the machine.")
+    host_rack: str
+    host_switch: str
+    host_net_switch: str
+    arch: str = Field(description="amd64 or arm64.")
+    az: str = Field(description="Zone.")
+    cpu_model: str
+    ready: bool = Field(description="Its agent is connected.")
+    schedulable: bool = Field(description="New instances may be placed on it.")
+    agent_version: str
+    is_gpu_node: bool = Field(alias="isGPUNode")
+    gpu_info: GpuInfoBody
+    hard_disk_list: list[HardDiskBody]
+
+    @classmethod
+    def of(cls, view: NodeView, cell: str) -> "NodeBody":
+        row = view.node
+        same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version"}
+        return cls(
+            **row.model_dump(include=same),
+            cell=cell,
+            host_id=row.id,
+            host_ip=view.host_ip,
+            host_slot=row.machine_uuid,
+            host_rack=row.rack,
+            host_switch=row.switch,
+            host_net_switch=row.net_switch,
+            arch=_ARCHITECTURES.get(row.architecture, row.architecture),
+            az=row.zone,
+            is_gpu_node=False,
+            gpu_info=GpuInfoBody(),
+            hard_disk_list=[HardDiskBody.of(view, group, cell) for group in view.disk_groups],
+        )
+
+
+class NodeListBody(AnswerModel):
+    """One page of nodes."""
+
+    size: int = Field(description="Entries on a page.")
+    current: int = Field(description="Number of this page.")
+    total: int = Field(description="On all pages together.")
+    items: list[NodeBody] = Field(alias="list")

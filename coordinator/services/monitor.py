@@ -1,0 +1,75 @@
+"""The region at a glance: how many instances, how much room."""
+
+from dataclasses import dataclass
+
+from coordinator.domain.instance import ERROR_STATUSES, InstanceStatus
+from coordinator.domain.placement import ResourceClass
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.store.queries import monitor as queries
+
+_MIB_PER_GIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceCount:
+    """Instances that are not deleted, by what their status means."""
+
+    total: int
+    running: int
+    stopped: int
+    error: int
+
+    @property
+    def other(self) -> int:
+        """Those in between."""
+        return self.total - self.running - self.stopped - self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One resource over all nodes that are ready; nodes that are away offer nothing."""
+
+    allocatable: int
+    used: int
+
+    @property
+    def remaining(self) -> int:
+        """Never negative, even where a ratio was lowered under the present use."""
+        return max(self.allocatable - self.used, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionCapacity:
+    """vCPUs after overcommitment, and memory."""
+
+    vcpus: Room
+    memory_gib: Room
+
+
+def count_instances_by_status(runtime: Runtime, caller: Caller) -> InstanceCount:
+    """How many instances run, are stopped, are in error."""
+    with runtime.database.read() as session:
+        counts = queries.count_instances_by_status(session)
+    return InstanceCount(
+        total=sum(counts.values()),
+        running=counts.get(InstanceStatus.RUNNING, 0),
+        stopped=counts.get(InstanceStatus.STOPPED, 0),
+        error=sum(counts.get(status, 0) for status in ERROR_STATUSES),
+    )
+
+
+def get_capacity(runtime: Runtime, caller: Caller) -> RegionCapacity:
+    """What the region's nodes can take, and what is taken."""
+    with runtime.database.read() as session:
+        vcpus = queries.list_capacities(session, ResourceClass.VCPU)
+        memory = queries.list_capacities(session, ResourceClass.MEMORY_MIB)
+    memory_used_mib = sum(capacity.used for capacity in memory)
+    return RegionCapacity(
+        vcpus=Room(sum(capacity.limit for capacity in vcpus), sum(capacity.used for capacity in vcpus)),
+        memory_gib=Room(
+            sum(capacity.limit for capacity in memory) // _MIB_PER_GIB,
+            # Rounded up: a started GiB is not free.
+            -(-memory_used_mib // _MIB_PER_GIB),
+        ),
+    )

@@ -1,0 +1,62 @@
+"""Nodes as operators see them."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from google.protobuf.json_format import ParseDict
+
+from coordinator.domain.listing import Listing, ListQuery
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.store.queries import node as queries
+from coordinator.store.tables import Node
+from protos.agent.v1.host_pb2 import BlockDevice, HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class DiskGroup:
+    """Disks of one node that are alike."""
+
+    # "HDD" or "SSD".
+    disk_type: str
+    # "NVME", "SAS" or "SATA".
+    interface: str
+    size_bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node and what follows from its facts."""
+
+    node: Node
+    host_ip: str
+    disk_groups: tuple[DiskGroup, ...]
+
+
+def list_nodes(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[NodeView]:
+    """Nodes, by name unless the query orders otherwise."""
+    with runtime.database.read() as session:
+        page = queries.list_node_page(session, query)
+    return Listing(tuple(map(_view, page.items)), page.total)
+
+
+def _view(node: Node) -> NodeView:
+    facts = ParseDict(node.facts, HostFacts(), ignore_unknown_fields=True)
+    groups = Counter((_type_of(disk), _interface_of(disk), disk.size_bytes) for disk in facts.disks)
+    return NodeView(
+        node=node,
+        host_ip=node.address.rpartition(":")[0].strip("[]"),
+        disk_groups=tuple(DiskGroup(*kind, count) for kind, count in sorted(groups.items())),
+    )
+
+
+def _type_of(disk: BlockDevice) -> str:
+    return "HDD" if disk.rotational else "SSD"
+
+
+def _interface_of(disk: BlockDevice) -> str:
+    """From the kernel's name: disks behind a SCSI layer are SATA as far as the facts tell."""
+    if disk.name.startswith("nvme"):
+        return "NVME"
+    return "SATA" if disk.name.startswith("sd") else "VIRTIO" if disk.name.startswith("vd") else "OTHER"

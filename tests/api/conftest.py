@@ -1,0 +1,114 @@
+"""Fixtures of the REST tests: the real application over a real database of either kind, and callers of each role."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from coordinator.agents.client import AgentClients
+from coordinator.api.app import create_app
+from coordinator.config import Settings
+from coordinator.runtime import Runtime
+from coordinator.secret import SecretBox
+from coordinator.services.caller import Caller, Role
+from coordinator.services.credential import create_token
+from coordinator.services.network import ensure_default_network
+from coordinator.store.database import Database
+from coordinator.store.tables import Tenant
+from tests.api.client import Api
+from tests.builders import a_tenant, add, credentials
+from tests.database import ENGINES, database_url, migrated, postgresql_server
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A PostgreSQL server for the session."""
+    with postgresql_server() as url:
+        yield url
+
+
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database with all tables: SQLite and PostgreSQL in turn."""
+    with database_url(request.param, tmp_path, request) as url, migrated(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runtime(database: Database, tmp_path: Path) -> Runtime:
+    """A process around `database`, with the default network; its nodes are nowhere."""
+    made = Runtime(
+        settings=Settings(state_dir=tmp_path, database_url=database.url, zones=["AZ0", "AZ1"]),
+        database=database,
+        secrets=SecretBox(Fernet.generate_key()),
+        agents=AgentClients(database, credentials()),
+    )
+    ensure_default_network(made)
+    return made
+
+
+@pytest.fixture
+def app(runtime: Runtime) -> FastAPI:
+    """The REST application."""
+    return create_app(runtime)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """HTTP into the application."""
+    with TestClient(app) as opened:
+        yield opened
+
+
+@pytest.fixture
+def anybody(client: TestClient) -> Api:
+    """A caller without credentials."""
+    return Api(client)
+
+
+@pytest.fixture
+def operator(client: TestClient, runtime: Runtime) -> Api:
+    """A caller who may do everything."""
+    return Api(client, a_token(runtime, Role.OPERATOR))
+
+
+@pytest.fixture
+def auditor(client: TestClient, runtime: Runtime) -> Api:
+    """A caller who may look at everything."""
+    return Api(client, a_token(runtime, Role.AUDITOR))
+
+
+@pytest.fixture
+def tenant(runtime: Runtime) -> Tenant:
+    """A tenant without quotas."""
+    return a_stored_tenant(runtime)
+
+
+@pytest.fixture
+def customer(client: TestClient, runtime: Runtime, tenant: Tenant) -> Api:
+    """A caller of `tenant`."""
+    return Api(client, a_token(runtime, Role.TENANT, tenant))
+
+
+@pytest.fixture
+def stranger(client: TestClient, runtime: Runtime) -> Api:
+    """A caller of another tenant."""
+    return Api(client, a_token(runtime, Role.TENANT, a_stored_tenant(runtime)))
+
+
+def a_stored_tenant(runtime: Runtime) -> Tenant:
+    """A new tenant."""
+    made = a_tenant()
+    with runtime.database.write() as session:
+        add(session, made)
+    return made
+
+
+def a_token(runtime: Runtime, role: Role, tenant: Tenant | None = None) -> str:
+    """A token of that role."""
+    issuer = Caller("tok-of-the-tests", Role.OPERATOR)
+    tenant_id = tenant.id if tenant else None
+    return create_token(runtime, issuer, name=f"{role} of a test", role=role, tenant_id=tenant_id).secret
