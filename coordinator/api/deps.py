@@ -13,6 +13,8 @@ from coordinator.services.caller import Caller, Role
 from coordinator.services.credential import authenticate
 
 REGION_HEADER = "x-regionid"
+# Tells callers their region, so it cannot ask for it.
+REGION_QUERY_PATH = "/api/ecs/v1/service-region-info"
 IDEMPOTENCY_HEADER = "idempotency-key"
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -42,7 +44,7 @@ def _identify(request: Request, runtime: Runtime) -> Caller:
     context = current_request()
     caller = authenticate(runtime, request.headers.get("authorization", ""))
     context.token_id = caller.token_id
-    if request.url.path.startswith("/api/ecs/"):
+    if request.url.path.startswith("/api/ecs/") and request.url.path != REGION_QUERY_PATH:
         _check_region(request.headers.get(REGION_HEADER, ""), runtime.settings.region)
     return replace(
         caller,
