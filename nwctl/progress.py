@@ -88,9 +88,14 @@ def title(operation: Operation) -> str:
 
 def stage(operation: Operation) -> str:
     """The step that runs now, else the operation's state."""
-    running = (step["name"] for step in operation.get("steps") or () if step.get("state") == "Running")
     state = str(operation.get("state"))
-    return state if state in FINISHED else next(running, state)
+    return state if state in FINISHED else step_in(operation, "running") or state
+
+
+def step_in(operation: Operation, state: str) -> str:
+    """The name of the operation's first step in that state, empty where none is."""
+    steps = operation.get("steps") or ()
+    return next((step["name"] for step in steps if str(step.get("state")).lower() == state), "")
 
 
 def follow(client: Client, ids: Iterable[str], timeout_seconds: float, console: Console) -> list[Operation]:
@@ -145,7 +150,7 @@ def verdict(operation: Operation) -> str:
     """One line on an operation that did not succeed."""
     error = operation.get("error") or {}
     reason = ": ".join(str(part) for part in (error.get("code"), error.get("message")) if part)
-    failed = next((step["name"] for step in operation.get("steps") or () if step.get("state") == "Failed"), "")
+    failed = next((step["name"] for step in operation.get("steps") or () if step.get("error")), "")
     place = f" in step {failed}" if failed else ""
     line = f"operation {operation['operationId']} ({title(operation)}) ended {operation['state']}{place}"
     return f"{line}: {reason}" if reason else line

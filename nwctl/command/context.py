@@ -9,8 +9,9 @@ import typer
 
 from nwctl.binding import command, noun
 from nwctl.client import Client
+from nwctl.command.tenant import TENANT
 from nwctl.config import ConfigFile, Settings, resolve, unstored
-from nwctl.error import ApiError, UsageError
+from nwctl.error import UsageError
 from nwctl.option import Invocation
 from nwctl.output import Column
 from nwctl.secret import read_secret
@@ -115,13 +116,15 @@ def introduce(settings: Settings) -> tuple[dict[str, Any], str]:
     """Calls with the token: who it stands for, and the region, asked of the coordinator unless it is given."""
     with Client(settings) as client:
         identity: dict[str, Any] = client.get(WHOAMI).data
-        if settings.region:
-            return identity, settings.region
-        try:
-            regions = client.ask(REGIONS, {"tenantId": identity.get("tenantId") or ""}).data
-        except ApiError:
-            return identity, ""
-        return identity, regions[0]["regionId"] if regions else ""
+        return identity, settings.region or learn_region(client, identity.get("tenantId"))
+
+
+def learn_region(client: Client, own_tenant_id: str | None) -> str:
+    """The region that the coordinator serves, asked on behalf of the caller's tenant or, for an operator, of any."""
+    tenant_id = own_tenant_id or next((tenant["tenantId"] for tenant in TENANT.entries(client)), None)
+    if tenant_id is None:
+        raise UsageError("the coordinator has no tenant yet to learn the region from: give --region")
+    return str(client.ask(REGIONS, {"tenantId": tenant_id}).data[0]["regionId"])
 
 
 def warn_of_plain_text(session: Session, settings: Settings) -> None:

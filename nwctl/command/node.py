@@ -6,7 +6,7 @@ import typer
 
 from nwctl.binding import command, noun
 from nwctl.option import Page, duration
-from nwctl.output import Column, joined, moment, status
+from nwctl.output import Column, joined, moment
 from nwctl.resource import Resource
 from nwctl.session import Session
 
@@ -23,10 +23,13 @@ NODE = Resource(
         Column("Address", "hostIp"),
         Column("Zone", "az"),
         Column("Arch", "arch"),
-        Column("Status", "status", status),
+        Column("CPU", "cpuModel"),
+        Column("Ready", "ready"),
+        Column("Schedulable", "schedulable"),
         Column("GPU", "gpuInfo.product"),
     ),
     details=(
+        Column("Agent", "agentVersion"),
         Column("Cell", "cell"),
         Column("Serial number", "hostSlot"),
         Column("Rack", "hostRack"),

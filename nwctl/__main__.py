@@ -1,0 +1,5 @@
+"""`python -m nwctl`."""
+
+from nwctl.main import app
+
+app(prog_name="nwctl")
