@@ -71,8 +71,6 @@ class Connection:
     async def open(self) -> None:
         """Starts to keep the connection open; returns after the first attempt, also when libvirt is away."""
         ensure_event_loop()
-        self._calls.start()
-        self._guest_agent_calls.start()
         self._keeper = asyncio.create_task(self._keep_open(), name="libvirt-connection")
         await self._first_attempt.wait()
 

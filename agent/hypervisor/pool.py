@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,22 +18,13 @@ STUCK_FACTOR = 4
 @dataclass(eq=False)
 class _Job:
     function: Callable[[], Any]
+    finish: Callable[[_Job, Any, BaseException | None], None]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     worker: _Worker | None = None
     # Runs on when the waiter is cancelled, so that a thread that is stuck is still found.
     timer: asyncio.TimerHandle | None = None
-
-    def settle(self, result: Any, error: BaseException | None) -> None:
-        """Hands the outcome to the waiter, unless nobody waits any more."""
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(result)
-        else:
-            self.future.set_exception(error)
+    expired: bool = False
 
 
 @dataclass(eq=False)
@@ -41,22 +32,21 @@ class _Worker:
     jobs: queue.SimpleQueue[_Job | None]
     returned: Callable[[_Worker], None]
     replaced: bool = False
-    thread: threading.Thread = field(init=False)
 
     def start(self, name: str) -> None:
         # A daemon: a thread that hangs in libvirt must not keep the agent from ending.
-        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self.thread.start()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while not self.replaced:
             job = self.jobs.get()
             if job is None:
                 return
-            job.worker = self
-            if not job.future.done():
+            # What nobody waits for any more is not begun.
+            if not (job.expired or job.future.cancelled()):
+                job.worker = self
                 self._run(job)
-            job.worker = None
+                job.worker = None
         self.returned(self)
 
     def _run(self, job: _Job) -> None:
@@ -66,30 +56,28 @@ class _Worker:
         except BaseException as failure:  # the waiter gets it, whatever it is
             error = failure
         try:
-            job.loop.call_soon_threadsafe(job.settle, result, error)
+            job.loop.call_soon_threadsafe(job.finish, job, result, error)
         except RuntimeError:
             return  # the loop is closed: the agent is ending
 
 
 class WorkerPool:
-    """Runs blocking functions in `size` threads for the waiters of one event loop."""
+    """Runs blocking functions in up to `size` threads for the waiters of one event loop."""
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._started = 0
+        self._working = 0
+        self._unfinished = 0
         self._stuck: set[_Worker] = set()
-
-    def start(self) -> None:
-        """Starts the threads."""
-        for _ in range(self._size):
-            self._start_worker()
 
     def stop(self) -> None:
         """Asks the threads to end after the work that is queued; waits for none."""
-        for _ in range(self._size):
+        for _ in range(self._working):
             self._jobs.put(None)
+        self._working = 0
 
     @property
     def stuck_count(self) -> int:
@@ -99,20 +87,43 @@ class WorkerPool:
     async def run(self, function: Callable[[], T], *, timeout_seconds: float) -> T:
         """Answers what the function returns or raises; TimeoutError when that takes too long."""
         loop = asyncio.get_running_loop()
-        job = _Job(function, loop, loop.create_future())
+        job = _Job(function, self._finish, loop, loop.create_future())
         job.timer = loop.call_later(timeout_seconds, self._expire, job)
+        self._unfinished += 1
+        self._ensure_worker()
         self._jobs.put(job)
         result: T = await job.future
         return result
 
+    def _finish(self, job: _Job, result: Any, error: BaseException | None) -> None:
+        """Hands the outcome to the waiter, unless nobody waits any more."""
+        if job.expired:
+            return
+        self._unfinished -= 1
+        if job.timer is not None:
+            job.timer.cancel()
+        if job.future.done():
+            return
+        if error is None:
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(error)
+
     def _expire(self, job: _Job) -> None:
+        job.expired = True
+        self._unfinished -= 1
         worker = job.worker
         if worker is not None and not worker.replaced and len(self._stuck) < self._size * STUCK_FACTOR:
             self._stuck.add(worker)
             worker.replaced = True
-            self._start_worker()
-        job.settle(None, TimeoutError())
+            self._working -= 1
+            self._ensure_worker()
+        if not job.future.done():
+            job.future.set_exception(TimeoutError())
 
-    def _start_worker(self) -> None:
-        self._started += 1
-        _Worker(self._jobs, self._stuck.discard).start(f"{self._name}-{self._started}")
+    def _ensure_worker(self) -> None:
+        """Threads are started when there is work for them: most nodes never need more than a few."""
+        if self._unfinished > self._working and self._working < self._size:
+            self._working += 1
+            self._started += 1
+            _Worker(self._jobs, self._stuck.discard).start(f"{self._name}-{self._started}")

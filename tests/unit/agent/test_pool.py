@@ -13,7 +13,6 @@ from agent.hypervisor.pool import STUCK_FACTOR, WorkerPool
 @pytest.fixture
 async def pool() -> AsyncIterator[WorkerPool]:
     pool = WorkerPool("test", 1)
-    pool.start()
     yield pool
     pool.stop()
 
@@ -57,6 +56,17 @@ async def test_the_number_of_threads_is_bounded_however_many_get_stuck(pool: Wor
     release.set()
 
 
+async def test_threads_are_started_when_there_is_work_for_them() -> None:
+    pool = WorkerPool("test", 4)
+    before = threading.active_count()
+    for _ in range(5):
+        await pool.run(lambda: None, timeout_seconds=5)
+    assert threading.active_count() == before + 1
+    await asyncio.gather(*(pool.run(lambda: time.sleep(0.05), timeout_seconds=5) for _ in range(9)))
+    assert threading.active_count() == before + 4
+    pool.stop()
+
+
 async def test_what_waits_behind_a_long_call_can_run_out_of_time_without_running(pool: WorkerPool) -> None:
     ran = []
     long = asyncio.create_task(pool.run(lambda: time.sleep(0.2), timeout_seconds=5))
@@ -67,6 +77,18 @@ async def test_what_waits_behind_a_long_call_can_run_out_of_time_without_running
     assert await pool.run(lambda: "next", timeout_seconds=5) == "next"
     assert ran == []
     assert pool.stuck_count == 0
+
+
+async def test_what_its_caller_gave_up_before_its_turn_is_not_begun(pool: WorkerPool) -> None:
+    ran = []
+    long = asyncio.create_task(pool.run(lambda: time.sleep(0.1), timeout_seconds=5))
+    await asyncio.sleep(0.02)
+    waiter = asyncio.create_task(pool.run(lambda: ran.append("late"), timeout_seconds=5))
+    await asyncio.sleep(0.02)
+    waiter.cancel()
+    await long
+    assert await pool.run(lambda: "next", timeout_seconds=5) == "next"
+    assert ran == []
 
 
 async def _until(condition: object) -> None:
