@@ -37,6 +37,7 @@ class Runtime:
     now: Clock = utc_now
     # Tells the task engine that a task was committed; callable from any thread.
     wake_tasks: Callable[[], None] = _nobody_to_wake
+    is_engine_alive: Callable[[], bool] = lambda: True
     leases: LeaseBook = field(default_factory=LeaseBook)
     # Callers by the hash of their credentials.
     callers: "ExpiringCache[Caller]" = field(default_factory=lambda: ExpiringCache(_CALLER_LIFE_SECONDS))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, func, update
 from sqlmodel import Session, col, select
 
 from coordinator.domain.lease import NodeSession
@@ -112,3 +112,18 @@ def extend_all_leases(session: Session, lease_expires_at: datetime) -> None:
 def find_lapsed(session: Session, now: datetime) -> Sequence[str]:
     """Ids of nodes that count as ready, but whose lease is over."""
     return session.exec(select(Node.id).where(col(Node.ready), col(Node.lease_expires_at) < now)).all()
+
+
+def count_nodes(session: Session) -> dict[str, int]:
+    """How many nodes are ready, and how many are away."""
+    rows = session.execute(select(Node.ready, func.count()).group_by(col(Node.ready)))
+    counts = {bool(is_ready): count for is_ready, count in rows}
+    return {"ready": counts.get(True, 0), "away": counts.get(False, 0)}
+
+
+def count_instances(session: Session) -> dict[str, int]:
+    """How many instances have which status."""
+    statement = (
+        select(Instance.status, func.count()).where(col(Instance.deleted_at).is_(None)).group_by(col(Instance.status))
+    )
+    return {str(status): count for status, count in session.execute(statement)}
