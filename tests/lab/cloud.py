@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.lab.host import Host
 from tests.lab.lab import Lab
-from tests.lab.rest import REGION, Rest
+from tests.lab.rest import REGION, Rest, RestError
 from tests.lab.waiting import wait_until
 
 INSTANCES = "/api/ecs/v1/instances"
@@ -108,6 +108,11 @@ class Cloud:
             "billingMode": "OnDemand",
         } | changes
 
+    def find_instances(self, name: str) -> list["Instance"]:
+        """All instances that show this name."""
+        found = self.rest.get(INSTANCES, filter=f"displayName:eq:{name}")["virtualMachines"]
+        return [Instance(self, item["ecsId"]) for item in found]
+
     def create_instance(self, **changes: object) -> "Instance":
         """An accepted instance; its boot is still to come."""
         (created,) = self.rest.post(f"{INSTANCES}/batch-create", self.instance_body(**changes))
@@ -120,12 +125,30 @@ class Instance:
     def __init__(self, cloud: Cloud, ecs_id: str) -> None:
         self.id = ecs_id
         self.path = f"{INSTANCES}/{ecs_id}"
+        self._cloud = cloud
         self._rest: Rest = cloud.rest
 
     def show(self) -> dict[str, Any]:
         """The instance object."""
         shown: dict[str, Any] = self._rest.get(self.path)
         return shown
+
+    def exists(self) -> bool:
+        """Whether the coordinator knows it."""
+        try:
+            self.show()
+        except RestError as error:
+            if error.code == "ECS.DBGet.NoData":
+                return False
+            raise
+        return True
+
+    def traces(self) -> list[str]:
+        """The names under which it is found on its host: of the domain, the disks and the ports."""
+        shown = self.show()
+        disks = [disk["volumeUuid"].removeprefix("volume-") for disk in shown["blockDeviceMappings"]]
+        ports = [port["macAddress"] for port in shown["networkMappings"]]
+        return [self.id, self._cloud.host.virsh("domuuid", self.id).strip(), *disks, *ports]
 
     def wait_for_status(self, status: str, timeout_seconds: float = 60) -> dict[str, Any]:
         """The instance object once it has this status; an error status ends the waiting."""

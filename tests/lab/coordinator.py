@@ -10,6 +10,7 @@ from tests.lab.namespace import Namespace, Process
 from tests.lab.rest import Rest
 from tests.lab.waiting import wait_until
 
+CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "nodewright-coordinator"
 
 
@@ -51,6 +52,11 @@ class CoordinatorProcess:
         """It runs and is ready; a launcher with an injected fault goes into `argv`."""
         self._process.start(argv, self.environment | dict(environment or {}))
         wait_until(self.is_ready, "the coordinator is ready")
+
+    def start_faulty(self, point: str) -> None:
+        """It is ready, and kills itself at this commit of a task."""
+        launcher = (sys.executable, "-m", "tests.lab.faulty_coordinator", point)
+        self.start(launcher, {"PYTHONPATH": str(CHECKOUT)})
 
     def is_ready(self) -> bool:
         """Whether its REST interface answers."""

@@ -10,6 +10,7 @@ from tests.lab.namespace import Namespace, Process
 from tests.lab.waiting import wait_until
 
 PROGRAMS = Path(sys.executable).parent
+CHECKOUT = Path(__file__).parents[2]
 
 # The host's own file systems: what libvirt and the agent keep is not the development machine's.
 _SETUP = """
@@ -84,6 +85,11 @@ class Host:
     ) -> None:
         """The agent runs; a launcher with an injected fault goes into `argv`."""
         self.agent.start(argv, self.agent_environment | dict(environment or {}))
+
+    def start_faulty_agent(self, moment: str, call: str) -> None:
+        """The agent runs until it kills itself "before" or "after" its first call of this name."""
+        launcher = (sys.executable, "-m", "tests.lab.faulty_agent", moment, call)
+        self.start_agent(launcher, {"PYTHONPATH": str(CHECKOUT)})
 
     def virsh(self, *argv: str) -> str:
         """What virsh prints on this host."""

@@ -8,6 +8,7 @@ import pytest
 from tests.lab.cloud import Cloud, Instance
 from tests.lab.rest import RestError
 from tests.lab.waiting import wait_until
+from tests.scenario.leftover import find_leftovers
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
 
@@ -19,23 +20,6 @@ FOREIGN_DOMAIN = """
   <os><type arch='x86_64' machine='q35'>hvm</type></os>
 </domain>
 """
-STATE_PATHS = (
-    "/var/lib/nodewright/agent/volumes",
-    "/var/lib/nodewright/agent/seeds",
-    "/var/lib/libvirt/qemu/nvram",
-    "/var/lib/libvirt/swtpm",
-    "/var/lib/libvirt/qemu/save",
-)
-
-
-def left_on_host(cloud: Cloud, *names: str) -> list[str]:
-    """Files, DHCP entries and domains on the host that carry one of the names."""
-    found = cloud.host.namespace.run("find", *STATE_PATHS, "-mindepth", "1", check=False)
-    networks = cloud.host.virsh("net-list", "--all", "--name").split()
-    dhcp = "".join(cloud.host.virsh("net-dumpxml", network) for network in networks)
-    domains = cloud.host.virsh("list", "--all", "--name", "--uuid")
-    lines = (found + dhcp + domains).splitlines()
-    return [line for line in lines if any(name and name in line for name in names)]
 
 
 def test_a_new_instance_runs_and_its_guest_agent_answers(cloud: Cloud, guest: Instance) -> None:
@@ -141,16 +125,13 @@ def test_deletion_leaves_nothing_behind(cloud: Cloud, security: str) -> None:
     before = cloud.rest.get("/api/ecs/v1/nodes/capacity")
     flavor_id = cloud.create_flavor(security=security)
     instance = cloud.create_instance(flavorId=flavor_id)
-    shown = instance.wait_for_status("Running")
-    disk = shown["blockDeviceMappings"][0]["volumeUuid"].removeprefix("volume-")
-    (port,) = shown["networkMappings"]
-    uuid = cloud.host.virsh("domuuid", instance.id).strip()
-    assert left_on_host(cloud, disk)
-    assert left_on_host(cloud, port["macAddress"])
+    instance.wait_for_status("Running")
+    traces = instance.traces()
+    assert all(find_leftovers(cloud, trace) for trace in traces)
     instance.succeed(instance.delete())
     with pytest.raises(RestError, match=r"ECS\.DBGet\.NoData"):
         instance.show()
-    assert left_on_host(cloud, instance.id, uuid, disk, port["macAddress"]) == []
+    assert find_leftovers(cloud, *traces) == []
     assert cloud.rest.get("/api/ecs/v1/nodes/capacity") == before
 
 
@@ -159,7 +140,7 @@ def test_an_instance_that_fits_nowhere_says_why_and_holds_nothing(cloud: Cloud) 
     instance = cloud.create_instance(flavorId=flavor_id, cpus=256)
     shown = instance.wait_for_status("ErrorUnschedulable")
     assert re.search(r"\b0/1\b.*vCPU", shown["errMessage"])
-    assert left_on_host(cloud, instance.id) == []
+    assert find_leftovers(cloud, instance.id) == []
     instance.delete()
 
 

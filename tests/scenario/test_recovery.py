@@ -1,0 +1,167 @@
+"""A coordinator or an agent killed in an operation: after its restart the asked state is reached, nothing is left over."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+import pytest
+
+from coordinator.tasks.kinds import KINDS
+from tests.lab.cloud import Cloud, Instance
+from tests.lab.waiting import wait_until
+from tests.scenario.leftover import find_leftovers
+
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
+
+# The calls that an operation makes to the agent.
+CALLS = {
+    "create_instance": (
+        "ImageService/EnsureCached",
+        "VolumeService/EnsureVolume",
+        "NetworkService/EnsurePort",
+        "DomainService/EnsureDefined",
+        "DomainService/EnsureRunning",
+    ),
+    "delete_instance": (
+        "DomainService/EnsureRemoved",
+        "VolumeService/EnsureRemoved",
+        "NetworkService/EnsurePortRemoved",
+    ),
+    "start_instance": ("DomainService/EnsureDefined", "DomainService/EnsureRunning"),
+    "stop_instance": ("DomainService/EnsureStopped",),
+}
+DEATH_SECONDS = 60
+
+
+def commits(kind: str) -> list[str]:
+    """Before and after each commit of an undisturbed run. A step's result and the next step's intent are one commit."""
+    steps = [step.name for step in KINDS[kind].steps]
+    places = [f"{steps[0]}.intent", *(f"{step}.result" for step in steps)]
+    return [f"{kind}.{place}.{side}" for place in places for side in ("before", "after")]
+
+
+def calls(kind: str) -> list[tuple[str, str]]:
+    """Before and after each call of the agent."""
+    return [(moment, call) for call in CALLS[kind] for moment in ("before", "after")]
+
+
+@contextmanager
+def killed_coordinator(cloud: Cloud, point: str) -> Iterator[None]:
+    """What is asked in the block kills the coordinator at the point, whose answer may get lost; then it runs again."""
+    cloud.lab.coordinator.stop()
+    cloud.lab.coordinator.start_faulty(point)
+    cloud.wait_for_node(cloud.host)
+    with suppress(httpx.TransportError):
+        yield
+    cloud.lab.coordinator.wait(DEATH_SECONDS)
+    cloud.lab.coordinator.start()
+
+
+@contextmanager
+def killed_agent(cloud: Cloud, moment: str, call: str) -> Iterator[None]:
+    """What is asked in the block kills the agent before or after the call; then it runs again."""
+    cloud.host.agent.stop()
+    cloud.host.start_faulty_agent(moment, call)
+    cloud.wait_for_node(cloud.host)
+    yield
+    cloud.host.agent.wait(DEATH_SECONDS)
+    cloud.host.start_agent()
+
+
+@pytest.fixture
+def stopped(cloud: Cloud) -> Iterator[Instance]:
+    """An instance that is shut off."""
+    instance = cloud.create_instance(displayName="stopped guest")
+    instance.wait_for_status("Running")
+    instance.succeed(instance.power("stop", gracePeriodSeconds=0))
+    yield instance
+    if instance.exists():
+        instance.succeed(instance.delete())
+
+
+@pytest.fixture
+def running(stopped: Instance) -> Instance:
+    """An instance that runs."""
+    stopped.succeed(stopped.power("start"))
+    return stopped
+
+
+def assert_created(cloud: Cloud, name: str) -> None:
+    """Exactly one instance of the name came of it, it runs, and it can be deleted without leaving anything."""
+    (instance,) = cloud.find_instances(name)
+    instance.wait_for_status("Running", timeout_seconds=90)
+    assert cloud.host.domain_state(instance.id) == "running"
+    traces = instance.traces()
+    instance.succeed(instance.delete())
+    assert find_leftovers(cloud, *traces) == []
+
+
+def assert_deleted(cloud: Cloud, instance: Instance, traces: list[str]) -> None:
+    """The instance goes away, with everything."""
+    wait_until(lambda: not instance.exists(), f"{instance.id} is gone", timeout_seconds=90)
+    assert find_leftovers(cloud, *traces) == []
+
+
+@pytest.mark.parametrize("point", commits("create_instance"))
+def test_creation_survives_a_killed_coordinator(cloud: Cloud, point: str) -> None:
+    name = f"phoenix-{uuid.uuid4().hex[:8]}"
+    with killed_coordinator(cloud, point):
+        cloud.create_instance(displayName=name)
+    assert_created(cloud, name)
+
+
+@pytest.mark.parametrize(("moment", "call"), calls("create_instance"))
+def test_creation_survives_a_killed_agent(cloud: Cloud, moment: str, call: str) -> None:
+    name = f"phoenix-{uuid.uuid4().hex[:8]}"
+    with killed_agent(cloud, moment, call):
+        cloud.create_instance(displayName=name)
+    assert_created(cloud, name)
+
+
+@pytest.mark.parametrize("point", commits("delete_instance"))
+def test_deletion_survives_a_killed_coordinator(cloud: Cloud, running: Instance, point: str) -> None:
+    traces = running.traces()
+    with killed_coordinator(cloud, point):
+        running.delete()
+    assert_deleted(cloud, running, traces)
+
+
+@pytest.mark.parametrize(("moment", "call"), calls("delete_instance"))
+def test_deletion_survives_a_killed_agent(cloud: Cloud, running: Instance, moment: str, call: str) -> None:
+    traces = running.traces()
+    with killed_agent(cloud, moment, call):
+        running.delete()
+    assert_deleted(cloud, running, traces)
+
+
+@pytest.mark.parametrize("point", commits("start_instance"))
+def test_a_start_survives_a_killed_coordinator(cloud: Cloud, stopped: Instance, point: str) -> None:
+    with killed_coordinator(cloud, point):
+        stopped.power("start")
+    stopped.wait_for_status("Running", timeout_seconds=90)
+    assert cloud.host.domain_state(stopped.id) == "running"
+
+
+@pytest.mark.parametrize(("moment", "call"), calls("start_instance"))
+def test_a_start_survives_a_killed_agent(cloud: Cloud, stopped: Instance, moment: str, call: str) -> None:
+    with killed_agent(cloud, moment, call):
+        stopped.power("start")
+    stopped.wait_for_status("Running", timeout_seconds=90)
+    assert cloud.host.domain_state(stopped.id) == "running"
+
+
+@pytest.mark.parametrize("point", commits("stop_instance"))
+def test_a_stop_survives_a_killed_coordinator(cloud: Cloud, running: Instance, point: str) -> None:
+    with killed_coordinator(cloud, point):
+        running.power("stop", gracePeriodSeconds=0)
+    running.wait_for_status("Stopped", timeout_seconds=90)
+    assert cloud.host.domain_state(running.id) == "shut off"
+
+
+@pytest.mark.parametrize(("moment", "call"), calls("stop_instance"))
+def test_a_stop_survives_a_killed_agent(cloud: Cloud, running: Instance, moment: str, call: str) -> None:
+    with killed_agent(cloud, moment, call):
+        running.power("stop", gracePeriodSeconds=0)
+    running.wait_for_status("Stopped", timeout_seconds=90)
+    assert cloud.host.domain_state(running.id) == "shut off"
