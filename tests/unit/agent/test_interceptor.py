@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
 from agent.errors import DomainNotFound, DomainStopTimeout
@@ -179,3 +181,26 @@ async def _call_as(urn: str) -> str:
         stub: Any = Stub(channel)
         answer: domain_pb2.Domain = await stub.Get(domain_pb2.GetDomainRequest(uuid="there"))
         return answer.uuid
+
+
+async def test_health_and_reflection_work_behind_the_interceptors() -> None:
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection([health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            serving = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+            assert await stub.Check(health_pb2.HealthCheckRequest()) == serving
+            assert await stub.Watch(health_pb2.HealthCheckRequest()).read() == serving
+            reflected: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+            asked = reflection_pb2.ServerReflectionRequest(list_services="")
+            answer = await reflected.ServerReflectionInfo(iter([asked])).read()
+            names = {service.name for service in answer.list_services_response.service}
+            assert names == {health.SERVICE_NAME, reflection.SERVICE_NAME}
+    finally:
+        await server.stop(None)
