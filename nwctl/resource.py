@@ -77,11 +77,12 @@ class Resource:
         return reference if self.is_id(reference) else str(self.find(client, reference)[self.id_field])
 
     def complete(self, incomplete: str) -> list[tuple[str, str]]:
-        """Ids that begin so, with their names, for the shell; quick, and silent whatever happens."""
+        """Ids, and names where one has begun, for the shell; quick, and silent whatever happens."""
         try:
             with Client(resolve({}), attempts=1, timeout_seconds=COMPLETION_TIMEOUT_SECONDS) as client:
                 rows = self.rows(client.get(self.path, {self.page_parameters[1]: COMPLETION_LIMIT}).data)
         except NwctlError:
             return []
-        pairs = ((str(row[self.id_field]), str(row.get(self.name_field) or "")) for row in rows)
-        return [pair for pair in pairs if pair[0].startswith(incomplete)]
+        ids = [(str(row[self.id_field]), str(row.get(self.name_field) or "")) for row in rows]
+        names = [(name, entry_id) for entry_id, name in ids if incomplete]
+        return [pair for pair in ids + names if pair[0].startswith(incomplete)]

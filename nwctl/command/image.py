@@ -109,7 +109,7 @@ def register_image(
     if (file is None) == (not url):
         raise UsageError("give either a FILE or --url")
     metadata: dict[str, Any] = {
-        "name": name or Path(url or str(file)).name,
+        "name": name or Path(httpx.URL(url).path if url else str(file)).name,
         "format": image_format or (format_of(file) if file else format_named(url)),
         "cpuArch": arch,
         "osType": os_type,

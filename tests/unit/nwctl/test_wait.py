@@ -1,11 +1,7 @@
 """Following operations to their end."""
 
-import os
-import pty
-import select
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -21,6 +17,7 @@ from tests.unit.nwctl.builders import (
 )
 from tests.unit.nwctl.conftest import Nwctl, data_of
 from tests.unit.nwctl.standin import Reply, StandIn
+from tests.unit.nwctl.terminal import start
 
 OPERATION = f"/api/ecs/v1/operations/{OPERATION_ID}"
 OTHER_OPERATION = f"/api/ecs/v1/operations/{OTHER_OPERATION_ID}"
@@ -120,12 +117,7 @@ def test_cancelling_asks_for_each_operation(coordinator: StandIn, nwctl: Nwctl) 
 
 def test_ctrl_c_ends_the_wait_and_not_the_work(coordinator: StandIn, environment: dict[str, str | None]) -> None:
     coordinator.on("GET", OPERATION, a_running_operation())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nwctl", "operation", "wait", OPERATION_ID],
-        env={**os.environ, **{name: value for name, value in environment.items() if value}},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("operation", "wait", OPERATION_ID, environment=environment, stderr=subprocess.PIPE)
     wait_for_requests(coordinator, 2)
 
     process.send_signal(signal.SIGINT)
@@ -137,40 +129,9 @@ def test_ctrl_c_ends_the_wait_and_not_the_work(coordinator: StandIn, environment
     assert "Traceback" not in errors
 
 
-def test_on_a_terminal_a_bar_shows_the_step_and_how_far_it_is(
-    coordinator: StandIn, environment: dict[str, str | None]
-) -> None:
-    coordinator.on("GET", OPERATION, *[a_running_operation()] * 3, an_operation())
-    primary, secondary = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nwctl", "operation", "wait", OPERATION_ID],
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "120", **{k: v for k, v in environment.items() if v}},
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-    )
-    os.close(secondary)
-    shown = read_terminal(primary)
-
-    assert process.wait(timeout=20) == 0
-    assert all(part in shown for part in ("create_instance", "40%", "ensure_image", "100%", "Succeeded"))
-
-
 def wait_for_requests(coordinator: StandIn, number: int) -> None:
     """Returns once the stand-in was asked so often."""
     deadline = time.monotonic() + 20
     while len(coordinator.requests) < number:
         assert time.monotonic() < deadline, "nwctl asked nothing"
         time.sleep(0.02)
-
-
-def read_terminal(primary: int) -> str:
-    """Everything written to the terminal until its last writer is gone."""
-    content = b""
-    while select.select([primary], [], [], 20)[0]:
-        try:
-            content += os.read(primary, 65536)
-        except OSError:  # How Linux says that the other end is closed.
-            break
-    os.close(primary)
-    return content.decode()

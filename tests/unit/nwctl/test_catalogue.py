@@ -1,0 +1,142 @@
+"""What operators keep: flavors, tokens, tenants, volumes, nodes."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit.nwctl.builders import TENANT_ID
+from tests.unit.nwctl.conftest import Nwctl, data_of
+from tests.unit.nwctl.standin import StandIn
+
+FLAVORS, FLAVOR_TYPES = "/api/ecs/v1/flavors", "/api/ecs/v1/flavortypes"
+TENANTS, TOKENS = "/api/iam/v1/tenants", "/api/iam/v1/tokens"
+TYPE = {"flavorTypeId": "flavortype-aaaabbbb", "name": "general"}
+
+
+def test_a_flavor_type_is_created_with_the_members_the_api_insists_on(coordinator: StandIn, nwctl: Nwctl) -> None:
+    coordinator.on("POST", FLAVOR_TYPES, TYPE)
+
+    assert data_of(nwctl("flavor-type", "create", "--name", "general", "--json")) == TYPE
+
+    [request] = coordinator.requests
+    assert request.headers["idempotency-key"]
+    assert request.body == {
+        "name": "general",
+        "archType": "x86",
+        "cpuModel": "any",
+        "deviceType": "normal",
+        "gpuType": "",
+        "securityType": "none",
+        "az": "",
+        "isSystemLocalDisk": False,
+        "flavorPrices": [{"billingMode": "OnDemand", "cpuPrice": 0.0, "ramPrice": 0.0}],
+    }
+
+
+@pytest.mark.parametrize(("device", "price"), [("gpu", "gpuPrice"), ("vgpu", "gpuMemoryPrice")])
+def test_a_device_has_the_price_of_its_kind(coordinator: StandIn, nwctl: Nwctl, device: str, price: str) -> None:
+    coordinator.on("POST", FLAVOR_TYPES, TYPE)
+    options = ("--device", device, "--gpu-type", "10de1eb8", "--gpu-price", "2.5", "--vcpu-type", "custom")
+
+    nwctl("flavor-type", "create", "--name", "t4", *options)
+
+    body = coordinator.requests[0].body
+    assert (body["deviceType"], body["gpuType"], body["vcpuType"]) == (device, "10de1eb8", "custom")
+    assert body["flavorPrices"][0][price] == 2.5
+
+
+def test_a_flavor_names_its_type_by_id_or_by_name(coordinator: StandIn, nwctl: Nwctl) -> None:
+    coordinator.on("GET", FLAVOR_TYPES, {"flavorTypes": [TYPE], "totalCount": 1})
+    coordinator.on("POST", FLAVORS, {"flavorId": "flavor-aaaabbbb"})
+
+    for reference in ("general", "flavortype-aaaabbbb"):
+        nwctl("flavor", "create", "--name", "small", "--type", reference, "--cpu", "2", "--ram", "4")
+
+    by_name, by_id = coordinator.asked("POST", FLAVORS)
+    assert by_name.body == by_id.body
+    assert by_id.body == {"name": "small", "flavorTypeId": "flavortype-aaaabbbb", "cpu": 2, "ram": 4}
+
+
+@pytest.mark.parametrize("reference", ["small", "flavor-aaaabbbb"])
+def test_a_flavor_is_shown_as_its_list_has_it(coordinator: StandIn, nwctl: Nwctl, reference: str) -> None:
+    flavor = {"flavorId": "flavor-aaaabbbb", "name": "small", "cpu": 2, "ram": 4}
+    coordinator.on("GET", FLAVORS, {"flavors": [{"flavorId": "flavor-ccccdddd", "name": "large"}, flavor]})
+
+    assert data_of(nwctl("flavor", "show", reference, "--json")) == flavor
+
+
+def test_gpus_of_all_vendors_are_one_table(coordinator: StandIn, nwctl: Nwctl) -> None:
+    vendors = [
+        {"vendor": vendor, "gpuList": [{"vendor": vendor, "gpuType": vendor * 2, "product": vendor * 3}]}
+        for vendor in ("X", "Y")
+    ]
+    coordinator.on("GET", f"{FLAVOR_TYPES}/supported-gpus", vendors)
+
+    assert len(nwctl("flavor-type", "gpus").stdout.splitlines()) == 3
+    assert data_of(nwctl("flavor-type", "gpus", "--json")) == vendors
+
+
+def test_vgpu_types_show_their_memory(coordinator: StandIn, nwctl: Nwctl) -> None:
+    types = [{"typeId": "nvidia-231", "typeName": "T4-2Q", "memorySize": 2048, "licenseType": "vWS"}]
+    coordinator.on("GET", f"{FLAVOR_TYPES}/supported-vgpus", types)
+
+    assert "2 GiB" in nwctl("flavor-type", "vgpus", "10de1eb8").stdout
+    assert coordinator.requests[0].query == {"gpuType": "10de1eb8"}
+
+
+def test_a_new_token_is_all_that_goes_to_standard_output(coordinator: StandIn, nwctl: Nwctl) -> None:
+    coordinator.on("POST", TOKENS, {"tokenId": "tok-aaaabbbbccccdd", "token": "nwt_new"})
+
+    result = nwctl("token", "create", "--name", "ci", "--role", "tenant", "--tenant", TENANT_ID, "--valid-for", "7d")
+
+    assert (result.exit_code, result.stdout) == (0, "nwt_new\n")
+    body: dict[str, Any] = coordinator.requests[0].body
+    expires_in = datetime.fromisoformat(body.pop("expiresAt")) - datetime.now(UTC)
+    assert body == {"name": "ci", "role": "tenant", "tenantId": TENANT_ID}
+    assert timedelta(days=7, minutes=-1) < expires_in <= timedelta(days=7)
+
+
+def test_a_token_without_an_end_says_nothing_of_one(coordinator: StandIn, nwctl: Nwctl) -> None:
+    coordinator.on("POST", TOKENS, {"tokenId": "tok-aaaabbbbccccdd", "token": "nwt_new"})
+
+    nwctl("token", "create", "--name", "ci", "--role", "operator")
+
+    assert coordinator.requests[0].body == {"name": "ci", "role": "operator"}
+
+
+@pytest.mark.parametrize(
+    ("noun", "path", "entry_id"),
+    [
+        ("flavor", FLAVORS, "flavor-aaaabbbb"),
+        ("flavor-type", FLAVOR_TYPES, "flavortype-aaaabbbb"),
+        ("image", "/api/image/v1/images", "img-aaaabbbbccccdd"),
+        ("token", TOKENS, "tok-aaaabbbbccccdd"),
+        ("tenant", TENANTS, TENANT_ID),
+        ("volume", "/api/ebs/v1/volumes", "volume-ab216551-d373-402f-b669-71a393b86235"),
+        ("volume", "/api/ebs/v1/volumes", "2833"),
+    ],
+)
+def test_what_is_named_by_id_is_deleted_in_one_call(
+    coordinator: StandIn, nwctl: Nwctl, noun: str, path: str, entry_id: str
+) -> None:
+    coordinator.on("DELETE", f"{path}/{entry_id}")
+
+    result = nwctl(noun, "delete", entry_id)
+
+    assert (result.exit_code, entry_id in result.stderr, len(coordinator.requests)) == (0, True, 1)
+
+
+def test_an_enrolment_token_is_all_that_goes_to_standard_output(coordinator: StandIn, nwctl: Nwctl) -> None:
+    answer = {"token": "nwe_new.ab", "expiresAt": "2026-07-18T17:49:09.555Z"}
+    coordinator.on("POST", "/api/ecs/v1/nodes/enrolment-tokens", answer)
+
+    result = nwctl("node", "enrolment-token", "create", "--valid-for", "15m")
+
+    assert (result.exit_code, result.stdout) == (0, "nwe_new.ab\n")
+    assert "nodewright-agent join" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", "h", "1w", "-1h", "1.5h"])
+def test_what_is_no_duration_is_a_usage_error(nwctl: Nwctl, text: str) -> None:
+    assert nwctl("node", "enrolment-token", "create", "--valid-for", text).exit_code == 2

@@ -1,0 +1,112 @@
+"""Registering images."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.nwctl.builders import OPERATION_ID, a_failed_operation, an_operation
+from tests.unit.nwctl.conftest import Nwctl, data_of
+from tests.unit.nwctl.standin import Reply, StandIn
+
+IMAGES = "/api/image/v1/images"
+IMAGE_ID = "img-aaaabbbbccccdd"
+ACTIVE = {"imageId": IMAGE_ID, "name": "debian", "status": "Active"}
+
+
+@pytest.fixture
+def registry(coordinator: StandIn) -> StandIn:
+    """A coordinator that takes images."""
+    coordinator.on("POST", IMAGES, {"imageId": IMAGE_ID, "status": "Queued"})
+    coordinator.on("PUT", f"{IMAGES}/{IMAGE_ID}/file")
+    coordinator.on("GET", f"{IMAGES}/{IMAGE_ID}", ACTIVE)
+    return coordinator
+
+
+def a_file(folder: Path, name: str, content: bytes) -> Path:
+    """A file of that content."""
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_is_described_and_then_sent_byte_for_byte(registry: StandIn, nwctl: Nwctl, tmp_path: Path) -> None:
+    content = b"QFI\xfb" + bytes(range(256)) * 9000
+    file = a_file(tmp_path, "debian.img", content)
+    options = ("--arch", "arm", "--os-type", "linux", "--platform", "Debian", "--visibility", "public")
+
+    assert data_of(nwctl("image", "register", str(file), *options, "--json")) == ACTIVE
+
+    [described] = registry.asked("POST", IMAGES)
+    assert described.body == {
+        "name": "debian.img",
+        "format": "qcow2",
+        "cpuArch": "arm",
+        "osType": "linux",
+        "platform": "Debian",
+        "osVersion": "",
+        "visibility": "public",
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    [sent] = registry.asked("PUT", f"{IMAGES}/{IMAGE_ID}/file")
+    assert sent.headers["content-type"] == "application/octet-stream"
+    assert sent.headers["content-length"] == str(len(content))
+    assert sent.content == content
+
+
+@pytest.mark.parametrize(
+    ("content", "image_format"),
+    [(b"QFI\xfb\x00", "qcow2"), (bytes(32769) + b"CD001", "iso"), (bytes(512), "raw"), (b"", "raw")],
+)
+def test_the_format_is_what_the_file_itself_says(
+    registry: StandIn, nwctl: Nwctl, tmp_path: Path, content: bytes, image_format: str
+) -> None:
+    nwctl("image", "register", str(a_file(tmp_path, "misleading.vmdk", content)))
+
+    assert registry.requests[0].body["format"] == image_format
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "image_format"),
+    [
+        ("https://images.invalid/a/debian.raw?x=1", "debian.raw", "raw"),
+        ("https://images.invalid/a/debian.iso", "debian.iso", "iso"),
+        ("https://images.invalid/a/debian.img", "debian.img", "qcow2"),
+    ],
+)
+def test_a_url_is_left_for_the_coordinator_to_fetch(
+    registry: StandIn, nwctl: Nwctl, url: str, name: str, image_format: str
+) -> None:
+    assert nwctl("image", "register", "--url", url, "--sha256", "ab" * 32).exit_code == 0
+
+    body: dict[str, Any] = registry.requests[0].body
+    assert (body["url"], body["name"], body["format"], body["sha256"]) == (url, name, image_format, "ab" * 32)
+    assert not registry.asked("PUT", f"{IMAGES}/{IMAGE_ID}/file")
+
+
+def test_waiting_ends_with_the_image_as_it_came_in(registry: StandIn, nwctl: Nwctl) -> None:
+    queued = Reply({"imageId": IMAGE_ID, "status": "Queued"}, headers={"x-operation-id": OPERATION_ID})
+    registry.on("POST", IMAGES, queued)
+    registry.on("GET", f"/api/ecs/v1/operations/{OPERATION_ID}", an_operation(), a_failed_operation())
+
+    assert data_of(nwctl("image", "register", "--url", "https://i.invalid/x", "--wait", "--json")) == ACTIVE
+    assert nwctl("image", "register", "--url", "https://i.invalid/x", "--wait").exit_code == 6
+
+
+def test_a_file_that_the_coordinator_refuses_is_an_error(registry: StandIn, nwctl: Nwctl, tmp_path: Path) -> None:
+    refusal = Reply(status=400, code="ECS.InvalidParameter", message="sha256: the file has another digest")
+    registry.on("PUT", f"{IMAGES}/{IMAGE_ID}/file", refusal)
+
+    result = nwctl("image", "register", str(a_file(tmp_path, "x.raw", b"x")))
+
+    assert (result.exit_code, "another digest" in result.stderr) == (1, True)
+
+
+def test_an_image_comes_from_one_place(registry: StandIn, nwctl: Nwctl, tmp_path: Path) -> None:
+    file = str(a_file(tmp_path, "x.raw", b"x"))
+
+    assert nwctl("image", "register").exit_code == 2
+    assert nwctl("image", "register", file, "--url", "https://i.invalid/x").exit_code == 2
+    assert nwctl("image", "register", str(tmp_path / "absent")).exit_code == 2
+    assert not registry.requests
