@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -57,6 +58,7 @@ class DirectoryBackend:
 
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""
+        spec = replace(spec, size_bytes=-(-spec.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)
         async with self._lock(spec.uuid):
             present = await asyncio.to_thread(self._read, spec.uuid)
             if present is None:

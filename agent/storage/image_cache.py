@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -77,7 +77,7 @@ class ImageCache:
         names = sorted(path.stem for path in self._directory.glob("*.json") if not is_temporary(path))
         return [image for name in names if (image := await self.find(name)) is not None]
 
-    async def ensure_cached(self, ref: ImageRef) -> AsyncIterator[TransferProgress]:
+    async def ensure_cached(self, ref: ImageRef) -> AsyncGenerator[TransferProgress, None]:
         """The image is in the cache; yields how far that is, and ends when it is.
 
         Closing the iterator ends the transfer when nobody else waits for it; what was fetched is kept.

@@ -1,0 +1,117 @@
+"""ImageService and VolumeService: the image cache, and volumes made from it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+
+from agent.configure.check import check_uuid
+from agent.errors import RequestInvalid
+from agent.rpc.field import parse_id, parse_positive, parse_sha256
+from agent.storage.base import StorageBackend, Volume, VolumeSpec
+from agent.storage.image_cache import ImageCache
+from agent.storage.image_format import ImageFormat
+from agent.storage.image_transfer import ImageRef
+from protos.agent.v1 import storage_pb2 as messages
+from protos.agent.v1 import storage_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_FORMATS: Final[dict[messages.ImageFormat, ImageFormat]] = {
+    messages.IMAGE_FORMAT_RAW: "raw",
+    messages.IMAGE_FORMAT_QCOW2: "qcow2",
+    messages.IMAGE_FORMAT_ISO: "iso",
+}
+_FORMAT_NUMBERS: Final = {name: number for number, name in _FORMATS.items()}
+
+
+class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
+    """The image cache."""
+
+    def __init__(self, images: ImageCache) -> None:
+        self._images = images
+
+    async def EnsureCached(
+        self, request: messages.EnsureImageCachedRequest, context: Context
+    ) -> AsyncIterator[messages.ImageProgress]:
+        """The image is in the cache."""
+        ref = _decode_ref(request.image)
+        async with aclosing(self._images.ensure_cached(ref)) as steps:
+            async for progress in steps:
+                yield messages.ImageProgress(done_bytes=progress.done_bytes, total_bytes=progress.total_bytes)
+        yield messages.ImageProgress(done_bytes=ref.size_bytes, total_bytes=ref.size_bytes, cached=True)
+
+    async def EnsureEvicted(
+        self, request: messages.EnsureImageEvictedRequest, context: Context
+    ) -> messages.EnsureImageEvictedResponse:
+        """The image is not in the cache."""
+        await self._images.ensure_evicted(parse_id(request.image_id, "image_id"))
+        return messages.EnsureImageEvictedResponse()
+
+    async def List(self, request: messages.ListImagesRequest, context: Context) -> messages.ListImagesResponse:
+        """All images in the cache."""
+        images = await self._images.list_images()
+        return messages.ListImagesResponse(images=[_encode_ref(image.ref) for image in images])
+
+
+class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
+    """The volumes of the node."""
+
+    def __init__(self, volumes: StorageBackend) -> None:
+        self._volumes = volumes
+
+    async def EnsureVolume(self, request: messages.EnsureVolumeRequest, context: Context) -> messages.Volume:
+        """The volume exists."""
+        check_uuid(request.uuid, "uuid")
+        spec = VolumeSpec(
+            uuid=request.uuid,
+            size_bytes=parse_positive(request.size_bytes, "size_bytes"),
+            volume_type=request.volume_type,
+            image_id=parse_id(request.image.image_id, "image.image_id") if request.HasField("image") else None,
+        )
+        return _encode_volume(await self._volumes.ensure_volume(spec))
+
+    async def EnsureRemoved(
+        self, request: messages.EnsureVolumeRemovedRequest, context: Context
+    ) -> messages.EnsureVolumeRemovedResponse:
+        """The volume's data is gone."""
+        check_uuid(request.uuid, "uuid")
+        await self._volumes.ensure_removed(request.uuid)
+        return messages.EnsureVolumeRemovedResponse()
+
+    async def List(self, request: messages.ListVolumesRequest, context: Context) -> messages.ListVolumesResponse:
+        """All volumes."""
+        return messages.ListVolumesResponse(volumes=map(_encode_volume, await self._volumes.list_volumes()))
+
+
+def _decode_ref(image: messages.ImageRef) -> ImageRef:
+    if image.format not in _FORMATS:
+        raise RequestInvalid(f"image.format: {image.format} is not known")
+    return ImageRef(
+        image_id=parse_id(image.image_id, "image.image_id"),
+        sha256=parse_sha256(image.sha256, "image.sha256"),
+        format=_FORMATS[image.format],
+        size_bytes=parse_positive(image.size_bytes, "image.size_bytes"),
+    )
+
+
+def _encode_ref(ref: ImageRef) -> messages.ImageRef:
+    return messages.ImageRef(
+        image_id=ref.image_id,
+        sha256=ref.sha256,
+        format=_FORMAT_NUMBERS[ref.format],
+        size_bytes=ref.size_bytes,
+    )
+
+
+def _encode_volume(volume: Volume) -> messages.Volume:
+    return messages.Volume(
+        uuid=volume.uuid,
+        size_bytes=volume.size_bytes,
+        allocated_bytes=volume.allocated_bytes,
+        image_id=volume.image_id or "",
+        volume_type=volume.volume_type,
+    )
