@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
+from agent.server import serve
 
 from agent.config import load_config
-from agent.server import serve
 
 Handler = grpc.RpcMethodHandler[Any, Any]
 

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from coordinator.config import Settings
-from coordinator.main import serve
+from coordinator.main import run
 
 
 def main(point: str) -> None:
@@ -18,7 +18,7 @@ def main(point: str) -> None:
         if reached == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    serve(Settings.load(), on_commit=watch)
+    run(Settings.load(), on_commit=watch)
 
 
 if __name__ == "__main__":
