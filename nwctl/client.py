@@ -75,7 +75,10 @@ class Client:
         return self._call(self._http.build_request("POST", path, json=body), repeatable=True)
 
     def change(self, method: str, path: str, body: Any = None) -> Answer:
-        """PUTs, POSTs or DELETEs; repeated only while the coordinator cannot have seen it."""
+        """PUTs, POSTs or DELETEs; repeated only while the coordinator cannot have seen it.
+
+        Also for new secrets, which the coordinator does not keep to answer them again.
+        """
         content = {} if body is None else {"json": body}
         return self._call(self._http.build_request(method, path, **content))
 

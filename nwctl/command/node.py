@@ -67,10 +67,9 @@ def create_enrolment_token(
     ] = 3600,
 ) -> None:
     """Create a token with which one node can join; it is shown this once."""
-    data = session.client.create(f"{NODE.path}/enrolment-tokens", {"validForSeconds": valid_for}).data
+    data = session.client.change("POST", f"{NODE.path}/enrolment-tokens", {"validForSeconds": valid_for}).data
     if session.output.as_json:
         session.output.data(data)
         return
-    session.output.note(f"Valid until {data['expiresAt']}, for one node. On that node:")
-    session.output.note(f"  nodewright-agent join --coordinator {session.settings.endpoint} --token TOKEN")
+    session.output.note(f"For one node, until {moment(data['expiresAt'])}. To be run there:\n  {data['joinCommand']}")
     session.output.text(data["token"])

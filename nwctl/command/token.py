@@ -65,7 +65,7 @@ def create_token(
         body["tenantId"] = TENANT.find_id(session.client, tenant)
     if valid_for:
         body["expiresAt"] = (datetime.now(UTC) + timedelta(seconds=valid_for)).isoformat(timespec="milliseconds")
-    data = session.client.create(TOKEN.path, body).data
+    data = session.client.change("POST", TOKEN.path, body).data
     if session.output.as_json:
         session.output.data(data)
         return

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.nwctl.builders import TENANT_ID
 from tests.unit.nwctl.conftest import Nwctl, data_of
-from tests.unit.nwctl.standin import StandIn
+from tests.unit.nwctl.standin import Reply, StandIn
 
 FLAVORS, FLAVOR_TYPES = "/api/ecs/v1/flavors", "/api/ecs/v1/flavortypes"
 TENANTS, TOKENS = "/api/iam/v1/tenants", "/api/iam/v1/tokens"
@@ -97,6 +97,22 @@ def test_a_new_token_is_all_that_goes_to_standard_output(coordinator: StandIn, n
     assert timedelta(days=7, minutes=-1) < expires_in <= timedelta(days=7)
 
 
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        (TOKENS, ("token", "create", "--name", "ci")),
+        ("/api/ecs/v1/nodes/enrolment-tokens", ("node", "enrolment-token", "create")),
+    ],
+)
+def test_a_secret_is_asked_for_once_even_if_the_answer_is_lost(
+    coordinator: StandIn, nwctl: Nwctl, path: str, arguments: tuple[str, ...]
+) -> None:
+    coordinator.on("POST", path, Reply(status=0))
+
+    assert nwctl(*arguments).exit_code == 1
+    assert len(coordinator.requests) == 1
+
+
 def test_a_token_without_an_end_says_nothing_of_one(coordinator: StandIn, nwctl: Nwctl) -> None:
     coordinator.on("POST", TOKENS, {"tokenId": "tok-aaaabbbbccccdd", "token": "nwt_new"})
 
@@ -128,13 +144,15 @@ def test_what_is_named_by_id_is_deleted_in_one_call(
 
 
 def test_an_enrolment_token_is_all_that_goes_to_standard_output(coordinator: StandIn, nwctl: Nwctl) -> None:
-    answer = {"token": "nwe_new.ab", "expiresAt": "2026-07-18T17:49:09.555Z"}
+    join = "nodewright-agent join --coordinator https://c:8443 --token nwe_new.ab"
+    answer = {"token": "nwe_new.ab", "expiresAt": "2026-07-18T17:49:09.555Z", "joinCommand": join}
     coordinator.on("POST", "/api/ecs/v1/nodes/enrolment-tokens", answer)
 
     result = nwctl("node", "enrolment-token", "create", "--valid-for", "15m")
 
     assert (result.exit_code, result.stdout) == (0, "nwe_new.ab\n")
-    assert "nodewright-agent join" in result.stderr
+    assert join in result.stderr
+    assert coordinator.requests[0].body == {"validForSeconds": 900}
 
 
 @pytest.mark.parametrize("text", ["", "h", "1w", "-1h", "1.5h"])
