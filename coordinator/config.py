@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     task_retention: timedelta = timedelta(days=30)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     max_image_bytes: int = 1024**4
+    # Fetch images also from addresses that are not public: loopback, link-local, private networks.
+    allow_private_image_urls: bool = False
     default_subnet_cidr: str = "10.80.0.0/24"
     # Guest agent commands that tenants may send; empty: all.
     guest_commands: list[str] = Field(default_factory=list)

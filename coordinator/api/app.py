@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 from coordinator.api import error_handler
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
-from coordinator.api.routes import flavor, flavor_type, monitor, node, region
+from coordinator.api.routes import enrolment, flavor, flavor_type, health, iam, monitor, node, region
 from coordinator.runtime import Runtime
 from coordinator.services.idempotency import stamp_claim
 
@@ -18,11 +18,15 @@ VERSION = "1.0.0"
 
 # Order matters where paths overlap: fixed paths before those with parameters.
 ROUTERS: tuple[APIRouter, ...] = (
+    enrolment.router,
     flavor_type.router,
     flavor.router,
     node.router,
     monitor.router,
     region.router,
+    iam.token_router,
+    iam.router,
+    health.router,
 )
 
 

@@ -4,7 +4,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 import grpc
@@ -33,7 +33,9 @@ from coordinator.pki import CertificateRole
 from coordinator.rpc.peer import read_peer
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]
+# Generic in the stubs only, hence the quotes here and below.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
 Guard = Callable[[Context], AbstractAsyncContextManager[None]]
 
 CODE_METADATA_KEY: Final = "nodewright-code"
@@ -161,7 +163,7 @@ def _log_end(started: float, code: str, reason: str = "") -> None:
     log.info("rpc.ended", code=code, durationMs=round((time.monotonic() - started) * 1000, 1), **fields)
 
 
-def _guarded(handler: grpc.RpcMethodHandler[Any, Any] | None, guard: Guard) -> Any:
+def _guarded(handler: "Handler | None", guard: Guard) -> Any:
     """The handler with its behaviour inside of the guard; a method that does not exist stays None."""
     if handler is None:
         return None

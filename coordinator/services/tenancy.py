@@ -97,6 +97,13 @@ def get_tenant(runtime: Runtime, caller: Caller, tenant_id: str) -> Tenant:
         return _find_tenant(session, caller, tenant_id)
 
 
+def find_tenant_id(runtime: Runtime, caller: Caller, reference: str) -> str:
+    """The id of the tenant whose id or name is `reference`."""
+    with runtime.database.read() as session:
+        named = queries.find_tenant_by_name(session, reference)
+        return _find_tenant(session, caller, named.id if named else reference).id
+
+
 def rename_tenant(runtime: Runtime, caller: Caller, tenant_id: str, name: str) -> Tenant:
     """Gives a tenant another name."""
     _require_operator(caller)

@@ -1,0 +1,127 @@
+"""The whole coordinator in one event loop: built in order, watched while it runs, taken down in reverse."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from coordinator import service_manager
+from coordinator.agents.client import AgentClients
+from coordinator.api.app import create_app
+from coordinator.config import Settings
+from coordinator.http_server import HttpServer
+from coordinator.pki import Authority, CoordinatorIdentity
+from coordinator.rpc.server import GrpcServers
+from coordinator.runtime import Runtime
+from coordinator.secret import SecretBox
+from coordinator.services.network import ensure_default_network
+from coordinator.services.node_report import expire_leases, refresh_leases
+from coordinator.services.tenancy import ensure_default_tenant
+from coordinator.store.database import Database
+from coordinator.tasks.engine import TaskEngine
+from coordinator.tasks.kinds import KINDS
+
+LEASE_SWEEP_SECONDS: Final = 2.0
+CERTIFICATE_SWEEP_SECONDS: Final = 600.0
+_STOP_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class ComponentFailed(Exception):
+    """A part of the process ended by itself; the supervisor starts the whole anew."""
+
+
+async def serve(settings: Settings, database: Database, *, on_commit: Callable[[str], None] = lambda _: None) -> None:
+    """Serves until SIGTERM or SIGINT. The database is migrated; it is closed by the caller.
+
+    `on_commit` is told of every commit of the task engine.
+    """
+    identity = await asyncio.to_thread(_open_identity, settings)
+    runtime = Runtime(
+        settings=settings,
+        database=database,
+        secrets=SecretBox.open(settings.state_dir / "secret.key"),
+        agents=AgentClients(database, identity, asyncio.get_running_loop()),
+    )
+    await asyncio.to_thread(_seed, runtime)
+    http = HttpServer(create_app(runtime), settings, identity)
+    grpc_servers = GrpcServers(runtime, identity)
+    engine = TaskEngine(runtime, KINDS, on_commit)
+    await grpc_servers.start()
+    parts = {
+        "engine": asyncio.create_task(engine.run()),
+        "http": asyncio.create_task(http.run()),
+        "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, lambda: expire_leases(runtime))),
+        "certificates": asyncio.create_task(
+            _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http))
+        ),
+    }
+    runtime.is_engine_alive = lambda: not parts["engine"].done()
+    log.info("coordinator.ready", rest=settings.rest_listen, grpc=settings.grpc_listen, join=settings.join_listen)
+    service_manager.notify_ready()
+    try:
+        await _wait_for_end(parts)
+    finally:
+        service_manager.notify_stopping()
+        http.stop()
+        await _settle(parts["http"])
+        await grpc_servers.stop()
+        engine.stop()
+        await _settle(parts["engine"])
+        for part in parts.values():
+            part.cancel()
+        await runtime.agents.close()
+        log.info("coordinator.stopped")
+
+
+def _open_identity(settings: Settings) -> CoordinatorIdentity:
+    return CoordinatorIdentity(Authority.open(settings.pki_dir), settings.pki_dir, settings.certificate_hosts)
+
+
+def _seed(runtime: Runtime) -> None:
+    """What every cloud has from its first moment on."""
+    runtime.settings.images_dir.mkdir(exist_ok=True, mode=0o700)
+    ensure_default_tenant(runtime)
+    ensure_default_network(runtime)
+    refresh_leases(runtime)
+
+
+async def _wait_for_end(parts: dict[str, asyncio.Task[None]]) -> None:
+    """Until a signal asks for it; ComponentFailed when a part ended before."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    waiting = asyncio.create_task(asked.wait())
+    done, _ = await asyncio.wait([waiting, *parts.values()], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for name, part in parts.items():
+        if part in done:
+            raise ComponentFailed(f"{name} ended: {part.exception() or 'without a reason'}") from part.exception()
+
+
+async def _repeat(seconds: float, sweep: Callable[[], object]) -> None:
+    """Calls `sweep` in a thread again and again; what goes wrong this time may go well the next."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(sweep)
+        except Exception:
+            log.exception("sweep.failed")
+
+
+async def _settle(part: asyncio.Task[None]) -> None:
+    """Until a part has ended that was told to; a stubborn one is cancelled."""
+    try:
+        await asyncio.wait_for(part, _STOP_SECONDS)
+    except Exception:
+        log.exception("stop.failed")
+
+
+def _renew_certificate(identity: CoordinatorIdentity, http: HttpServer) -> None:
+    if identity.renew_when_due():
+        http.reload_certificate()
+        log.info("certificate.renewed")
