@@ -41,6 +41,7 @@ class Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
+    name: str
     address: str
     # Of the coordinator, when the channel was opened: a renewed one needs a new channel.
     cert_pem: bytes
@@ -64,16 +65,21 @@ class ChannelPool:
         if connection and node_id not in self._suspects and connection.cert_pem == self._credentials.cert_pem:
             return connection.channel
         self._suspects.discard(node_id)
-        address = await asyncio.to_thread(self._read_address, node_id)
+        name, address = await asyncio.to_thread(self._read_address, node_id)
         # Another call may have opened it meanwhile.
         connection = self._connections.get(node_id)
         if connection and (connection.address, connection.cert_pem) == (address, self._credentials.cert_pem):
             return connection.channel
-        fresh = _Connection(address, self._credentials.cert_pem, self._open(node_id, address))
+        fresh = _Connection(name, address, self._credentials.cert_pem, self._open(node_id, address))
         self._connections[node_id] = fresh
         if connection:
             self._retire(connection.channel)
         return fresh.channel
+
+    def name(self, node_id: str) -> str:
+        """The node's name as people know it; its id before the first call."""
+        connection = self._connections.get(node_id)
+        return connection.name if connection else node_id
 
     def suspect(self, node_id: str) -> None:
         """The node did not answer, or registered anew: it may have another address now."""
@@ -91,14 +97,14 @@ class ChannelPool:
         self._retiring.add(closing)
         closing.add_done_callback(self._retiring.discard)
 
-    def _read_address(self, node_id: str) -> str:
+    def _read_address(self, node_id: str) -> tuple[str, str]:
         with self._database.read() as session:
             node = session.get(Node, node_id)
         if node is None:
             raise AgentCallError("NodeNotFound", f"node {node_id} does not exist", transient=False)
         if not node.address:
             raise NodeAway(f"node {node.name} has not registered yet")
-        return node.address
+        return node.name, node.address
 
     def _open(self, node_id: str, address: str) -> grpc.aio.Channel:
         trust = grpc.ssl_channel_credentials(

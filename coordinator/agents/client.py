@@ -259,7 +259,7 @@ class AgentClient:
     def _decoded(self, error: grpc.aio.AioRpcError) -> AgentCallError:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             self._channels.suspect(self.node_id)
-        return decode_error(error, self.node_id)
+        return decode_error(error, self._channels.name(self.node_id))
 
 
 def _metadata() -> tuple[tuple[str, str], ...]:

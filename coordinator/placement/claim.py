@@ -8,9 +8,9 @@ that a rush on one node costs each of them about one more try.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from coordinator.domain.placement import Consumer, Decision, HostView, PlacementRequest, ResourceClass
@@ -22,6 +22,8 @@ from coordinator.store.tables.node import Allocation, Node
 _MAX_TRIES: Final = 12
 # Key of the advisory lock behind which claims queue up; any number that nobody else uses.
 _QUEUE_KEY: Final = 0x6E6F6465
+# Advisory locks have signed 64-bit keys.
+_LOCK_KEY_MASK: Final = 2**63 - 1
 
 
 class _SnapshotStale(Exception):
@@ -34,13 +36,14 @@ def claim(session: Session, request: PlacementRequest, *, external: bool = False
     Idempotent by consumer: one that holds the same resources keeps its host. Raises AllocationMismatch when one holds
     other resources, ServiceUnavailable when too many claims collide.
     """
+    _lock_consumers(session, request.consumers)
     for attempt in range(_MAX_TRIES):
         if attempt > 0:
             _queue_up(session)
         try:
             with session.begin_nested():
                 return _try_claim(session, request, external)
-        except (_SnapshotStale, IntegrityError):
+        except _SnapshotStale:
             continue
     raise ServiceUnavailable("too many placements at once; try again", "同时进行的调度过多，请稍后重试")
 
@@ -120,10 +123,22 @@ def _insert_allocations(
     session.connection().execute(insert(Allocation), rows)
 
 
+def _lock_consumers(session: Session, consumers: Sequence[Consumer]) -> None:
+    """Waits for other claims of the same consumers, which might choose other hosts for them."""
+    if _is_postgresql(session):
+        # In one order everywhere, so that overlapping batches cannot wait for each other in a circle.
+        for key in sorted(UUID(consumer.uuid).int & _LOCK_KEY_MASK for consumer in consumers):
+            session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
 def _queue_up(session: Session) -> None:
     """Waits until no other claim that met a conflict is under way; until the caller's transaction ends."""
-    if session.get_bind().dialect.name == "postgresql":
+    if _is_postgresql(session):
         session.execute(select(func.pg_advisory_xact_lock(_QUEUE_KEY)))
+
+
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
 
 
 def _without(request: PlacementRequest, held: Mapping[str, HostView]) -> PlacementRequest:

@@ -47,7 +47,7 @@ async def clients(database: Database, authority: Authority, tmp_path: Path) -> A
 
 
 class Agent:
-    """Serves two methods, as an agent of another version might: answers EnsureRunning with `answer`; streams images in three messages, then waits if it `hangs`."""
+    """Serves two methods: one does `answer` first, the other streams three messages and then waits if it `hangs`."""
 
     def __init__(self, answer: Answer | None = None, hangs: bool = False) -> None:
         self.answer = answer
@@ -72,7 +72,7 @@ class Agent:
             finally:
                 self.was_cancelled.set()
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+    def handlers(self) -> tuple[Any, ...]:
         """The two methods under the names of the protos."""
         ensure_running = grpc.unary_unary_rpc_method_handler(
             self.ensure_running,
@@ -217,7 +217,9 @@ async def test_an_agent_that_restarts_is_found_again(
     async with serving(Agent(), authority, node.id) as port:
         register(database, node, port)
         await clients.of(node.id).ensure_running(UUID)
-    assert isinstance(await refusal_of(clients.of(node.id).ensure_running(UUID)), NodeAway)
+    error = await refusal_of(clients.of(node.id).ensure_running(UUID))
+    assert isinstance(error, NodeAway)
+    assert error.message.startswith("node node-a is away: ")
     async with serving(Agent(), authority, node.id, f"127.0.0.1:{port}"), asyncio.timeout(10):
         while True:
             try:

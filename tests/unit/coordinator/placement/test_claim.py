@@ -171,6 +171,14 @@ def test_the_same_consumer_claimed_at_once_is_placed_once(database: Database) ->
     assert used(database) == 2
 
 
+def test_the_same_consumer_claimed_at_once_for_different_hosts_is_placed_once(database: Database) -> None:
+    nodes = add_nodes(database, count=16)
+    consumer = a_consumer()
+    outcomes = in_threads(16, lambda number: claim_in(database, a_request(consumer, node_id=nodes[number].id)))
+    assert len({outcome.assignments[0].node_id for outcome in outcomes if outcome}) == 1
+    assert used(database) == 2
+
+
 def test_claims_and_releases_at_once_end_even(database: Database) -> None:
     add_nodes(database, count=2, vcpus=16)
 
