@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import grpc
@@ -20,6 +20,8 @@ from protos.coordinator.v1 import placement_pb2, placement_pb2_grpc
 from tests.builders import a_consumer, a_node, a_request, add, an_inventory
 
 GIB = 1024**3
+# In the type stubs only, hence the quotes.
+Stub: TypeAlias = "placement_pb2_grpc.PlacementServiceAsyncStub"
 
 
 @pytest.fixture
@@ -31,9 +33,7 @@ def node(database: Database) -> Node:
 
 
 @pytest.fixture
-async def placement(
-    database: Database, tmp_path: Path, node: Node
-) -> AsyncIterator[placement_pb2_grpc.PlacementServiceAsyncStub]:
+async def placement(database: Database, tmp_path: Path, node: Node) -> AsyncIterator[Stub]:
     """A stub with a scheduler's certificate."""
     authority = Authority.open(tmp_path / "pki")
     identity = CoordinatorIdentity(authority, tmp_path / "pki", ["localhost"])
@@ -72,7 +72,7 @@ def allocations(database: Database) -> list[Allocation]:
 
 
 async def test_a_claim_is_answered_with_hosts_and_can_be_repeated(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub, database: Database, node: Node
+    placement: Stub, database: Database, node: Node
 ) -> None:
     request = placement_pb2.ClaimRequest(consumers=[consumer(), consumer()])
     first, second = await placement.Claim(request), await placement.Claim(request)
@@ -85,9 +85,7 @@ async def test_a_claim_is_answered_with_hosts_and_can_be_repeated(
     assert all(row.external for row in rows)
 
 
-async def test_amounts_are_rounded_up_to_whole_units(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub, database: Database
-) -> None:
+async def test_amounts_are_rounded_up_to_whole_units(placement: Stub, database: Database) -> None:
     await placement.Claim(placement_pb2.ClaimRequest(consumers=[consumer(memory_bytes=1, storage_bytes=GIB + 1)]))
     assert {row.resource_class: row.amount for row in allocations(database)} == {
         "VCPU": 1,
@@ -96,9 +94,7 @@ async def test_amounts_are_rounded_up_to_whole_units(
     }
 
 
-async def test_no_room_is_explained(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub, database: Database
-) -> None:
+async def test_no_room_is_explained(placement: Stub, database: Database) -> None:
     request = placement_pb2.ClaimRequest(consumers=[consumer(memory_bytes=9 * GIB)])
     assert await refusal_of(placement.Claim(request)) == (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -108,7 +104,7 @@ async def test_no_room_is_explained(
 
 
 async def test_other_resources_for_the_same_consumer_are_refused(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub,
+    placement: Stub,
 ) -> None:
     taken = consumer()
     await placement.Claim(placement_pb2.ClaimRequest(consumers=[taken]))
@@ -137,16 +133,14 @@ async def test_other_resources_for_the_same_consumer_are_refused(
     ],
 )
 async def test_senseless_claims_are_refused_by_field(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub, request_: placement_pb2.ClaimRequest, field: str
+    placement: Stub, request_: placement_pb2.ClaimRequest, field: str
 ) -> None:
     status, details = await refusal_of(placement.Claim(request_))
     assert status is grpc.StatusCode.INVALID_ARGUMENT
     assert details.startswith(f"{field}: ")
 
 
-async def test_release_frees_and_may_be_repeated(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub, database: Database
-) -> None:
+async def test_release_frees_and_may_be_repeated(placement: Stub, database: Database) -> None:
     taken = consumer()
     await placement.Claim(placement_pb2.ClaimRequest(consumers=[taken]))
     for _ in range(2):
@@ -154,9 +148,7 @@ async def test_release_frees_and_may_be_repeated(
         assert allocations(database) == []
 
 
-async def test_the_allocation_of_an_instance_is_not_released(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub, database: Database
-) -> None:
+async def test_the_allocation_of_an_instance_is_not_released(placement: Stub, database: Database) -> None:
     instance = a_consumer(vcpus=1)
     with database.write() as session:
         claim(session, a_request(instance))
@@ -166,7 +158,7 @@ async def test_the_allocation_of_an_instance_is_not_released(
 
 
 async def test_explain_tells_each_hosts_reason_and_changes_nothing(
-    placement: placement_pb2_grpc.PlacementServiceAsyncStub, database: Database, node: Node
+    placement: Stub, database: Database, node: Node
 ) -> None:
     requirements = placement_pb2.Requirements(architecture=host_pb2.ARCHITECTURE_X86_64)
     fits = await placement.Explain(placement_pb2.ExplainRequest(consumers=[consumer()], requirements=requirements))
