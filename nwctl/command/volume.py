@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from nwctl.binding import command, noun
+from nwctl.command.tenant import TENANT
 from nwctl.option import Page, Waiting
 from nwctl.output import Column, gibibytes, moment, status
 from nwctl.resource import Resource
@@ -55,10 +56,10 @@ def create_volume(
     name: Annotated[str, typer.Option(help="1 to 127 characters.")],
     size: Annotated[int, typer.Option(metavar="GIB", help="Size in GiB.")],
     volume_type: Annotated[str, typer.Option("--type", help="Volume type.")] = "hdd",
-    tenant: Annotated[str, typer.Option(help="Owner, for operators.")] = "",
+    tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.", autocompletion=TENANT.complete)] = "",
 ) -> None:
     """Create a volume; it takes up space when an instance first uses it."""
-    owner = {"tenantId": tenant} if tenant else {}
+    owner = {"tenantId": TENANT.find_id(session.client, tenant)} if tenant else {}
     body = {"name": name, "volumeSize": size, "volumeType": volume_type, **owner}
     session.show(VOLUME, session.client.create(VOLUME.path, body).data)
 

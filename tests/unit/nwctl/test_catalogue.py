@@ -158,3 +158,56 @@ def test_an_enrolment_token_is_all_that_goes_to_standard_output(coordinator: Sta
 @pytest.mark.parametrize("text", ["", "h", "1w", "-1h", "1.5h"])
 def test_what_is_no_duration_is_a_usage_error(nwctl: Nwctl, text: str) -> None:
     assert nwctl("node", "enrolment-token", "create", "--valid-for", text).exit_code == 2
+
+
+def test_a_tenant_is_created_with_the_limits_given(coordinator: StandIn, nwctl: Nwctl) -> None:
+    coordinator.on("POST", TENANTS, {"tenantId": TENANT_ID, "name": "acme"})
+
+    assert nwctl("tenant", "create", "--name", "acme", "--instances", "10", "--ram", "0").exit_code == 0
+    assert coordinator.requests[0].body == {"name": "acme", "quota": {"instances": 10, "ram": 0}}
+
+
+def test_limits_are_changed_and_lifted_one_by_one(coordinator: StandIn, nwctl: Nwctl) -> None:
+    coordinator.on("GET", TENANTS, {"list": [{"tenantId": TENANT_ID, "name": "acme"}], "totalCount": 1})
+    coordinator.on("PUT", f"{TENANTS}/{TENANT_ID}/quota")
+
+    assert nwctl("tenant", "set-quota", "acme", "--gpus", "2", "--storage", "-1").exit_code == 0
+    assert coordinator.requests[-1].body == {"gpus": 2, "storage": None}
+    assert nwctl("tenant", "set-quota", "acme").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("noun", "path", "entry"),
+    [
+        ("tenant", TENANTS, {"tenantId": TENANT_ID, "quota": {"instances": None}}),
+        ("volume", "/api/ebs/v1/volumes", {"volumeUuid": "volume-ab216551-d373-402f-b669-71a393b86235"}),
+    ],
+)
+def test_what_has_a_path_of_its_own_is_read_there(
+    coordinator: StandIn, nwctl: Nwctl, noun: str, path: str, entry: dict[str, Any]
+) -> None:
+    entry_id = str(next(iter(entry.values())))
+    coordinator.on("GET", f"{path}/{entry_id}", entry)
+
+    assert data_of(nwctl(noun, "show", entry_id, "--json")) == entry
+    assert entry_id in nwctl(noun, "show", entry_id).stdout
+
+
+def test_a_volume_is_created_for_the_caller_or_the_tenant_named(coordinator: StandIn, nwctl: Nwctl) -> None:
+    coordinator.on("POST", "/api/ebs/v1/volumes", {"volumeUuid": "volume-1", "volumeSize": 40})
+
+    nwctl("volume", "create", "--name", "data", "--size", "40")
+    nwctl("volume", "create", "--name", "data", "--size", "40", "--type", "ssd", "--tenant", TENANT_ID)
+
+    own, other = coordinator.requests
+    assert own.body == {"name": "data", "volumeSize": 40, "volumeType": "hdd"}
+    assert other.body == {"name": "data", "volumeSize": 40, "volumeType": "ssd", "tenantId": TENANT_ID}
+
+
+def test_a_node_is_shown_by_name(coordinator: StandIn, nwctl: Nwctl) -> None:
+    disks = [{"diskNum": 2, "localDiskType": "SSD", "localDiskInterface": "NVME"}]
+    nodes = [{"hostId": "node-1", "name": "host-1"}, {"hostId": "node-2", "name": "host-2", "hardDiskList": disks}]
+    coordinator.on("GET", "/api/ecs/v1/nodes", {"list": nodes, "total": 2})
+
+    assert data_of(nwctl("node", "show", "host-2", "--json"))["hostId"] == "node-2"
+    assert "2 SSD NVME" in nwctl("node", "show", "host-2").stdout

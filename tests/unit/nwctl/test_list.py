@@ -131,6 +131,10 @@ def test_a_command_line_that_makes_no_sense_is_a_usage_error(nwctl: Nwctl, argum
     assert nwctl(*arguments).exit_code == 2
 
 
+def test_the_version_is_told_without_a_coordinator(nwctl: Nwctl) -> None:
+    assert nwctl("--version", NWCTL_ENDPOINT=None).stdout.startswith("nwctl ")
+
+
 def test_a_name_stands_for_its_id(coordinator: StandIn, nwctl: Nwctl) -> None:
     rows = [an_instance(), an_instance(OTHER_INSTANCE_ID, displayName="web-2")]
     coordinator.on("GET", INSTANCES, {"virtualMachines": rows, "totalCount": 2})
