@@ -1,0 +1,57 @@
+"""The processors of the node."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from agent.facts.sysfs import Sysfs
+from protos.agent.v1.host_pb2 import CpuFacts
+
+_CPUS: Final = "devices/system/cpu"
+_CPU_NAME: Final = re.compile(r"cpu(\d+)")
+_KHZ_PER_MHZ: Final = 1000
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """The numbers in the kernel's notation "0-3,8"."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def collect_cpu(sysfs: Sysfs, *, libvirt_model: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuFacts:
+    """Model and topology of the processors that are online."""
+    online = parse_cpu_list(sysfs.read(f"{_CPUS}/online"))
+    topology = [_place(sysfs, number) for number in online]
+    sockets = len({package for package, _ in topology}) or 1
+    cores = len(set(topology)) or 1
+    words = _first_processor(cpuinfo)
+    khz = sysfs.read_number(f"{_CPUS}/cpu0/cpufreq/cpuinfo_max_freq")
+    return CpuFacts(
+        model_name=words.get("model name", ""),
+        vendor=words.get("vendor_id", ""),
+        libvirt_model=libvirt_model,
+        sockets=sockets,
+        cores_per_socket=max(1, cores // sockets),
+        threads_per_core=max(1, len(online) // cores),
+        logical_cpus=len(online),
+        # The speed of the moment, which cpuinfo has, is no fact: it changes all the time.
+        frequency_mhz=khz // _KHZ_PER_MHZ,
+    )
+
+
+def _place(sysfs: Sysfs, number: int) -> tuple[str, str]:
+    base = f"{_CPUS}/cpu{number}/topology"
+    return sysfs.read(f"{base}/physical_package_id"), sysfs.read(f"{base}/core_id") or str(number)
+
+
+def _first_processor(cpuinfo: Path) -> dict[str, str]:
+    words = {}
+    for line in cpuinfo.read_text(errors="replace").split("\n\n", maxsplit=1)[0].splitlines():
+        key, _, value = line.partition(":")
+        words[key.strip()] = value.strip()
+    return words

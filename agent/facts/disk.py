@@ -1,0 +1,39 @@
+"""Whole disks of the node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from agent.facts.sysfs import DeviceProperties, Sysfs
+from protos.agent.v1.host_pb2 import BlockDevice
+
+_SECTOR_BYTES: Final = 512  # sysfs counts in these, whatever the disk's own sectors are
+_SCSI_ADDRESS: Final = re.compile(r"\d+:\d+:\d+:\d+")
+
+
+def collect_disks(sysfs: Sysfs, properties: DeviceProperties) -> list[BlockDevice]:
+    """Disks that are hardware (or the hypervisor's, in a guest): no partitions, loops, RAM disks, empty drives."""
+    names = [name for name in sysfs.names("class/block") if _is_disk(sysfs, name)]
+    return [_collect_disk(sysfs, name, properties("block", name)) for name in names]
+
+
+def _is_disk(sysfs: Sysfs, name: str) -> bool:
+    base = f"class/block/{name}"
+    has_hardware = sysfs.exists(f"{base}/device")
+    return has_hardware and not sysfs.exists(f"{base}/partition") and sysfs.read_number(f"{base}/size") > 0
+
+
+def _collect_disk(sysfs: Sysfs, name: str, udev: Mapping[str, str]) -> BlockDevice:
+    base = f"class/block/{name}"
+    address = sysfs.resolve(f"{base}/device").name
+    return BlockDevice(
+        name=name,
+        size_bytes=sysfs.read_number(f"{base}/size") * _SECTOR_BYTES,
+        rotational=sysfs.read(f"{base}/queue/rotational") == "1",
+        model=udev.get("ID_MODEL") or sysfs.read(f"{base}/device/model"),
+        serial=udev.get("ID_SERIAL_SHORT") or sysfs.read(f"{base}/device/serial") or sysfs.read(f"{base}/serial"),
+        wwn=udev.get("ID_WWN_WITH_EXTENSION") or udev.get("ID_WWN") or sysfs.read(f"{base}/wwid"),
+        scsi_address=address if _SCSI_ADDRESS.fullmatch(address) else "",
+    )

@@ -1,0 +1,128 @@
+"""The node's facts and inventory as the API tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Protocol
+
+import psutil
+
+from agent.facts.cpu import collect_cpu, parse_cpu_list
+from agent.facts.disk import collect_disks
+from agent.facts.nic import collect_nics
+from agent.facts.numa import collect_numa
+from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
+from agent.storage.base import StorageCapacity
+from protos.agent.v1.host_pb2 import (
+    ACCELERATOR_KVM,
+    ACCELERATOR_TCG,
+    ARCHITECTURE_AARCH64,
+    ARCHITECTURE_UNSPECIFIED,
+    ARCHITECTURE_X86_64,
+    HostFacts,
+    HostInventory,
+)
+
+_ARCHITECTURES: Final = {"x86_64": ARCHITECTURE_X86_64, "aarch64": ARCHITECTURE_AARCH64}
+_NESTED: Final = ("module/kvm_intel/parameters/nested", "module/kvm_amd/parameters/nested")
+
+
+class HypervisorCapability(Protocol):
+    """What facts need to know of libvirt and QEMU."""
+
+    @property
+    def domain_type(self) -> str:
+        """ "kvm" when guests really run under it."""
+
+    @property
+    def accelerator_reason(self) -> str:
+        """Why they do not."""
+
+    @property
+    def host_cpu_model(self) -> str:
+        """libvirt's name of the CPU model that comes nearest."""
+
+    @property
+    def libvirt_version(self) -> str:
+        """ "major.minor.release"."""
+
+    @property
+    def qemu_version(self) -> str:
+        """ "major.minor.release"."""
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """Named abilities."""
+
+
+@dataclass(frozen=True)
+class HostReader:
+    """Reads the node. Facts raise HypervisorUnavailable while libvirt is away."""
+
+    machine_uuid: str
+    read_capability: Callable[[], Awaitable[HypervisorCapability]]
+    read_storage: Callable[[], Awaitable[StorageCapacity]]
+    sysfs: Sysfs = Sysfs()  # noqa: RUF009 - frozen
+    read_properties: DeviceProperties = read_udev_properties
+
+    async def facts(self) -> HostFacts:
+        """Facts of the hardware and the software."""
+        return await asyncio.to_thread(self._collect, await self.read_capability())
+
+    async def inventory(self) -> HostInventory:
+        """What the node offers to guests at this moment."""
+        storage = await self.read_storage()
+        return HostInventory(
+            vcpus=len(self._online_cpus()),
+            memory_bytes=psutil.virtual_memory().total,
+            storage_bytes=storage.total_bytes,
+            storage_free_bytes=storage.free_bytes,
+        )
+
+    def _collect(self, capability: HypervisorCapability) -> HostFacts:
+        memory_bytes = psutil.virtual_memory().total
+        facts = HostFacts(
+            hostname=platform.node(),
+            machine_uuid=self.machine_uuid,
+            architecture=_ARCHITECTURES.get(platform.machine(), ARCHITECTURE_UNSPECIFIED),
+            accelerator=ACCELERATOR_KVM if capability.domain_type == "kvm" else ACCELERATOR_TCG,
+            accelerator_reason=capability.accelerator_reason,
+            cpu=collect_cpu(self.sysfs, libvirt_model=capability.host_cpu_model),
+            memory_bytes=memory_bytes,
+            numa_nodes=collect_numa(self.sysfs, cpu_ids=self._online_cpus(), memory_bytes=memory_bytes),
+            disks=collect_disks(self.sysfs, self.read_properties),
+            nics=collect_nics(self.sysfs),
+            operating_system=_operating_system(),
+            kernel_release=platform.release(),
+            libvirt_version=capability.libvirt_version,
+            qemu_version=capability.qemu_version,
+            agent_version=agent_version(),
+            traits=sorted({*capability.traits, *self._nested_trait()}),
+        )
+        facts.booted_at.FromSeconds(int(psutil.boot_time()))
+        return facts
+
+    def _online_cpus(self) -> list[int]:
+        return parse_cpu_list(self.sysfs.read("devices/system/cpu/online")) or list(range(psutil.cpu_count() or 1))
+
+    def _nested_trait(self) -> tuple[str, ...]:
+        return ("nested",) if any(self.sysfs.read(path) in ("Y", "1") for path in _NESTED) else ()
+
+
+def agent_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version("nodewright")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return platform.system()

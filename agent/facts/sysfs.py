@@ -1,0 +1,54 @@
+"""/sys as files below a root that tests replace, and udev's knowledge about devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyudev
+
+# What udev knows about the device of a subsystem and a name; nothing when it knows none.
+DeviceProperties = Callable[[str, str], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Sysfs:
+    """The kernel's view of the hardware."""
+
+    root: Path = Path("/sys")
+
+    def read(self, path: str) -> str:
+        """The text of an attribute, empty when it cannot be read (drivers leave out what they do not know)."""
+        try:
+            return (self.root / path).read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def read_number(self, path: str) -> int:
+        """The number in an attribute; 0 when there is none, or when it is negative, which is the kernel's "unknown"."""
+        text = self.read(path)
+        return int(text) if text.isdecimal() else 0
+
+    def names(self, path: str) -> list[str]:
+        """What is in a directory, in order; nothing when there is none."""
+        try:
+            return sorted(entry.name for entry in (self.root / path).iterdir())
+        except OSError:
+            return []
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such an attribute, directory or link."""
+        return (self.root / path).exists()
+
+    def resolve(self, path: str) -> Path:
+        """Where a link leads to."""
+        return (self.root / path).resolve()
+
+
+def read_udev_properties(subsystem: str, name: str) -> Mapping[str, str]:
+    """The properties in udev's database: stable identities that the kernel alone does not tell."""
+    try:
+        return dict(pyudev.Devices.from_name(pyudev.Context(), subsystem, name).properties)
+    except pyudev.DeviceNotFoundError:
+        return {}
