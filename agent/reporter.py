@@ -1,0 +1,235 @@
+"""Tells the coordinator what this node is and what happens to its domains.
+
+A session begins with everything that is known, and goes on with changes. Whatever breaks it (the coordinator was away
+for longer than the lease, it does not know the session, libvirt came back, events were lost), the next one begins
+with everything again. The agent serves on all the while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+import structlog
+
+from agent.coordinator_client import CoordinatorClient, CoordinatorRefused, CoordinatorUnavailable
+from agent.errors import AgentError
+from agent.hypervisor.description import absent
+from agent.hypervisor.events import DomainChange, DomainEvents
+from agent.hypervisor.guest import Guests
+from agent.hypervisor.prober import GuestAgentProber
+from agent.rpc.encoding import encode_domain, encode_time
+from protos.agent.v1.domain_pb2 import Domain, DomainEvent
+from protos.agent.v1.host_pb2 import HostFacts, HostInventory
+from protos.coordinator.v1 import node_pb2
+
+_FIRST_RETRY_SECONDS: Final = 0.5
+_LAST_RETRY_SECONDS: Final = 15.0
+_INVENTORY_SECONDS: Final = 30.0
+_MOST_EVENTS: Final = 100
+# Free space changes with every byte that a guest writes; less than this is no news.
+_STORAGE_STEP_BYTES: Final = 256 * 1024**2
+
+log = structlog.get_logger(__name__)
+
+
+class Host(Protocol):
+    """The node's facts and inventory."""
+
+    async def facts(self) -> HostFacts:
+        """Facts of the hardware and the software."""
+
+    async def inventory(self) -> HostInventory:
+        """What the node offers to guests."""
+
+
+class SessionBroken(Exception):
+    """What the coordinator knows may be wrong: tell it everything."""
+
+
+class DomainView:
+    """Domains as they are reported."""
+
+    def __init__(self, guests: Guests, prober: GuestAgentProber) -> None:
+        self._guests = guests
+        self._prober = prober
+
+    async def list_domains(self) -> list[Domain]:
+        """All domains, foreign ones included."""
+        return [
+            encode_domain(description, None if description.foreign else self._prober.last(description))
+            for description in await self._guests.list()
+        ]
+
+    async def describe(self, change: DomainChange) -> DomainEvent:
+        """The domain after a change."""
+        description = await self._guests.find(change.uuid) or absent(change.uuid, change.name)
+        domain = encode_domain(description, None if description.foreign else self._prober.last(description))
+        return DomainEvent(at=encode_time(change.at), domain=domain, kind=change.kind)
+
+
+class Reporter:
+    """Keeps sessions with the coordinator until it is cancelled."""
+
+    def __init__(
+        self,
+        client: CoordinatorClient,
+        host: Host,
+        domains: DomainView,
+        events: DomainEvents,
+        *,
+        advertise_address: Callable[[], str],
+        zone: str,
+        on_session: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._client = client
+        self._host = host
+        self._domains = domains
+        self._events = events
+        self._advertise_address = advertise_address
+        self._zone = zone
+        self._on_session = on_session
+
+    async def run(self) -> None:
+        """Never ends by itself, and never because of the coordinator or of libvirt."""
+        async with self._events.subscribe() as changes:
+            retry_seconds = _FIRST_RETRY_SECONDS
+            while True:
+                began = time.monotonic()
+                reason = await self._hold_session(changes)
+                self._on_session(False)
+                if time.monotonic() - began > _LAST_RETRY_SECONDS:
+                    retry_seconds = _FIRST_RETRY_SECONDS
+                log.warning("coordinator.session_ended", reason=reason, retry_seconds=round(retry_seconds, 1))
+                await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
+                retry_seconds = min(retry_seconds * 2, _LAST_RETRY_SECONDS)
+
+    async def _hold_session(self, changes: asyncio.Queue[DomainChange]) -> str:
+        """Registers and reports until something breaks; answers what."""
+        reason = ""
+        try:
+            session = await self._register(changes)
+            self._on_session(True)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(session.send_heartbeats())
+                tasks.create_task(session.send_events(changes))
+                tasks.create_task(session.send_inventory())
+        except* (CoordinatorUnavailable, CoordinatorRefused, SessionBroken, AgentError) as group:
+            reason = "; ".join(str(error) for error in group.exceptions)
+        return reason
+
+    async def _register(self, changes: asyncio.Queue[DomainChange]) -> Session:
+        # Changes from now on come after what is told here; those before are part of it.
+        while not changes.empty():
+            changes.get_nowait()
+        facts, inventory = await self._host.facts(), await self._host.inventory()
+        session_id = secrets.token_hex(16)
+        answer = await self._client.register(
+            node_pb2.RegisterRequest(
+                facts=facts,
+                inventory=inventory,
+                domains=await self._domains.list_domains(),
+                advertise_address=self._advertise_address(),
+                zone=self._zone,
+                session_id=session_id,
+            )
+        )
+        log.info("coordinator.registered", unexpected_domains=list(answer.unexpected_domain_uuids))
+        return Session(self._client, self._host, self._domains, session_id, answer, facts, inventory)
+
+
+class Session:
+    """Reports between one registration and the next. Every method raises when the session is over."""
+
+    def __init__(
+        self,
+        client: CoordinatorClient,
+        host: Host,
+        domains: DomainView,
+        session_id: str,
+        terms: node_pb2.RegisterResponse,
+        facts: HostFacts,
+        inventory: HostInventory,
+    ) -> None:
+        self._client = client
+        self._host = host
+        self._domains = domains
+        self._session_id = session_id
+        self._lease_seconds = terms.lease.ToTimedelta().total_seconds()
+        self._interval_seconds = terms.heartbeat_interval.ToTimedelta().total_seconds()
+        self._told = (facts, inventory)
+        self._last_sequence = 0
+
+    async def send_heartbeats(self) -> None:
+        """Renews the lease; gives up when it has ended for want of an answer."""
+        answered = time.monotonic()
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            request = node_pb2.HeartbeatRequest(session_id=self._session_id, last_event_sequence=self._last_sequence)
+            try:
+                await self._client.heartbeat(request)
+                answered = time.monotonic()
+            except CoordinatorUnavailable:
+                if time.monotonic() - answered > self._lease_seconds:
+                    raise
+
+    async def send_events(self, changes: asyncio.Queue[DomainChange]) -> None:
+        """Sends changes in order, each until it was stored."""
+        async for batch in _batches(changes):
+            if any(change.is_resync for change in batch):
+                raise SessionBroken("events may be lost")
+            events = [await self._domains.describe(change) for change in batch]
+            numbered = [
+                node_pb2.ReportedEvent(sequence=self._last_sequence + offset, event=event)
+                for offset, event in enumerate(events, start=1)
+            ]
+            await self._deliver(numbered)
+            self._last_sequence += len(numbered)
+
+    async def send_inventory(self) -> None:
+        """Sends facts and inventory when they have changed."""
+        while True:
+            await asyncio.sleep(_INVENTORY_SECONDS)
+            facts, inventory = await self._host.facts(), await self._host.inventory()
+            if not self._is_news(facts, inventory):
+                continue
+            request = node_pb2.ReportInventoryRequest(session_id=self._session_id, facts=facts, inventory=inventory)
+            with contextlib.suppress(CoordinatorUnavailable):  # still news the next time
+                await self._client.report_inventory(request)
+                self._told = (facts, inventory)
+
+    async def _deliver(self, events: list[node_pb2.ReportedEvent]) -> None:
+        retry_seconds = _FIRST_RETRY_SECONDS
+        request = node_pb2.ReportEventsRequest(session_id=self._session_id, events=events)
+        while True:
+            # For how long to go on is decided by the heartbeats.
+            with contextlib.suppress(CoordinatorUnavailable):
+                acknowledged = await self._client.report_events(request)
+                if acknowledged >= events[-1].sequence:
+                    return
+            await asyncio.sleep(retry_seconds)
+            retry_seconds = min(retry_seconds * 2, _LAST_RETRY_SECONDS)
+
+    def _is_news(self, facts: HostFacts, inventory: HostInventory) -> bool:
+        told_facts, told = self._told
+        drift_bytes = abs(told.storage_free_bytes - inventory.storage_free_bytes)
+        same_capacity = (told.vcpus, told.memory_bytes, told.storage_bytes) == (
+            inventory.vcpus,
+            inventory.memory_bytes,
+            inventory.storage_bytes,
+        )
+        return facts != told_facts or not same_capacity or drift_bytes > _STORAGE_STEP_BYTES
+
+
+async def _batches(changes: asyncio.Queue[DomainChange]) -> AsyncIterator[list[DomainChange]]:
+    """What is there, at once; several changes only when they have piled up."""
+    while True:
+        batch = [await changes.get()]
+        while not changes.empty() and len(batch) < _MOST_EVENTS:
+            batch.append(changes.get_nowait())
+        yield batch
