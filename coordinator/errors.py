@@ -70,6 +70,17 @@ class ImageArchitectureMismatch(ParameterInvalid):
     code = "ECS.OperationFailed.InvalidCpuArch"
 
 
+class ImageInUse(CoordinatorError):
+    """Instances were made from the image and still exist."""
+
+    code = "ECS.OperationFailed.ImageUsed"
+    http_status = 400
+
+
+class VolumesTooMany(ParameterInvalid):
+    code = "ECS.OperationDenied.VolumeNumOverLimit"
+
+
 class StatusUnsupported(CoordinatorError):
     """The resource's present status does not admit the operation."""
 

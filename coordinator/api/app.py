@@ -10,7 +10,20 @@ from starlette.staticfiles import StaticFiles
 from coordinator.api import error_handler
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
-from coordinator.api.routes import enrolment, flavor, flavor_type, health, iam, monitor, node, region
+from coordinator.api.routes import (
+    enrolment,
+    flavor,
+    flavor_type,
+    health,
+    iam,
+    image,
+    monitor,
+    network,
+    node,
+    operation,
+    region,
+    volume,
+)
 from coordinator.runtime import Runtime
 from coordinator.services.idempotency import stamp_claim
 
@@ -24,6 +37,11 @@ ROUTERS: tuple[APIRouter, ...] = (
     node.router,
     monitor.router,
     region.router,
+    operation.router,
+    image.router,
+    image.file_router,
+    volume.router,
+    network.router,
     iam.token_router,
     iam.router,
     health.router,

@@ -2,6 +2,8 @@
 
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
+from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
+from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
@@ -19,5 +21,7 @@ KINDS: dict[str, TaskKind] = {
         RESTART_INSTANCE,
         SUSPEND_INSTANCE,
         RESUME_INSTANCE,
+        FETCH_IMAGE,
+        DELETE_VOLUME,
     )
 }

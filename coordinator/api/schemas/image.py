@@ -1,0 +1,90 @@
+"""Images on the wire."""
+
+from typing import Annotated, Any, Literal
+
+import httpx
+from pydantic import AfterValidator, Field
+
+from coordinator.api.schemas.base import AnswerModel, FieldError, LenientModel, Moment
+from coordinator.store.tables import Image
+
+
+def _check_url(url: str) -> str:
+    """Whether the coordinator may read it is decided when it does: names may change what they mean."""
+    if not url:
+        return url
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise FieldError("is not a URL", "不是合法的URL") from None
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise FieldError("must be an http or https URL", "必须是http或https地址")
+    if parsed.userinfo:
+        raise FieldError("must not contain credentials: they would be shown", "不能包含用户名或密码")
+    return url
+
+
+class RegisterImageRequest(LenientModel):
+    """What is known about an image before its bytes are."""
+
+    name: str = Field(min_length=1, max_length=127, description="Name people know it by.", examples=["debian-13"])
+    format: Literal["raw", "qcow2", "iso"] = Field(description="Format of the file.", examples=["qcow2"])
+    cpu_arch: Literal["x86", "arm"] = Field(default="x86", description="Architecture that it boots on.")
+    os_type: Literal["linux", "windows", "other"] = Field(default="linux", description="Family of operating systems.")
+    platform: str = Field(default="", max_length=63, description="Distribution.", examples=["Debian"])
+    os_version: str = Field(default="", max_length=63, description="Version of the distribution.", examples=["13"])
+    visibility: Literal["public", "private", ""] = Field(
+        default="", description="Who may use it; unless given, private to its tenant, or public if it has none."
+    )
+    sha256: str = Field(
+        default="", pattern="^([0-9a-fA-F]{64})?$", description="SHA-256 of the file in hex; checked when given."
+    )
+    url: Annotated[str, AfterValidator(_check_url)] = Field(
+        default="", max_length=1023, description="Where the coordinator fetches the file; absent for an upload."
+    )
+    tenant_id: str | None = Field(default=None, max_length=19, description="Owner, for operators.")
+
+    def to_row(self) -> Image:
+        """The row that this asks for, without id and status."""
+        columns: dict[str, Any] = self.model_dump(exclude={"url", "sha256", "tenant_id"})
+        return Image(
+            **columns,
+            id="",
+            status="",
+            source_url=self.url,
+            sha256=self.sha256.lower(),
+            tenant_id=self.tenant_id or None,
+        )
+
+
+class ImageBody(AnswerModel):
+    """An image."""
+
+    image_id: str = Field(description="Id of the image.", examples=["img-4k2m8x0q7r5t1w"])
+    name: str
+    status: str = Field(description="Queued, Importing, Active or Error.", examples=["Active"])
+    format: str = Field(description="raw, qcow2 or iso.")
+    cpu_arch: str = Field(description="x86 or arm.")
+    os_type: str
+    platform: str
+    os_version: str
+    visibility: str = Field(description="public or private.")
+    size_bytes: int = Field(description="Of the file; 0 before it is there.")
+    virtual_size_bytes: int = Field(description="Of the disk that it describes.")
+    sha256: str
+    source_url: str = Field(description="Where it was fetched from; empty for an upload.")
+    error_message: str = Field(description="Why it is in status Error.")
+    tenant_id: str | None = Field(description="Owner; null: the cloud itself.")
+    created_at: Moment
+    updated_at: Moment
+
+    @classmethod
+    def of(cls, row: Image) -> "ImageBody":
+        return cls(**row.model_dump(exclude={"id", "deleted_at"}), image_id=row.id)
+
+
+class ImageListBody(AnswerModel):
+    """One page of images."""
+
+    items: list[ImageBody] = Field(alias="list")
+    total_count: int = Field(description="On all pages together.")

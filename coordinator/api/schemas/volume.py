@@ -1,0 +1,93 @@
+"""Volumes on the wire."""
+
+from typing import Literal
+
+from pydantic import AliasChoices, Field, computed_field
+
+from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
+from coordinator.store.queries.volume import VolumeRow
+from coordinator.store.tables import Volume
+
+
+class CreateVolumeRequest(LenientModel):
+    """A disk."""
+
+    name: str = Field(min_length=1, max_length=127, description="Name people know it by.", examples=["data"])
+    size_gib: int = Field(
+        validation_alias=AliasChoices("volumeSize", "size"), ge=1, le=64 * 1024, description="Size, GiB.", examples=[20]
+    )
+    volume_type: Literal["hdd", "ssd", "essd"] = Field(default="hdd", description="Kind of storage.")
+    volume_mode: Literal["Block", "Filesystem"] = Field(default="Block", description="How guests see it.")
+    disk_bus: Literal["virtio", "scsi", "sata", "ide", "usb"] = Field(default="virtio", description="Bus in the guest.")
+    multi_attach: bool = Field(default=False, description="Several instances may use it at once.")
+    tenant_id: str = Field(default="", max_length=19, description="Owner, for operators.")
+
+    def to_row(self) -> Volume:
+        """The row that this asks for, without ids and status."""
+        return Volume(**self.model_dump(), uuid="", status="")
+
+
+class VolumeBody(AnswerModel):
+    """A disk."""
+
+    volume_id: int = Field(description="Number of the volume.", examples=[17])
+    volume_uuid: str = Field(description="The same as UUID.", examples=["volume-0b8c3f0e-5d0e-4b8f-9a57-1f1d3f1b7c55"])
+    name: str
+    volume_size: int = Field(description="GiB.")
+    volume_type: str
+    status: str = Field(description="available, creating, inUse, deleting or error.")
+    ecs_id: str = Field(description="Instance that uses it; empty without one.")
+    az: str = Field(description="Zone of the node that holds its data; empty before one does.")
+    image_id: str | None = Field(description="Image that it was made from.")
+    is_os_disk: bool
+    disk_bus: str
+    volume_mode: str
+    boot_index: int
+    delete_on_termination: bool = Field(description="It is deleted together with its instance.")
+    multi_attach: bool
+    tenant_id: str
+    created_at: Moment
+    updated_at: Moment
+
+    @computed_field(description="The same as volumeSize.")  # type: ignore[prop-decorator]
+    @property
+    def size(self) -> int:
+        return self.volume_size
+
+    @computed_field(alias="isOSDisk", description="The same as isOsDisk.")  # type: ignore[prop-decorator]
+    @property
+    def is_os_disk_capitalized(self) -> bool:
+        return self.is_os_disk
+
+    @classmethod
+    def of(cls, row: VolumeRow) -> "VolumeBody":
+        volume, ecs_id, zone = row
+        return cls(
+            **volume.model_dump(include=set(cls.model_fields)),
+            volume_id=volume.id or 0,
+            volume_uuid=f"volume-{volume.uuid}",
+            volume_size=volume.size_gib,
+            ecs_id=ecs_id or "",
+            az=zone or "",
+        )
+
+
+class VolumeListBody(AnswerModel):
+    """One page of volumes."""
+
+    items: list[VolumeBody] = Field(alias="list")
+    total_count: int = Field(description="On all pages together.")
+
+
+class VolumeTypeBody(AnswerModel):
+    """A kind of storage."""
+
+    volume_type: str = Field(examples=["ssd"])
+    name: str
+
+
+class VolumeTypeListBody(AnswerModel):
+    """Kinds of storage."""
+
+    items: list[VolumeTypeBody] = Field(alias="list")
+    total_count: int

@@ -1,0 +1,172 @@
+"""Images: registered first, then filled by an upload or from a URL."""
+
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from coordinator.domain.identifier import Prefix
+from coordinator.domain.listing import Listing, ListQuery
+from coordinator.errors import AccessDenied, ImageInUse, ImageUnusable, ResourceExists, ResourceNotFound
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.services.region import check_tenant
+from coordinator.store.image_file import ImageWriter, remove_image_file
+from coordinator.store.queries import image as queries
+from coordinator.store.queries.task import ACTIVE_STATES
+from coordinator.store.tables import Image, Task
+from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE, activate_image
+from coordinator.tasks.submission import request_cancel, submit_task
+
+# States in which an image waits for its bytes.
+_FILLABLE = frozenset({"Queued", "Error"})
+
+
+def register_image(runtime: Runtime, caller: Caller, draft: Image) -> tuple[Image, Task | None]:
+    """Stores `draft`, a row without id and status; with a source URL also the task that fetches it.
+
+    Without a visibility the image is private to its tenant, and public when it belongs to none.
+    """
+    _settle_owner(runtime, caller, draft)
+    draft.id = runtime.identifiers.new(Prefix.IMAGE)
+    draft.status = "Importing" if draft.source_url else "Queued"
+    with runtime.database.write() as session:
+        session.add(draft)
+        session.flush()
+        task = _submit_fetch(session, runtime, caller, draft) if draft.source_url else None
+    if task:
+        runtime.wake_tasks()
+    return draft, task
+
+
+def begin_upload(runtime: Runtime, caller: Caller, image_id: str) -> ImageWriter:
+    """A writer for the bytes of an image that has none yet; end it with `finish_upload` or its `discard`."""
+    with runtime.database.read() as session:
+        _require_fillable(_find_own(session, caller, image_id))
+    return ImageWriter(runtime.settings.images_dir, image_id, runtime.settings.max_image_bytes)
+
+
+def finish_upload(runtime: Runtime, caller: Caller, image_id: str, writer: ImageWriter) -> Image:
+    """Makes the image active; ImageUnusable, also kept in the image, when the bytes are not what was announced.
+
+    Of two uploads of one image, the one that finishes first wins.
+    """
+    announced = get_image(runtime, caller, image_id)
+    try:
+        facts = writer.check(announced.format, announced.sha256)
+    except ImageUnusable as error:
+        _note_failure(runtime, caller, image_id, error)
+        raise
+    writer.seal()
+    with runtime.database.write() as session:
+        image = _find_own(session, caller, image_id, for_update=True)
+        _require_fillable(image)
+        activate_image(image, facts)
+        session.add(image)
+        session.flush()
+        writer.publish()
+    return image
+
+
+def list_images(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[Image]:
+    """Public images and the caller's own."""
+    with runtime.database.read() as session:
+        return queries.list_images(session, _scope(caller), query)
+
+
+def get_image(runtime: Runtime, caller: Caller, image_id: str) -> Image:
+    """One image that the caller may use."""
+    with runtime.database.read() as session:
+        return _find(session, caller, image_id)
+
+
+def get_image_file(runtime: Runtime, caller: Caller, image_id: str) -> tuple[Image, Path]:
+    """An active image and where its file lies."""
+    image = get_image(runtime, caller, image_id)
+    path = runtime.settings.images_dir / image.id
+    if image.status != "Active" or not path.is_file():
+        raise ImageUnusable("imageId", f"image {image_id} has no file yet", f"镜像{image_id}尚无文件")
+    return image, path
+
+
+def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
+    """Deletes the image and its file; ImageInUse while instances use it. A fetch in progress is cancelled."""
+    with runtime.database.write() as session:
+        image = _find_own(session, caller, image_id, for_update=True)
+        instances = queries.count_instances_of_image(session, image_id)
+        if instances:
+            raise ImageInUse(
+                f"image {image_id} is used by {instances} instances", f"镜像{image_id}正被{instances}台虚拟机使用"
+            )
+        image.deleted_at = runtime.now()
+        session.add(image)
+        for task_id in _list_fetches(session, image_id):
+            request_cancel(session, task_id)
+    runtime.wake_tasks()
+    remove_image_file(runtime.settings.images_dir, image_id)
+
+
+def _settle_owner(runtime: Runtime, caller: Caller, draft: Image) -> None:
+    if caller.is_tenant:
+        if draft.visibility == "public":
+            raise AccessDenied("only operators make public images", "仅运营人员可以创建公共镜像")
+        if draft.tenant_id not in (None, caller.tenant_id):
+            raise AccessDenied("the image would belong to another tenant", "不能为其他租户创建镜像")
+        draft.tenant_id = caller.tenant_id
+    if draft.tenant_id:
+        check_tenant(runtime, caller, draft.tenant_id)
+    draft.visibility = draft.visibility or ("private" if draft.tenant_id else "public")
+
+
+def _submit_fetch(session: Session, runtime: Runtime, caller: Caller, image: Image) -> Task:
+    args = {"imageId": image.id, "url": image.source_url, "format": image.format, "sha256": image.sha256}
+    return submit_task(
+        session,
+        runtime,
+        FETCH_IMAGE,
+        args=args,
+        tenant_id=image.tenant_id,
+        resource_id=image.id,
+        request_id=caller.request_id,
+    )
+
+
+def _list_fetches(session: Session, image_id: str) -> list[str]:
+    statement = select(Task.id).where(
+        Task.resource_id == image_id, Task.kind == FETCH_IMAGE.name, col(Task.state).in_(ACTIVE_STATES)
+    )
+    return list(session.exec(statement))
+
+
+def _note_failure(runtime: Runtime, caller: Caller, image_id: str, error: ImageUnusable) -> None:
+    with runtime.database.write() as session:
+        image = _find_own(session, caller, image_id, for_update=True)
+        if image.status in _FILLABLE:
+            image.status, image.error_message = "Error", str(error)
+            session.add(image)
+
+
+def _require_fillable(image: Image) -> None:
+    if image.status not in _FILLABLE:
+        raise ResourceExists(
+            f"image {image.id} is {image.status}: it takes no upload",
+            f"镜像{image.id}状态为{image.status}，不能上传文件",
+        )
+
+
+def _find(session: Session, caller: Caller, image_id: str, *, for_update: bool = False) -> Image:
+    image = queries.find_image(session, image_id, _scope(caller), for_update=for_update)
+    if image is None:
+        raise ResourceNotFound("image", image_id)
+    return image
+
+
+def _find_own(session: Session, caller: Caller, image_id: str, *, for_update: bool = False) -> Image:
+    """An image that the caller may change: a tenant sees public ones, but they are not its own."""
+    image = _find(session, caller, image_id, for_update=for_update)
+    if caller.is_tenant and image.tenant_id != caller.tenant_id:
+        raise AccessDenied("the image does not belong to the tenant", "该镜像不属于当前租户")
+    return image
+
+
+def _scope(caller: Caller) -> str | None:
+    return caller.tenant_id if caller.is_tenant else None

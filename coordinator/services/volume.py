@@ -1,0 +1,116 @@
+"""Volumes: disks that exist without an instance, too."""
+
+import re
+
+from sqlmodel import Session
+
+from coordinator.domain.listing import Listing, ListQuery
+from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceNotFound, StatusUnsupported
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.services.region import check_tenant
+from coordinator.store.queries import volume as queries
+from coordinator.store.queries.volume import VolumeRow
+from coordinator.store.tables import Task, Tenant, Volume
+from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
+from coordinator.tasks.submission import submit_task
+
+_PREFIX = "volume-"
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_DELETABLE = frozenset({"available", "error"})
+
+
+def create_volume(runtime: Runtime, caller: Caller, draft: Volume) -> VolumeRow:
+    """Stores `draft`, a row without ids and status; a node makes it real when an instance first uses it."""
+    draft.tenant_id = _owner(caller, draft.tenant_id)
+    check_tenant(runtime, caller, draft.tenant_id)
+    draft.uuid = runtime.identifiers.new_uuid()
+    draft.status = "available"
+    with runtime.database.write() as session:
+        check_volume_quota(session, draft.tenant_id, count=1, size_gib=draft.size_gib)
+        session.add(draft)
+    return draft, None, None
+
+
+def check_volume_quota(session: Session, tenant_id: str, *, count: int, size_gib: int) -> None:
+    """QuotaExceeded if the tenant may not have that many more volumes, or GiB; locks the tenant against others."""
+    tenant = session.get_one(Tenant, tenant_id, with_for_update=True, populate_existing=True)
+    volumes, stored_gib = queries.sum_volumes(session, tenant_id)
+    for used, more, limit, en, zh in (
+        (volumes, count, tenant.quota_volumes, "volumes", "云盘数量"),
+        (stored_gib, size_gib, tenant.quota_storage_gib, "GiB of volumes", "云盘容量（GiB）"),
+    ):
+        if limit is not None and used + more > limit:
+            raise QuotaExceeded(
+                f"the tenant may have {limit} {en}, has {used}, wants {more} more",
+                f"{zh}超过配额：上限{limit}，已用{used}，申请{more}",
+            )
+
+
+def list_volumes(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[VolumeRow]:
+    """The caller's volumes, those of its instances included."""
+    with runtime.database.read() as session:
+        return queries.list_volumes(session, _scope(caller), query)
+
+
+def get_volume(runtime: Runtime, caller: Caller, volume_id: str) -> VolumeRow:
+    """The volume with that number or UUID."""
+    with runtime.database.read() as session:
+        return find_volume(session, caller, volume_id)
+
+
+def find_volume(session: Session, caller: Caller, volume_id: str) -> VolumeRow:
+    """The volume that `volume_id` addresses: a number, "volume-<uuid>" or the bare UUID."""
+    number = int(volume_id) if _NUMBER.fullmatch(volume_id) else None
+    uuid = volume_id.removeprefix(_PREFIX).lower()
+    found = queries.find_volume(session, number=number, uuid=uuid, tenant_id=_scope(caller))
+    if found is None:
+        raise ResourceNotFound("volume", volume_id)
+    return found
+
+
+def delete_volume(runtime: Runtime, caller: Caller, volume_id: str) -> Task | None:
+    """Deletes a volume that no instance uses; the task that does it where a node holds its data."""
+    with runtime.database.write() as session:
+        found, _, _ = find_volume(session, caller, volume_id)
+        assert found.id is not None  # noqa: S101 (it is stored)
+        volume = queries.lock_volume(session, found.id)
+        if volume.instance_id is not None or volume.status not in _DELETABLE:
+            raise StatusUnsupported(
+                f"volume {volume_id} is {volume.status}: it cannot be deleted",
+                f"云盘{volume_id}状态为{volume.status}，不能删除",
+            )
+        if volume.node_id is None:
+            session.delete(volume)
+            return None
+        volume.status = "deleting"
+        session.add(volume)
+        task = _submit_deletion(session, runtime, caller, volume)
+    runtime.wake_tasks()
+    return task
+
+
+def _submit_deletion(session: Session, runtime: Runtime, caller: Caller, volume: Volume) -> Task:
+    return submit_task(
+        session,
+        runtime,
+        DELETE_VOLUME,
+        args={"uuid": volume.uuid, "nodeId": volume.node_id},
+        tenant_id=volume.tenant_id,
+        resource_id=f"{_PREFIX}{volume.uuid}",
+        request_id=caller.request_id,
+    )
+
+
+def _owner(caller: Caller, tenant_id: str) -> str:
+    if caller.is_tenant and caller.tenant_id:
+        if tenant_id not in ("", caller.tenant_id):
+            raise ResourceNotFound("tenant", tenant_id)
+        return caller.tenant_id
+    if not tenant_id:
+        raise ParameterInvalid("tenantId", "is required for operators", "运营人员必须指定租户")
+    return tenant_id
+
+
+def _scope(caller: Caller) -> str | None:
+    return caller.tenant_id if caller.is_tenant else None

@@ -1,0 +1,63 @@
+"""Volumes, and how much of them a tenant has."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, func, select
+
+from coordinator.domain.listing import Listing, ListQuery, Ordering
+from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
+from coordinator.store.tables import Instance, Node, Volume
+
+# A volume with the id of its instance and the zone of its node.
+VolumeRow = tuple[Volume, str | None, str | None]
+
+_FIELDS = fields(
+    volumeId=Field(Volume.id, int),
+    name=Volume.name,
+    status=Field(Volume.status, ignore_case=True),
+    volumeType=Field(Volume.volume_type, ignore_case=True),
+    volumeSize=Field(Volume.size_gib, int),
+    size=Field(Volume.size_gib, int),
+    isOsDisk=Field(Volume.is_os_disk, bool),
+    ecsId=Instance.ecs_id,
+    tenantId=Volume.tenant_id,
+    createdAt=Field(Volume.created_at, datetime),
+    updatedAt=Field(Volume.updated_at, datetime),
+)
+
+
+def find_volume(session: Session, *, number: int | None, uuid: str, tenant_id: str | None) -> VolumeRow | None:
+    """The volume with that number or, without one, that UUID, if it is that tenant's (None: anybody's)."""
+    chosen = col(Volume.id) == number if number is not None else col(Volume.uuid) == uuid
+    row = session.execute(_volumes(tenant_id).where(chosen)).first()
+    return (row[0], row[1], row[2]) if row else None
+
+
+def lock_volume(session: Session, volume_id: int) -> Volume:
+    """The volume, as nobody else changes it until the transaction ends."""
+    return session.get_one(Volume, volume_id, with_for_update=True, populate_existing=True)
+
+
+def list_volumes(session: Session, tenant_id: str | None, query: ListQuery) -> Listing[VolumeRow]:
+    """Volumes of the tenant, the newest first."""
+    newest_first = (Ordering("createdAt", descending=True),)
+    page = fetch_page(session, _volumes(tenant_id), query, _FIELDS, tie_break=col(Volume.id), default=newest_first)
+    return Listing(tuple((row[0], row[1], row[2]) for row in page.items), page.total)
+
+
+def sum_volumes(session: Session, tenant_id: str) -> tuple[int, int]:
+    """How many volumes the tenant has, and their GiB together."""
+    statement = select(func.count(), func.coalesce(func.sum(Volume.size_gib), 0)).where(Volume.tenant_id == tenant_id)
+    count, size_gib = session.exec(statement).one()
+    return count, int(size_gib)
+
+
+def _volumes(tenant_id: str | None) -> Statement:
+    statement: Any = (
+        select_columns(Volume, col(Instance.ecs_id), col(Node.zone))
+        .join(Instance, col(Instance.id) == col(Volume.instance_id), isouter=True)
+        .join(Node, col(Node.id) == col(Volume.node_id), isouter=True)
+    )
+    return statement if tenant_id is None else statement.where(col(Volume.tenant_id) == tenant_id)  # type: ignore[no-any-return]
