@@ -89,13 +89,11 @@ def title(operation: Operation) -> str:
 def stage(operation: Operation) -> str:
     """The step that runs now, else the operation's state."""
     state = str(operation.get("state"))
-    return state if state in FINISHED else step_in(operation, "running") or state
-
-
-def step_in(operation: Operation, state: str) -> str:
-    """The name of the operation's first step in that state, empty where none is."""
-    steps = operation.get("steps") or ()
-    return next((step["name"] for step in steps if str(step.get("state")).lower() == state), "")
+    running = (step for step in operation.get("steps") or () if step.get("state") == "running")
+    step = None if state in FINISHED else next(running, None)
+    if step is None:
+        return state
+    return f"undo {step['name']}" if step.get("phase") == "undo" else str(step["name"])
 
 
 def follow(client: Client, ids: Iterable[str], timeout_seconds: float, console: Console) -> list[Operation]:

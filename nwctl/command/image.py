@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from nwctl.binding import command, noun
 from nwctl.client import Answer
 from nwctl.command.flavor_type import Arch
+from nwctl.command.tenant import TENANT
 from nwctl.error import UsageError
 from nwctl.option import Page, Waiting
 from nwctl.output import Column, moment, size, status
@@ -35,15 +36,16 @@ IMAGE = Resource(
         Column("Format", "format"),
         Column("Arch", "cpuArch"),
         Column("OS", "osType"),
-        Column("Size", "size", size),
+        Column("Size", "sizeBytes", size),
         Column("Visibility", "visibility"),
     ),
     details=(
-        Column("Virtual size", "virtualSize", size),
+        Column("Virtual size", "virtualSizeBytes", size),
         Column("Platform", "platform"),
         Column("OS version", "osVersion"),
         Column("SHA-256", "sha256"),
-        Column("Error", "errMessage"),
+        Column("Fetched from", "sourceUrl"),
+        Column("Error", "errorMessage"),
         Column("Created", "createdAt", moment),
     ),
 )
@@ -62,6 +64,7 @@ class OsType(StrEnum):
 
     LINUX = "linux"
     WINDOWS = "windows"
+    OTHER = "other"
 
 
 class Visibility(StrEnum):
@@ -99,7 +102,10 @@ def register_image(
     os_type: Annotated[OsType, typer.Option(help="Family of the operating system.")] = OsType.LINUX,
     platform: Annotated[str, typer.Option(help="Distribution, such as Debian.")] = "",
     os_version: Annotated[str, typer.Option(help="Its version.")] = "",
-    visibility: Annotated[Visibility, typer.Option(help="Who may use it.")] = Visibility.PRIVATE,
+    visibility: Annotated[
+        Visibility | None, typer.Option(help="Who may use it; by default its tenant, or all where it has none.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.", autocompletion=TENANT.complete)] = "",
     image_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the file, or the URL's ending, shows.")
     ] = None,
@@ -115,10 +121,12 @@ def register_image(
         "osType": os_type,
         "platform": platform,
         "osVersion": os_version,
-        "visibility": visibility,
         "sha256": sha256 or (digest(session, file) if file else ""),
     }
-    answer = session.client.create(IMAGE.path, {**metadata, "url": url} if url else metadata)
+    if tenant:
+        metadata["tenantId"] = TENANT.find_id(session.client, tenant)
+    optional = {name: value for name, value in {"url": url, "visibility": visibility}.items() if value}
+    answer = session.client.create(IMAGE.path, {**metadata, **optional})
     image_id = answer.data["imageId"]
     if file:
         answer = upload(session, file, image_id)

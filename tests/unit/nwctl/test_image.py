@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.nwctl.builders import OPERATION_ID, a_failed_operation, an_operation
+from tests.unit.nwctl.builders import OPERATION_ID, TENANT_ID, a_failed_operation, an_operation
 from tests.unit.nwctl.conftest import Nwctl, data_of
 from tests.unit.nwctl.standin import Reply, StandIn
 
@@ -34,7 +34,18 @@ def a_file(folder: Path, name: str, content: bytes) -> Path:
 def test_a_file_is_described_and_then_sent_byte_for_byte(registry: StandIn, nwctl: Nwctl, tmp_path: Path) -> None:
     content = b"QFI\xfb" + bytes(range(256)) * 9000
     file = a_file(tmp_path, "debian.img", content)
-    options = ("--arch", "arm", "--os-type", "linux", "--platform", "Debian", "--visibility", "public")
+    options = (
+        "--arch",
+        "arm",
+        "--os-type",
+        "linux",
+        "--platform",
+        "Debian",
+        "--visibility",
+        "public",
+        "--tenant",
+        TENANT_ID,
+    )
 
     assert data_of(nwctl("image", "register", str(file), *options, "--json")) == ACTIVE
 
@@ -47,6 +58,7 @@ def test_a_file_is_described_and_then_sent_byte_for_byte(registry: StandIn, nwct
         "platform": "Debian",
         "osVersion": "",
         "visibility": "public",
+        "tenantId": TENANT_ID,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     [sent] = registry.asked("PUT", f"{IMAGES}/{IMAGE_ID}/file")

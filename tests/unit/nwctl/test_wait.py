@@ -67,6 +67,13 @@ def test_a_batch_is_followed_to_the_end_of_its_last_operation(coordinator: Stand
     assert len(coordinator.asked("GET", OPERATION)) == 1
 
 
+def test_a_step_that_is_undone_is_told_as_such(coordinator: StandIn, nwctl: Nwctl) -> None:
+    undoing = {**a_running_operation(), "steps": [{"name": "define", "phase": "undo", "state": "running"}]}
+    coordinator.on("GET", OPERATION, undoing, an_operation(state="Canceled"))
+
+    assert ": undo define" in nwctl("operation", "wait", OPERATION_ID).stderr
+
+
 @pytest.mark.parametrize("state", ["Failed", "Canceled", "NeedsOperator"])
 def test_an_operation_that_does_not_succeed_fails_the_command(coordinator: StandIn, nwctl: Nwctl, state: str) -> None:
     coordinator.on("PUT", START, STARTED)
