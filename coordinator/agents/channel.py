@@ -1,6 +1,7 @@
 """Channels to agents: one a node, kept open, with mutual TLS, opened anew when the node's address changes."""
 
 import asyncio
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -23,6 +24,8 @@ _OPTIONS: Final = (
 )
 
 _RETIRE_SECONDS: Final = 600.0
+# Calls at once that make one node work; guests that are waited for and questions do not count.
+_NODE_CONCURRENCY: Final = 32
 
 
 class Credentials(Protocol):
@@ -57,6 +60,7 @@ class ChannelPool:
         self._connections: dict[str, _Connection] = {}
         # Nodes whose address is to be read again before the next call.
         self._suspects: set[str] = set()
+        self._gates: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_NODE_CONCURRENCY))
         self._retiring: set[asyncio.Future[None]] = set()
 
     async def channel(self, node_id: str) -> grpc.aio.Channel:
@@ -80,6 +84,10 @@ class ChannelPool:
         """The node's name as people know it; its id before the first call."""
         connection = self._connections.get(node_id)
         return connection.name if connection else node_id
+
+    def gate(self, node_id: str) -> asyncio.Semaphore:
+        """Bounds the calls that make this node work."""
+        return self._gates[node_id]
 
     def suspect(self, node_id: str) -> None:
         """The node did not answer, or registered anew: it may have another address now."""

@@ -111,7 +111,7 @@ class AgentClient:
     async def ensure_image_evicted(self, image_id: str) -> None:
         """The image is not in the node's cache."""
         stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
-        await self._call(stub.EnsureEvicted, storage_pb2.EnsureImageEvictedRequest(image_id=image_id), DEFINE_SECONDS)
+        await self._ensure(stub.EnsureEvicted, storage_pb2.EnsureImageEvictedRequest(image_id=image_id), DEFINE_SECONDS)
 
     async def ensure_volume(
         self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
@@ -121,12 +121,12 @@ class AgentClient:
         request = storage_pb2.EnsureVolumeRequest(
             uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image
         )
-        return await self._call(stub.EnsureVolume, request, VOLUME_SECONDS)
+        return await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
 
     async def ensure_volume_removed(self, uuid: str) -> None:
         """The volume's data is gone."""
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
-        await self._call(stub.EnsureRemoved, storage_pb2.EnsureVolumeRemovedRequest(uuid=uuid), VOLUME_SECONDS)
+        await self._ensure(stub.EnsureRemoved, storage_pb2.EnsureVolumeRemovedRequest(uuid=uuid), VOLUME_SECONDS)
 
     async def list_volumes(self) -> list[storage_pb2.Volume]:
         """All volumes of the node."""
@@ -136,12 +136,14 @@ class AgentClient:
     async def ensure_port(self, port: network_pb2.Port) -> network_pb2.Port:
         """The port's network is active and DHCP knows its addresses."""
         stub = network_pb2_grpc.NetworkServiceStub(await self._channel())
-        return await self._call(stub.EnsurePort, network_pb2.EnsurePortRequest(port=port), DEFINE_SECONDS)
+        return await self._ensure(stub.EnsurePort, network_pb2.EnsurePortRequest(port=port), DEFINE_SECONDS)
 
     async def ensure_port_removed(self, port_id: str) -> None:
         """No DHCP entry of the port is left."""
         stub = network_pb2_grpc.NetworkServiceStub(await self._channel())
-        await self._call(stub.EnsurePortRemoved, network_pb2.EnsurePortRemovedRequest(port_id=port_id), DEFINE_SECONDS)
+        await self._ensure(
+            stub.EnsurePortRemoved, network_pb2.EnsurePortRemovedRequest(port_id=port_id), DEFINE_SECONDS
+        )
 
     async def list_ports(self) -> list[network_pb2.Port]:
         """All ports of the node."""
@@ -151,12 +153,12 @@ class AgentClient:
     async def ensure_defined(self, spec: domain_pb2.DomainSpec) -> domain_pb2.Domain:
         """libvirt holds this definition; volumes and ports were ensured before."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
-        return await self._call(stub.EnsureDefined, domain_pb2.EnsureDefinedRequest(spec=spec), DEFINE_SECONDS)
+        return await self._ensure(stub.EnsureDefined, domain_pb2.EnsureDefinedRequest(spec=spec), DEFINE_SECONDS)
 
     async def ensure_running(self, uuid: str) -> domain_pb2.Domain:
         """The domain runs."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
-        return await self._call(stub.EnsureRunning, domain_pb2.EnsureRunningRequest(uuid=uuid), POWER_SECONDS)
+        return await self._ensure(stub.EnsureRunning, domain_pb2.EnsureRunningRequest(uuid=uuid), POWER_SECONDS)
 
     async def ensure_stopped(
         self,
@@ -190,17 +192,17 @@ class AgentClient:
     async def ensure_paused(self, uuid: str) -> domain_pb2.Domain:
         """The domain's vCPUs stand still."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
-        return await self._call(stub.EnsurePaused, domain_pb2.EnsurePausedRequest(uuid=uuid), DEFINE_SECONDS)
+        return await self._ensure(stub.EnsurePaused, domain_pb2.EnsurePausedRequest(uuid=uuid), DEFINE_SECONDS)
 
     async def ensure_resumed(self, uuid: str) -> domain_pb2.Domain:
         """The domain's vCPUs run again."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
-        return await self._call(stub.EnsureResumed, domain_pb2.EnsureResumedRequest(uuid=uuid), DEFINE_SECONDS)
+        return await self._ensure(stub.EnsureResumed, domain_pb2.EnsureResumedRequest(uuid=uuid), DEFINE_SECONDS)
 
     async def ensure_removed(self, uuid: str) -> None:
         """Nothing of the domain is left; a running guest is ended."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
-        await self._call(stub.EnsureRemoved, domain_pb2.EnsureRemovedRequest(uuid=uuid), POWER_SECONDS)
+        await self._ensure(stub.EnsureRemoved, domain_pb2.EnsureRemovedRequest(uuid=uuid), POWER_SECONDS)
 
     async def get_domain(self, uuid: str) -> domain_pb2.Domain:
         """The domain as it is now."""
@@ -226,6 +228,11 @@ class AgentClient:
 
     async def _channel(self) -> grpc.aio.Channel:
         return await self._channels.channel(self.node_id)
+
+    async def _ensure(self, method: _UnaryMethod[Answer], request: object, deadline_seconds: float) -> Answer:
+        """A call that makes the node work: a rush waits here, where no deadline runs yet."""
+        async with self._channels.gate(self.node_id):
+            return await self._call(method, request, deadline_seconds)
 
     async def _call(self, method: _UnaryMethod[Answer], request: object, deadline_seconds: float) -> Answer:
         try:

@@ -63,6 +63,7 @@ class TaskEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakeup = asyncio.Event()
         self._is_stopping = False
+        self._left_alone: set[str] = set()
 
     async def run(self) -> None:
         """Works until `stop` or cancellation; then lets go of all tasks, so that a successor continues at once.
@@ -118,7 +119,9 @@ class TaskEngine:
         kind = self._kinds[candidate.kind]
         if candidate.schema_version != kind.schema_version:
             # Made by another version of this program, which may still be at work beside this one.
-            log.warning("task.version_unknown", operationId=candidate.id, schemaVersion=candidate.schema_version)
+            if candidate.id not in self._left_alone:
+                self._left_alone.add(candidate.id)
+                log.warning("task.version_unknown", operationId=candidate.id, schemaVersion=candidate.schema_version)
             return
         runner = Runner(self._runtime, self._ledger, kind, candidate.id, self._in_thread)
         self._runners[candidate.id] = runner

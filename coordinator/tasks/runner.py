@@ -13,7 +13,7 @@ from coordinator.agents.client import AgentCallError
 from coordinator.domain.task import StepPhase, StepState
 from coordinator.runtime import Runtime
 from coordinator.tasks import metric
-from coordinator.tasks.fault import Fault, fault_of
+from coordinator.tasks.fault import Fault, fault_of, is_transient
 from coordinator.tasks.ledger import Lease, LeaseLost, Ledger
 from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.plan import Act, is_past_return
@@ -122,11 +122,9 @@ class Runner:
         error = attempt.exception()
         if error is None:
             return attempt.result()
-        if isinstance(error, AgentCallError) and error.transient:
-            return _Transient(fault_of(error))
         if not isinstance(error, Exception):
             raise error
-        return fault_of(error)
+        return _Transient(fault_of(error)) if is_transient(error) else fault_of(error)
 
     async def _call(self, step: Step, lease: Lease, act: Act) -> StepResult:
         run = step.do if act.phase == StepPhase.DO else step.undo

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, select
 
 from coordinator.domain.task import StepPhase, StepState, TaskState
@@ -138,6 +139,28 @@ async def test_transient_failures_are_retried_and_shown(site: Site) -> None:
     assert task.state == TaskState.SUCCEEDED
     assert messages == ["", "node n1 is away; retrying, attempt 2", "node n1 is away; retrying, attempt 3"]
     assert (task.attempts, task.retrying_since, task.message) == (0, None, "")
+
+
+async def test_a_database_that_was_away_for_a_moment_costs_a_retry(site: Site) -> None:
+    attempts = 0
+
+    async def stumble(_context: StepContext) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    async with running(site, build_with("raise", stumble)):
+        assert (await site.wait(site.submit())).state == TaskState.SUCCEEDED
+    assert attempts == 2
+
+
+async def test_a_task_of_another_version_is_left_alone(site: Site) -> None:
+    async with running(site):
+        task_id = site.submit(kind=replace(BUILD, schema_version=2))
+        await asyncio.sleep(1.3)
+        assert site.task(task_id).state == TaskState.PENDING
+        assert (await site.wait(site.submit())).state == TaskState.SUCCEEDED
 
 
 async def test_patience_with_transient_failures_ends(site: Site) -> None:
