@@ -49,8 +49,6 @@ class AgentConfig:
     vnc_listen: str = "127.0.0.1"
     # Guest agent commands that may be passed on; empty: all.
     guest_commands: tuple[str, ...] = ()
-    # Descriptions of UEFI firmware, in the format of QEMU's firmware.json.
-    firmware_dir: Path = Path("/usr/share/qemu/firmware")
 
     log_level: str = "INFO"
 
@@ -73,6 +71,11 @@ class AgentConfig:
     def seeds_dir(self) -> Path:
         """Seeds for cloud-init."""
         return self.state_dir / "seeds"
+
+    @property
+    def serial_dir(self) -> Path:
+        """What guests write to their serial consoles."""
+        return self.state_dir / "serial"
 
     @property
     def journal_dir(self) -> Path:

@@ -1,0 +1,135 @@
+"""The parts of an agent, put together once: everything gets what it needs from here, and nothing is global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.config import AgentConfig
+from agent.configure.host_profile import HostProfile, supports_direct_io
+from agent.coordinator_client import CoordinatorClient
+from agent.definition import Definitions
+from agent.facts.host import HostReader
+from agent.hypervisor.capability import CapabilityReader
+from agent.hypervisor.connection import Connection
+from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.events import DomainEvents
+from agent.hypervisor.guest import Guests
+from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.network import Networks
+from agent.hypervisor.prober import GuestAgentProber
+from agent.hypervisor.reboot import Reboots
+from agent.hypervisor.stop import Stops
+from agent.identity import Identity, read_machine_uuid
+from agent.metric import Metrics
+from agent.network.journal import PortJournal
+from agent.network.nat import NatBackend
+from agent.recovery import remove_leftovers
+from agent.storage.directory import DirectoryBackend
+from agent.storage.image_cache import ImageCache
+from agent.storage.seed import Seeds
+
+_ALL_GUEST_COMMANDS = ("guest-*",)
+
+
+@dataclass(frozen=True)
+class Node:
+    """An agent's parts."""
+
+    config: AgentConfig
+    identity: Identity
+    coordinator: CoordinatorClient
+    connection: Connection
+    events: DomainEvents
+    guests: Guests
+    guest_agents: GuestAgents
+    prober: GuestAgentProber
+    stops: Stops
+    reboots: Reboots
+    definitions: Definitions
+    images: ImageCache
+    volumes: DirectoryBackend
+    networks: NatBackend
+    host: HostReader
+    metrics: Metrics
+
+
+def build_node(config: AgentConfig) -> Node:
+    """Makes the directories, clears what a crash left, and connects nothing yet. Raises IdentityMissing."""
+    identity = Identity(config.state_dir, config.pki_dir)
+    membership = identity.membership()
+    coordinator = CoordinatorClient(
+        config.coordinator_address or membership.coordinator_address, identity.credentials()
+    )
+    connection = Connection(config.libvirt_uri)
+    events = DomainEvents(connection)
+    guests = Guests(connection)
+    guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
+    stops = Stops(guests, guest_agents, events)
+    images, volumes = _build_storage(config, coordinator, connection)
+    networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"))
+    seeds = Seeds(config.seeds_dir)
+    remove_leftovers(images, volumes, seeds)
+    networks.prepare()
+    capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
+    return Node(
+        config=config,
+        identity=identity,
+        coordinator=coordinator,
+        connection=connection,
+        events=events,
+        guests=guests,
+        guest_agents=guest_agents,
+        prober=GuestAgentProber(guests, guest_agents, events),
+        stops=stops,
+        reboots=Reboots(guests, stops, config.journal_dir / "reboots"),
+        definitions=_build_definitions(config, capability, guests, seeds, volumes, networks),
+        images=images,
+        volumes=volumes,
+        networks=networks,
+        host=HostReader(read_machine_uuid(config.machine_uuid), capability.get, volumes.capacity),
+        metrics=Metrics(),
+    )
+
+
+def _build_storage(
+    config: AgentConfig, coordinator: CoordinatorClient, connection: Connection
+) -> tuple[ImageCache, DirectoryBackend]:
+    reserved_bytes = config.reserved_storage_bytes
+
+    async def find_image_users(image_id: str) -> list[str]:
+        return await volumes.volumes_backed_by(image_id)
+
+    images = ImageCache(
+        config.images_dir,
+        read_image=coordinator.read_image,
+        find_users=find_image_users,
+        reserved_bytes=reserved_bytes,
+    )
+    volumes = DirectoryBackend(
+        config.volumes_dir,
+        find_image=images.find,
+        find_users=lambda path: find_disk_users(connection, path),
+        reserved_bytes=reserved_bytes,
+    )
+    return images, volumes
+
+
+def _build_definitions(
+    config: AgentConfig,
+    capability: CapabilityReader,
+    guests: Guests,
+    seeds: Seeds,
+    volumes: DirectoryBackend,
+    networks: NatBackend,
+) -> Definitions:
+    direct_io = supports_direct_io(config.volumes_dir)
+
+    async def read_profile() -> HostProfile:
+        return (await capability.get()).host_profile(
+            seed_directory=config.seeds_dir,
+            serial_log_directory=config.serial_dir,
+            vnc_address=config.vnc_listen,
+            direct_io=direct_io,
+        )
+
+    return Definitions(guests, seeds, read_profile, volumes=volumes, subnets=networks)

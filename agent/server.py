@@ -1,0 +1,224 @@
+"""The agent as a process: the gRPC server, the loops around it, and an orderly end. Guests run on through all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from agent.config import AgentConfig, split_address
+from agent.hypervisor.connection import ConnectionState
+from agent.identity import Credentials, read_validity
+from agent.metric import MetricInterceptor, MetricServer
+from agent.node import Node, build_node
+from agent.notification import notify_systemd
+from agent.recovery import NetworkRecovery
+from agent.renewal import CertificateRenewal
+from agent.reporter import DomainView, Reporter
+from agent.rpc.deadline import DeadlineInterceptor
+from agent.rpc.domain import DomainServicer
+from agent.rpc.guest import GuestServicer
+from agent.rpc.host import HostServicer
+from agent.rpc.interceptor import ErrorInterceptor, RoleInterceptor
+from agent.rpc.network import NetworkServicer
+from agent.rpc.storage import ImageServicer, VolumeServicer
+from protos.agent.v1 import (
+    domain_pb2,
+    domain_pb2_grpc,
+    guest_pb2,
+    guest_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
+    network_pb2,
+    network_pb2_grpc,
+    storage_pb2,
+    storage_pb2_grpc,
+)
+
+_STOP_GRACE_SECONDS: Final = 5.0
+_EVERYTHING: Final = ""  # the health service's name for the server as a whole
+_DOMAIN_SERVICE: Final = domain_pb2.DESCRIPTOR.services_by_name["DomainService"].full_name
+_FILES: Final = (
+    host_pb2.DESCRIPTOR,
+    domain_pb2.DESCRIPTOR,
+    storage_pb2.DESCRIPTOR,
+    network_pb2.DESCRIPTOR,
+    guest_pb2.DESCRIPTOR,
+)
+_SERVICES: Final = tuple(service.full_name for file in _FILES for service in file.services_by_name.values())
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a second agent on this port is a mistake, and shall be told
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(
+    config: AgentConfig,
+    *,
+    extra_interceptors: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg]
+) -> None:
+    """Serves until SIGTERM or SIGINT. Raises IdentityMissing; tests inject faults with `extra_interceptors`."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    node = build_node(config)
+    credentials = ServerCredentials(node.identity.credentials())
+    node.metrics.certificate_expires.set(credentials.expires_timestamp)
+    await node.connection.open()
+    async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
+        notify_systemd("READY=1")
+        log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
+        await stopping.wait()
+        notify_systemd("STOPPING=1")
+    await node.images.close()
+    await node.coordinator.close()
+    await node.connection.close()
+    log.info("agent.stopped")
+
+
+class ServerCredentials:
+    """The server's certificate, read anew at every handshake: a renewed one is in use without a restart."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._served: Credentials | None = None
+
+    @property
+    def expires_timestamp(self) -> float:
+        """When the certificate ends, in seconds since 1970."""
+        return read_validity(self._credentials.certificate_pem).not_after.timestamp()
+
+    def replace(self, credentials: Credentials) -> None:
+        """New connections get this certificate."""
+        self._credentials = credentials
+
+    def for_grpc(self) -> grpc.ServerCredentials:
+        """Mutual TLS: no caller without a certificate of the coordinator's authority."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configure(),
+            self._configure_if_changed,  # type: ignore[arg-type]  # None says "as before"; the stubs do not know it
+            require_client_authentication=True,
+        )
+
+    def _configure(self) -> grpc.ServerCertificateConfiguration:
+        self._served = self._credentials
+        pair = (self._served.key_pem, self._served.certificate_pem)
+        return grpc.ssl_server_certificate_configuration([pair], root_certificates=self._served.authority_pem)
+
+    def _configure_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        return None if self._served is self._credentials else self._configure()
+
+
+@contextlib.asynccontextmanager
+async def _serving(node: Node, credentials: ServerCredentials, extra_interceptors: Sequence[Any]) -> AsyncIterator[int]:
+    """Answers calls; the value is the port."""
+    interceptors = (
+        ErrorInterceptor(),
+        RoleInterceptor(),
+        MetricInterceptor(node.metrics),
+        DeadlineInterceptor(),
+        *extra_interceptors,
+    )
+    server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+    _add_services(server, node)
+    health_servicer = await _add_health(server, node)
+    port = server.add_secure_port(node.config.listen, credentials.for_grpc())
+    await server.start()
+    try:
+        yield port
+    finally:
+        await health_servicer.enter_graceful_shutdown()
+        await server.stop(_STOP_GRACE_SECONDS)
+
+
+def _add_services(server: grpc.aio.Server, node: Node) -> None:
+    domains = DomainServicer(node.guests, node.definitions, node.stops, node.reboots, node.events, node.prober)
+    domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
+    guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(node.guest_agents, node.prober), server)
+    host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(node.host), server)
+    network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
+    storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
+    storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes), server)
+
+
+async def _add_health(server: grpc.aio.Server, node: Node) -> Any:
+    """The server is healthy while it answers; the domain service only while libvirt does."""
+    servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # absent in the stubs only
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    for name in (_EVERYTHING, *_SERVICES):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    changes: set[asyncio.Task[None]] = set()
+
+    def on_connection(state: ConnectionState) -> None:
+        serving = state is ConnectionState.OPEN
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        change = asyncio.ensure_future(servicer.set(_DOMAIN_SERVICE, status))
+        changes.add(change)
+        change.add_done_callback(changes.discard)
+
+    on_connection(ConnectionState.OPEN if node.connection.is_open else ConnectionState.LOST)
+    node.connection.add_listener(on_connection)
+    return servicer
+
+
+@contextlib.asynccontextmanager
+async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> AsyncIterator[None]:
+    """Runs the loops beside the server. One that fails ends the agent: to be started anew is its way to recover."""
+    registered = False
+
+    def on_session(present: bool) -> None:
+        nonlocal registered
+        registered = present
+
+    def on_renewed(renewed: Credentials) -> None:
+        credentials.replace(renewed)
+        node.coordinator.reload(renewed)
+        node.metrics.certificate_expires.set(credentials.expires_timestamp)
+
+    reporter = Reporter(
+        node.coordinator,
+        node.host,
+        DomainView(node.guests, node.prober),
+        node.events,
+        advertise_address=lambda: node.config.advertise_address or _guess_address(node, port),
+        zone=node.config.zone,
+        on_session=on_session,
+    )
+    metric_server = MetricServer(node.metrics, lambda: {"libvirt": node.connection.is_open, "coordinator": registered})
+    await metric_server.start(*split_address("metrics_listen", node.config.metrics_listen))
+    renewal = CertificateRenewal(node.identity, node.coordinator, on_renewed=on_renewed)
+    loops = (reporter.run(), node.prober.run(), renewal.run(), NetworkRecovery(node.connection, node.networks).run())
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(loop) for loop in loops]
+            yield
+            for task in tasks:
+                task.cancel()
+    finally:
+        await metric_server.stop()
+
+
+def _guess_address(node: Node, port: int) -> str:
+    """The address of this node on its way to the coordinator; nothing is sent to find it."""
+    listen_host, _ = split_address("listen", node.config.listen)
+    if listen_host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return f"{listen_host}:{port}"
+    address = node.config.coordinator_address or node.identity.membership().coordinator_address
+    host, coordinator_port = split_address("coordinator_address", address)
+    family, _, _, _, target = socket.getaddrinfo(host, coordinator_port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(target)
+        own: str = probe.getsockname()[0]
+    return f"[{own}]:{port}" if family == socket.AF_INET6 else f"{own}:{port}"
