@@ -73,7 +73,7 @@ def apply_domain(instance: Instance, domain: domain_pb2.Domain, node: Node, now:
     instance.power_state = after
     if instance.task_id is not None:
         return
-    if instance.status is InstanceStatus.UNKNOWN or before in (PowerState.CRASHED, PowerState.ABSENT):
+    if instance.status == InstanceStatus.UNKNOWN or before in (PowerState.CRASHED, PowerState.ABSENT):
         instance.error_message = ""
     if after is PowerState.CRASHED:
         instance.error_message = CRASHED_MESSAGE

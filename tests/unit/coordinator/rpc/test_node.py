@@ -1,0 +1,344 @@
+"""What agents tell, and what of it is seen afterwards: real gRPC and TLS, both databases."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from coordinator.domain.clock import utc_now
+from coordinator.domain.instance import InstanceStatus, PowerState
+from coordinator.domain.placement import ResourceClass
+from coordinator.services.node_report import expire_leases, refresh_leases
+from coordinator.store.queries.node import find_inventories, find_reported_domains
+from coordinator.store.tables import Allocation, Instance, Node, Tenant
+from protos.agent.v1 import domain_pb2, host_pb2
+from protos.coordinator.v1 import node_pb2, node_pb2_grpc
+from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
+from tests.unit.coordinator.rpc.conftest import Cloud
+
+GIB = 1024**3
+RUNNING = domain_pb2.POWER_STATE_RUNNING
+SHUTOFF = domain_pb2.POWER_STATE_SHUTOFF
+CRASHED = domain_pb2.POWER_STATE_CRASHED
+ABSENT = domain_pb2.POWER_STATE_ABSENT
+ANSWERING = domain_pb2.GUEST_AGENT_STATE_RUNNING
+SILENT = domain_pb2.GUEST_AGENT_STATE_NOT_RESPONDING
+
+
+class Agent:
+    """The agent of one node, as far as the coordinator hears of it."""
+
+    def __init__(self, cloud: Cloud, node_id: str, stub: "node_pb2_grpc.NodeServiceAsyncStub") -> None:
+        self.runtime = cloud.runtime
+        self.node_id = node_id
+        self.stub = stub
+        self.session_id = str(uuid4())
+
+    async def register(self, *domains: domain_pb2.Domain, **fields: Any) -> node_pb2.RegisterResponse:
+        request = node_pb2.RegisterRequest(
+            **{
+                "facts": facts(),
+                "inventory": host_pb2.HostInventory(vcpus=8, memory_bytes=16 * GIB, storage_bytes=100 * GIB),
+                "domains": domains,
+                "advertise_address": "192.0.2.1:8446",
+                "session_id": self.session_id,
+                **fields,
+            }
+        )
+        return await self.stub.Register(request, timeout=10)
+
+    async def heartbeat(self) -> None:
+        await self.stub.Heartbeat(node_pb2.HeartbeatRequest(session_id=self.session_id), timeout=10)
+
+    async def report(self, *numbered: tuple[int, domain_pb2.Domain]) -> int:
+        events = [
+            node_pb2.ReportedEvent(sequence=number, event=domain_pb2.DomainEvent(domain=domain))
+            for number, domain in numbered
+        ]
+        request = node_pb2.ReportEventsRequest(session_id=self.session_id, events=events)
+        return (await self.stub.ReportEvents(request, timeout=10)).acknowledged_sequence
+
+    def row(self) -> Node:
+        with self.runtime.database.read() as session:
+            return session.get_one(Node, self.node_id)
+
+
+def facts(**fields: Any) -> host_pb2.HostFacts:
+    return host_pb2.HostFacts(
+        **{
+            "hostname": "host-a",
+            "architecture": host_pb2.ARCHITECTURE_X86_64,
+            "cpu": host_pb2.CpuFacts(model_name="EPYC 9654", logical_cpus=8),
+            "memory_bytes": 16 * GIB,
+            "agent_version": "0.1.0",
+            "traits": ["uefi", "kvm"],
+            **fields,
+        }
+    )
+
+
+def a_domain(uuid: str, state: domain_pb2.PowerState = RUNNING, **fields: Any) -> domain_pb2.Domain:
+    return domain_pb2.Domain(uuid=uuid, name="ecs-of-a-test", power_state=state, **fields)
+
+
+@pytest.fixture
+async def agent(cloud: Cloud) -> AsyncIterator[Agent]:
+    member = await cloud.join()
+    async with cloud.peer_channel(member.key_pem, member.certificate_pem) as channel:
+        yield Agent(cloud, member.node_id, node_pb2_grpc.NodeServiceStub(channel))
+
+
+@pytest.fixture
+def instance(agent: Agent) -> Instance:
+    """A running instance that is placed on the agent's node."""
+    return place(agent, status=InstanceStatus.RUNNING, power_state=PowerState.RUNNING)
+
+
+def place(agent: Agent, **columns: Any) -> Instance:
+    with agent.runtime.database.write() as session:
+        tenant: Tenant = a_tenant()
+        kind = a_flavor_type()
+        add(session, tenant, kind)
+        flavor = a_flavor(kind)
+        made = an_instance(tenant, flavor, node=session.get(Node, agent.node_id), **columns)
+        add(session, flavor, made)
+    return made
+
+
+def reload(agent: Agent, instance: Instance) -> Instance:
+    with agent.runtime.database.read() as session:
+        return session.get_one(Instance, instance.id)
+
+
+def later(agent: Agent, seconds: float) -> None:
+    """Turns the coordinator's clock."""
+    agent.runtime.now = lambda: utc_now() + timedelta(seconds=seconds)
+
+
+async def test_registered_node_is_ready_and_described(agent: Agent) -> None:
+    answer = await agent.register()
+    node = agent.row()
+    assert (node.ready, node.zone, node.address) == (True, "AZ0", "192.0.2.1:8446")
+    assert (node.architecture, node.cpu_model, node.traits) == ("x86", "EPYC 9654", ["kvm", "uefi"])
+    assert node.facts["cpu"]["model_name"] == "EPYC 9654"
+    assert answer.lease.ToTimedelta() == timedelta(seconds=30)
+    assert answer.heartbeat_interval.ToTimedelta() == timedelta(seconds=5)
+
+
+async def test_inventory_keeps_what_is_reserved_for_the_host(agent: Agent) -> None:
+    agent.runtime.settings.cpu_allocation_ratio = 4.0
+    agent.runtime.settings.reserved_host_vcpus = 1
+    await agent.register()
+    with agent.runtime.database.read() as session:
+        offered = find_inventories(session, agent.node_id)
+    amounts = {name: (row.total, row.reserved, row.allocation_ratio) for name, row in offered.items()}
+    assert amounts == {
+        ResourceClass.VCPU: (8, 1, 4.0),
+        ResourceClass.MEMORY_MIB: (16 * 1024, 512, 1.0),
+        ResourceClass.STORAGE_GIB: (100, 0, 1.0),
+    }
+
+
+async def test_new_inventory_makes_claims_look_again(agent: Agent) -> None:
+    await agent.register()
+    before = agent.row().generation
+    request = node_pb2.ReportInventoryRequest(
+        session_id=agent.session_id, facts=facts(), inventory=host_pb2.HostInventory(vcpus=16)
+    )
+    await agent.stub.ReportInventory(request, timeout=10)
+    with agent.runtime.database.read() as session:
+        assert find_inventories(session, agent.node_id)[ResourceClass.VCPU].total == 16
+    assert agent.row().generation > before
+
+
+async def test_node_in_an_unknown_zone_is_refused(agent: Agent) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await agent.register(zone="elsewhere")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert not agent.row().ready
+
+
+async def test_heartbeats_keep_a_node_ready(agent: Agent) -> None:
+    await agent.register()
+    later(agent, 25)
+    await agent.heartbeat()
+    assert expire_leases(agent.runtime) == []
+    later(agent, 50)
+    assert expire_leases(agent.runtime) == []
+    assert agent.row().ready
+
+
+async def test_silent_node_is_given_up_and_its_instances_are_unknown(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    later(agent, 31)
+    assert expire_leases(agent.runtime) == [agent.node_id]
+    assert not agent.row().ready
+    seen = reload(agent, instance)
+    assert seen.status == InstanceStatus.UNKNOWN
+    assert "node host-a is away" in seen.error_message
+
+
+async def test_node_that_comes_back_tells_the_truth_again(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    later(agent, 31)
+    expire_leases(agent.runtime)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await agent.heartbeat()
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    await agent.register(a_domain(instance.uuid, SHUTOFF))
+    seen = reload(agent, instance)
+    assert (seen.status, seen.error_message) == (InstanceStatus.STOPPED, "")
+
+
+async def test_instance_with_a_running_task_keeps_its_status_when_the_node_is_lost(agent: Agent) -> None:
+    await agent.register()
+    busy = place(agent, status=InstanceStatus.STARTING, task_id="op-1")
+    later(agent, 31)
+    expire_leases(agent.runtime)
+    assert reload(agent, busy).status == InstanceStatus.STARTING
+
+
+async def test_coordinator_that_was_away_does_not_blame_its_nodes(agent: Agent) -> None:
+    await agent.register()
+    later(agent, 3600)
+    refresh_leases(agent.runtime)
+    assert expire_leases(agent.runtime) == []
+
+
+async def test_session_is_known_to_a_restarted_coordinator(agent: Agent) -> None:
+    await agent.register()
+    agent.runtime.leases.__init__()  # type: ignore[misc]
+    await agent.heartbeat()
+
+
+async def test_another_session_must_register_first(agent: Agent) -> None:
+    await agent.register()
+    agent.session_id = "other"
+    for call in (agent.heartbeat(), agent.report((1, a_domain(str(uuid4()))))):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_event_changes_what_is_shown(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    assert await agent.report((1, a_domain(instance.uuid, SHUTOFF))) == 1
+    assert reload(agent, instance).status == InstanceStatus.STOPPED
+
+
+async def test_repeated_events_change_nothing(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    await agent.report((1, a_domain(instance.uuid, SHUTOFF)), (2, a_domain(instance.uuid, RUNNING)))
+    assert await agent.report((1, a_domain(instance.uuid, SHUTOFF))) == 2
+    assert reload(agent, instance).status == InstanceStatus.RUNNING
+
+
+async def test_events_of_a_new_session_count_from_one_again(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    await agent.report((7, a_domain(instance.uuid, RUNNING)))
+    agent.session_id = str(uuid4())
+    await agent.register(a_domain(instance.uuid))
+    assert await agent.report((1, a_domain(instance.uuid, SHUTOFF))) == 1
+    assert reload(agent, instance).status == InstanceStatus.STOPPED
+
+
+async def test_task_owns_the_status_while_power_is_still_told(agent: Agent) -> None:
+    await agent.register()
+    busy = place(agent, status=InstanceStatus.STOPPING, power_state=PowerState.RUNNING, task_id="op-1")
+    await agent.report((1, a_domain(busy.uuid, SHUTOFF)))
+    seen = reload(agent, busy)
+    assert (seen.status, seen.power_state) == (InstanceStatus.STOPPING, PowerState.SHUTOFF)
+
+
+async def test_crash_is_told_and_forgotten_with_the_next_start(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    await agent.report((1, a_domain(instance.uuid, CRASHED)))
+    crashed = reload(agent, instance)
+    assert (crashed.status, crashed.error_message) == (InstanceStatus.STOPPED, "the guest crashed")
+    await agent.report((2, a_domain(instance.uuid, RUNNING)))
+    assert reload(agent, instance).error_message == ""
+
+
+@pytest.mark.parametrize("way", ["register", "event"])
+async def test_domain_that_is_gone_makes_its_instance_unknown(agent: Agent, instance: Instance, way: str) -> None:
+    await agent.register(a_domain(instance.uuid))
+    if way == "register":
+        await agent.register()
+    else:
+        await agent.report((1, a_domain(instance.uuid, ABSENT)))
+    seen = reload(agent, instance)
+    assert (seen.status, seen.power_state) == (InstanceStatus.UNKNOWN, PowerState.ABSENT)
+    assert "gone from node host-a" in seen.error_message
+
+
+async def test_guest_tools_are_told_as_they_are_seen(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid, guest_agent_state=SILENT))
+    assert reload(agent, instance).vmtools_status == "VmtoolsNotInstalled"
+    await agent.report((1, a_domain(instance.uuid, guest_agent_state=ANSWERING, guest_agent_version="9.2")))
+    seen = reload(agent, instance)
+    assert (seen.vmtools_status, seen.vmtools_version) == ("VmtoolsRunning", "9.2")
+    await agent.report((2, a_domain(instance.uuid, guest_agent_state=SILENT)))
+    assert reload(agent, instance).vmtools_status == "VmtoolsNotRunning"
+
+
+async def test_failed_operation_keeps_its_reason_over_reports(agent: Agent) -> None:
+    await agent.register()
+    stubborn = place(
+        agent, status=InstanceStatus.RUNNING, power_state=PowerState.RUNNING, error_message="the guest did not stop"
+    )
+    await agent.report((1, a_domain(stubborn.uuid, RUNNING)))
+    assert reload(agent, stubborn).error_message == "the guest did not stop"
+
+
+async def test_foreign_domains_are_recorded_and_left_alone(agent: Agent) -> None:
+    foreign = str(uuid4())
+    answer = await agent.register(a_domain(foreign, foreign=True))
+    assert list(answer.unexpected_domain_uuids) == []
+    with agent.runtime.database.read() as session:
+        assert find_reported_domains(session, agent.node_id)[foreign].foreign
+    await agent.register()
+    with agent.runtime.database.read() as session:
+        assert find_reported_domains(session, agent.node_id) == {}
+
+
+async def test_own_domain_that_nobody_placed_there_is_told(agent: Agent, instance: Instance) -> None:
+    stray, external = str(uuid4()), str(uuid4())
+    with agent.runtime.database.write() as session:
+        session.add(
+            Allocation(
+                consumer_uuid=external,
+                node_id=agent.node_id,
+                resource_class=ResourceClass.VCPU,
+                amount=1,
+                external=True,
+            )
+        )
+    answer = await agent.register(a_domain(stray), a_domain(external), a_domain(instance.uuid))
+    assert list(answer.unexpected_domain_uuids) == [stray]
+
+
+async def test_instance_on_another_node_is_not_touched(agent: Agent) -> None:
+    await agent.register()
+    elsewhere = place(agent, status=InstanceStatus.RUNNING, power_state=PowerState.RUNNING)
+    with agent.runtime.database.write() as session:
+        row = session.get_one(Instance, elsewhere.id)
+        row.node_id = None
+        session.add(row)
+    await agent.report((1, a_domain(elsewhere.uuid, SHUTOFF)))
+    assert reload(agent, elsewhere).status == InstanceStatus.RUNNING
+
+
+async def test_heartbeats_cost_no_transaction_until_the_sweep(agent: Agent) -> None:
+    await agent.register()
+    before = agent.row().lease_expires_at
+    later(agent, 10)
+    await agent.heartbeat()
+    assert agent.row().lease_expires_at == before
+    expire_leases(agent.runtime)
+    after = agent.row().lease_expires_at
+    assert before is not None
+    assert after is not None
+    assert after > before
