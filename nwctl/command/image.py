@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from nwctl.binding import command, noun
-from nwctl.client import Answer
+from nwctl.client import Answer, Client
 from nwctl.command.flavor_type import Arch
 from nwctl.command.tenant import TENANT
 from nwctl.error import UsageError
@@ -78,6 +79,34 @@ app = noun("image", "Images: what system disks are made from.")
 Reference = Annotated[str, typer.Argument(metavar="IMAGE", help="Id or name.", autocompletion=IMAGE.complete)]
 
 
+@dataclass(frozen=True)
+class Description:
+    """What is said about an image besides its bytes."""
+
+    name: Annotated[str, typer.Option(help="By default the file's name.")] = ""
+    arch: Annotated[Arch, typer.Option(help="Processor architecture.")] = Arch.X86
+    os_type: Annotated[OsType, typer.Option(help="Family of the operating system.")] = OsType.LINUX
+    platform: Annotated[str, typer.Option(help="Distribution, such as Debian.")] = ""
+    os_version: Annotated[str, typer.Option(help="Its version.")] = ""
+    visibility: Annotated[
+        Visibility | None, typer.Option(help="Who may use it; by default its tenant, or all where it has none.")
+    ] = None
+    tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.", autocompletion=TENANT.complete)] = ""
+
+    def body(self, client: Client) -> dict[str, Any]:
+        """Its part of the request."""
+        given = {
+            "name": self.name,
+            "cpuArch": self.arch,
+            "osType": self.os_type,
+            "platform": self.platform,
+            "osVersion": self.os_version,
+            "visibility": self.visibility,
+            "tenantId": self.tenant and TENANT.find_id(client, self.tenant),
+        }
+        return {name: value for name, value in given.items() if value}
+
+
 @command(app, "list")
 def list_images(session: Session, page: Page) -> None:
     """List the images."""
@@ -94,39 +123,25 @@ def show_image(session: Session, image: Reference) -> None:
 @command(app, "register")
 def register_image(
     session: Session,
+    description: Description,
     waiting: Waiting,
     file: Annotated[Path | None, typer.Argument(help="The file to upload.", exists=True, dir_okay=False)] = None,
     url: Annotated[str, typer.Option(help="Where the coordinator fetches it instead.")] = "",
-    name: Annotated[str, typer.Option(help="By default the file's name.")] = "",
-    arch: Annotated[Arch, typer.Option(help="Processor architecture.")] = Arch.X86,
-    os_type: Annotated[OsType, typer.Option(help="Family of the operating system.")] = OsType.LINUX,
-    platform: Annotated[str, typer.Option(help="Distribution, such as Debian.")] = "",
-    os_version: Annotated[str, typer.Option(help="Its version.")] = "",
-    visibility: Annotated[
-        Visibility | None, typer.Option(help="Who may use it; by default its tenant, or all where it has none.")
-    ] = None,
-    tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.", autocompletion=TENANT.complete)] = "",
     image_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the file, or the URL's ending, shows.")
     ] = None,
     sha256: Annotated[str, typer.Option(help="Digest to check; a file's is computed.")] = "",
 ) -> None:
     """Register an image from a file or a URL."""
-    if (file is None) == (not url):
+    if file and not url:
+        found = {"name": file.name, "format": format_of(file), "sha256": sha256 or digest(session, file)}
+    elif url and not file:
+        found = {"name": Path(httpx.URL(url).path).name, "format": format_named(url), "sha256": sha256, "url": url}
+    else:
         raise UsageError("give either a FILE or --url")
-    metadata: dict[str, Any] = {
-        "name": name or Path(httpx.URL(url).path if url else str(file)).name,
-        "format": image_format or (format_of(file) if file else format_named(url)),
-        "cpuArch": arch,
-        "osType": os_type,
-        "platform": platform,
-        "osVersion": os_version,
-        "sha256": sha256 or (digest(session, file) if file else ""),
-    }
-    if tenant:
-        metadata["tenantId"] = TENANT.find_id(session.client, tenant)
-    optional = {name: value for name, value in {"url": url, "visibility": visibility}.items() if value}
-    answer = session.client.create(IMAGE.path, {**metadata, **optional})
+    if image_format:
+        found["format"] = image_format
+    answer = session.client.create(IMAGE.path, {**found, **description.body(session.client)})
     image_id = answer.data["imageId"]
     if file:
         answer = upload(session, file, image_id)

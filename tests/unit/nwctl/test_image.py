@@ -56,7 +56,6 @@ def test_a_file_is_described_and_then_sent_byte_for_byte(registry: StandIn, nwct
         "cpuArch": "arm",
         "osType": "linux",
         "platform": "Debian",
-        "osVersion": "",
         "visibility": "public",
         "tenantId": TENANT_ID,
         "sha256": hashlib.sha256(content).hexdigest(),
