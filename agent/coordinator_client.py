@@ -84,6 +84,10 @@ class CoordinatorClient:
         """Ends all calls."""
         await self._channel.close(None)
 
+    async def wait_until_reachable(self, timeout_seconds: float) -> None:
+        """A connection with mutual TLS stands. Raises TimeoutError."""
+        await asyncio.wait_for(self._channel.channel_ready(), timeout_seconds)
+
     async def register(self, request: node_pb2.RegisterRequest) -> node_pb2.RegisterResponse:
         """Tells everything."""
         return await self._call(self._node().Register, request, node_pb2.RegisterResponse, _REGISTER_SECONDS)

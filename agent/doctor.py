@@ -1,0 +1,276 @@
+"""Looks at a host the way an experienced colleague would: what is well, what is not, and what to do about it.
+
+Changes nothing, except that a probe guest runs for a moment to see whether KVM works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from agent.config import AgentConfig, split_address
+from agent.coordinator_client import CoordinatorClient
+from agent.errors import AgentError
+from agent.hypervisor.capability import Capability, read_capability
+from agent.hypervisor.connection import Connection
+from agent.identity import Identity, IdentityMissing, now_utc, read_machine_uuid, read_validity
+from agent.storage.directory import measure_capacity
+
+Verdict = Literal["ok", "warn", "fail"]
+
+_LITTLE_SPACE_BYTES: Final = 10 * 1024**3
+_LIBVIRT_SECONDS: Final = 10.0
+_CONNECT_SECONDS: Final = 5.0
+_BYTES_PER_GIB: Final = 1024**3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+    # What to do; empty when there is nothing to do.
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What checks look at."""
+
+    config: AgentConfig
+    # None: libvirt does not answer.
+    capability: Capability | None
+    libvirt_complaint: str
+    # An agent serves on this host already, so its ports are taken rightly.
+    agent_runs: bool
+
+
+Check = Callable[[Patient], Awaitable[list[Finding]]]
+
+
+async def examine(config: AgentConfig) -> list[Finding]:
+    """All checks, in an order in which a failure comes before what follows from it."""
+    capability, complaint = await _ask_libvirt(config)
+    agent_runs = await _listens(*split_address("metrics_listen", config.metrics_listen))
+    patient = Patient(config, capability, complaint, agent_runs)
+    return [finding for check in CHECKS for finding in await check(patient)]
+
+
+def show(findings: list[Finding], *, as_json: bool) -> None:
+    """Prints the findings for people, or for programs."""
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))  # noqa: T201 - this is its output
+        return
+    # Only people need it, and it would stay in the memory of `serve`.
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "Check", "Found", "What to do", box=None, pad_edge=False)
+    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    for finding in findings:
+        verdict = f"[{styles[finding.verdict]}]{finding.verdict}[/]"
+        table.add_row(verdict, finding.check, finding.detail, finding.remedy)
+    Console().print(table)
+
+
+async def _ask_libvirt(config: AgentConfig) -> tuple[Capability | None, str]:
+    connection = Connection(config.libvirt_uri, worker_count=1, guest_agent_worker_count=1)
+    try:
+        async with asyncio.timeout(_LIBVIRT_SECONDS):
+            await connection.open()
+        with tempfile.TemporaryDirectory() as directory:
+            return await read_capability(connection, Path(directory) / "accelerator.json"), ""
+    except (AgentError, TimeoutError) as error:
+        return None, str(error) or "no answer"
+    finally:
+        await connection.close()
+
+
+async def _check_rights(_patient: Patient) -> list[Finding]:
+    if os.geteuid() == 0:
+        return [Finding("user", "ok", "root")]
+    remedy = "run the agent (and this command) as root: volumes change their owner, networks need privileges"
+    return [Finding("user", "fail", f"uid {os.geteuid()}", remedy)]
+
+
+async def _check_libvirt(patient: Patient) -> list[Finding]:
+    capability = patient.capability
+    if capability is None:
+        remedy = "install libvirt-daemon-system and start libvirtd; see `virsh --connect qemu:///system version`"
+        return [Finding("libvirt", "fail", f"{patient.config.libvirt_uri}: {patient.libvirt_complaint}", remedy)]
+    findings = [Finding("libvirt", "ok", capability.libvirt_version)]
+    if capability.emulator:
+        findings.append(Finding("qemu", "ok", f"{capability.qemu_version}, {capability.emulator}"))
+    else:
+        findings.append(
+            Finding("qemu", "fail", f"no emulator for {capability.architecture}", "install qemu-system-x86")
+        )
+    return findings
+
+
+async def _check_accelerator(patient: Patient) -> list[Finding]:
+    if patient.capability is None:
+        return []
+    if patient.capability.domain_type == "kvm":
+        return [Finding("kvm", "ok", "a probe guest ran under it")]
+    remedy = "guests are emulated, which is slow: enable virtualisation in the firmware (or nesting in the hypervisor)"
+    return [Finding("kvm", "warn", patient.capability.accelerator_reason, remedy)]
+
+
+async def _check_firmware(patient: Patient) -> list[Finding]:
+    if patient.capability is None:
+        return []
+    firmwares, versions = patient.capability.firmwares, patient.capability.tpm_versions
+    uefi, secure = "uefi" in firmwares, "uefi-secure-boot" in firmwares
+    detail = f"UEFI {'yes' if uefi else 'no'}, secure boot {'yes' if secure else 'no'}"
+    return [
+        Finding("firmware", "ok", detail) if uefi and secure else Finding("firmware", "warn", detail, "install ovmf"),
+        Finding("tpm", "ok", f"swtpm {', '.join(sorted(versions))}")
+        if versions
+        else Finding("tpm", "warn", "libvirt finds no TPM emulator", "install swtpm and swtpm-tools, restart libvirtd"),
+    ]
+
+
+async def _check_programs(_patient: Patient) -> list[Finding]:
+    needed: tuple[tuple[tuple[str, ...], str, str], ...] = (
+        (("qemu-img",), "qemu-utils", "volumes"),
+        (("prlimit",), "util-linux", "volumes"),
+        (("genisoimage",), "genisoimage", "cloud-init seeds"),
+        (("dnsmasq",), "dnsmasq-base", "addresses of guests"),
+        (("iptables", "nft"), "iptables", "the guests' way out"),
+    )
+    findings = []
+    for names, package, purpose in needed:
+        found = next((path for name in names if (path := _find_program(name))), None)
+        label = " or ".join(names)
+        if found:
+            findings.append(Finding(label, "ok", found))
+        else:
+            findings.append(Finding(label, "fail", f"not there: needed for {purpose}", f"install {package}"))
+    return findings
+
+
+def _find_program(name: str) -> str | None:
+    """Root's shell may lack the directories in which libvirt looks."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+async def _check_storage(patient: Patient) -> list[Finding]:
+    directory = patient.config.state_dir
+    while not directory.exists():
+        directory = directory.parent
+    capacity = measure_capacity(directory, patient.config.reserved_storage_bytes)
+    detail = f"{capacity.free_bytes / _BYTES_PER_GIB:.1f} GiB free of {capacity.total_bytes / _BYTES_PER_GIB:.1f}"
+    if capacity.free_bytes >= _LITTLE_SPACE_BYTES:
+        return [Finding("space", "ok", f"{detail} for {patient.config.state_dir}")]
+    remedy = "free some, or put state_dir on a larger file system"
+    return [Finding("space", "warn" if capacity.free_bytes else "fail", detail, remedy)]
+
+
+async def _check_time(_patient: Patient) -> list[Finding]:
+    remedy = "install chrony: certificates and leases depend on the clock"
+    program = shutil.which("timedatectl")
+    if program is None or not Path("/run/systemd/system").exists():
+        return [Finding("clock", "warn", "nobody here tells whether it is synchronised", remedy)]
+    process = await asyncio.create_subprocess_exec(
+        program, "show", "--property=NTPSynchronized", "--value", stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    if output.strip() == b"yes":
+        return [Finding("clock", "ok", "synchronised")]
+    return [Finding("clock", "warn", "not synchronised", remedy)]
+
+
+async def _check_ports(patient: Patient) -> list[Finding]:
+    if patient.agent_runs:
+        return [Finding("ports", "ok", "an agent serves on this host")]
+    findings = []
+    for name in ("listen", "metrics_listen"):
+        address = getattr(patient.config, name)
+        complaint = _try_to_listen(*split_address(name, address))
+        if complaint:
+            findings.append(Finding(name, "fail", f"{address}: {complaint}", f"stop who uses it, or set {name}"))
+        else:
+            findings.append(Finding(name, "ok", f"{address} is free"))
+    return findings
+
+
+def _try_to_listen(host: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+async def _check_identity(patient: Patient) -> list[Finding]:
+    config = patient.config
+    try:
+        machine = Finding("machine", "ok", read_machine_uuid(config.machine_uuid))
+    except IdentityMissing as error:
+        machine = Finding("machine", "fail", str(error), "set machine_uuid")
+    identity = Identity(config.state_dir, config.pki_dir)
+    try:
+        membership, credentials = identity.membership(), identity.credentials()
+    except IdentityMissing:
+        remedy = "run `nodewright-agent join` with a token from `nwctl node enrolment-token create`"
+        return [machine, Finding("membership", "warn", "not joined yet", remedy)]
+    left = read_validity(credentials.certificate_pem).left(now_utc())
+    joined = Finding("membership", "ok", f"{membership.node_id} in {membership.region}")
+    if left.total_seconds() <= 0:
+        return [machine, joined, Finding("certificate", "fail", "expired", "join again with a new token")]
+    return [machine, joined, Finding("certificate", "ok", f"valid for {left.days} days")]
+
+
+async def _check_coordinator(patient: Patient) -> list[Finding]:
+    identity = Identity(patient.config.state_dir, patient.config.pki_dir)
+    try:
+        membership, credentials = identity.membership(), identity.credentials()
+    except IdentityMissing:
+        return []
+    address = patient.config.coordinator_address or membership.coordinator_address
+    client = CoordinatorClient(address, credentials)
+    try:
+        await client.wait_until_reachable(_CONNECT_SECONDS)
+    except TimeoutError:
+        remedy = "is it running, is its port open, has its certificate this name, is this clock right?"
+        return [Finding("coordinator", "fail", f"{address}: no connection with mutual TLS", remedy)]
+    finally:
+        await client.close()
+    return [Finding("coordinator", "ok", address)]
+
+
+async def _listens(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _CONNECT_SECONDS)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    _check_rights,
+    _check_libvirt,
+    _check_accelerator,
+    _check_firmware,
+    _check_programs,
+    _check_storage,
+    _check_time,
+    _check_ports,
+    _check_identity,
+    _check_coordinator,
+)
