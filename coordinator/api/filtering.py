@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
-from coordinator.api.schemas.base import is_storable
 from coordinator.domain.listing import Comparison, Condition, Ordering
 from coordinator.errors import ParameterInvalid
 
@@ -34,7 +33,7 @@ def parse_order(text: str) -> tuple[Ordering, ...]:
 
 def _parse_condition(text: str) -> Condition:
     match = _CONDITION.fullmatch(text)
-    if not match or not is_storable(text):
+    if not match:
         raise ParameterInvalid(
             "filter",
             f"{text!r} is not field:op:value with op one of {', '.join(Comparison)}",
@@ -85,20 +84,10 @@ Orderings = Annotated[tuple[Ordering, ...], Depends(_orderings)]
 def equal_to(**wanted: str | bool | None) -> tuple[Condition, ...]:
     """Conditions of query parameters that name one value each; those that are absent or empty are left out."""
     return tuple(
-        Condition(field, Comparison.EQUAL, (_storable(field, str(value)),))
-        for field, value in wanted.items()
-        if value not in (None, "")
+        Condition(field, Comparison.EQUAL, (str(value),)) for field, value in wanted.items() if value not in (None, "")
     )
 
 
 def like(**wanted: str) -> tuple[Condition, ...]:
     """Conditions of query parameters that name a part of a text."""
-    return tuple(
-        Condition(field, Comparison.LIKE, (_storable(field, value),)) for field, value in wanted.items() if value
-    )
-
-
-def _storable(field: str, text: str) -> str:
-    if not is_storable(text):
-        raise ParameterInvalid(field, "contains a NUL character", "包含空字符")
-    return text
+    return tuple(Condition(field, Comparison.LIKE, (value,)) for field, value in wanted.items() if value)

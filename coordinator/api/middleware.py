@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coordinator.api.envelope import problem
 from coordinator.api.error_handler import INTERNAL_ERROR
 from coordinator.api.request_context import RequestContext, enter_request, preferred_language
+from coordinator.domain.message import Message as Text
+from coordinator.errors import ParameterInvalid
 
 logger = structlog.get_logger(__name__)
 
@@ -34,7 +36,8 @@ class RequestMiddleware:
         started = time.perf_counter()
         with structlog.contextvars.bound_contextvars(requestId=context.request_id):
             try:
-                await self._app(scope, _limited(receive, context), answer.send)
+                app = _refuse_nul if _names_nul(scope) else self._app
+                await app(scope, _limited(receive, context), answer.send)
             except Exception:
                 logger.exception("request failed", method=scope["method"], path=scope["path"])
                 if not answer.started:
@@ -47,6 +50,16 @@ class RequestMiddleware:
                 durationMs=round((time.perf_counter() - started) * 1000, 1),
                 tokenId=context.token_id,
             )
+
+
+def _names_nul(scope: Scope) -> bool:
+    """Whether path or query contain a NUL character, which no resource has in its name and no database stores."""
+    return "\0" in scope["path"] or b"%00" in scope["query_string"]
+
+
+async def _refuse_nul(scope: Scope, receive: Receive, send: Send) -> None:
+    message = Text("the address contains a NUL character", "请求地址包含空字符")
+    await problem(400, ParameterInvalid.code, message)(scope, receive, send)
 
 
 def _limited(receive: Receive, context: RequestContext) -> Receive:

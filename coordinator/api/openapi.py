@@ -1,12 +1,14 @@
 """The OpenAPI document: what FastAPI derives from the routes, plus what holds for all of them."""
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.alias_generators import to_camel
 
 from coordinator.api.deps import REGION_HEADER
-from coordinator.api.envelope import Problem
+from coordinator.api.envelope import Envelope, Problem
 
 JsonObject = dict[str, Any]
 
@@ -67,16 +69,28 @@ def build_document(app: FastAPI) -> JsonObject:
     )
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    document["paths"] = {_camel_case(path): item for path, item in document["paths"].items()}
     for path, item in document["paths"].items():
         for method in _METHODS & item.keys():
             _complete_operation(path, item[method])
+    for name, schema in components.items():
+        if name.startswith("Envelope_"):
+            schema["description"] = Envelope.__doc__
     # FastAPI describes its own validation answer, which this API never gives.
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)
     return document
 
 
+def _camel_case(path: str) -> str:
+    """The path with its parameters named as everything else on the wire."""
+    return re.sub(r"\{(\w+)\}", lambda match: "{" + to_camel(match[1]) + "}", path)
+
+
 def _complete_operation(path: str, operation: JsonObject) -> None:
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            parameter["name"] = to_camel(parameter["name"])
     responses = operation["responses"]
     responses.pop("422", None)
     authenticated = bool(operation.get("security"))

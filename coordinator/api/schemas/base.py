@@ -57,7 +57,7 @@ class LenientModel(BaseModel):
     def _normalize_names(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        reject_unstorable_text(value)
+        _reject_unstorable_text(value)
         names = _canonical_names(cls)
         normalized: dict[str, Any] = {}
         for given, content in value.items():
@@ -80,15 +80,11 @@ class AnswerModel(BaseModel):
     )
 
 
-def reject_unstorable_text(value: Any) -> None:
-    """ValueError when some text within `value` cannot be stored: a NUL character or half of a surrogate pair."""
-    if not all(is_storable(text) for text in _texts(value)):
-        raise FieldError("contains a NUL character or is not valid Unicode", "包含空字符或非法的Unicode字符")
-
-
-def is_storable(text: str) -> bool:
-    """Whether both databases and UTF-8 can carry `text`."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+def _reject_unstorable_text(value: Any) -> None:
+    """Databases store no NUL character, and UTF-8 has no half of a surrogate pair."""
+    for text in _texts(value):
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise FieldError("contains a NUL character or is not valid Unicode", "包含空字符或非法的Unicode字符")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,0 +1,305 @@
+"""What callers send about instances."""
+
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BeforeValidator, Field
+
+from coordinator.api.schemas.base import LenientModel, OptionalInt
+from coordinator.domain.instance_order import InstanceOrder, Label, NetworkOrder, VolumeOrder
+
+Text = Annotated[str, Field(max_length=1024)]
+
+
+def _listed(value: Any) -> Any:
+    return [] if value is None or value == "" else value
+
+
+def _zero_if_empty(value: Any) -> Any:
+    return 0 if value == "" else value
+
+
+Count = Annotated[int, BeforeValidator(_zero_if_empty)]
+Texts = Annotated[list[Text], BeforeValidator(_listed)]
+
+
+class MemoryRequest(LenientModel):
+    """Memory of an instance."""
+
+    amount: Text = Field(default="", description="Amount with its unit.", examples=["4Gi"])
+    huge_page: Text = Field(default="", description="Size of huge pages; empty: ordinary pages.")
+
+
+class ImageRequest(LenientModel):
+    """The image of the system disk: by id, or by the URL that it is known under."""
+
+    image_uid: Text = Field(default="", description="Id of the image.", examples=["img-q4m8z2x7c1v9b3"])
+    url: Text = Field(default="", description="URL of the image's file; used when no id is given.")
+
+
+class VolumeRequest(LenientModel):
+    """A disk of an instance."""
+
+    boot_index: OptionalInt = Field(default=None, description="1 boots first; absent: not bootable.", examples=[1])
+    volume_size: int = Field(description="Size, GiB.", examples=[20])
+    volume_type: Text = Field(description="Storage class.", examples=["ssd"])
+    disk_bus: Text = Field(default="virtio", description="virtio, scsi or sata.")
+    volume_mode: Text = Field(default="Block", description="Block or Filesystem.")
+    delete_on_termination: bool = Field(default=False, description="Deleted together with the instance.")
+    is_os_disk: bool = Field(default=False, description="The system disk, made from the image; exactly one is.")
+    os_snapshot_id: Count = Field(default=0, description="Snapshot to make it from; not available yet.")
+
+    def to_order(self) -> VolumeOrder:
+        """The same in our words."""
+        return VolumeOrder(
+            size_gib=self.volume_size,
+            volume_type=self.volume_type,
+            disk_bus=self.disk_bus or "virtio",
+            volume_mode=self.volume_mode or "Block",
+            boot_index=self.boot_index or 0,
+            delete_on_termination=self.delete_on_termination,
+            is_os_disk=self.is_os_disk,
+        )
+
+
+class NetworkRequest(LenientModel):
+    """A network interface of an instance."""
+
+    index: OptionalInt = Field(default=None, description="Place among the interfaces.")
+    vpc_id: Text = Field(description="Network.", examples=["vpc-00000000000000000000"])
+    subnet_id: Text = Field(description="Subnet of that network.", examples=["snet-00000000000000000000"])
+    port_id: Text = Field(default="", description="Port made before; not available yet.")
+    fixed_ip: Text = Field(default="", description="Address within the subnet; any free one unless given.")
+    mac_address: Text = Field(
+        default="",
+        validation_alias=AliasChoices("macAddress", "macAddr"),
+        description="MAC address; a new one unless given.",
+    )
+    ipv6_enabled: bool = Field(default=False, description="Not available yet.")
+    ipv6_addr: Text = Field(default="", description="Not available yet.")
+    qos_policy_id: Text = Field(default="", description="Not available yet.")
+    security_group_list: Texts = Field(
+        default_factory=list,
+        validation_alias=AliasChoices("securityGroupList", "secGroupList"),
+        description="Its security group, if another than the instance's.",
+    )
+    port_type: Text = Field(default="Primary", description="Primary or Extend.")
+    ip_type: Text = Field(default="dhcp", description="dhcp or fixedIp.")
+    network_type: Text = Field(default="Geneve", description="Geneve, VLAN or Flat.")
+
+    def to_order(self) -> NetworkOrder:
+        """The same in our words."""
+        return NetworkOrder(
+            vpc_id=self.vpc_id,
+            subnet_id=self.subnet_id,
+            index=self.index,
+            fixed_ip=self.fixed_ip,
+            mac_address=self.mac_address,
+            port_type=self.port_type or "Primary",
+            ip_type=self.ip_type or "dhcp",
+            network_type=self.network_type or "Geneve",
+            security_group_ids=tuple(filter(None, self.security_group_list)),
+        )
+
+    @property
+    def unavailable(self) -> dict[str, object]:
+        """Fields that ask for something, where that is more than this cluster can do."""
+        return {
+            "portId": self.port_id,
+            "ipv6Enabled": self.ipv6_enabled,
+            "ipv6Addr": self.ipv6_addr,
+            "qosPolicyId": self.qos_policy_id,
+            "networkType IBNic": self.network_type == "IBNic",
+        }
+
+
+class LabelRequest(LenientModel):
+    """A label."""
+
+    key: Text = Field(description="1 to 127 characters.", examples=["team"])
+    value: Text = Field(default="", description="At most 127 characters.", examples=["storage"])
+
+    def to_label(self) -> Label:
+        """The same in our words."""
+        return Label(self.key, self.value)
+
+
+class CreateInstanceRequest(LenientModel):
+    """What an instance shall be."""
+
+    tenant_id: Text = Field(description="Tenant that it belongs to.", examples=["4611686018427387904"])
+    department_id: Text = Field(description="Department that it is charged to.", examples=["4611686018427387905"])
+    resource_group_id: Text = Field(default="", description="Resource group of the tenant.")
+    region: Text = Field(description="Region; this one.", examples=["region0"])
+    az: Text = Field(description="Zone.", examples=["AZ0"])
+    host_id: Text = Field(default="", description="Node that it must run on.")
+    host_name: Text = Field(default="", description="Host name in the guest; the display name unless given.")
+    display_name: str = Field(description="1 to 127 characters.", examples=["web"])
+    description: str = Field(default="", description="At most 255 characters.")
+    arch_type: Text = Field(description="x86 or arm.", examples=["x86"])
+    flavor_id: Text = Field(default="", description="Flavor; without one, a flavor of just this size is taken.")
+    cpus: int = Field(description="vCPUs; those of the flavor, unless it is a custom one.", examples=[2])
+    memory: MemoryRequest = Field(description="Memory; as for the vCPUs.")
+    image: ImageRequest = Field(description="Image of the system disk.")
+    image_source: Text = Field(default="", description="Answered as given.")
+    os_type: Text = Field(default="", description="linux or windows; the image's unless given.")
+    volumes: list[VolumeRequest] = Field(description="Disks.")
+    networks: list[NetworkRequest] = Field(description="Network interfaces.")
+    security_group_list: Texts = Field(
+        default_factory=list, validation_alias="secGroupList", description="Security group of the interfaces."
+    )
+    password: str = Field(default="", max_length=1024, description="Of the guest's default user; none unless given.")
+    ssh_public_keys: Texts = Field(default_factory=list, description="Keys that may log in, in OpenSSH's form.")
+    user_data: str = Field(default="", description="cloud-config or script, base64; at most 32 KiB decoded.")
+    vnc_password: str = Field(default="", max_length=1024, description="At most 8 characters; random unless given.")
+    vm_labels: Annotated[list[LabelRequest], BeforeValidator(_listed)] = Field(
+        default_factory=list, description="At most five labels."
+    )
+    billing_mode: Text = Field(default="OnDemand", description="OnDemand or ByCycle.")
+    cycle_count: Count = Field(default=0, description="Cycles paid for; needed with ByCycle.")
+    b_operate: bool | None = Field(default=None, description="Answered as given.")
+    b_create_order: bool | None = Field(default=None, description="Answered as given.")
+    b_update_quotas: bool | None = Field(
+        default=None, description="False, from an operator: the tenant's quotas do not count."
+    )
+    gpus: Count = Field(default=0, description="Not available yet.")
+    vgpu: Count = Field(default=0, description="Not available yet.")
+    local_disk: Count = Field(default=0, description="Not available yet.")
+    sriov: Count = Field(default=0, description="Not available yet.")
+    key_pair_id: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
+    key_pair_name: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
+    deployment_set: Text = Field(default="", description="Not available yet.")
+    hg_id: Text = Field(default="", description="Not available yet.")
+    rp_id: Text = Field(default="", description="Not available yet.")
+    is_install_agent: bool = Field(default=False, description="Not available yet.")
+    cwp_enable: bool = Field(default=False, description="Not available yet.")
+
+    def to_order(self, count: int = 1) -> InstanceOrder:
+        """The same in our words."""
+        return InstanceOrder(
+            tenant_id=self.tenant_id,
+            department_id=self.department_id,
+            resource_group_id=self.resource_group_id,
+            region=self.region,
+            zone=self.az,
+            node_id=self.host_id,
+            host_name=self.host_name,
+            display_name=self.display_name,
+            description=self.description,
+            architecture=self.arch_type,
+            flavor_id=self.flavor_id,
+            cpu_count=self.cpus,
+            memory_amount=self.memory.amount,
+            image_id=self.image.image_uid,
+            image_url=self.image.url,
+            image_source=self.image_source,
+            os_type=self.os_type,
+            volumes=tuple(volume.to_order() for volume in self.volumes),
+            networks=tuple(network.to_order() for network in self.networks),
+            security_group_ids=tuple(filter(None, self.security_group_list)),
+            password=self.password,
+            ssh_public_keys=tuple(filter(None, (key.strip() for key in self.ssh_public_keys))),
+            user_data=self.user_data,
+            vnc_password=self.vnc_password,
+            labels=tuple(label.to_label() for label in self.vm_labels),
+            billing_mode=self.billing_mode or "OnDemand",
+            cycle_count=self.cycle_count,
+            count=count,
+            checks_quota=self.b_update_quotas is not False,
+            options=self._options,
+            unavailable_fields=self._unavailable_fields,
+        )
+
+    @property
+    def _options(self) -> dict[str, object]:
+        given = {
+            "bOperate": self.b_operate,
+            "bCreateOrder": self.b_create_order,
+            "bUpdateQuotas": self.b_update_quotas,
+            "cycleCount": self.cycle_count or None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def _unavailable_fields(self) -> tuple[str, ...]:
+        """Names of the fields that ask for what this cluster cannot do yet: better refused than ignored."""
+        asked: dict[str, object] = {
+            "gpus": self.gpus,
+            "vgpu": self.vgpu,
+            "localDisk": self.local_disk,
+            "sriov": self.sriov,
+            "keyPairId": self.key_pair_id,
+            "keyPairName": self.key_pair_name,
+            "deploymentSet": self.deployment_set,
+            "hgId": self.hg_id,
+            "rpId": self.rp_id,
+            "isInstallAgent": self.is_install_agent,
+            "cwpEnable": self.cwp_enable,
+            "memory.hugePage": self.memory.huge_page,
+        }
+        for position, volume in enumerate(self.volumes):
+            asked[f"volumes[{position}].osSnapshotId"] = volume.os_snapshot_id
+        for position, network in enumerate(self.networks):
+            asked |= {f"networks[{position}].{name}": value for name, value in network.unavailable.items()}
+        return tuple(name for name, value in asked.items() if value)
+
+
+class BatchCreateInstancesRequest(CreateInstanceRequest):
+    """What several alike instances shall be."""
+
+    ecs_count: OptionalInt = Field(default=None, description="How many, 1 to 50; one unless given.", examples=[1])
+
+
+class InstanceIdsRequest(LenientModel):
+    """Several instances."""
+
+    ecs_ids: Texts = Field(description="Ids of instances.", examples=[["ecs-k8d2n5s7a1f4g6"]])
+
+
+class StopRequest(LenientModel):
+    """How to stop or restart."""
+
+    grace_period_seconds: OptionalInt = Field(
+        default=None,
+        ge=0,
+        le=86400,
+        description="0: at once, by force. Anything else: the guest is asked, and never forced.",
+        examples=[1],
+    )
+
+    @property
+    def force(self) -> bool:
+        """Whether the guest is not asked."""
+        return self.grace_period_seconds == 0
+
+
+class BatchStopRequest(InstanceIdsRequest, StopRequest):
+    """Several instances, and how to stop or restart them."""
+
+
+class LockRequest(LenientModel):
+    """Lock or unlock."""
+
+    is_lock: bool = Field(description="True locks.")
+
+
+class RenameRequest(LenientModel):
+    """A new name."""
+
+    display_name: str = Field(
+        validation_alias=AliasChoices("displayname", "displayName"), description="1 to 127 characters."
+    )
+
+
+class DescriptionRequest(LenientModel):
+    """A new description."""
+
+    description: str = Field(description="At most 255 characters.")
+
+
+class GuestCommandRequest(LenientModel):
+    """A command for the guest agent."""
+
+    qga_command: str | dict[str, Any] = Field(
+        description="A command of the QEMU guest agent, with its arguments.",
+        examples=[{"execute": "guest-info"}],
+    )

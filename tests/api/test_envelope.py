@@ -1,0 +1,187 @@
+"""What every call has in common: envelope, languages, errors, credentials, region, bad bodies."""
+
+from typing import Any
+
+import pytest
+import structlog
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
+
+from coordinator.runtime import Runtime
+from tests.api.client import Api
+from tests.api.order import FLAVORS, a_flavor_order, make_flavor_type
+
+ZONES = "/api/ecs/v1/zones"
+JSON = {"content-type": "application/json"}
+
+
+def test_success_is_told_in_the_callers_language(operator: Api) -> None:
+    assert operator.call("GET", ZONES).message == "Success"
+    assert operator.speaking("zh").call("GET", ZONES).message == "调用成功"
+    assert operator.speaking("").call("GET", ZONES).message == "调用成功"
+    assert operator.speaking("fr;q=1, en;q=0.4, zh;q=0.3").call("GET", ZONES).message == "Success"
+
+
+def test_a_request_id_from_outside_is_not_taken_over(operator: Api) -> None:
+    answer = operator.call("GET", ZONES, headers={"x-request-id": "mine"})
+    assert answer.headers["x-request-id"] != "mine"
+
+
+def test_errors_are_told_in_the_callers_language(operator: Api) -> None:
+    body = {"cpu": 300}
+    assert operator.refused("POST", FLAVORS, {**body, "flavorTypeId": "x", "name": "n", "ram": 1}).message == (
+        "cpu: at most 256"
+    )
+    chinese = operator.speaking("zh").refused("POST", FLAVORS, {**body, "flavorTypeId": "x", "name": "n", "ram": 1})
+    assert chinese.message == "cpu：不能大于256"
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer nwt_wrong", "Basic eDp5", "bearer \tx", "Bearer " + "x" * 9000]
+)
+def test_bad_credentials_are_refused(client: TestClient, authorization: str) -> None:
+    answer = Api(client).refused("GET", ZONES, status=401, headers={"authorization": authorization})
+    assert answer.code == "ECS.OperationDenied.AuthFail"
+
+
+def test_an_unknown_path_and_an_unknown_method(operator: Api) -> None:
+    assert operator.refused("GET", "/api/ecs/v1/nothing", status=404).code == "ECS.InvalidParameter.Path.NotFound"
+    answer = operator.refused("DELETE", ZONES, status=405)
+    assert answer.code == "ECS.InvalidParameter.Method.NotSupported"
+    assert answer.headers["allow"] == "GET"
+
+
+def test_ecs_paths_need_the_region(client: TestClient, operator: Api) -> None:
+    wrong = Api(client, operator.token, region="region1").refused("GET", ZONES)
+    assert wrong.code == "ECS.InvalidParameter"
+    assert "x-regionid" in wrong.message
+    assert "x-regionid" in Api(client, operator.token, region="").refused("GET", ZONES).message
+    Api(client, operator.token, region="").ok("GET", "/api/image/v1/images")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", FLAVORS),
+        ("POST", FLAVORS),
+        ("DELETE", f"{FLAVORS}/flavor-x"),
+        ("GET", "/api/ecs/v1/flavortypes"),
+        ("GET", "/api/ecs/v1/flavortypes/supported-gpus"),
+        ("GET", "/api/ecs/v1/nodes"),
+        ("GET", "/api/ecs/v1/monitor/vmcount"),
+        ("GET", "/api/ecs/v1/monitor/capacity"),
+    ],
+)
+def test_chapter_1_is_for_operators(customer: Api, method: str, path: str) -> None:
+    body = {} if method == "POST" else None
+    assert customer.refused(method, path, body).code == "ECS.OperationDenied.Identity"
+
+
+def test_an_auditor_looks_and_touches_nothing(auditor: Api, operator: Api) -> None:
+    flavor_type = make_flavor_type(operator)
+    auditor.ok("GET", FLAVORS)
+    auditor.ok("GET", "/api/ebs/v1/volumes")
+    for method, path, body in (
+        ("POST", FLAVORS, a_flavor_order(flavor_type)),
+        ("DELETE", f"/api/ecs/v1/flavortypes/{flavor_type['flavorTypeId']}", None),
+        ("POST", "/api/ebs/v1/volumes", {"name": "v", "size": 1}),
+    ):
+        assert auditor.refused(method, path, body).code == "ECS.OperationDenied.Identity"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"17",
+        b"\xff\xfe",
+        b'{"name": "\xff"}',
+        b"[" * 100_000,
+        b'{"cpu": ' + b"9" * 5000 + b"}",
+        b'{"cpu": 1e999}',
+        b'{"cpu": NaN}',
+        b'{"name": "a\\u0000b"}',
+        b'{"name": "\\ud800"}',
+        b'{"\\u0000": 1}',
+        b'{"name": {"deep": ["a\\u0000b"]}}',
+    ],
+    ids=lambda body: body[:24].decode("latin-1"),
+)
+def test_a_body_that_is_no_order_is_refused(operator: Api, body: bytes) -> None:
+    assert operator.refused("POST", FLAVORS, content=body, headers=JSON).code == "ECS.InvalidParameter"
+
+
+def test_a_body_of_another_type_is_refused(operator: Api) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert operator.refused("POST", FLAVORS, content=b"cpu=1", headers=form).code == "ECS.InvalidParameter"
+
+
+def test_a_body_without_a_type_is_read_as_json(operator: Api, client: TestClient) -> None:
+    flavor_type = make_flavor_type(operator)
+    body = f'{{"flavorTypeId": "{flavor_type["flavorTypeId"]}", "name": "n", "cpu": 1, "ram": 1}}'
+    headers = {"authorization": f"Bearer {operator.token}", "x-regionid": "region0"}
+    request = client.build_request("POST", FLAVORS, content=body, headers=headers)
+    assert "content-type" not in request.headers
+    assert client.send(request).json()["code"] == "Success"
+
+
+def test_a_body_that_is_too_large_is_refused(operator: Api, runtime: Runtime) -> None:
+    too_much = b'{"name": "' + b"x" * runtime.settings.max_body_bytes + b'"}'
+    operator.refused("POST", FLAVORS, content=too_much, headers=JSON, status=413)
+
+    def chunks() -> Any:
+        for start in range(0, len(too_much), 65536):
+            yield too_much[start : start + 65536]
+
+    operator.refused("POST", FLAVORS, content=chunks(), headers=JSON, status=413)
+
+
+@pytest.mark.parametrize("path", [f"{FLAVORS}/%00", f"{FLAVORS}/%ff%fe", f"{FLAVORS}/" + "x" * 3000, f"{FLAVORS}/é"])
+def test_strange_ids_are_ids_that_do_not_exist(operator: Api, path: str) -> None:
+    assert operator.refused("DELETE", path).code in {"ECS.DBGet.NoData", "ECS.InvalidParameter"}
+
+
+@pytest.mark.parametrize(
+    "query", ["name=%00", "filter=name:eq:%00", "flavorId=%00", "name=%ff", "orderBy=%00", "pageSize=%00"]
+)
+def test_strange_queries_never_fail_inside(operator: Api, query: str) -> None:
+    assert operator.call("GET", f"{FLAVORS}?{query}").status in {200, 400}
+
+
+def test_a_failure_inside_is_logged_and_not_shown(app: FastAPI, client: TestClient, operator: Api) -> None:
+    @app.get("/api/ecs/v1/broken")
+    def break_down() -> None:
+        raise RuntimeError("the secret reason")
+
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        answer = operator.refused("GET", "/api/ecs/v1/broken", status=500)
+    assert answer.code == "ECS.InternalError"
+    assert "secret" not in answer.message
+    failure = next(line for line in logs if line["event"] == "request failed")
+    assert failure["exc_info"]
+    assert failure["requestId"] == answer.headers["x-request-id"]
+
+
+def test_a_database_that_is_away_is_told_as_such(app: FastAPI, operator: Api) -> None:
+    @app.get("/api/ecs/v1/away")
+    def lose_connection() -> None:
+        raise OperationalError("SELECT 1", {}, Exception("connection refused"))
+
+    answer = operator.refused("GET", "/api/ecs/v1/away", status=503)
+    assert answer.code == "ECS.ServiceUnavailable"
+
+
+def test_one_log_line_a_request_without_bodies_or_credentials(operator: Api) -> None:
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        answer = operator.refused("DELETE", f"{FLAVORS}/flavor-nothing")
+    line = next(line for line in logs if line["event"] == "request")
+    assert line["route"] == f"{FLAVORS}/{{flavor_id}}"
+    assert (line["method"], line["status"]) == ("DELETE", 400)
+    assert line["requestId"] == answer.headers["x-request-id"]
+    assert line["tokenId"].startswith("tok-")
+    assert operator.token not in str(logs)
