@@ -1,8 +1,8 @@
 """A site with a running engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,6 @@ from coordinator.store.database import Database
 from coordinator.tasks.engine import TaskEngine
 from coordinator.tasks.model import TaskKind
 from tests.unit.coordinator.tasks.toy import BUILD, Site, make_runtime
-
-OpenSite = Callable[..., AbstractAsyncContextManager[Site]]
 
 
 @pytest.fixture

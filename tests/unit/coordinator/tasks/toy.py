@@ -32,6 +32,8 @@ from coordinator.tasks.submission import submit_task
 from tests.builders import a_vpc, credentials
 
 STEPS = ("lay", "raise", "roof")
+# What stands in the directory when all is done.
+WHOLE = dict.fromkeys(sorted(STEPS), "whole")
 
 Behaviour = Callable[[StepContext], Awaitable[None]]
 

@@ -1,0 +1,135 @@
+"""Turning back: asked for, impossible, or stuck half way."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+from coordinator.domain.task import TaskState
+from coordinator.tasks.model import StepContext
+from coordinator.tasks.submission import is_cancelable, request_cancel
+from tests.unit.coordinator.tasks.conftest import running
+from tests.unit.coordinator.tasks.toy import (
+    BUILD,
+    WHOLE,
+    Site,
+    away,
+    broken,
+    build_with,
+    forever,
+)
+
+
+def cancel(site: Site, task_id: str) -> bool:
+    with site.runtime.database.write() as session:
+        asked = request_cancel(session, task_id)
+    site.runtime.wake_tasks()
+    return asked
+
+
+async def test_cancellation_interrupts_a_step_and_undoes(site: Site) -> None:
+    async with running(site, build_with("raise", forever)):
+        task_id = site.submit(half_acts=["raise"])
+        await site.wait_for_step(task_id, "raise")
+        began = time.monotonic()
+        assert cancel(site, task_id)
+        task = await site.wait(task_id)
+        assert time.monotonic() - began < 0.9
+    assert (task.state, task.error_code) == (TaskState.CANCELED, "")
+    assert site.files(task_id) == {}
+    assert site.note(task_id) == "canceled at raise: Canceled"
+
+
+async def test_a_waiting_task_is_cancelled_without_acting(site: Site) -> None:
+    async with running(site, build_with("lay", forever)):
+        first = site.submit()
+        second = site.submit(after=first)
+        await site.wait_for_step(first, "lay")
+        cancel(site, second)
+        task = await site.wait(second)
+        assert task.state == TaskState.CANCELED
+        assert site.steps(second)[0].started_at is None
+        assert site.task(first).state == TaskState.RUNNING
+
+
+async def test_cancellation_ends_a_back_off(site: Site) -> None:
+    async with running(site, build_with("raise", away)):
+        task_id = site.submit()
+        await site.wait_for_step(task_id, "raise")
+        await asyncio.sleep(2)
+        cancel(site, task_id)
+        assert (await site.wait(task_id, seconds=3)).state == TaskState.CANCELED
+
+
+async def test_an_ended_task_cannot_be_cancelled(site: Site) -> None:
+    async with running(site):
+        task_id = site.submit()
+        await site.wait(task_id)
+    assert not cancel(site, task_id)
+    assert not cancel(site, "op-unknown")
+    assert site.task(task_id).state == TaskState.SUCCEEDED
+
+
+async def test_past_the_point_of_no_return_cancellation_is_ignored(site: Site) -> None:
+    release = asyncio.Event()
+
+    async def wait(_context: StepContext) -> None:
+        await release.wait()
+
+    kind = build_with("raise", wait)
+    steps = (kind.steps[0], replace(kind.steps[1], point_of_no_return=True), kind.steps[2])
+    kind = replace(kind, steps=steps)
+    async with running(site, kind):
+        task_id = site.submit()
+        await site.wait_for_step(task_id, "raise")
+        assert not is_cancelable(kind, site.task(task_id), site.steps(task_id))
+        cancel(site, task_id)
+        await asyncio.sleep(1.5)
+        release.set()
+        task = await site.wait(task_id)
+    assert task.state == TaskState.SUCCEEDED
+    assert site.files(task_id) == WHOLE
+
+
+async def test_a_failure_past_the_point_of_no_return_is_not_undone(site: Site) -> None:
+    steps = (BUILD.steps[0], replace(BUILD.steps[1], point_of_no_return=True), BUILD.steps[2])
+    async with running(site, replace(BUILD, steps=steps)):
+        task_id = site.submit(fails_at="roof")
+        task = await site.wait(task_id)
+    assert task.state == TaskState.FAILED
+    assert site.files(task_id) == {"lay": "whole", "raise": "whole"}
+
+
+async def test_a_failed_undo_parks_the_task_for_the_operator(site: Site) -> None:
+    async with running(site, build_with("raise", undo=broken)):
+        task_id = site.submit(fails_at="roof")
+        task = await site.wait(task_id)
+    assert (task.state, task.finished_at) == (TaskState.NEEDS_OPERATOR, None)
+    assert task.message == "undoing raise failed: not ours"
+    assert task.error_message == "roof cannot be done"
+    # Neither the rest is undone nor `on_failure` run: what the task holds stays held.
+    assert site.files(task_id) == {"lay": "whole", "raise": "whole"}
+    assert site.note(task_id) == "without roof"
+
+
+async def test_cancelling_a_parked_task_tries_its_undo_again(site: Site) -> None:
+    is_mended = False
+
+    async def undo(context: StepContext) -> None:
+        if not is_mended:
+            await broken(context)
+
+    async with running(site, build_with("raise", undo=undo)):
+        task_id = site.submit(fails_at="roof")
+        await site.wait(task_id, TaskState.NEEDS_OPERATOR)
+        is_mended = True
+        assert cancel(site, task_id)
+        task = await site.wait(task_id)
+    assert task.state == TaskState.FAILED
+    assert site.files(task_id) == {}
+
+
+async def test_a_task_follows_a_parked_one(site: Site) -> None:
+    async with running(site, build_with("lay", undo=broken)):
+        first = site.submit(fails_at="lay")
+        await site.wait(first, TaskState.NEEDS_OPERATOR)
+        assert (await site.wait(site.submit(after=first))).state == TaskState.SUCCEEDED
