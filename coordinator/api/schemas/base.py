@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     WithJsonSchema,
@@ -133,3 +134,11 @@ def zero_or(minimum: int, maximum: int) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _empty_to_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+# A number that may be left out; callers also send "" for none.
+OptionalInt = Annotated[int | None, BeforeValidator(_empty_to_none)]
