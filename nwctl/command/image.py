@@ -188,7 +188,9 @@ def upload(session: Session, file: Path, image_id: str) -> Answer:
 def chunks(session: Session, file: Path, verb: str) -> Iterator[bytes]:
     """The file's bytes; a bar shows how far their consumer is."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    progress = Progress(*columns, TimeRemainingColumn(), console=session.output.notes, transient=True)
+    console = session.output.notes
+    hidden = not console.is_terminal
+    progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden)
     with progress, file.open("rb") as stream:
         task = progress.add_task(f"{verb} {file.name}", total=file.stat().st_size)
         while chunk := stream.read(CHUNK_BYTES):

@@ -66,6 +66,10 @@ def test_a_file_is_described_and_then_sent_byte_for_byte(registry: StandIn, nwct
     assert sent.content == content
 
 
+def test_nothing_is_drawn_where_nobody_watches(registry: StandIn, nwctl: Nwctl, tmp_path: Path) -> None:
+    assert nwctl("image", "register", str(a_file(tmp_path, "x.raw", b"x"))).stderr == ""
+
+
 @pytest.mark.parametrize(
     ("content", "image_format"),
     [(b"QFI\xfb\x00", "qcow2"), (bytes(32769) + b"CD001", "iso"), (bytes(512), "raw"), (b"", "raw")],

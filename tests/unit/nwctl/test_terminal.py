@@ -23,6 +23,18 @@ def test_a_bar_shows_the_step_and_how_far_it_is(coordinator: StandIn, environmen
         assert part in outcome.shown
 
 
+def test_an_upload_is_drawn(coordinator: StandIn, environment: Environment, tmp_path: Path) -> None:
+    file = tmp_path / "debian.raw"
+    file.write_bytes(bytes(3 << 20))
+    coordinator.on("POST", "/api/image/v1/images", {"imageId": "img-1"})
+    coordinator.on("PUT", "/api/image/v1/images/img-1/file")
+    coordinator.on("GET", "/api/image/v1/images/img-1", {"imageId": "img-1"})
+
+    outcome = converse("image", "register", str(file), environment=environment)
+
+    assert (outcome.exit_status, "Uploading debian.raw" in outcome.shown) == (0, True)
+
+
 def test_a_token_is_typed_unseen(coordinator: StandIn, environment: Environment) -> None:
     coordinator.on("GET", "/api/iam/v1/whoami", {"role": "operator", "tenantId": None})
     dialogue = {"Token: ": "nwt_typed"}
