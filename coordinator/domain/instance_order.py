@@ -32,6 +32,11 @@ class NetworkOrder:
     network_type: str = "Geneve"
     security_group_ids: tuple[str, ...] = ()
 
+    @property
+    def sort_key(self) -> tuple[bool, int]:
+        """The primary interface first, then as indexed, then as listed."""
+        return self.port_type != "Primary", self.index if self.index is not None else 1 << 31
+
 
 @dataclass(frozen=True, slots=True)
 class Label:

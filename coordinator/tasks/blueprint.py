@@ -29,7 +29,7 @@ _FORMATS: Final = {
     "qcow2": storage_pb2.IMAGE_FORMAT_QCOW2,
     "iso": storage_pb2.IMAGE_FORMAT_ISO,
 }
-# The API's generations of "trusted": BIOS with a TPM that measures; UEFI with a TPM; UEFI that boots only what is signed.
+# The API's generations of "trusted": BIOS with a TPM; UEFI with a TPM; UEFI that boots only what is signed.
 _SECURITY: Final = {
     "none": (domain_pb2.FIRMWARE_BIOS, domain_pb2.TPM_MODEL_NONE),
     "1.0": (domain_pb2.FIRMWARE_BIOS, domain_pb2.TPM_MODEL_1_2),

@@ -75,7 +75,7 @@ def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Sessi
 
 def is_being_deleted(instance: Instance) -> bool:
     """A deletion was accepted: the task that it overtakes leaves status and operation to it."""
-    return instance.status is InstanceStatus.TERMINATING
+    return instance.status == InstanceStatus.TERMINATING
 
 
 def require_status(instance: Instance, action: str, *admitted: InstanceStatus) -> None:

@@ -125,7 +125,7 @@ CREATE_INSTANCE = TaskKind(
             _ensure_image,
             before=show_status(InstanceStatus.PROVISIONING),
             weight=6,
-            timeout_seconds=6 * 3600,
+            timeout_seconds=IMAGE_SECONDS,
         ),
         Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2),
         Step("ensure_ports", _ensure_ports, undo=_remove_ports),

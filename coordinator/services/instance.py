@@ -1,0 +1,106 @@
+"""Instances: looking at them, and the changes that their node need not know of at once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import delete
+from sqlmodel import Session, col
+
+from coordinator.domain.instance_order import Label
+from coordinator.domain.listing import Listing, ListQuery
+from coordinator.errors import ParameterInvalid, ResourceNotFound
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.services.instance_task import require_unlocked
+from coordinator.services.instance_validation import check_description, check_display_name, check_labels
+from coordinator.services.instance_view import InstanceView, load_views
+from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.instance import Narrowing
+from coordinator.store.tables import Instance, InstanceLabel
+
+_MAXIMUM_BATCH = 1000
+
+
+def get_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> InstanceView:
+    """One instance."""
+    with runtime.database.read() as session:
+        return load_views(session, runtime, [find_own(session, caller, ecs_id)])[0]
+
+
+def list_instances(
+    runtime: Runtime, caller: Caller, narrowing: Narrowing, query: ListQuery, cpu_exceed_ratio: float | None = None
+) -> Listing[InstanceView]:
+    """The caller's instances, for an operator everybody's; with a ratio only those that live under it."""
+    if cpu_exceed_ratio not in (None, runtime.settings.cpu_allocation_ratio):
+        narrowing = replace(narrowing, excludes_all=True)
+    with runtime.database.read() as session:
+        tenant_id = caller.tenant_id if caller.is_tenant else None
+        page = instance_query.list_instances(session, tenant_id, narrowing, query)
+        return Listing(tuple(load_views(session, runtime, page.items)), page.total)
+
+
+def set_lock(runtime: Runtime, caller: Caller, ecs_id: str, is_locked: bool) -> None:
+    """Locks or unlocks an instance; idempotent."""
+    with runtime.database.write() as session:
+        instance = find_own(session, caller, ecs_id, for_update=True)
+        instance.is_locked = is_locked
+        session.add(instance)
+
+
+def set_labels(runtime: Runtime, caller: Caller, ecs_id: str, labels: Sequence[Label]) -> None:
+    """Replaces all labels."""
+    check_labels(labels)
+    with runtime.database.write() as session:
+        instance = _find_changeable(session, caller, ecs_id)
+        assert instance.id is not None  # noqa: S101 - it was read from the database
+        session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id) == instance.id))
+        session.add_all(InstanceLabel(instance_id=instance.id, key=label.key, value=label.value) for label in labels)
+
+
+def rename_instance(runtime: Runtime, caller: Caller, ecs_id: str, display_name: str) -> None:
+    """Renames an instance; its node shows the new name from the next start on."""
+    check_display_name(display_name)
+    with runtime.database.write() as session:
+        instance = _find_changeable(session, caller, ecs_id)
+        instance.display_name = display_name
+        instance.generation += 1
+        session.add(instance)
+
+
+def set_description(runtime: Runtime, caller: Caller, ecs_id: str, description: str) -> None:
+    """Replaces the description."""
+    check_description(description)
+    with runtime.database.write() as session:
+        instance = _find_changeable(session, caller, ecs_id)
+        instance.description = description
+        session.add(instance)
+
+
+def find_own(session: Session, caller: Caller, ecs_id: str, *, for_update: bool = False) -> Instance:
+    """The instance, if it exists for the caller; `for_update` keeps others from changing it meanwhile."""
+    instance = instance_query.find_instance(session, ecs_id, for_update=for_update)
+    if instance is None or not caller.may_see(instance.tenant_id):
+        raise ResourceNotFound("instance", ecs_id)
+    return instance
+
+
+def find_own_batch(session: Session, caller: Caller, ecs_ids: Sequence[str]) -> list[Instance]:
+    """The instances in the order of their ids, each once and kept from others until the transaction ends.
+
+    ResourceNotFound names all that do not exist.
+    """
+    wanted = list(dict.fromkeys(ecs_ids))
+    if not 1 <= len(wanted) <= _MAXIMUM_BATCH:
+        raise ParameterInvalid("ecsIds", f"1 to {_MAXIMUM_BATCH} ids", f"须为1到{_MAXIMUM_BATCH}个实例ID")
+    found = instance_query.lock_instances(session, wanted)
+    own = {ecs_id: instance for ecs_id, instance in found.items() if caller.may_see(instance.tenant_id)}
+    missing = [ecs_id for ecs_id in wanted if ecs_id not in own]
+    if missing:
+        raise ResourceNotFound("instance", ", ".join(missing))
+    return [own[ecs_id] for ecs_id in wanted]
+
+
+def _find_changeable(session: Session, caller: Caller, ecs_id: str) -> Instance:
+    instance = find_own(session, caller, ecs_id, for_update=True)
+    require_unlocked(instance)
+    return instance

@@ -1,0 +1,237 @@
+"""Orders of instances: placed, written down and handed to the task engine, all in one transaction."""
+
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from coordinator.domain.identifier import Prefix
+from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
+from coordinator.domain.placement import Consumer, Decision, PlacementRequest, ResourceClass
+from coordinator.domain.unit import GIB, MIB
+from coordinator.errors import QuotaExceeded
+from coordinator.placement.claim import claim
+from coordinator.placement.summary import summarize
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.services.instance_reference import References, find_references
+from coordinator.services.instance_task import begin_task
+from coordinator.services.instance_validation import check_order, memory_bytes_of
+from coordinator.services.instance_view import InstanceView, load_views
+from coordinator.services.network import PortRequest, allocate_port
+from coordinator.services.password import hash_password, new_vnc_password
+from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables import Instance, InstanceLabel, Tenant, Volume
+from coordinator.tasks.blueprint import traits_of
+from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The new instances, and the operations that make them real; none when they found no host."""
+
+    views: list[InstanceView]
+    operation_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Secrets:
+    """What is derived from the order's secrets, once for all its instances."""
+
+    password_hash: str
+    vnc_password_encrypted: str
+
+
+def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Created:
+    """Creates `order.count` instances; all are placed, or none is and all are kept as ErrorUnschedulable."""
+    check_order(order, runtime.settings)
+    # Hashing takes a few milliseconds, which no other writer shall wait for.
+    secrets = _Secrets(hash_password(order.password), runtime.secrets.encrypt(order.vnc_password or new_vnc_password()))
+    with runtime.database.write() as session:
+        references = find_references(session, runtime, caller, order)
+        _check_quota(session, caller, order, references)
+        instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
+        decision = claim(session, _placement_request(order, references, instances))
+        _settle_placement(instances, decision)
+        session.add_all(instances)
+        session.flush()
+        _add_labels(session, order, instances)
+        operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
+        views = load_views(session, runtime, instances)
+    runtime.wake_tasks()
+    return Created(views, tuple(operations))
+
+
+def _new_instance(
+    runtime: Runtime, order: InstanceOrder, references: References, secrets: _Secrets, number: int
+) -> Instance:
+    suffix = f"-{number + 1}" if order.count > 1 else ""
+    display_name = order.display_name + suffix
+    flavor_type, group = references.flavor_type, references.resource_group
+    return Instance(
+        ecs_id=runtime.identifiers.new(Prefix.INSTANCE),
+        uuid=runtime.identifiers.new_uuid(),
+        tenant_id=order.tenant_id,
+        department_id=references.department.id,
+        resource_group_id=group.id if group else "",
+        display_name=display_name,
+        host_name=order.host_name + suffix if order.host_name else display_name,
+        description=order.description,
+        zone=order.zone,
+        architecture=order.architecture,
+        os_type=order.os_type or references.image.os_type,
+        flavor_id=references.flavor.flavor_id,
+        flavor_type_id=flavor_type.flavor_type_id,
+        vcpus=order.cpu_count,
+        memory_bytes=memory_bytes_of(order),
+        vcpu_type=flavor_type.vcpu_type,
+        security_type=flavor_type.security_type or "none",
+        image_id=references.image.id,
+        image_source=order.image_source or references.image.visibility,
+        status=InstanceStatus.PROVISIONING,
+        task_at=runtime.now(),
+        password_hash=secrets.password_hash,
+        ssh_public_keys=list(order.ssh_public_keys),
+        user_data=order.user_data,
+        vnc_password_encrypted=secrets.vnc_password_encrypted,
+        vnc_password_enabled=bool(order.vnc_password),
+        billing_mode=order.billing_mode,
+        options=dict(order.options),
+    )
+
+
+def _placement_request(order: InstanceOrder, references: References, instances: list[Instance]) -> PlacementRequest:
+    resources = {
+        ResourceClass.VCPU: order.cpu_count,
+        ResourceClass.MEMORY_MIB: memory_bytes_of(order) // MIB,
+        ResourceClass.STORAGE_GIB: sum(volume.size_gib for volume in order.volumes),
+    }
+    return PlacementRequest(
+        consumers=tuple(Consumer(instance.uuid, resources) for instance in instances),
+        architecture=order.architecture,
+        zone=order.zone,
+        node_id=order.node_id,
+        cpu_model=references.cpu_model,
+        traits=traits_of(order.architecture, references.flavor_type.security_type),
+    )
+
+
+def _settle_placement(instances: list[Instance], decision: Decision) -> None:
+    if decision.placed:
+        for instance, host in zip(instances, decision.assignments, strict=True):
+            instance.node_id = host.node_id
+        return
+    reason = summarize(decision).en
+    for instance in instances:
+        instance.status = InstanceStatus.ERROR_UNSCHEDULABLE
+        instance.error_message = reason
+
+
+def _add_labels(session: Session, order: InstanceOrder, instances: list[Instance]) -> None:
+    session.add_all(
+        InstanceLabel(instance_id=instance.id, key=label.key, value=label.value)
+        for instance in instances
+        if instance.id is not None
+        for label in order.labels
+    )
+
+
+def _realize(
+    session: Session,
+    runtime: Runtime,
+    caller: Caller,
+    order: InstanceOrder,
+    references: References,
+    instances: list[Instance],
+) -> list[str]:
+    """Volumes, ports and a task for each placed instance; answers the operation ids."""
+    operations = []
+    for instance in instances:
+        session.add_all(_new_volumes(runtime, order, instance))
+        _add_ports(session, runtime, order, references, instance)
+        operations.append(begin_task(session, runtime, caller, CREATE_INSTANCE, instance))
+    session.flush()
+    return operations
+
+
+def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance) -> list[Volume]:
+    counts = {True: 0, False: 0}
+    volumes = []
+    # The system disk first: rows are numbered in this order.
+    for volume in sorted(order.volumes, key=lambda volume: not volume.is_os_disk):
+        counts[volume.is_os_disk] += 1
+        role = "os" if volume.is_os_disk else "data"
+        volumes.append(
+            Volume(
+                uuid=runtime.identifiers.new_uuid(),
+                name=f"{instance.ecs_id}-{role}-{counts[volume.is_os_disk]}",
+                tenant_id=instance.tenant_id,
+                size_gib=volume.size_gib,
+                volume_type=volume.volume_type,
+                status="creating",
+                instance_id=instance.id,
+                image_id=instance.image_id if volume.is_os_disk else None,
+                is_os_disk=volume.is_os_disk,
+                disk_bus=volume.disk_bus,
+                volume_mode=volume.volume_mode,
+                boot_index=_boot_index(volume, order),
+                delete_on_termination=volume.delete_on_termination,
+            )
+        )
+    return volumes
+
+
+def _boot_index(volume: VolumeOrder, order: InstanceOrder) -> int:
+    """As asked for; when nobody asks, the system disk boots."""
+    if any(other.boot_index for other in order.volumes):
+        return volume.boot_index
+    return 1 if volume.is_os_disk else 0
+
+
+def _add_ports(
+    session: Session, runtime: Runtime, order: InstanceOrder, references: References, instance: Instance
+) -> None:
+    assert instance.id is not None  # noqa: S101 - flushed before
+    wanted = sorted(zip(order.networks, references.networks, strict=True), key=lambda pair: pair[0].sort_key)
+    for position, (network, (subnet, group)) in enumerate(wanted):
+        request = PortRequest(
+            name=f"{instance.ecs_id}{position}",
+            position=position,
+            ipv4_address=network.fixed_ip,
+            mac_address=network.mac_address,
+            port_type=network.port_type,
+            network_type=network.network_type,
+        )
+        allocate_port(session, runtime, subnet, group, instance_id=instance.id, request=request)
+
+
+def _check_quota(session: Session, caller: Caller, order: InstanceOrder, references: References) -> None:
+    tenant = references.tenant
+    # Only an operator may order beyond a tenant's quotas.
+    if caller.is_operator and not order.checks_quota:
+        return
+    quotas = {
+        "instances": tenant.quota_instances,
+        "vCPUs": tenant.quota_vcpus,
+        "memory in GiB": tenant.quota_memory_gib,
+        "volumes": tenant.quota_volumes,
+        "storage in GiB": tenant.quota_storage_gib,
+    }
+    if all(quota is None for quota in quotas.values()):
+        return
+    # Orders of one tenant with quotas queue up here, so that two cannot both take what is left for one.
+    session.get_one(Tenant, tenant.id, with_for_update=True, populate_existing=True)
+    use = instance_query.read_tenant_use(session, tenant.id)
+    wanted = {
+        "instances": use.instances + order.count,
+        "vCPUs": use.vcpus + order.count * order.cpu_count,
+        "memory in GiB": -(-(use.memory_bytes + order.count * memory_bytes_of(order)) // GIB),
+        "volumes": use.volumes + order.count * len(order.volumes),
+        "storage in GiB": use.storage_gib + order.count * sum(volume.size_gib for volume in order.volumes),
+    }
+    for name, quota in quotas.items():
+        if quota is not None and wanted[name] > quota:
+            raise QuotaExceeded(
+                f"tenant {tenant.name}: {wanted[name]} {name} would exceed the quota of {quota}",
+                f"租户{tenant.name}：{name}将达到{wanted[name]}，超出配额{quota}",
+            )

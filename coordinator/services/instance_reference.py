@@ -1,0 +1,232 @@
+"""What an order of instances refers to: looked up, visible to the caller, and fitting together."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlmodel import Session
+
+from coordinator.domain.instance_order import InstanceOrder
+from coordinator.domain.unit import GIB
+from coordinator.domain.volume import VOLUME_TYPES
+from coordinator.errors import (
+    ImageArchitectureMismatch,
+    ImageUnusable,
+    MemoryAmountInvalid,
+    ParameterInvalid,
+    ResourceNotFound,
+    TenantNotFound,
+)
+from coordinator.runtime import Runtime
+from coordinator.services import network as network_service
+from coordinator.services.caller import Caller, Role
+from coordinator.services.instance_validation import memory_bytes_of
+from coordinator.store.queries import flavor as flavor_query
+from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables import (
+    Department,
+    Flavor,
+    FlavorType,
+    Image,
+    Node,
+    ResourceGroup,
+    SecurityGroup,
+    Subnet,
+    Tenant,
+)
+
+_ACTIVE: Final = "Active"
+# Flavor types whose cpuModel names an architecture, or nothing, run on any processor of their architecture.
+_ANY_CPU_MODEL: Final = frozenset({"", "any", "generic", "x86", "x86_64", "arm", "aarch64"})
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The rows that an order refers to; networks in the order's sequence, the security group of each beside it."""
+
+    tenant: Tenant
+    department: Department
+    resource_group: ResourceGroup | None
+    flavor: Flavor
+    flavor_type: FlavorType
+    image: Image
+    networks: tuple[tuple[Subnet, SecurityGroup], ...]
+
+    @property
+    def cpu_model(self) -> str:
+        """The processor that the host must have; empty: any."""
+        named = self.flavor_type.cpu_model
+        return "" if named.lower() in _ANY_CPU_MODEL else named
+
+
+def find_references(session: Session, runtime: Runtime, caller: Caller, order: InstanceOrder) -> References:
+    """Looks everything up; raises the documented error of the first thing that is missing or does not fit."""
+    tenant = _find_tenant(session, caller, order)
+    department, resource_group = _find_owners(session, order)
+    _check_place(session, runtime, order)
+    flavor, flavor_type = _find_flavor(session, order)
+    # From here on what counts is what the tenant may use, also when an operator orders for it.
+    user = replace(caller, role=Role.TENANT, tenant_id=tenant.id)
+    image = _find_image(session, user, order)
+    _check_volume_types(order, image)
+    networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
+    return References(tenant, department, resource_group, flavor, flavor_type, image, networks)
+
+
+def _find_tenant(session: Session, caller: Caller, order: InstanceOrder) -> Tenant:
+    tenant = session.get(Tenant, order.tenant_id) if caller.may_see(order.tenant_id) else None
+    if tenant is None:
+        raise TenantNotFound("tenantId", f"tenant {order.tenant_id!r} does not exist", f"租户{order.tenant_id!r}不存在")
+    return tenant
+
+
+def _find_owners(session: Session, order: InstanceOrder) -> tuple[Department, ResourceGroup | None]:
+    department = session.get(Department, order.department_id)
+    if department is None or department.tenant_id != order.tenant_id:
+        raise ResourceNotFound("departmentId", order.department_id)
+    if not order.resource_group_id:
+        return department, None
+    group = session.get(ResourceGroup, order.resource_group_id)
+    if group is None or group.tenant_id != order.tenant_id:
+        raise ResourceNotFound("resourceGroupId", order.resource_group_id)
+    return department, group
+
+
+def _check_place(session: Session, runtime: Runtime, order: InstanceOrder) -> None:
+    if order.zone not in runtime.settings.zones and not instance_query.is_zone_of_node(session, order.zone):
+        raise ParameterInvalid("az", f"no such zone {order.zone!r}", f"可用区{order.zone!r}不存在")
+    if order.node_id and session.get(Node, order.node_id) is None:
+        raise ResourceNotFound("hostId", order.node_id)
+
+
+def _find_flavor(session: Session, order: InstanceOrder) -> tuple[Flavor, FlavorType]:
+    if order.flavor_id:
+        found = flavor_query.find_flavor_with_type(session, order.flavor_id)
+    else:
+        ram_gib, rest = divmod(memory_bytes_of(order), GIB)
+        found = (
+            None if rest else instance_query.find_flavor_of_size(session, order.architecture, order.cpu_count, ram_gib)
+        )
+    if found is None:
+        raise ResourceNotFound("flavorId", order.flavor_id or f"of {order.cpu_count} vCPUs and {order.memory_amount}")
+    flavor, flavor_type = found
+    _check_size(order, flavor)
+    _check_flavor_type(order, flavor, flavor_type)
+    return flavor, flavor_type
+
+
+def _check_size(order: InstanceOrder, flavor: Flavor) -> None:
+    # A custom flavor stands for any size: the order's own counts.
+    if flavor.is_custom:
+        return
+    if order.cpu_count != flavor.cpu:
+        raise ParameterInvalid(
+            "cpus", f"flavor {flavor.flavor_id} has {flavor.cpu}, not {order.cpu_count}", f"规格的CPU核数为{flavor.cpu}"
+        )
+    if memory_bytes_of(order) != flavor.ram_gib * GIB:
+        raise MemoryAmountInvalid(
+            "memory.amount",
+            f"flavor {flavor.flavor_id} has {flavor.ram_gib}Gi, not {order.memory_amount}",
+            f"规格的内存大小为{flavor.ram_gib}Gi",
+        )
+
+
+def _check_flavor_type(order: InstanceOrder, flavor: Flavor, flavor_type: FlavorType) -> None:
+    if flavor_type.arch_type != order.architecture:
+        raise ParameterInvalid(
+            "archType",
+            f"flavor {flavor.flavor_id} is for {flavor_type.arch_type}, not {order.architecture}",
+            f"规格的CPU架构为{flavor_type.arch_type}",
+        )
+    if flavor_type.az and flavor_type.az != order.zone:
+        raise ParameterInvalid(
+            "az",
+            f"flavor {flavor.flavor_id} is offered in {flavor_type.az} only",
+            f"规格仅在可用区{flavor_type.az}提供",
+        )
+    wanted = _unavailable_features(flavor, flavor_type)
+    if wanted:
+        names = ", ".join(wanted)
+        raise ParameterInvalid(
+            "flavorId",
+            f"flavor {flavor.flavor_id} needs {names}: not available yet on this cluster",
+            f"规格需要{names}，本集群暂不支持",
+        )
+
+
+def _unavailable_features(flavor: Flavor, flavor_type: FlavorType) -> list[str]:
+    """What the flavor promises and this cluster cannot give yet; a promise that is not kept would be a lie."""
+    promises = {
+        "devices": flavor_type.device_type.lower() != "normal" or flavor.gpu > 0,
+        "local disks": flavor.local_disk > 0
+        or flavor.use_elasticity_local_sys_disk
+        or flavor.elasticity_local_data_disk_num > 0
+        or flavor_type.is_system_local_disk,
+        "SR-IOV": flavor.sriov > 0 or flavor_type.sriov,
+        "dedicated CPUs": flavor_type.is_dedicated_cpu,
+        "dedicated memory": flavor_type.is_dedicated_mem,
+        "a virtual NUMA topology": flavor_type.v_numa,
+        "a resource pool": bool(flavor_type.rp_ids),
+    }
+    return [name for name, is_promised in promises.items() if is_promised]
+
+
+def _find_image(session: Session, user: Caller, order: InstanceOrder) -> Image:
+    if order.image_id:
+        field, image = "image.imageUid", session.get(Image, order.image_id)
+    else:
+        field, image = "image.url", _find_image_by_url(session, order.image_url)
+    if image is None or image.deleted_at or not _may_use(user, image):
+        wanted = order.image_id or order.image_url
+        raise ImageUnusable(field, f"image {wanted!r} does not exist", f"镜像{wanted!r}不存在")
+    if image.status != _ACTIVE:
+        reason = f": {image.error_message}" if image.error_message else ""
+        raise ImageUnusable(field, f"image {image.id} is {image.status}{reason}", f"镜像状态为{image.status}{reason}")
+    if image.format == "iso":
+        raise ImageUnusable(field, "an ISO image is no system disk", "ISO镜像不能用作系统盘")
+    if image.cpu_arch != order.architecture:
+        raise ImageArchitectureMismatch(
+            field,
+            f"image {image.id} is for {image.cpu_arch}, not {order.architecture}",
+            f"镜像架构为{image.cpu_arch}，与{order.architecture}不匹配",
+        )
+    return image
+
+
+def _find_image_by_url(session: Session, url: str) -> Image | None:
+    # The URL of the file in this service, whatever host name it was reached by, or the one that it was registered from.
+    head, _, tail = url.rpartition("/api/image/v1/images/")
+    if (head or url.startswith("/")) and tail.endswith("/file"):
+        return session.get(Image, tail.removesuffix("/file"))
+    return instance_query.find_image_by_source(session, url)
+
+
+def _may_use(user: Caller, image: Image) -> bool:
+    return image.visibility == "public" or user.may_see(image.tenant_id)
+
+
+def _check_volume_types(order: InstanceOrder, image: Image) -> None:
+    for position, volume in enumerate(order.volumes):
+        if volume.volume_type not in VOLUME_TYPES:
+            raise ParameterInvalid(
+                f"volumes[{position}].volumeType",
+                f"one of {', '.join(VOLUME_TYPES)}, not {volume.volume_type!r}",
+                f"取值为{'、'.join(VOLUME_TYPES)}之一",
+            )
+        if volume.is_os_disk and volume.size_gib * GIB < image.virtual_size_bytes:
+            least = -(-image.virtual_size_bytes // GIB)
+            raise ParameterInvalid(
+                f"volumes[{position}].volumeSize",
+                f"image {image.id} needs at least {least} GiB",
+                f"镜像要求系统盘至少{least}GiB",
+            )
+
+
+def _find_network(session: Session, user: Caller, order: InstanceOrder, position: int) -> tuple[Subnet, SecurityGroup]:
+    network = order.networks[position]
+    subnet = network_service.find_subnet(session, user, vpc_id=network.vpc_id, subnet_id=network.subnet_id)
+    group_ids = set(network.security_group_ids or order.security_group_ids)
+    if len(group_ids) > 1:
+        raise ParameterInvalid(
+            "secGroupList", "one security group for each network interface", "每块网卡仅支持一个安全组"
+        )
+    return subnet, network_service.find_security_group(session, user, group_ids.pop() if group_ids else "")

@@ -1,0 +1,47 @@
+"""Tasks that change one instance: submitted for a caller, and marked on the instance."""
+
+from typing import Any
+
+from sqlmodel import Session
+
+from coordinator.errors import InstanceLocked
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.store.tables import Instance
+from coordinator.tasks.model import TaskKind
+from coordinator.tasks.submission import submit_task
+
+
+def begin_task(
+    session: Session,
+    runtime: Runtime,
+    caller: Caller,
+    kind: TaskKind,
+    instance: Instance,
+    *,
+    args: dict[str, Any] | None = None,
+    after_task_id: str | None = None,
+) -> str:
+    """Submits a task of `kind` for the instance, which shows it from now on; answers the operation id."""
+    task = submit_task(
+        session,
+        runtime,
+        kind,
+        args={"ecsId": instance.ecs_id, **(args or {})},
+        tenant_id=instance.tenant_id,
+        resource_id=instance.ecs_id,
+        request_id=caller.request_id,
+        after_task_id=after_task_id,
+    )
+    instance.task_id = task.id
+    instance.task_at = runtime.now()
+    session.add(instance)
+    return task.id
+
+
+def require_unlocked(instance: Instance) -> None:
+    """A locked instance refuses every change."""
+    if instance.is_locked:
+        raise InstanceLocked(
+            f"instance {instance.ecs_id} is locked: unlock it first", f"实例{instance.ecs_id}已锁定，请先解锁"
+        )

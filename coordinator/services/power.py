@@ -1,0 +1,80 @@
+"""Power operations: checked for all instances of a request first, then one task each."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlmodel import Session
+
+from coordinator.errors import CoordinatorError
+from coordinator.runtime import Runtime
+from coordinator.services.caller import Caller
+from coordinator.services.instance import find_own_batch
+from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.store.tables import Instance
+from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
+from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
+from coordinator.tasks.kinds.start_instance import START_INSTANCE
+from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
+from coordinator.tasks.kinds.suspend_instance import SUSPEND_INSTANCE
+from coordinator.tasks.model import JsonObject, TaskKind
+
+# So many of the refused instances are named in a message.
+_NAMED: Final = 10
+
+
+def start_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str]) -> list[str]:
+    """Starts instances that are shut off; answers the operation ids."""
+    return _power(runtime, caller, START_INSTANCE, ecs_ids)
+
+
+def stop_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str], *, force: bool) -> list[str]:
+    """Shuts instances down; without `force` the guests are asked, and the operation fails when they do not obey."""
+    return _power(runtime, caller, STOP_INSTANCE, ecs_ids, {"force": force})
+
+
+def restart_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str], *, force: bool) -> list[str]:
+    """Restarts running instances; `force` as for stopping."""
+    return _power(runtime, caller, RESTART_INSTANCE, ecs_ids, {"force": force})
+
+
+def suspend_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> list[str]:
+    """Pauses a running instance."""
+    return _power(runtime, caller, SUSPEND_INSTANCE, [ecs_id])
+
+
+def resume_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> list[str]:
+    """Lets a paused instance run again."""
+    return _power(runtime, caller, RESUME_INSTANCE, [ecs_id])
+
+
+def _power(
+    runtime: Runtime, caller: Caller, kind: TaskKind, ecs_ids: Sequence[str], args: JsonObject | None = None
+) -> list[str]:
+    with runtime.database.write() as session:
+        instances = find_own_batch(session, caller, ecs_ids)
+        _check_all(session, kind, instances, args or {})
+        operations = [begin_task(session, runtime, caller, kind, instance, args=args) for instance in instances]
+    runtime.wake_tasks()
+    return operations
+
+
+def _check_all(session: Session, kind: TaskKind, instances: Sequence[Instance], args: JsonObject) -> None:
+    """Raises what is wrong with the first instance that is refused, and names the others in the message."""
+    refusals = [error for instance in instances if (error := _find_refusal(session, kind, instance, args))]
+    if len(refusals) > 1:
+        more = len(refusals) - _NAMED
+        raise type(refusals[0])(
+            "; ".join(error.message.en for error in refusals[:_NAMED]) + (f"; and {more} more" if more > 0 else ""),
+            "；".join(error.message.zh for error in refusals[:_NAMED]) + (f"；另有{more}个" if more > 0 else ""),
+        )
+    if refusals:
+        raise refusals[0]
+
+
+def _find_refusal(session: Session, kind: TaskKind, instance: Instance, args: JsonObject) -> CoordinatorError | None:
+    try:
+        require_unlocked(instance)
+        kind.check(session, {"ecsId": instance.ecs_id, **args})
+    except CoordinatorError as error:
+        return error
+    return None
