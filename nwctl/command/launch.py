@@ -15,6 +15,7 @@ from nwctl.command.flavor import FLAVOR
 from nwctl.command.image import IMAGE
 from nwctl.command.instance import INSTANCE, app, labels_of
 from nwctl.command.network import SECURITY_GROUP, SUBNET
+from nwctl.command.node import NODE
 from nwctl.command.tenant import TENANT
 from nwctl.error import OperationFailed, UsageError
 from nwctl.option import Waiting
@@ -53,7 +54,6 @@ class Shape:
             "archType": family["archType"],
             "image": {"imageUid": image["imageId"]},
             "imageSource": image.get("visibility"),
-            "osType": image.get("osType"),
             "volumes": [system_disk(self.volume_size, self.volume_type)],
             "vmLabels": labels_of(self.labels or []),
             "billingMode": "OnDemand",
@@ -95,6 +95,7 @@ class Place:
     department: Annotated[str, typer.Option(help="By default the tenant's first.")] = ""
     resource_group: Annotated[str, typer.Option(help="Id of a resource group.")] = ""
     zone: Annotated[str, typer.Option(help="By default the region's first.")] = ""
+    node: Annotated[str, typer.Option(help="Id or name of the node it must run on.", autocompletion=NODE.complete)] = ""
 
     def body(self, client: Client, region: str) -> dict[str, Any]:
         """Its part of the request."""
@@ -109,6 +110,7 @@ class Place:
             "resourceGroupId": self.resource_group,
             "region": found["regionId"],
             "az": self.zone or found["azList"][0]["azId"],
+            **({"hostId": NODE.find_id(client, self.node)} if self.node else {}),
         }
 
     def owner(self, client: Client) -> tuple[str, str]:

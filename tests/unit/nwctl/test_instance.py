@@ -29,7 +29,7 @@ FLAVOR = {
     "gpu": 0,
     "flavorType": {"archType": "x86", "deviceType": "normal"},
 }
-IMAGE = {"imageId": "img-aaaabbbbccccdd", "name": "debian", "osType": "linux", "visibility": "public"}
+IMAGE = {"imageId": "img-aaaabbbbccccdd", "name": "debian", "visibility": "public"}
 SUBNETS = [
     {"subnetId": "snet-other", "name": "other", "vpcId": "vpc-2", "isDefault": False},
     {"subnetId": "snet-default", "name": "default", "vpcId": "vpc-1", "isDefault": True},
@@ -76,7 +76,6 @@ def test_what_is_not_given_is_looked_up(cloud: StandIn, nwctl: Nwctl) -> None:
         "archType": "x86",
         "image": {"imageUid": "img-aaaabbbbccccdd"},
         "imageSource": "public",
-        "osType": "linux",
         "vmLabels": [],
         "billingMode": "OnDemand",
         "tenantId": TENANT_ID,
@@ -96,10 +95,12 @@ def test_what_is_given_is_sent(cloud: StandIn, nwctl: Nwctl, tmp_path: Path) -> 
     script.write_bytes(b"#!/bin/sh\necho \xff\n")
     options = ("--count", "3", "--zone", "AZ8", "--volume-size", "40", "--volume-type", "ssd", "--host-name", "h")
     network = ("--subnet", "other", "--fixed-ip", "10.0.1.9", "--label", "tier=web=1", "--resource-group", "rg")
+    cloud.on("GET", "/api/ecs/v1/nodes", {"list": [{"hostId": "node-1", "name": "host-1"}], "total": 1})
 
-    nwctl(*CREATE, *options, *network, "--ssh-key-file", str(keys), "--user-data", str(script))
+    nwctl(*CREATE, *options, *network, "--ssh-key-file", str(keys), "--user-data", str(script), "--node", "host-1")
 
     body = order(cloud)
+    assert body["hostId"] == "node-1"
     assert (body["ecsCount"], body["az"], body["hostName"], body["resourceGroupId"]) == (3, "AZ8", "h", "rg")
     assert (body["volumes"][0]["volumeSize"], body["volumes"][0]["volumeType"]) == (40, "ssd")
     assert body["networks"][0]["subnetId"] == "snet-other"
