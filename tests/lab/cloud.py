@@ -38,9 +38,9 @@ class Cloud:
         host.start_agent()
         self.wait_for_node(host)
 
-    def wait_for_node(self, host: Host, status: str = "Ready") -> None:
-        """The coordinator knows the host in this status."""
-        wait_until(lambda: self.node(host).get("status") == status, f"{host.name} is {status}")
+    def wait_for_node(self, host: Host) -> None:
+        """The host's agent is connected."""
+        wait_until(lambda: self.node(host).get("ready"), f"{host.name} is ready")
 
     def node(self, host: Host) -> dict[str, Any]:
         """The host as the node list shows it."""

@@ -3,6 +3,7 @@
 Before: the call has arrived and nothing was done. After: everything was done and the answer was not sent.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -10,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
-from agent.server import serve
 
 from agent.config import load_config
+from agent.server import serve
 
 Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -63,4 +64,4 @@ def dying_after(handler: Any) -> Any:
 
 
 if __name__ == "__main__":
-    serve(load_config(), extra_interceptors=(KillingInterceptor(sys.argv[1], sys.argv[2]),))
+    asyncio.run(serve(load_config(), extra_interceptors=(KillingInterceptor(sys.argv[1], sys.argv[2]),)))

@@ -26,9 +26,10 @@ class Rest:
     """Requests with a token to one coordinator; the answers are the envelope's `data`."""
 
     def __init__(self, url: str, token: str, ca: Path) -> None:
+        credentials = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}", "x-regionid": REGION, "Accept-Language": "en"},
+            headers={"x-regionid": REGION, "Accept-Language": "en"} | credentials,
             verify=ssl.create_default_context(cafile=str(ca)),
             timeout=30,
             trust_env=False,
