@@ -179,8 +179,8 @@ async def _check_storage(patient: Patient) -> list[Finding]:
 
 async def _check_time(_patient: Patient) -> list[Finding]:
     remedy = "install chrony: certificates and leases depend on the clock"
-    program = shutil.which("timedatectl")
-    if program is None or not Path("/run/systemd/system").exists():
+    program = _find_program("timedatectl")
+    if program is None or not _uses_systemd():
         return [Finding("clock", "warn", "nobody here tells whether it is synchronised", remedy)]
     process = await asyncio.create_subprocess_exec(
         program, "show", "--property=NTPSynchronized", "--value", stdout=asyncio.subprocess.PIPE
@@ -189,6 +189,10 @@ async def _check_time(_patient: Patient) -> list[Finding]:
     if output.strip() == b"yes":
         return [Finding("clock", "ok", "synchronised")]
     return [Finding("clock", "warn", "not synchronised", remedy)]
+
+
+def _uses_systemd() -> bool:
+    return Path("/run/systemd/system").exists()
 
 
 async def _check_ports(patient: Patient) -> list[Finding]:

@@ -86,6 +86,7 @@ def doctor(
     """Check whether this machine can be a compute node, and say what to fix. Changes nothing."""
     from agent.doctor import examine, show
 
+    configure_logging("ERROR")
     findings = asyncio.run(examine(_load(config)))
     show(findings, as_json=as_json)
     raise typer.Exit(any(finding.verdict == "fail" for finding in findings))
