@@ -12,7 +12,7 @@ _CHATTY: Final = ("alembic", "asyncio", "grpc", "httpx", "sqlalchemy", "uvicorn"
 _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
 )
 

@@ -23,7 +23,7 @@ from coordinator.rpc.server import ListenFailed
 from coordinator.services import credential
 from coordinator.services.caller import Caller, Role
 from coordinator.services.tenancy import find_tenant_id
-from coordinator.store import migration
+from coordinator.store import schema
 from coordinator.store.database import Database, DatabaseInUse
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help=f"Configuration file. [default: {DEFAULT_CONFIG_PATH}, if there]"),
 ]
+_MIGRATION_FAILED = "the database could not be brought up to date; the reason is above"
 _SYSTEM = Caller("system", Role.OPERATOR)
 
 
@@ -68,7 +69,8 @@ def migrate(config: ConfigOption = None) -> None:
     """Bring the database to the schema of this version."""
     with _refusals(), _open_database(load_settings(config)) as database:
         database.claim_sole_use()
-        migration.migrate(database)
+        if not schema.migrate_apart(database):
+            raise _Refusal(_MIGRATION_FAILED)
         typer.echo("The database is up to date.")
 
 
@@ -155,11 +157,12 @@ def _open_database(settings: Settings) -> Iterator[Database]:
 
 
 def _ensure_schema(database: Database, *, migrate_postgresql: bool) -> None:
-    if migration.is_current(database):
+    if schema.is_current(database):
         return
     if not database.is_sqlite and not migrate_postgresql:
         raise _Refusal("the database has another version's schema: run `nodewright-coordinator migrate`")
-    migration.migrate(database)
+    if not schema.migrate_apart(database):
+        raise _Refusal(_MIGRATION_FAILED)
 
 
 @contextmanager

@@ -5,8 +5,6 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
 
 from coordinator.store.database import Database
@@ -22,13 +20,6 @@ def migrate(database: Database) -> None:
         if not database.is_sqlite:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
         command.upgrade(make_config(connection), "head")
-
-
-def is_current(database: Database) -> bool:
-    """Whether the schema is that of this version."""
-    with database.engine.connect() as connection:
-        wanted = ScriptDirectory.from_config(make_config(connection)).get_current_head()
-        return MigrationContext.configure(connection).get_current_revision() == wanted
 
 
 def make_config(connection: Connection) -> Config:
