@@ -1,0 +1,62 @@
+"""Bodies as callers of this API really write them."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.client import Api
+from tests.api.order import FLAVOR_TYPES, FLAVORS, a_flavor_order, a_flavor_type_order, make_flavor_type
+
+
+def test_numbers_and_booleans_may_be_text(operator: Api) -> None:
+    order = a_flavor_type_order(isSystemLocalDisk="false", localDiskSize="0", createCustomFlavor="true")
+    order["flavorPrices"][0]["cpuPrice"] = "1.5"
+    flavor_type = operator.ok("POST", FLAVOR_TYPES, order)
+    assert flavor_type["flavorCount"] == 1
+    flavor = operator.ok("POST", FLAVORS, a_flavor_order(flavor_type, cpu="8", ram="16"))
+    assert (flavor["cpu"], flavor["ram"]) == (8, 16)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["flavorTypeId", "flavorTypeld", "flavorTypeid", "FlavorTypeId", "flavorTypelId", "flavor_type_id"]
+)
+def test_field_names_that_were_read_wrongly_are_understood(operator: Api, spelling: str) -> None:
+    order = a_flavor_order(make_flavor_type(operator))
+    order[spelling] = order.pop("flavorTypeId")
+    operator.ok("POST", FLAVORS, order)
+
+
+def test_the_right_spelling_wins_over_a_wrong_one(operator: Api) -> None:
+    order = a_flavor_order(make_flavor_type(operator))
+    for wrong_first in ({"flavorTypeld": "flavortype-wrong", **order}, {**order, "flavorTypeld": "flavortype-wrong"}):
+        operator.ok("POST", FLAVORS, {**wrong_first, "name": next(iter(wrong_first))})
+
+
+def test_null_means_absent(operator: Api) -> None:
+    operator.ok("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), gpu=None, vgpuTypeId=None))
+    answer = operator.refused("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), cpu=None))
+    assert answer.message == "cpu: is required"
+
+
+def test_unknown_fields_are_ignored(operator: Api) -> None:
+    operator.ok("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), setBandwidth=False, other={"x": [1]}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("cpu", "two", "cpu: must be a whole number"),
+        ("cpu", 1.5, "cpu: must be a whole number"),
+        ("cpu", [], "cpu: must be a whole number"),
+        ("cpu", True, ""),
+        ("name", {}, "name: must be a string"),
+        ("name", 7, "name: must be a string"),
+        ("useElasticityLocalSysDisk", "maybe", "useElasticityLocalSysDisk: must be true or false"),
+    ],
+)
+def test_other_types_are_refused_by_name(operator: Api, field: str, value: Any, message: str) -> None:
+    answer = operator.call("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), **{field: value}))
+    if message:
+        assert (answer.status, answer.code, answer.message) == (400, "ECS.InvalidParameter", message)
+    else:
+        assert answer.status in {200, 400}
