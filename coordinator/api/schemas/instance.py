@@ -1,0 +1,179 @@
+"""Instances on the wire.
+
+The parts of an instance are in `instance_part`. What this cluster does not have yet (GPUs, ISO images, elastic IPs,
+host groups, …) is answered as none of it, so that callers find every field that they know.
+"""
+
+from pydantic import Field
+
+from coordinator.api.schemas.base import NEVER, AnswerModel, Moment
+from coordinator.api.schemas.instance_flavor import InstanceFlavorBody, InstanceFlavorInfoBody
+from coordinator.api.schemas.instance_part import (
+    BlockDeviceBody,
+    InstanceImageBody,
+    LabelBody,
+    NetworkBody,
+    VmtoolsBody,
+)
+from coordinator.services.instance_view import InstanceView
+
+
+class InstanceBody(AnswerModel):
+    """A virtual machine."""
+
+    created_at: Moment
+    updated_at: Moment
+    deleted_at: None = None
+    expired_at: str = Field(default=NEVER, description="End of the paid time; nothing expires here.")
+    expire_countdown: int = 0
+    id: int
+    image_id: str
+    image_url: str = Field(description="Where the image's file can be fetched.")
+    image_source: str
+    ram: int = Field(description="Memory, bytes.", examples=[4294967296])
+    huge_page_size: str | None = Field(description="Size of the huge pages behind the memory; null: ordinary pages.")
+    v_cpus: int
+    local_disk: int = 0
+    display_name: str
+    description: str
+    ecs_id: str = Field(examples=["ecs-k8d2n5s7a1f4g6"])
+    host_name: str = Field(description="Host name in the guest.")
+    password: str = Field(default="", description="Always empty: passwords are not kept.")
+    tenant_id: str
+    tenant_name: str
+    node_name: str = Field(description="Node that it is on; empty without one.")
+    region: str
+    az: str
+    cell: str
+    cpu_arch: str
+    os_type: str
+    status: str = Field(examples=["Running"])
+    task_status: str = Field(description="What the running operation makes of it; else the status.")
+    task_at: Moment
+    flavor_id: str
+    flavor_info: InstanceFlavorInfoBody
+    billing_mode: str
+    order_no: str
+    hard_deleted_at: None = None
+    soft_deleted_at: None = None
+    block_device_mappings: list[BlockDeviceBody]
+    network_mappings: list[NetworkBody]
+    eip_mappings: list[dict[str, str]] = Field(default_factory=list)
+    host_gpus: list[dict[str, str]] = Field(default_factory=list, alias="hostGPUs")
+    vgpus: list[dict[str, str]] = Field(default_factory=list)
+    err_message: str = Field(description="What is wrong with it, or why its operation does not get on.")
+    error_message: str = Field(description="The same as errMessage.")
+    department_id: str
+    resource_group_id: str
+    department_name: str
+    resource_group_name: str
+    flavor: InstanceFlavorBody
+    ssh_key_pairs: list[dict[str, str]] = Field(default_factory=list, alias="SSHKeyPairs")
+    image: InstanceImageBody | None
+    hg_id: str
+    hg_name: str = ""
+    vnc_pwd_enable: bool = Field(description="Whether the caller chose the VNC password.")
+    deployment_set: str
+    snapshot_policy_bind: None = None
+    b_operate: bool
+    b_create_order: bool
+    b_update_quotas: bool
+    is_mounted_iso: bool = Field(default=False, alias="isMountedISO")
+    ha_enabled: bool = Field(default=False, description="Whether it is started elsewhere when its node dies.")
+    b_recycle: bool = Field(default=False, description="Whether a deleted one goes to the recycle bin first.")
+    usb_mappings: list[dict[str, str]] = Field(default_factory=list)
+    vmtools_status: VmtoolsBody
+    rp_id: str
+    rp_name: str = ""
+    label_id: str = ""
+    vm_labels: list[LabelBody] | None
+    is_lock: bool
+    cwp_enable: bool = False
+    is_dedicated_cpu: bool = Field(alias="isDedicatedCPU")
+    is_dedicated_mem: bool
+    vcpu_type: str
+    cpu_exceed_ratio: float
+    # It stays where it is until operators can move it.
+    eviction_strategy: str = "None"
+    namespace: str
+    process_instance_id: str = ""
+    ib_nics: list[dict[str, str]] = Field(default_factory=list)
+    is_installed_agent: bool = False
+    monitor_agent_version: str = Field(default="", alias="monitor_agent_version")
+    need_upgrade_agent: bool = False
+    is_visible: bool = True
+    sriov: int = 0
+
+    @classmethod
+    def of(cls, view: InstanceView) -> "InstanceBody":
+        """The instance as callers see it."""
+        row, around = view.instance, view.surroundings
+        flavor_type = around.flavor_type
+        return cls(
+            **row.model_dump(include=_COPIED),
+            ram=row.memory_bytes,
+            huge_page_size=str(row.huge_page_bytes) if row.huge_page_bytes else None,
+            v_cpus=row.vcpus,
+            az=row.zone,
+            cpu_arch=row.architecture,
+            is_lock=row.is_locked,
+            image_id=row.image_id or "",
+            image_url=view.image_url,
+            tenant_name=around.tenant.name,
+            node_name=around.node.name if around.node else "",
+            region=view.region,
+            cell=view.cell,
+            task_status=view.task_status,
+            flavor_info=InstanceFlavorInfoBody.of(around.flavor, flavor_type),
+            flavor=InstanceFlavorBody.of(around.flavor, flavor_type),
+            block_device_mappings=[BlockDeviceBody.of(volume, row.ecs_id) for volume in view.volumes],
+            network_mappings=[NetworkBody.of(place, row.ecs_id) for place in view.ports],
+            err_message=view.error_message,
+            error_message=view.error_message,
+            department_name=around.department.name if around.department else "",
+            resource_group_name=around.resource_group.name if around.resource_group else "",
+            image=InstanceImageBody.of(around.image) if around.image else None,
+            vnc_pwd_enable=row.vnc_password_enabled,
+            b_operate=row.options.get("bOperate", True),
+            b_create_order=row.options.get("bCreateOrder", False),
+            b_update_quotas=row.options.get("bUpdateQuotas", True),
+            vmtools_status=VmtoolsBody.of(row),
+            vm_labels=[LabelBody(key=label.key, value=label.value) for label in view.labels] or None,
+            is_dedicated_cpu=flavor_type.is_dedicated_cpu,
+            is_dedicated_mem=flavor_type.is_dedicated_mem,
+            cpu_exceed_ratio=view.cpu_exceed_ratio,
+            namespace=f"tenant-{row.tenant_id}",
+        )
+
+
+# Columns that are answered under their own names.
+_COPIED = {
+    "id",
+    "ecs_id",
+    "created_at",
+    "updated_at",
+    "image_source",
+    "display_name",
+    "description",
+    "host_name",
+    "tenant_id",
+    "os_type",
+    "status",
+    "task_at",
+    "flavor_id",
+    "billing_mode",
+    "order_no",
+    "department_id",
+    "resource_group_id",
+    "hg_id",
+    "deployment_set",
+    "rp_id",
+    "vcpu_type",
+}
+
+
+class InstanceListBody(AnswerModel):
+    """One page of instances."""
+
+    total_count: int = Field(description="On all pages together.")
+    virtual_machines: list[InstanceBody]

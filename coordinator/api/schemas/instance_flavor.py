@@ -1,0 +1,161 @@
+"""The two ways in which an instance tells its flavor: as stored (`flavorInfo`) and as in the catalogue (`flavor`)."""
+
+from pydantic import Field
+
+from coordinator.api.schemas.base import AnswerModel, Moment
+from coordinator.api.schemas.flavor_type import ExtraSpaceBody
+from coordinator.store.tables import Flavor, FlavorType
+
+
+class _FlavorFields(AnswerModel):
+    """What both ways tell of a flavor."""
+
+    flavor_id: str
+    name: str
+    cpu: int
+    ram: int = Field(description="GiB.")
+    gpu: int
+    is_custom: bool
+    local_disk: int
+    intranet_bw_max: int = Field(alias="intranetBWMax", description="Gbit/s.")
+    vgpu_type_id: str
+    vgpu_display_name: str
+    vgpu_memory: int = Field(description="GB.")
+    use_elasticity_local_sys_disk: bool
+    elasticity_local_sys_disk_size: int = Field(description="GiB.")
+    elasticity_local_data_disk_num: int
+    elasticity_local_data_disk_size: int = Field(description="GiB.")
+    sriov: int
+
+
+class _FlavorTypeFields(AnswerModel):
+    """What both ways tell of a flavor type."""
+
+    flavor_type_id: str
+    name: str
+    arch_type: str
+    cpu_model: str
+    vcpu_type: str
+    az: str
+    device_type: str
+    security_type: str
+    local_disk_type: str
+    local_disk_interface: str
+    local_disk_size: int
+    cpu_overscaling_ratio: int
+    rp_id: str
+    is_dedicated_cpu: bool = Field(alias="isDedicatedCPU")
+    is_dedicated_mem: bool
+    is_system_local_disk: bool
+    extra_space: ExtraSpaceBody
+
+
+class InstanceFlavorTypeInfoBody(_FlavorTypeFields):
+    """A flavor type as stored."""
+
+    id: int
+    spec_code: str
+    gpu_type: str = Field(alias="GPUType")
+    gpu_product: str = Field(alias="GPUProduct")
+    created_at: Moment
+    updated_at: Moment
+    deleted_at: Moment | None
+    flavor_prices: None = None
+    flavors: None = None
+
+
+class InstanceFlavorInfoBody(_FlavorFields):
+    """A flavor as stored."""
+
+    id: int
+    flavor_type_id: str
+    spec_code: str
+    created_at: Moment
+    updated_at: Moment
+    deleted_at: Moment | None
+    flavor_type: InstanceFlavorTypeInfoBody
+    vgpu_type_name: str
+
+    @classmethod
+    def of(cls, flavor: Flavor, flavor_type: FlavorType) -> "InstanceFlavorInfoBody":
+        return cls(
+            **_flavor_fields(flavor),
+            **flavor.model_dump(
+                include={"id", "flavor_type_id", "created_at", "updated_at", "deleted_at", "vgpu_type_name"}
+            ),
+            spec_code=flavor_type.spec_code,
+            flavor_type=InstanceFlavorTypeInfoBody(
+                **_flavor_type_fields(flavor_type),
+                **flavor_type.model_dump(
+                    include={
+                        "id",
+                        "spec_code",
+                        "gpu_type",
+                        "gpu_product",
+                        "created_at",
+                        "updated_at",
+                        "deleted_at",
+                    }
+                ),
+            ),
+        )
+
+
+class InstanceFlavorTypeBody(_FlavorTypeFields):
+    """A flavor type as the catalogue shows it, without its counts."""
+
+    spec_code: str = Field(alias="SpecCode")
+    gpu_type: str
+    gpu_product: str
+    dept_available: bool
+    create_at: Moment
+    flavor_count: int = Field(default=0, description="Not counted here.")
+    vm_count: int = Field(default=0, description="Not counted here.")
+    rp_name: str = ""
+    resource_pools: None = None
+
+
+class InstanceFlavorBody(_FlavorFields):
+    """A flavor as the catalogue shows it, without its counts."""
+
+    spec_code: str = Field(alias="SpecCode")
+    dept_available: bool
+    create_at: Moment
+    vm_count: int = Field(default=0, description="Not counted here.")
+    flavor_type: InstanceFlavorTypeBody
+
+    @classmethod
+    def of(cls, flavor: Flavor, flavor_type: FlavorType) -> "InstanceFlavorBody":
+        return cls(
+            **_flavor_fields(flavor),
+            spec_code=flavor_type.spec_code,
+            dept_available=flavor.dept_available,
+            create_at=flavor.created_at,
+            flavor_type=InstanceFlavorTypeBody(
+                **_flavor_type_fields(flavor_type),
+                **flavor_type.model_dump(include={"spec_code", "gpu_type", "gpu_product", "dept_available"}),
+                create_at=flavor_type.created_at,
+            ),
+        )
+
+
+_RENAMED = {
+    "ram": "ram_gib",
+    "intranet_bw_max": "intranet_bw_max_gbps",
+    "vgpu_memory": "vgpu_memory_gib",
+    "elasticity_local_sys_disk_size": "elasticity_local_sys_disk_size_gib",
+    "elasticity_local_data_disk_size": "elasticity_local_data_disk_size_gib",
+}
+
+
+def _flavor_fields(flavor: Flavor) -> dict[str, object]:
+    return {name: getattr(flavor, _RENAMED.get(name, name)) for name in _FlavorFields.model_fields}
+
+
+def _flavor_type_fields(flavor_type: FlavorType) -> dict[str, object]:
+    copied = _FlavorTypeFields.model_fields.keys() - {"rp_id", "extra_space"}
+    return {
+        **{name: getattr(flavor_type, name) for name in copied},
+        "rp_id": flavor_type.rp_ids[0] if flavor_type.rp_ids else "",
+        "extra_space": ExtraSpaceBody(v_numa=flavor_type.v_numa, sriov=flavor_type.sriov),
+    }
