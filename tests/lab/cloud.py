@@ -175,7 +175,7 @@ class Instance:
         path = f"/api/ecs/v1/operations/{operation_id}"
 
         def ended() -> bool:
-            return self._rest.get(path)["status"] in {"Succeeded", "Failed", "Canceled", "NeedsOperator"}
+            return self._rest.get(path)["state"] in {"Succeeded", "Failed", "Canceled", "NeedsOperator"}
 
         wait_until(ended, f"the operation {operation_id} ends", timeout_seconds)
         operation: dict[str, Any] = self._rest.get(path)
@@ -184,7 +184,7 @@ class Instance:
     def succeed(self, operation_id: str, timeout_seconds: float = 90) -> None:
         """The operation ends, and well."""
         operation = self.finish(operation_id, timeout_seconds)
-        assert operation["status"] == "Succeeded", operation
+        assert operation["state"] == "Succeeded", operation
 
     def guest_agent(self, command: str, **arguments: object) -> Any:
         """What the guest agent returns."""

@@ -56,11 +56,10 @@ def dying_after(handler: Any) -> Any:
             yield message
         die()
 
+    codec = (handler.request_deserializer, handler.response_serializer)
     if handler.unary_stream is not None:
-        make, work = grpc.unary_stream_rpc_method_handler, stream
-    else:
-        make, work = grpc.unary_unary_rpc_method_handler, answer
-    return make(work, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(stream, *codec)
+    return grpc.unary_unary_rpc_method_handler(answer, *codec)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_a_forced_stop_ends_the_guest_at_once(cloud: Cloud, guest: Instance) -> 
 def test_a_guest_that_ignores_a_graceful_stop_makes_it_fail_and_runs_on(cloud: Cloud, guest: Instance) -> None:
     guest.run("killall acpid; ln -sf /bin/true /sbin/shutdown; ln -sf /bin/true /sbin/poweroff; rm -rf /etc/acpi")
     operation = guest.finish(guest.power("stop", gracePeriodSeconds=1))
-    assert operation["status"] == "Failed"
+    assert operation["state"] == "Failed"
     assert cloud.host.domain_state(guest.id) == "running"
     guest.wait_for_status("Running")
     guest.succeed(guest.power("restart", gracePeriodSeconds=0))

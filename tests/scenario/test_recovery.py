@@ -1,4 +1,4 @@
-"""A coordinator or an agent killed in an operation: after its restart the asked state is reached, nothing is left over."""
+"""A coordinator or an agent killed in an operation: after its restart the asked state is reached, without leftovers."""
 
 import uuid
 from collections.abc import Iterator
