@@ -21,7 +21,7 @@ from agent.coordinator_client import CoordinatorClient
 from agent.errors import AgentError
 from agent.hypervisor.capability import Capability, read_capability
 from agent.hypervisor.connection import Connection
-from agent.identity import Identity, IdentityMissing, now_utc, read_machine_uuid, read_validity
+from agent.identity import Identity, IdentityMissing, now_utc, read_machine_uuid
 from agent.storage.directory import measure_capacity
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -232,7 +232,7 @@ async def _check_identity(patient: Patient) -> list[Finding]:
     except IdentityMissing:
         remedy = "run `nodewright-agent join` with a token from `nwctl node enrolment-token create`"
         return [machine, Finding("membership", "warn", "not joined yet", remedy)]
-    left = read_validity(credentials.certificate_pem).left(now_utc())
+    left = credentials.validity.left(now_utc())
     joined = Finding("membership", "ok", f"{membership.node_id} in {membership.region}")
     if left.total_seconds() <= 0:
         return [machine, joined, Finding("certificate", "fail", "expired", "join again with a new token")]

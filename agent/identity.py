@@ -1,11 +1,13 @@
 """Who this node is: its key and certificate, and how it gets and keeps them.
 
-The key and its certificate are in one file, so that they change together. A key that was sent in a request is kept
-until the request succeeded: when the answer is lost, the same key asks again, and the coordinator knows it.
+The key, its certificate and its validity are in one file, so that they change together. A key that was sent in a
+request is kept until the request succeeded: when the answer is lost, the same key asks again, and the coordinator
+knows it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -15,15 +17,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from agent.durable_file import remove_file, write_file
 
 _TOKEN: Final = re.compile(r"(nwe_[A-Za-z0-9_-]{43})\.([0-9a-f]{64})")
 _RENEW_AFTER: Final = 2 / 3
+_KEY_END: Final = b"-----END PRIVATE KEY-----\n"
 
 
 class IdentityMissing(Exception):
@@ -35,12 +33,30 @@ class TokenInvalid(Exception):
 
 
 @dataclass(frozen=True)
+class Validity:
+    """How long a certificate counts."""
+
+    not_before: datetime
+    not_after: datetime
+
+    @property
+    def renew_at(self) -> datetime:
+        """Two thirds of its life: early enough for a coordinator that is away for long."""
+        return self.not_before + (self.not_after - self.not_before) * _RENEW_AFTER
+
+    def left(self, now: datetime) -> timedelta:
+        """Time until it ends, negative afterwards."""
+        return self.not_after - now
+
+
+@dataclass(frozen=True)
 class Credentials:
     """What TLS needs, as PEM."""
 
     key_pem: bytes
     certificate_pem: bytes
     authority_pem: bytes
+    validity: Validity
 
 
 @dataclass(frozen=True)
@@ -77,28 +93,32 @@ class Identity:
     def credentials(self) -> Credentials:
         """Raises IdentityMissing."""
         try:
-            key_pem, certificate_pem = _split(self._credentials_path.read_bytes())
-            return Credentials(key_pem, certificate_pem, self._authority_path.read_bytes())
+            validity, key_pem, certificate_pem = _decode(self._credentials_path.read_bytes())
+            return Credentials(key_pem, certificate_pem, self._authority_path.read_bytes(), validity)
         except (OSError, ValueError) as error:
             raise IdentityMissing(f"this node has no certificate: {error}") from error
 
     def request_to_join(self) -> str:
         """A PEM certificate request with the node's present key, or the one that is pending, or a new one."""
+        from agent import certificate
+
         try:
             key_pem = self.credentials().key_pem
         except IdentityMissing:
             key_pem = self._pending_key()
-        return _build_request(key_pem)
+        return certificate.build_request(key_pem)
 
     def request_renewal(self) -> str:
         """A PEM certificate request with the pending key, or a new one."""
-        return _build_request(self._pending_key())
+        from agent import certificate
+
+        return certificate.build_request(self._pending_key())
 
     def accept(self, certificate_pem: str, authority_pem: str) -> None:
         """Stores a certificate for the key that it was asked for with. Raises ValueError for any other certificate."""
-        key_pem = self._key_of(certificate_pem)
+        content = _encode(self._key_of(certificate_pem.encode()), certificate_pem.encode())
         write_file(self._authority_path, authority_pem.encode())
-        write_file(self._credentials_path, key_pem + certificate_pem.encode())
+        write_file(self._credentials_path, content)
         remove_file(self._pending_key_path)
 
     def accept_membership(self, membership: Membership) -> None:
@@ -106,42 +126,22 @@ class Identity:
         write_file(self._membership_path, json.dumps(asdict(membership)).encode())
 
     def _pending_key(self) -> bytes:
+        from agent import certificate
+
         if not self._pending_key_path.exists():
-            key = ec.generate_private_key(ec.SECP256R1())
-            write_file(self._pending_key_path, _encode_key(key))
+            write_file(self._pending_key_path, certificate.make_key())
         return self._pending_key_path.read_bytes()
 
-    def _key_of(self, certificate_pem: str) -> bytes:
-        wanted = _public_bytes(x509.load_pem_x509_certificate(certificate_pem.encode()).public_key())
-        for path in (self._pending_key_path, self._credentials_path):
-            if path.exists():
-                key_pem, _ = _split(path.read_bytes())
-                if _public_bytes(_load_key(key_pem).public_key()) == wanted:
-                    return key_pem
+    def _key_of(self, certificate_pem: bytes) -> bytes:
+        from agent import certificate
+
+        keys = [self._pending_key_path.read_bytes()] if self._pending_key_path.exists() else []
+        with contextlib.suppress(IdentityMissing):
+            keys.append(self.credentials().key_pem)
+        for key_pem in keys:
+            if certificate.belongs_to(certificate_pem, key_pem):
+                return key_pem
         raise ValueError("the certificate is not for a key of this node")
-
-
-@dataclass(frozen=True)
-class Validity:
-    """How long a certificate counts."""
-
-    not_before: datetime
-    not_after: datetime
-
-    @property
-    def renew_at(self) -> datetime:
-        """Two thirds of its life: early enough for a coordinator that is away for long."""
-        return self.not_before + (self.not_after - self.not_before) * _RENEW_AFTER
-
-    def left(self, now: datetime) -> timedelta:
-        """Time until it ends, negative afterwards."""
-        return self.not_after - now
-
-
-def read_validity(certificate_pem: bytes) -> Validity:
-    """The validity of the first certificate of a PEM text."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
-    return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def check_authority(token: str, authority_pem: str) -> None:
@@ -174,36 +174,18 @@ def now_utc() -> datetime:
     return datetime.now(UTC)
 
 
-def _build_request(key_pem: bytes) -> str:
-    # Names are the coordinator's business: it ignores those of a request.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nodewright-agent")])
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(_load_key(key_pem), hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM).decode()
+def _encode(key_pem: bytes, certificate_pem: bytes) -> bytes:
+    from agent import certificate
+
+    not_before, not_after = certificate.read_validity(certificate_pem)
+    return f"{not_before.isoformat()} {not_after.isoformat()}\n".encode() + key_pem + certificate_pem
 
 
-def _load_key(key_pem: bytes) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(key_pem, password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not an elliptic curve key")  # noqa: TRY004 - a damaged file, not a wrong type
-    return key
-
-
-def _encode_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _public_bytes(key: object) -> bytes:
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise ValueError("not an elliptic curve key")  # noqa: TRY004 - a certificate of a stranger, not a wrong type
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def _split(pem: bytes) -> tuple[bytes, bytes]:
-    """The key, and the certificates after it."""
-    end = b"-----END PRIVATE KEY-----\n"
-    key, found, rest = pem.partition(end)
-    if not found:
+def _decode(content: bytes) -> tuple[Validity, bytes, bytes]:
+    """Validity, key, and the certificates after it."""
+    validity, _, pem = content.partition(b"\n")
+    not_before, _, not_after = validity.decode().partition(" ")
+    key, end, certificates = pem.partition(_KEY_END)
+    if not end:
         raise ValueError("no private key")
-    return key + found, rest
+    return Validity(datetime.fromisoformat(not_before), datetime.fromisoformat(not_after)), key + end, certificates

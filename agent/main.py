@@ -1,14 +1,15 @@
-"""nodewright-agent: join a cloud, serve it, and look at a host with a doctor's eyes."""
+"""nodewright-agent: join a cloud, serve it, and look at a host with a doctor's eyes.
+
+A command imports what it needs: the agent stays small, and `--help` is quick.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import structlog
 import typer
 
 from agent.config import AgentConfig, ConfigInvalid, load_config
@@ -67,11 +68,16 @@ def join(
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Serve the cloud that this machine has joined, until SIGTERM. Guests run on."""
+    from agent.memory import limit_memory
+
+    limit_memory()
+
     from agent.identity import IdentityMissing
+    from agent.log import configure_log
     from agent.server import serve as serve_node
 
     settings = _load(config)
-    configure_logging(settings.log_level)
+    configure_log(settings.log_level)
     try:
         asyncio.run(serve_node(settings))
     except IdentityMissing as error:
@@ -85,26 +91,12 @@ def doctor(
 ) -> None:
     """Check whether this machine can be a compute node, and say what to fix. Changes nothing."""
     from agent.doctor import examine, show
+    from agent.log import configure_log
 
-    configure_logging("ERROR")
+    configure_log("ERROR")
     findings = asyncio.run(examine(_load(config)))
     show(findings, as_json=as_json)
     raise typer.Exit(any(finding.verdict == "fail" for finding in findings))
-
-
-def configure_logging(level: str) -> None:
-    """One JSON object a line on stderr."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _load(path: Path | None) -> AgentConfig:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from agent.coordinator_client import CoordinatorClient, CoordinatorRefused, CoordinatorUnavailable
-from agent.identity import Credentials, Identity, now_utc, read_validity
+from agent.identity import Credentials, Identity, now_utc
 
 _CHECK_SECONDS: Final = 3600.0
 _RETRY_SECONDS: Final = 60.0
@@ -45,8 +45,7 @@ class CertificateRenewal:
 
     def seconds_until_due(self) -> float:
         """Time until the certificate should be renewed, negative when that is past."""
-        validity = read_validity(self._identity.credentials().certificate_pem)
-        return (validity.renew_at - self._now()).total_seconds()
+        return (self._identity.credentials().validity.renew_at - self._now()).total_seconds()
 
     async def renew(self) -> bool:
         """Gets a certificate for a new key; False when the coordinator gave none, and everything is as before."""
@@ -58,5 +57,5 @@ class CertificateRenewal:
             return False
         credentials = self._identity.credentials()
         self._on_renewed(credentials)
-        log.info("certificate.renewed", expires_at=read_validity(credentials.certificate_pem).not_after.isoformat())
+        log.info("certificate.renewed", expires_at=credentials.validity.not_after.isoformat())
         return True

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from agent.config import AgentConfig, split_address
 from agent.hypervisor.connection import ConnectionState
-from agent.identity import Credentials, read_validity
+from agent.identity import Credentials
 from agent.metric import MetricInterceptor, MetricServer
 from agent.node import Node, build_node
 from agent.notification import notify_systemd
@@ -97,7 +97,7 @@ class ServerCredentials:
     @property
     def expires_timestamp(self) -> float:
         """When the certificate ends, in seconds since 1970."""
-        return read_validity(self._credentials.certificate_pem).not_after.timestamp()
+        return self._credentials.validity.not_after.timestamp()
 
     def replace(self, credentials: Credentials) -> None:
         """New connections get this certificate."""

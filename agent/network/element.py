@@ -102,7 +102,7 @@ def name_network(subnet_id: str) -> str:
     """The name of a subnet's network, and of its bridge: readable, at most 15 characters."""
     tail = subnet_id.rpartition("-")[2]
     if len(tail) >= _NAME_DIGITS and tail.isascii() and tail.isalnum():
-        return _NAME_PREFIX + tail[:_NAME_DIGITS].lower()
+        return _NAME_PREFIX + tail[-_NAME_DIGITS:].lower()
     return _NAME_PREFIX + hashlib.sha256(subnet_id.encode()).hexdigest()[:_NAME_DIGITS]
 
 
