@@ -80,7 +80,9 @@ def openapi(config: ConfigOption = None) -> None:
     from coordinator.api.app import create_app
 
     with _refusals():
-        runtime = make_offline_runtime(load_settings(config), Database("sqlite://"))
+        settings = load_settings(config)
+        # Never connected to.
+        runtime = make_offline_runtime(settings, Database(settings.effective_database_url))
         typer.echo(json.dumps(create_app(runtime).openapi(), ensure_ascii=False, indent=2))
 
 

@@ -1,0 +1,197 @@
+"""The command line, and the whole process as systemd sees it."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Installation:
+    """A state directory, and commands that work on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state_dir = directory / "state"
+        self.rest_port = free_port()
+        self.environment = {
+            "NODEWRIGHT_COORDINATOR_STATE_DIR": str(self.state_dir),
+            "NODEWRIGHT_COORDINATOR_REST_LISTEN": f"127.0.0.1:{self.rest_port}",
+            "NODEWRIGHT_COORDINATOR_GRPC_LISTEN": f"127.0.0.1:{free_port()}",
+            "NODEWRIGHT_COORDINATOR_JOIN_LISTEN": f"127.0.0.1:{free_port()}",
+        }
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "coordinator.main", *arguments],
+            env=os.environ | self.environment | environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+    @contextmanager
+    def serving(self, **environment: str) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coordinator.main", "serve"],
+            env=os.environ | self.environment | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def get(self, path: str, token: str = "") -> Any:
+        """The data of an answer; the server's certificate is checked."""
+        trust = ssl.create_default_context(cafile=str(self.state_dir / "pki/ca.crt"))
+        headers = {"authorization": f"Bearer {token}", "x-regionid": "region0"}
+        request = urllib.request.Request(f"https://127.0.0.1:{self.rest_port}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=10, context=trust) as answer:
+            return json.load(answer)["data"]
+
+    def wait_until_ready(self, process: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[1]
+            try:
+                if self.get("/readyz")["status"] == "ready":
+                    return
+            except OSError:
+                time.sleep(0.1)
+        pytest.fail("the coordinator does not become ready")
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
+
+
+def test_serves_until_it_is_told_to_end(installation: Installation) -> None:
+    """One process for many questions: each start costs seconds."""
+    with (
+        notified(installation.directory) as (notifications, environment),
+        installation.serving(**environment) as process,
+    ):
+        installation.wait_until_ready(process)
+        assert notifications.recv(64) == b"READY=1"
+        created = installation.run("create-token", "--role", "operator", "--name", "admin")
+        token = created.stdout.strip()
+        assert token.startswith("nwt_")
+        assert installation.get("/api/iam/v1/whoami", token)["role"] == "operator"
+        assert [tenant["name"] for tenant in installation.get("/api/iam/v1/tenants", token)["list"]] == ["default"]
+        second = installation.run("serve")
+        assert second.returncode == 1
+        assert "another coordinator uses" in second.stderr
+        assert len(second.stderr.strip().splitlines()) == 1
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0
+        assert notifications.recv(64) == b"STOPPING=1"
+    events = [json.loads(line) for line in log.splitlines()]
+    assert events[-1]["event"] == "coordinator.stopped"
+    assert token not in log
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (installation.state_dir / "pki").iterdir()} == {0o600}
+
+
+@contextmanager
+def notified(directory: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """A socket as systemd gives one, and the environment that names it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(directory / "notify"))
+        listener.settimeout(SECONDS)
+        yield listener, {"NOTIFY_SOCKET": str(directory / "notify")}
+
+
+@pytest.mark.parametrize("server", ["REST", "GRPC", "JOIN"])
+def test_port_in_use_is_told_in_one_line(installation: Installation, server: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        refused = installation.run("serve", **{f"NODEWRIGHT_COORDINATOR_{server}_LISTEN": address})
+    assert refused.returncode == 1
+    assert f"cannot listen at {address}" in last_line(refused)
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("LOG_LEVEL", "LOUD", "log_level: "),
+        ("REST_LISTEN", "8443", "rest_listen: "),
+        ("CPU_ALLOCATION_RATIO", "0", "cpu_allocation_ratio: "),
+        ("DEFAULT_ZONE", "elsewhere", "default_zone 'elsewhere' is none of the zones"),
+        ("TLS_KEY_FILE", "/key", "tls_certificate_file and tls_key_file belong together"),
+        ("NODE_LEASE", "PT6S", "node_lease must be at least twice the heartbeat_interval"),
+        ("STATE_DIR", "/proc/nodewright", "state_dir /proc/nodewright: "),
+        ("DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/none", "database: "),
+    ],
+)
+def test_bad_configuration_is_told_in_one_line(installation: Installation, name: str, value: str, told: str) -> None:
+    refused = installation.run("serve", **{f"NODEWRIGHT_COORDINATOR_{name}": value})
+    assert refused.returncode == 1
+    assert told in last_line(refused)
+    assert "Traceback" not in refused.stderr
+
+
+def test_configuration_file_that_is_not_there_is_told(installation: Installation) -> None:
+    refused = installation.run("serve", "--config", "/nowhere.toml")
+    assert refused.returncode == 1
+    assert "/nowhere.toml" in last_line(refused)
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("nodewright-coordinator: ")
+    return line
+
+
+def test_openapi_is_printed_without_touching_anything(installation: Installation) -> None:
+    document = json.loads(installation.run("openapi").stdout)
+    assert document["openapi"].startswith("3.1")
+    assert document["paths"]["/api/iam/v1/whoami"]["get"]["operationId"] == "getIdentity"
+    assert not installation.state_dir.exists()
+
+
+def test_token_of_a_tenant_needs_one(installation: Installation) -> None:
+    refused = installation.run("create-token", "--role", "tenant")
+    assert refused.returncode == 1
+    assert "tenantId" in last_line(refused)
+    unknown = installation.run("create-token", "--role", "tenant", "--tenant", "nobody")
+    assert "nobody" in last_line(unknown)
+
+
+def test_scheduler_gets_a_certificate(installation: Installation, tmp_path: Path) -> None:
+    made = installation.run("create-certificate", "--role", "scheduler", "--name", "batch", "--out", f"{tmp_path}/out")
+    assert made.returncode == 0, made.stderr
+    authority = x509.load_pem_x509_certificate((tmp_path / "out/ca.crt").read_bytes())
+    x509.load_pem_x509_certificate((tmp_path / "out/tls.crt").read_bytes()).verify_directly_issued_by(authority)
+    assert stat.S_IMODE((tmp_path / "out/tls.key").stat().st_mode) == 0o600
+
+
+def test_migrate_makes_the_schema(installation: Installation) -> None:
+    for _ in range(2):
+        assert installation.run("migrate").returncode == 0
+    assert (installation.state_dir / "coordinator.db").exists()
