@@ -62,6 +62,7 @@ def show_operation(session: Session, operation: Reference) -> None:
     found = session.client.get(OPERATION.at(operation)).data
     session.show(OPERATION, found)
     if not session.output.as_json:
+        session.output.text("")
         session.output.table(STEPS, found.get("steps") or ())
 
 
