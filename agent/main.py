@@ -6,6 +6,7 @@ A command imports what it needs: the agent stays small, and `--help` is quick.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -68,20 +69,9 @@ def join(
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Serve the cloud that this machine has joined, until SIGTERM. Guests run on."""
-    from agent.memory import limit_memory
-
-    limit_memory()
-
-    from agent.identity import IdentityMissing
-    from agent.log import configure_log
-    from agent.server import serve as serve_node
-
-    settings = _load(config)
-    configure_log(settings.log_level)
-    try:
-        asyncio.run(serve_node(settings))
-    except IdentityMissing as error:
-        _fail(f"{error}; run: nodewright-agent join")
+    arguments = [str(config)] if config else []
+    # The same process, with the same environment, as a smaller program.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "agent.process", *arguments])  # noqa: S606 - no shell wanted
 
 
 @app.command()
