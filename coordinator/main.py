@@ -38,7 +38,6 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help=f"Configuration file. [default: {DEFAULT_CONFIG_PATH}, if there]"),
 ]
-_MIGRATION_FAILED = "the database could not be brought up to date; the reason is above"
 _SYSTEM = Caller("system", Role.OPERATOR)
 
 
@@ -69,8 +68,7 @@ def migrate(config: ConfigOption = None) -> None:
     """Bring the database to the schema of this version."""
     with _refusals(), _open_database(load_settings(config)) as database:
         database.claim_sole_use()
-        if not schema.migrate_apart(database):
-            raise _Refusal(_MIGRATION_FAILED)
+        _ensure_schema(database, migrate_postgresql=True)
         typer.echo("The database is up to date.")
 
 
@@ -164,7 +162,7 @@ def _ensure_schema(database: Database, *, migrate_postgresql: bool) -> None:
     if not database.is_sqlite and not migrate_postgresql:
         raise _Refusal("the database has another version's schema: run `nodewright-coordinator migrate`")
     if not schema.migrate_apart(database):
-        raise _Refusal(_MIGRATION_FAILED)
+        raise _Refusal("the database could not be brought up to date; the reason is above")
 
 
 @contextmanager
