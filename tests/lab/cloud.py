@@ -108,6 +108,16 @@ class Cloud:
             "billingMode": "OnDemand",
         } | changes
 
+    def holdings(self) -> list[Any]:
+        """All that instances hold: capacity, volumes and ports."""
+        volumes = self.rest.get("/api/ebs/v1/volumes", pageSize=1000)["list"]
+        ports = self.rest.get("/api/vpc/v1/ports", pageSize=1000)["list"]
+        return [
+            self.rest.get("/api/ecs/v1/monitor/capacity"),
+            sorted(volume["volumeUuid"] for volume in volumes),
+            sorted(port["portId"] for port in ports),
+        ]
+
     def find_instances(self, name: str) -> list["Instance"]:
         """All instances that show this name."""
         found = self.rest.get(INSTANCES, filter=f"displayName:eq:{name}")["virtualMachines"]
@@ -167,8 +177,9 @@ class Instance:
         return response.headers["x-operation-id"]
 
     def delete(self) -> str:
-        """Asks for the instance's end; the operation's id."""
-        return self._rest.request("DELETE", self.path).headers["x-operation-id"]
+        """Asks for the instance's end; the operation's id, empty when there was nothing to do on a host."""
+        headers = self._rest.request("DELETE", self.path).headers
+        return str(headers.get("x-operation-id", ""))
 
     def finish(self, operation_id: str, timeout_seconds: float = 90) -> dict[str, Any]:
         """The operation once it has ended, well or not."""

@@ -1,4 +1,4 @@
-"""A coordinator or an agent killed in an operation: after its restart the asked state is reached, without leftovers."""
+"""A coordinator or an agent killed in an operation: after its restart all is as was asked, without leftovers."""
 
 import uuid
 from collections.abc import Iterator
