@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from sqlalchemy.exc import OperationalError
 
 from coordinator.config import DEFAULT_CONFIG_PATH, Settings
+from coordinator.domain.caller import Caller, Role
 from coordinator.durable_file import write_private
 from coordinator.errors import CoordinatorError
 from coordinator.log import configure_log
@@ -21,7 +22,6 @@ from coordinator.offline import make_offline_runtime
 from coordinator.pki import Authority, AuthorityInvalid
 from coordinator.rpc.server import ListenFailed
 from coordinator.services import credential
-from coordinator.services.caller import Caller, Role
 from coordinator.services.tenancy import find_tenant_id
 from coordinator.store import schema
 from coordinator.store.database import Database, DatabaseInUse

@@ -15,7 +15,7 @@ from coordinator.store.database import Database
 
 if TYPE_CHECKING:
     from coordinator.agents.client import AgentClients
-    from coordinator.services.caller import Caller
+    from coordinator.domain.caller import Caller
 
 # How long a deleted token may still be honoured by another coordinator.
 _CALLER_LIFE_SECONDS: Final = 5.0

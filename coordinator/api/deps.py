@@ -7,9 +7,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from coordinator.api.request_context import current_request
+from coordinator.domain.caller import Caller, Role
 from coordinator.errors import AccessDenied, ParameterInvalid
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller, Role
 from coordinator.services.credential import authenticate
 
 REGION_HEADER = "x-regionid"

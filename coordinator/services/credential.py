@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from coordinator.domain.caller import Caller, Role
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import AccessDenied, CredentialsInvalid, ParameterInvalid, ResourceNotFound, TenantNotFound
 from coordinator.runtime import Runtime
 from coordinator.services import oidc
-from coordinator.services.caller import Caller, Role
 from coordinator.store.queries import credential as queries
 from coordinator.store.tables import ApiToken, Tenant
 

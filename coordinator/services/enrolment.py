@@ -7,12 +7,12 @@ from typing import Final
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import CredentialsInvalid, ParameterInvalid, ResourceNotFound
 from coordinator.pki import IssuedCertificate, hash_public_key, parse_request
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.credential import hash_token
 from coordinator.store.queries import credential as queries
 from coordinator.store.queries.node import find_node_by_machine

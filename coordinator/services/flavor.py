@@ -2,11 +2,11 @@
 
 from sqlalchemy.exc import IntegrityError
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import FlavorInUse, ParameterInvalid, ResourceExists, ResourceNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.flavor_type import find_gpu_model
 from coordinator.store.queries import flavor as queries
 from coordinator.store.queries.flavor import FlavorUse

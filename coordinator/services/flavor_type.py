@@ -2,12 +2,12 @@
 
 from sqlalchemy.exc import IntegrityError
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.gpu import GpuModel, load_catalogue
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import FlavorTypeInUse, ParameterInvalid, ResourceExists, ResourceNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.region import zone_names
 from coordinator.store.queries import flavor as queries
 from coordinator.store.queries.flavor import FlavorTypeUse

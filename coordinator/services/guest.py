@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from coordinator.agents.client import AgentCallError
+from coordinator.domain.caller import Caller
 from coordinator.domain.instance import InstanceStatus
 from coordinator.errors import (
     AccessDenied,
@@ -17,7 +18,6 @@ from coordinator.errors import (
     StatusUnsupported,
 )
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import require_unlocked
 

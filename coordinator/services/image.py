@@ -4,11 +4,11 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import AccessDenied, ImageInUse, ImageUnusable, ResourceExists, ResourceNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.region import check_tenant
 from coordinator.store.image_file import ImageWriter, remove_image_file
 from coordinator.store.queries import image as queries

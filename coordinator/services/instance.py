@@ -6,11 +6,11 @@ from dataclasses import replace
 from sqlalchemy import delete
 from sqlmodel import Session, col
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.instance_order import Label
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ParameterInvalid, ResourceNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.instance_validation import check_description, check_display_name, check_labels
 from coordinator.services.instance_view import InstanceView, load_views

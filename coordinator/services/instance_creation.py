@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
@@ -13,7 +14,6 @@ from coordinator.errors import QuotaExceeded
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.instance_reference import References, find_references
 from coordinator.services.instance_task import begin_task
 from coordinator.services.instance_validation import check_order, memory_bytes_of

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.instance import InstanceStatus
 from coordinator.errors import InstanceLocked
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task
 from coordinator.store.queries.task import ACTIVE_STATES

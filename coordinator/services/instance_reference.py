@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller, Role
 from coordinator.domain.instance_order import InstanceOrder
 from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VOLUME_TYPES
@@ -18,7 +19,6 @@ from coordinator.errors import (
 )
 from coordinator.runtime import Runtime
 from coordinator.services import network as network_service
-from coordinator.services.caller import Caller, Role
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.store.queries import flavor as flavor_query
 from coordinator.store.queries import instance as instance_query

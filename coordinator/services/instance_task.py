@@ -4,9 +4,9 @@ from typing import Any
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.errors import InstanceLocked
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.store.tables import Instance
 from coordinator.tasks.model import TaskKind
 from coordinator.tasks.submission import submit_task

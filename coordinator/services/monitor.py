@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.instance import ERROR_STATUSES, InstanceStatus
 from coordinator.domain.placement import ResourceClass
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.store.queries import monitor as queries
 
 _MIB_PER_GIB = 1024

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import AddressesExhausted, ParameterInvalid, ResourceExists, ResourceNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.store.queries import network as queries
 from coordinator.store.tables import Port, SecurityGroup, Subnet, Vpc
 

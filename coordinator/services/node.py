@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from google.protobuf.json_format import ParseDict
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.store.queries import node as queries
 from coordinator.store.tables import Node
 from protos.agent.v1.host_pb2 import BlockDevice, HostFacts

@@ -3,9 +3,9 @@
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
+from coordinator.domain.caller import Caller, Role
 from coordinator.errors import CredentialsInvalid, ServiceUnavailable
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller, Role
 from coordinator.store.tables import Tenant
 
 if TYPE_CHECKING:

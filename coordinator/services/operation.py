@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.store.queries import operation as queries
 from coordinator.store.queries.task import list_steps, list_steps_of
 from coordinator.store.tables import Task, TaskStep

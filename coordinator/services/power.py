@@ -5,9 +5,9 @@ from typing import Final
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.errors import CoordinatorError
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.store.tables import Instance

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from coordinator.config import Settings
+from coordinator.domain.caller import Caller
 from coordinator.domain.message import Message
 from coordinator.errors import ResourceNotFound, TenantNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.store.queries import node as queries
 from coordinator.store.tables import Department, Tenant
 

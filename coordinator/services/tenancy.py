@@ -7,10 +7,10 @@ from typing import Final
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller, Role
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import AccessDenied, ParameterInvalid, ResourceExists, ResourceInUse, ResourceNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller, Role
 from coordinator.store.queries import tenancy as queries
 from coordinator.store.tables import Department, ResourceGroup, Tenant
 

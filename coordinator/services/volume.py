@@ -4,10 +4,10 @@ import re
 
 from sqlmodel import Session
 
+from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller
 from coordinator.services.region import check_tenant
 from coordinator.store.queries import volume as queries
 from coordinator.store.queries.volume import VolumeRow

@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 from coordinator.agents.client import AgentClients
 from coordinator.api.app import create_app
 from coordinator.config import Settings
+from coordinator.domain.caller import Caller, Role
 from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
-from coordinator.services.caller import Caller, Role
 from coordinator.services.credential import create_token
 from coordinator.services.network import ensure_default_network
 from coordinator.store.database import Database

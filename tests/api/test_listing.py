@@ -79,6 +79,7 @@ def test_nodes_are_paged_by_size_and_current(operator: Api, runtime: Runtime) ->
         ("cpu:gt:2", ["big_50%", "big|bad", "规格 甲"]),
         ("cpu:lt:2", ["tiny"]),
         ("cpu:in:1,64", ["tiny", "规格 甲"]),
+        (f"cpu:lt:{2**40}|cpu:in:1,{2**62}", ["tiny"]),
         ("cpu:gt:1|cpu:lt:32", ["Small", "big_50%"]),
         ("cpu:gt:1 cpu:lt:32", ["Small", "big_50%"]),
         ("name:eq:规格 甲", ["规格 甲"]),

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
-from coordinator.services.caller import Role
+from coordinator.domain.caller import Role
 from coordinator.services.credential import NewToken
 from coordinator.services.tenancy import Identity, Quota
 from coordinator.store.tables import ApiToken, Department, ResourceGroup, Tenant

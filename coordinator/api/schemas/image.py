@@ -17,7 +17,7 @@ def _check_url(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         raise FieldError("is not a URL", "不是合法的URL") from None
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not parsed.host or " " in url or not url.isprintable():
         raise FieldError("must be an http or https URL", "必须是http或https地址")
     if parsed.userinfo:
         raise FieldError("must not contain credentials: they would be shown", "不能包含用户名或密码")

@@ -110,7 +110,7 @@ class InstanceBody(AnswerModel):
         row, around = view.instance, view.surroundings
         flavor_type = around.flavor_type
         return cls(
-            **row.model_dump(include=_COPIED),
+            **{name: getattr(row, name) for name in _COPIED},
             ram=row.memory_bytes,
             huge_page_size=str(row.huge_page_bytes) if row.huge_page_bytes else None,
             v_cpus=row.vcpus,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, func
+from sqlalchemy import BigInteger, ColumnElement, Select, func, literal
 from sqlmodel import Session
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -139,11 +139,12 @@ def _parse(text: str, kind: type, name: str) -> Any:
         raise ParameterInvalid("filter", f"{name}: {text!r} is not acceptable", f"{name}的取值{text!r}不正确") from None
 
 
-def _parse_int(text: str) -> int:
+def _parse_int(text: str) -> ColumnElement[int]:
     number = int(text)
     if not -_INTEGER_LIMIT <= number < _INTEGER_LIMIT:
         raise ValueError(text)
-    return number
+    # Bound as what it is: PostgreSQL refuses a number that is wider than the column that it is compared with.
+    return literal(number, BigInteger())
 
 
 def _parse_moment(text: str) -> datetime:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import BigInteger, literal
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, func, select
 
@@ -30,7 +31,8 @@ _FIELDS = fields(
 
 def find_volume(session: Session, *, number: int | None, uuid: str, tenant_id: str | None) -> VolumeRow | None:
     """The volume with that number or, without one, that UUID, if it is that tenant's (None: anybody's)."""
-    chosen = col(Volume.id) == number if number is not None else col(Volume.uuid) == uuid
+    # The number may be wider than the column.
+    chosen = col(Volume.uuid) == uuid if number is None else col(Volume.id) == literal(number, BigInteger())
     row = session.execute(_volumes(tenant_id).where(chosen)).first()
     return (row[0], row[1], row[2]) if row else None
 

@@ -11,11 +11,11 @@ from cryptography.fernet import Fernet
 
 from coordinator.agents.client import AgentClients
 from coordinator.config import Settings
+from coordinator.domain.caller import Caller, Role
 from coordinator.pki import COORDINATOR_NAME, CoordinatorIdentity
 from coordinator.rpc.server import GrpcServers
 from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
-from coordinator.services.caller import Caller, Role
 from coordinator.services.enrolment import create_enrolment_token
 from coordinator.store.database import Database
 from protos.coordinator.v1 import join_pb2, join_pb2_grpc

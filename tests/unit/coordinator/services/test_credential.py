@@ -2,9 +2,9 @@
 
 from sqlalchemy import event
 
+from coordinator.domain.caller import Caller, Role
 from coordinator.domain.expiring_cache import ExpiringCache
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Caller, Role
 from coordinator.services.credential import authenticate, create_token
 
 OPERATOR = Caller("tok-of-the-tests", Role.OPERATOR)

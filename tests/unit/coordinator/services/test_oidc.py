@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from coordinator.domain.caller import Role
 from coordinator.domain.clock import utc_now
 from coordinator.errors import CredentialsInvalid, ServiceUnavailable
 from coordinator.runtime import Runtime
-from coordinator.services.caller import Role
 from coordinator.services.credential import authenticate
 from coordinator.store.tables import Tenant
 from tests.builders import a_tenant, add
