@@ -99,7 +99,7 @@ def test_tenant_comes_from_its_claim(trusting: Runtime, issuer: Issuer) -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        {"exp": utc_now() - timedelta(minutes=5)},
+        pytest.param({"exp": utc_now() - timedelta(minutes=5)}, id="expired"),
         {"exp": None},
         {"sub": None},
         {"iss": "https://other.example.org"},
