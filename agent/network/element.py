@@ -6,6 +6,7 @@ Source: https://libvirt.org/formatnetwork.html.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 from uuid import UUID, uuid5
@@ -111,9 +112,19 @@ def identify_network(subnet_id: str) -> str:
     return str(uuid5(_NETWORK_UUIDS, subnet_id))
 
 
-def describe_host(port: Port) -> DhcpHost:
-    """The DHCP entry of a port."""
-    return DhcpHost(mac=port.mac_address, name=port.hostname or None, ip=str(port.ip_address))
+def describe_host(port: Port, others: Iterable[DhcpHost]) -> DhcpHost:
+    """The DHCP entry of a port beside others: libvirt takes a host name only once, so the second goes without."""
+    taken = {host.name.lower() for host in others if host.name}
+    name = port.hostname if port.hostname and port.hostname.lower() not in taken else None
+    return DhcpHost(mac=port.mac_address, name=name, ip=str(port.ip_address))
+
+
+def describe_hosts(ports: Iterable[Port]) -> tuple[DhcpHost, ...]:
+    """The DHCP entries of all ports of a subnet."""
+    hosts: list[DhcpHost] = []
+    for port in ports:
+        hosts.append(describe_host(port, hosts))
+    return tuple(hosts)
 
 
 def build_nat_network(subnet: Subnet, hosts: tuple[DhcpHost, ...]) -> Network:

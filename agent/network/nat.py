@@ -16,10 +16,10 @@ from agent.hypervisor.network import Networks, NetworkState
 from agent.network.base import NetworkSource, Port, Subnet
 from agent.network.dhcp_release import ReleaseRequest, send_release
 from agent.network.element import (
-    DhcpHost,
     Network,
     build_nat_network,
     describe_host,
+    describe_hosts,
     identify_network,
     name_network,
 )
@@ -87,7 +87,7 @@ class NatBackend:
         name = name_network(subnet.subnet_id)
         state = await self._find_own(subnet.subnet_id)
         if state is None:
-            hosts = tuple(describe_host(other) for other in self._journal.ports_of(subnet.subnet_id))
+            hosts = describe_hosts(self._journal.ports_of(subnet.subnet_id))
             await self._networks.define(format_document(build_nat_network(subnet, hosts)))
         else:
             await self._ensure_definition(state, subnet)
@@ -102,14 +102,15 @@ class NatBackend:
             await self._networks.define(format_document(wanted))
 
     async def _ensure_host(self, state: NetworkState, port: Port) -> None:
-        wanted = describe_host(port)
+        mac_address, ip_address = port.mac_address, str(port.ip_address)
         present = parse_document(Network, state.xml).hosts
-        if wanted in present:
+        # The port's own, or left by a crash: nobody else in the journal has these addresses.
+        former = [host for host in present if host.mac == mac_address or host.ip == ip_address]
+        wanted = describe_host(port, (host for host in present if host not in former))
+        if former == [wanted]:
             return
-        for host in present:
-            # Left by a crash, or the port's own with another name: nobody else in the journal has these addresses.
-            if host.mac == wanted.mac or host.ip == wanted.ip:
-                await self._networks.remove_dhcp_host(state.name, format_document(host))
+        for host in former:
+            await self._networks.remove_dhcp_host(state.name, format_document(host))
         await self._networks.add_dhcp_host(state.name, format_document(wanted))
 
     async def _remove(self, port: Port) -> None:
@@ -118,15 +119,15 @@ class NatBackend:
         if state is not None:
             others = [other for other in self._journal.ports_of(subnet_id) if other.port_id != port.port_id]
             if others:
-                await self._remove_host(state, describe_host(port))
+                await self._remove_host(state, port)
                 await self._release_lease(state, port)
             else:
                 await self._networks.remove(state.name)
         await asyncio.to_thread(self._journal.remove, port.port_id)
 
-    async def _remove_host(self, state: NetworkState, unwanted: DhcpHost) -> None:
+    async def _remove_host(self, state: NetworkState, port: Port) -> None:
         for host in parse_document(Network, state.xml).hosts:
-            if (host.mac, host.ip) == (unwanted.mac, unwanted.ip):
+            if (host.mac, host.ip) == (port.mac_address, str(port.ip_address)):
                 await self._networks.remove_dhcp_host(state.name, format_document(host))
 
     async def _release_lease(self, state: NetworkState, port: Port) -> None:
