@@ -45,6 +45,10 @@ class HttpServer:
             server_header=False,
             timeout_graceful_shutdown=_STOP_GRACE_SECONDS,
         )
+        try:
+            self._config.load()
+        except OSError as error:
+            raise ListenFailed(f"REST cannot use the certificate {certificate_path} and its key: {error}") from error
         self._server = _Server(self._config)
 
     async def run(self) -> None:
@@ -57,7 +61,7 @@ class HttpServer:
 
     def reload_certificate(self) -> None:
         """New connections see the identity's present certificate."""
-        if self._uses_identity and self._config.loaded and self._config.ssl is not None:
+        if self._uses_identity and self._config.ssl is not None:
             self._config.ssl.load_cert_chain(self._identity.path)
 
 

@@ -21,6 +21,7 @@ from coordinator.log import configure_log
 from coordinator.offline import make_offline_runtime
 from coordinator.pki import Authority, AuthorityInvalid
 from coordinator.rpc.server import ListenFailed
+from coordinator.secret import SecretKeyInvalid
 from coordinator.services import credential
 from coordinator.services.tenancy import find_tenant_id
 from coordinator.store import schema
@@ -170,7 +171,7 @@ def _refusals() -> Iterator[None]:
     """Foreseeable failures become one line on standard error and exit status 1."""
     try:
         yield
-    except (_Refusal, AuthorityInvalid, CoordinatorError, DatabaseInUse, ListenFailed) as error:
+    except (_Refusal, AuthorityInvalid, CoordinatorError, DatabaseInUse, ListenFailed, SecretKeyInvalid) as error:
         reason = str(error)
     except OperationalError as error:
         reason = f"database: {error.orig}"

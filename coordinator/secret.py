@@ -1,9 +1,14 @@
 """Secrets at rest: encrypted with a key that lies beside the database, never in it."""
 
-import os
 from pathlib import Path
 
 from cryptography.fernet import Fernet
+
+from coordinator.durable_file import write_private
+
+
+class SecretKeyInvalid(Exception):
+    """The file of the secret key holds none; the message names it."""
 
 
 class SecretBox:
@@ -16,15 +21,12 @@ class SecretBox:
     def open(cls, path: Path) -> "SecretBox":
         """The box with the key in `path`, which is made (mode 0600) when it is absent."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_private(path, Fernet.generate_key())
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
             return cls(path.read_bytes())
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(Fernet.generate_key())
-            file.flush()
-            os.fsync(file.fileno())
-        return cls(path.read_bytes())
+        except ValueError as error:
+            raise SecretKeyInvalid(f"{path} holds no secret key: {error}") from error
 
     def encrypt(self, text: str) -> str:
         return self._fernet.encrypt(text.encode()).decode()
