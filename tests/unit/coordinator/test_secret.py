@@ -19,6 +19,6 @@ def test_secret_is_read_again_after_a_restart(tmp_path: Path) -> None:
 def test_damaged_key_is_told_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     path.write_bytes(b"")
-    with pytest.raises(SecretKeyInvalid, match="secret.key holds no secret key"):
+    with pytest.raises(SecretKeyInvalid, match="holds no secret key"):
         SecretBox.open(path)
     assert path.read_bytes() == b""
