@@ -1,6 +1,7 @@
 """Commands to the guest agent inside an instance."""
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
@@ -25,6 +26,8 @@ _COMMAND_SECONDS: Final = 30.0
 _CALL_SECONDS: Final = 75.0
 # Commands that only look: a locked instance admits them.
 _READING: Final = ("guest-get-", "guest-info", "guest-ping", "guest-sync", "guest-network-get-")
+
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 _UNAVAILABLE_CODES: Final = frozenset({"GuestAgentUnavailable", "GuestAgentTimeout"})
 
@@ -62,7 +65,7 @@ def _parse_command(command: str | Mapping[str, Any]) -> tuple[str, dict[str, Any
         command = _decode(text) if text.startswith("{") else {"execute": text}
     name = command.get("execute") or command.get("command")
     arguments = command.get("arguments")
-    if not isinstance(name, str) or not name or not isinstance(arguments, dict | None):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(arguments, dict | None):
         raise ParameterInvalid(
             "qgaCommand", 'a command such as {"execute": "guest-info"}', '格式应为{"execute": "guest-info"}'
         )

@@ -1,24 +1,133 @@
-"""A cloud of one node for tests of instances: a catalogue, an image, a tenant's order, and waiting for operations."""
+"""A cloud of one node for tests of instances: a catalogue, an image, a tenant's orders, and waiting for operations."""
 
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func
-from sqlmodel import select
+from sqlmodel import Session, SQLModel, select
 
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Allocation, Department, Flavor, FlavorType, Image, Node, Port, Tenant, Volume
-from tests.api.client import Api
-from tests.builders import (
-    a_department,
-    a_flavor,
-    a_flavor_type,
-    a_node,
-    a_stored_image_name,
-    add,
-    an_image,
-    an_inventory,
-)
+from tests.api.client import Answer, Api
+from tests.builders import a_department, a_flavor, a_flavor_type, a_node, add, an_image, an_inventory
 
 INSTANCES = "/api/ecs/v1/instances"
+OPERATIONS = "/api/ecs/v1/operations"
+_FINISHED = {"Succeeded", "Failed", "Canceled", "NeedsOperator"}
+_PATIENCE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The rows that orders refer to."""
+
+    runtime: Runtime
+    tenant: Tenant
+    department: Department
+    flavor_type: FlavorType
+    flavor: Flavor
+    custom_flavor: Flavor
+    image: Image
+    node: Node
+
+    def order(self, **fields: Any) -> dict[str, Any]:
+        """The body of a call that creates an instance; fields of None are left out."""
+        body = {
+            "tenantId": self.tenant.id,
+            "departmentId": self.department.id,
+            "region": "region0",
+            "az": "AZ0",
+            "displayName": "web",
+            "archType": "x86",
+            "flavorId": self.flavor.flavor_id,
+            "cpus": 2,
+            "memory": {"amount": "4Gi"},
+            "image": {"imageUid": self.image.id},
+            "volumes": [an_os_disk()],
+            "networks": [a_network()],
+            "secGroupList": ["sg-" + "0" * 20],
+            **fields,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def create(self, api: Api, **fields: Any) -> str:
+        """Creates an instance and waits until it runs; answers its id."""
+        answer = api.call("POST", INSTANCES, self.order(**fields))
+        assert answer.code == "Success", answer
+        assert finish(api, answer)["state"] == "Succeeded"
+        return str(answer.data["ecsId"])
+
+    def rows(self, table: type[SQLModel]) -> list[Any]:
+        """All rows of a table."""
+        with self.runtime.database.read() as session:
+            return list(session.exec(select(table)).all())
+
+    def holds_nothing(self) -> bool:
+        """Whether no instance holds anything: no allocation, volume or port."""
+        return not any(self.rows(table) for table in (Allocation, Volume, Port))
+
+    def change(self, row: SQLModel, **columns: Any) -> None:
+        """Changes columns of a row."""
+        with self.runtime.database.write() as session:
+            stored = session.merge(row)
+            for name, value in columns.items():
+                setattr(stored, name, value)
+
+
+def an_os_disk(**fields: Any) -> dict[str, Any]:
+    """A system disk that goes with its instance."""
+    return {
+        "isOsDisk": True,
+        "volumeSize": 20,
+        "volumeType": "ssd",
+        "deleteOnTermination": True,
+        "bootIndex": 1,
+        **fields,
+    }
+
+
+def a_network(**fields: Any) -> dict[str, Any]:
+    """A primary interface in the default subnet."""
+    return {
+        "vpcId": "vpc-" + "0" * 20,
+        "subnetId": "snet-" + "0" * 20,
+        "portType": "Primary",
+        "ipType": "dhcp",
+        "networkType": "Geneve",
+        **fields,
+    }
+
+
+def stock(runtime: Runtime, tenant: Tenant) -> Cloud:
+    """Stores a node with capacity and everything that an order refers to."""
+    flavor_type, node = a_flavor_type(), a_node()
+    cloud = Cloud(
+        runtime=runtime,
+        tenant=tenant,
+        department=a_department(tenant),
+        flavor_type=flavor_type,
+        flavor=a_flavor(flavor_type),
+        custom_flavor=a_flavor(flavor_type, name="custom", is_custom=True),
+        image=an_image(),
+        node=node,
+    )
+    with runtime.database.write() as session:
+        _store(session, cloud)
+    return cloud
+
+
+def _store(session: Session, cloud: Cloud) -> None:
+    add(session, cloud.department, cloud.flavor_type, cloud.flavor, cloud.custom_flavor, cloud.image, cloud.node)
+    add(session, *an_inventory(cloud.node))
+
+
+def finish(api: Api, answer: Answer) -> dict[str, Any]:
+    """The last operation that `answer` names, once it has ended."""
+    operation_id = answer.headers["x-operation-id"].split(",")[-1]
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        operation: dict[str, Any] = api.ok("GET", f"{OPERATIONS}/{operation_id}")
+        if operation["state"] in _FINISHED:
+            return operation
+        assert time.monotonic() < deadline, operation
+        time.sleep(0.02)

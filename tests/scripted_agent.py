@@ -1,0 +1,244 @@
+"""An agent that keeps what it is told in memory and fails where a test says so; real gRPC, real certificates.
+
+It stands for injected failures only: what real nodes do is tested with libvirt.
+"""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from coordinator.agents.client import AgentClients
+from coordinator.pki import Authority, CoordinatorIdentity
+from coordinator.runtime import Runtime
+from coordinator.store.tables import Node
+from coordinator.tasks.engine import TaskEngine
+from coordinator.tasks.kinds import KINDS
+from protos.agent.v1 import (
+    domain_pb2,
+    domain_pb2_grpc,
+    guest_pb2,
+    guest_pb2_grpc,
+    network_pb2,
+    network_pb2_grpc,
+    storage_pb2,
+    storage_pb2_grpc,
+)
+
+_READY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a call fails; `times` is how often before it succeeds."""
+
+    status: grpc.StatusCode = grpc.StatusCode.INTERNAL
+    code: str = "HypervisorFailed"
+    message: str = "injected"
+    times: int = 1_000_000
+
+
+@dataclass
+class ScriptedAgent:
+    """What the node holds, which calls came, which of them are to fail or to wait."""
+
+    calls: list[str] = field(default_factory=list)
+    domains: dict[str, domain_pb2.Domain] = field(default_factory=dict)
+    specs: dict[str, domain_pb2.DomainSpec] = field(default_factory=dict)
+    volumes: dict[str, int] = field(default_factory=dict)
+    ports: dict[str, network_pb2.Port] = field(default_factory=dict)
+    images: set[str] = field(default_factory=set)
+    reboots: Counter[str] = field(default_factory=Counter)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    # Calls by these names wait until the event is set.
+    gates: dict[str, threading.Event] = field(default_factory=dict)
+    guest_answer: str = "{}"
+    guest_commands: list[str] = field(default_factory=list)
+
+    def is_empty(self) -> bool:
+        """Whether nothing of any instance is left; cached images are no instance's."""
+        return not (self.domains or self.volumes or self.ports)
+
+    async def enter(self, name: str, context: Any) -> None:
+        """Notes a call, holds it up and refuses it as the test wants."""
+        self.calls.append(name)
+        while (gate := self.gates.get(name)) and not gate.is_set():
+            await asyncio.sleep(0.01)
+        refusal = self.refusals.get(name)
+        if refusal and self.calls.count(name) <= refusal.times:
+            metadata = (("nodewright-code", refusal.code),) if refusal.code else ()
+            await context.abort(refusal.status, refusal.message, metadata)
+
+    def set_power(self, uuid: str, state: domain_pb2.PowerState) -> domain_pb2.Domain:
+        """The domain, now in that state."""
+        domain = self.domains[uuid]
+        domain.power_state = state
+        return domain
+
+
+class _Domains(domain_pb2_grpc.DomainServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureDefined(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("ensure_defined", context)
+        spec = request.spec
+        self._agent.specs[spec.uuid] = spec
+        return self._agent.domains.setdefault(
+            spec.uuid,
+            domain_pb2.Domain(uuid=spec.uuid, name=spec.name, power_state=domain_pb2.POWER_STATE_SHUTOFF),
+        )
+
+    async def EnsureRunning(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("ensure_running", context)
+        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+
+    async def EnsureStopped(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.StopProgress]:
+        await self._agent.enter("ensure_stopped_by_force" if request.force else "ensure_stopped", context)
+        domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_SHUTOFF)
+        yield domain_pb2.StopProgress(method="destroy" if request.force else "guest-agent", domain=domain)
+
+    async def Reboot(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.RebootProgress]:
+        await self._agent.enter("reboot", context)
+        self._agent.reboots[request.operation_id] += 1
+        yield domain_pb2.RebootProgress(method="guest-agent", domain=self._agent.domains[request.uuid])
+
+    async def EnsurePaused(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("ensure_paused", context)
+        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_PAUSED)
+
+    async def EnsureResumed(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("ensure_resumed", context)
+        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> domain_pb2.EnsureRemovedResponse:
+        await self._agent.enter("ensure_removed", context)
+        self._agent.domains.pop(request.uuid, None)
+        return domain_pb2.EnsureRemovedResponse()
+
+
+class _Images(storage_pb2_grpc.ImageServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureCached(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.ImageProgress]:
+        await self._agent.enter("ensure_image_cached", context)
+        self._agent.images.add(request.image.image_id)
+        yield storage_pb2.ImageProgress(done_bytes=1, total_bytes=1, cached=True)
+
+
+class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureVolume(self, request: Any, context: Any) -> storage_pb2.Volume:
+        # What a failed call half made is there all the same: the undo must take it away.
+        self._agent.volumes[request.uuid] = request.size_bytes
+        await self._agent.enter("ensure_volume", context)
+        return storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
+        await self._agent.enter("ensure_volume_removed", context)
+        self._agent.volumes.pop(request.uuid, None)
+        return storage_pb2.EnsureVolumeRemovedResponse()
+
+
+class _Ports(network_pb2_grpc.NetworkServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsurePort(self, request: Any, context: Any) -> network_pb2.Port:
+        self._agent.ports[request.port.port_id] = request.port
+        await self._agent.enter("ensure_port", context)
+        return request.port  # type: ignore[no-any-return]
+
+    async def EnsurePortRemoved(self, request: Any, context: Any) -> network_pb2.EnsurePortRemovedResponse:
+        await self._agent.enter("ensure_port_removed", context)
+        self._agent.ports.pop(request.port_id, None)
+        return network_pb2.EnsurePortRemovedResponse()
+
+
+class _Guests(guest_pb2_grpc.GuestServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def RunCommand(self, request: Any, context: Any) -> guest_pb2.RunGuestCommandResponse:
+        await self._agent.enter("run_guest_command", context)
+        self._agent.guest_commands.append(request.command_json)
+        return guest_pb2.RunGuestCommandResponse(return_json=self._agent.guest_answer)
+
+
+@contextmanager
+def at_work(runtime: Runtime, node: Node, directory: Path) -> Iterator[ScriptedAgent]:
+    """A task engine over `runtime` and the agent of `node`, both at work in a loop of their own."""
+    agent = ScriptedAgent()
+    started, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(_work(runtime, node, directory, agent, started, stop)), daemon=True
+    )
+    thread.start()
+    assert started.wait(_READY_SECONDS)
+    try:
+        yield agent
+    finally:
+        for gate in agent.gates.values():
+            gate.set()
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(_READY_SECONDS)
+        loop.close()
+
+
+async def _work(
+    runtime: Runtime, node: Node, directory: Path, agent: ScriptedAgent, started: threading.Event, stop: asyncio.Event
+) -> None:
+    authority = Authority.open(directory)
+    server, port = _make_server(agent, authority, node.id)
+    await server.start()
+    with runtime.database.write() as session:
+        session.get_one(Node, node.id).address = f"127.0.0.1:{port}"
+    identity = CoordinatorIdentity(authority, directory, ["localhost"])
+    runtime.agents = AgentClients(runtime.database, identity, asyncio.get_running_loop())
+    engine = TaskEngine(runtime, KINDS)
+    working = asyncio.create_task(engine.run())
+    # Once the engine has begun it can be woken.
+    await asyncio.sleep(0)
+    started.set()
+    await stop.wait()
+    engine.stop()
+    await working
+    await runtime.agents.close()
+    await server.stop(0)
+
+
+def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tuple[grpc.aio.Server, int]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    issued = authority.sign_agent(node_id, request.public_bytes(serialization.Encoding.PEM))
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    server = grpc.aio.server()
+    # Methods that no task calls are left out, which the generated types do not like.
+    servicers: tuple[tuple[Any, Any], ...] = (
+        (domain_pb2_grpc.add_DomainServiceServicer_to_server, _Domains),
+        (storage_pb2_grpc.add_ImageServiceServicer_to_server, _Images),
+        (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
+        (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
+        (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),
+    )
+    for add, servicer in servicers:
+        add(servicer(agent), server)
+    trust = grpc.ssl_server_credentials(
+        [(key_pem, issued.certificate_pem)], root_certificates=authority.pem, require_client_auth=True
+    )
+    return server, server.add_secure_port("127.0.0.1:0", trust)
