@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +14,7 @@ from cryptography.fernet import Fernet
 from coordinator.agents.client import AgentClients
 from coordinator.config import Settings
 from coordinator.domain.caller import Caller, Role
+from coordinator.domain.clock import utc_now
 from coordinator.pki import COORDINATOR_NAME, CoordinatorIdentity
 from coordinator.rpc.server import GrpcServers
 from coordinator.runtime import Runtime
@@ -34,13 +37,27 @@ class Member:
     certificate_pem: bytes
 
 
+class TurnableClock:
+    """The real time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self._added = timedelta()
+
+    def __call__(self) -> datetime:
+        return utc_now() + self._added
+
+    def forward(self, time: timedelta) -> None:
+        self._added += time
+
+
+@dataclass(frozen=True)
 class Cloud:
     """Running servers, and ways to call them."""
 
-    def __init__(self, runtime: Runtime, identity: CoordinatorIdentity, servers: GrpcServers) -> None:
-        self.runtime = runtime
-        self.identity = identity
-        self.servers = servers
+    runtime: Runtime
+    identity: CoordinatorIdentity
+    identity_clock: TurnableClock
+    servers: GrpcServers
 
     def enrolment_token(self) -> str:
         return create_enrolment_token(self.runtime, OPERATOR).secret
@@ -91,6 +108,12 @@ class Cloud:
         return Member(answer.node_id, made.key_pem, answer.certificate_pem.encode())
 
 
+def code_of(error: grpc.aio.AioRpcError) -> str:
+    """The stable code that a failed call carries."""
+    metadata: Any = error.trailing_metadata() or ()
+    return str(dict(metadata)["nodewright-code"])
+
+
 @pytest.fixture
 async def cloud(database: Database, tmp_path: Path) -> AsyncIterator[Cloud]:
     """Both servers over both databases."""
@@ -103,8 +126,9 @@ async def cloud(database: Database, tmp_path: Path) -> AsyncIterator[Cloud]:
         secrets=SecretBox(Fernet.generate_key()),
         agents=AgentClients(database, credentials()),
     )
-    identity = CoordinatorIdentity(runtime.authority, settings.pki_dir, ["localhost"])
+    clock = TurnableClock()
+    identity = CoordinatorIdentity(runtime.authority, settings.pki_dir, ["localhost"], clock)
     servers = GrpcServers(runtime, identity)
     await servers.start()
-    yield Cloud(runtime, identity, servers)
+    yield Cloud(runtime, identity, clock, servers)
     await servers.stop()

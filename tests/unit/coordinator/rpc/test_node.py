@@ -10,6 +10,7 @@ import pytest
 
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
+from coordinator.domain.lease import LeaseBook
 from coordinator.domain.placement import ResourceClass
 from coordinator.services.node_report import expire_leases, refresh_leases
 from coordinator.store.queries.node import find_inventories, find_reported_domains
@@ -210,7 +211,7 @@ async def test_coordinator_that_was_away_does_not_blame_its_nodes(agent: Agent) 
 
 async def test_session_is_known_to_a_restarted_coordinator(agent: Agent) -> None:
     await agent.register()
-    agent.runtime.leases.__init__()  # type: ignore[misc]
+    agent.runtime.leases = LeaseBook()
     await agent.heartbeat()
 
 
