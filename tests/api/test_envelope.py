@@ -74,7 +74,7 @@ def test_ecs_paths_need_the_region(client: TestClient, operator: Api) -> None:
     ],
 )
 def test_chapter_1_is_for_operators(customer: Api, method: str, path: str) -> None:
-    body = {} if method == "POST" else None
+    body: dict[str, str] | None = {} if method == "POST" else None
     assert customer.refused(method, path, body).code == "ECS.OperationDenied.Identity"
 
 
