@@ -160,5 +160,9 @@ class NetworkConflict(AgentError, category=Category.STATE):
     """A network or an address that is wanted is taken by something that Nodewright did not make."""
 
 
+class NetworkFailed(AgentError, category=Category.INTERNAL):
+    """The node's packet filter refused a rule."""
+
+
 class NetworkNotFound(AgentError, category=Category.ABSENT):
     """libvirt has no network of this name."""

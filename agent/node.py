@@ -21,6 +21,7 @@ from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
 from agent.metric import Metrics
+from agent.network.firewall import Firewall
 from agent.network.journal import PortJournal
 from agent.network.nat import NatBackend
 from agent.recovery import remove_leftovers
@@ -66,7 +67,7 @@ def build_node(config: AgentConfig) -> Node:
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
     images, volumes = _build_storage(config, coordinator, connection)
-    networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"))
+    networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
     remove_leftovers(images, volumes, seeds)
     networks.prepare()

@@ -1,4 +1,4 @@
-"""libvirt's network elements, and the NAT network of a subnet built from them.
+"""libvirt's network elements, and the network of a subnet built from them.
 
 Source: https://libvirt.org/formatnetwork.html.
 """
@@ -127,14 +127,14 @@ def describe_hosts(ports: Iterable[Port]) -> tuple[DhcpHost, ...]:
     return tuple(hosts)
 
 
-def build_nat_network(subnet: Subnet, hosts: tuple[DhcpHost, ...]) -> Network:
-    """The NAT network of a subnet."""
+def build_network(subnet: Subnet, hosts: tuple[DhcpHost, ...]) -> Network:
+    """The network of a subnet: libvirt makes bridge, DHCP and DNS, and leaves the packet filter to us."""
     name = name_network(subnet.subnet_id)
     dhcp = Dhcp(hosts)
     return Network(
         name=name,
         uuid=identify_network(subnet.subnet_id),
-        forward=Forward(mode="nat"),
+        forward=Forward(mode="open"),
         bridge=Bridge(name=name),
         ip=IpAddress(address=str(subnet.gateway_ip), prefix=subnet.cidr.prefixlen, dhcp=dhcp),
         dnsmasq=_name_servers(subnet),

@@ -51,6 +51,10 @@ class PortJournal:
         """The entries of one subnet."""
         return [port for port in self._ports.values() if port.subnet.subnet_id == subnet_id]
 
+    def subnets(self) -> list[Subnet]:
+        """The subnets of all entries; of several descriptions of one the last that came."""
+        return list({port.subnet.subnet_id: port.subnet for port in self._ports.values()}.values())
+
     def put(self, port: Port) -> None:
         """The port has this entry, durably."""
         write_file(self._path(port.port_id), json.dumps(_encode(port)).encode())

@@ -1,12 +1,12 @@
-"""A libvirt NAT network a subnet: guests reach the world through the node, and DHCP gives each its assigned address."""
+"""A libvirt network a subnet: DHCP gives each guest its assigned address, and NAT on the node takes it to the world."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -17,7 +17,7 @@ from agent.network.base import NetworkSource, Port, Subnet
 from agent.network.dhcp_release import ReleaseRequest, send_release
 from agent.network.element import (
     Network,
-    build_nat_network,
+    build_network,
     describe_host,
     describe_hosts,
     identify_network,
@@ -29,15 +29,31 @@ SendRelease = Callable[[ReleaseRequest, str], None]
 
 _LARGEST_PREFIX: Final = 30
 
+
+class PacketFilter(Protocol):
+    """The node's rules for the networks of guests."""
+
+    async def apply(self, subnets: Iterable[Subnet]) -> None:
+        """The rules are those of these networks."""
+
+
 log = structlog.get_logger(__name__)
 
 
 class NatBackend:
-    """Ports on libvirt's NAT networks. One change at a time: they are quick, and they share networks."""
+    """Ports on libvirt networks behind NAT. One change at a time: they are quick, and they share networks."""
 
-    def __init__(self, networks: Networks, journal: PortJournal, *, send_release: SendRelease = send_release) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        journal: PortJournal,
+        packet_filter: PacketFilter,
+        *,
+        send_release: SendRelease = send_release,
+    ) -> None:
         self._networks = networks
         self._journal = journal
+        self._filter = packet_filter
         self._send_release = send_release
         self._changes = asyncio.Lock()
 
@@ -77,6 +93,7 @@ class NatBackend:
     async def restore(self) -> None:
         """Every network that a port needs is up and knows its ports; one that cannot be is logged."""
         async with self._changes:
+            await self._filter.apply(self._journal.subnets())
             for port in self._journal.ports():
                 try:
                     await self._ensure_network(port.subnet, port)
@@ -88,16 +105,17 @@ class NatBackend:
         state = await self._find_own(subnet.subnet_id)
         if state is None:
             hosts = describe_hosts(self._journal.ports_of(subnet.subnet_id))
-            await self._networks.define(format_document(build_nat_network(subnet, hosts)))
+            await self._networks.define(format_document(build_network(subnet, hosts)))
         else:
             await self._ensure_definition(state, subnet)
             await self._ensure_host(state, port)
-        await self._networks.ensure_active(name)
+        if state is None or not state.active:
+            await asyncio.gather(self._networks.ensure_active(name), self._filter.apply(self._journal.subnets()))
 
     async def _ensure_definition(self, state: NetworkState, subnet: Subnet) -> None:
         """Another gateway, prefix or name server counts from the network's next start: guests keep their link."""
         present = parse_document(Network, state.xml)
-        wanted = build_nat_network(subnet, present.hosts)
+        wanted = build_network(subnet, present.hosts)
         if _settings(present) != _settings(wanted):
             await self._networks.define(format_document(wanted))
 
@@ -124,6 +142,8 @@ class NatBackend:
             else:
                 await self._networks.remove(state.name)
         await asyncio.to_thread(self._journal.remove, port.port_id)
+        if not self._journal.ports_of(subnet_id):
+            await self._filter.apply(self._journal.subnets())
 
     async def _remove_host(self, state: NetworkState, port: Port) -> None:
         for host in parse_document(Network, state.xml).hosts:
