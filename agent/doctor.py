@@ -147,7 +147,7 @@ async def _check_programs(_patient: Patient) -> list[Finding]:
         (("prlimit",), "util-linux", "volumes"),
         (("genisoimage",), "genisoimage", "cloud-init seeds"),
         (("dnsmasq",), "dnsmasq-base", "addresses of guests"),
-        (("iptables", "nft"), "iptables", "the guests' way out"),
+        (("iptables-restore",), "iptables", "the guests' way out"),
     )
     findings = []
     for names, package, purpose in needed:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from agent.durable_file import is_temporary, publish, remove_file, temporary_beside, write_file
+from agent.durable_file import is_temporary, publish, sync_directory, temporary_beside, write_file
 from agent.errors import ImageNotFound, RequestInvalid, StorageExhausted, VolumeInUse, VolumeNotFound
 from agent.storage import qemu_img
 from agent.storage.base import StorageCapacity, Volume, VolumeSource, VolumeSpec
@@ -149,8 +149,9 @@ class DirectoryBackend:
 
     def _remove(self, path: Path) -> None:
         # The data first: as long as there is a volume, its description is complete.
-        remove_file(path)
-        remove_file(path.with_suffix(".json"))
+        path.unlink(missing_ok=True)
+        path.with_suffix(".json").unlink(missing_ok=True)
+        sync_directory(path.parent)
 
     def _read_all(self) -> list[Volume]:
         paths = sorted(path for path in self._directory.glob(f"*{_SUFFIX}") if not is_temporary(path))
