@@ -93,6 +93,8 @@ def create_token(
     config: ConfigOption = None,
 ) -> None:
     """Print a new token for the REST interface. Works while the coordinator runs."""
+    # Nothing but the token shall be printed.
+    configure_log("WARNING")
     with _refusals():
         settings = load_settings(config)
         with _open_database(settings) as database:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+import structlog
+
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
@@ -20,6 +22,8 @@ TOKEN_PREFIX: Final = "nwt_"  # noqa: S105 (a prefix, not a secret)
 # A use is noted at most this often: otherwise each request would cost a commit.
 _USE_NOTED_EVERY: Final = timedelta(minutes=10)
 _NAME_MAXIMUM: Final = 127
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ def create_token(
         if tenant_id is not None and session.get(Tenant, tenant_id) is None:
             raise TenantNotFound("tenantId", f"tenant {tenant_id} does not exist", f"租户{tenant_id}不存在")
         session.add(row)
+    log.info("token.created", newTokenId=row.id, role=role.value, tenantId=tenant_id, by=caller.token_id)
     return NewToken(row, secret)
 
 
@@ -94,6 +99,7 @@ def delete_token(runtime: Runtime, caller: Caller, token_id: str) -> None:
             raise ResourceNotFound("token", token_id)
         session.delete(row)
     runtime.callers.forget_all()
+    log.info("token.deleted", deletedTokenId=token_id, by=caller.token_id)
 
 
 def hash_token(token: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+import structlog
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
@@ -24,6 +25,8 @@ MAXIMUM_LIFE: Final = timedelta(days=30)
 
 _NAME_MAXIMUM: Final = 255
 _MACHINE_MAXIMUM: Final = 64
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def create_enrolment_token(runtime: Runtime, caller: Caller, life: timedelta = D
     )
     with runtime.database.write() as session:
         session.add(row)
+    log.info("enrolment_token.created", enrolmentTokenId=row.id, by=caller.token_id)
     scheme = "http" if runtime.settings.plain_http else "https"
     endpoint = f"{scheme}://{runtime.settings.public_address(runtime.settings.rest_listen)}"
     return NewEnrolmentToken(row, secret, f"nodewright-agent join --coordinator {endpoint} --token {secret}")
@@ -107,6 +111,7 @@ def delete_enrolment_token(runtime: Runtime, caller: Caller, token_id: str) -> N
         if row is None:
             raise ResourceNotFound("enrolment token", token_id)
         session.delete(row)
+    log.info("enrolment_token.deleted", enrolmentTokenId=token_id, by=caller.token_id)
 
 
 def join_node(runtime: Runtime, order: JoinOrder) -> Membership:
@@ -124,8 +129,9 @@ def join_node(runtime: Runtime, order: JoinOrder) -> Membership:
             token.public_key_hash = key_hash
             token.used_at = runtime.now()
             session.add(token)
-        node_id = token.node_id
+        node_id, token_id = token.node_id, token.id
         certificate = runtime.authority.sign_agent(node_id, order.request_pem)
+    log.info("node.joined", nodeId=node_id, hostname=order.hostname, machineUuid=order.machine_uuid, by=token_id)
     return Membership(node_id, certificate, runtime.authority.pem)
 
 

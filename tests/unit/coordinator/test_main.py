@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from coordinator.main import app
+from tests.postgresql import fresh_database
 
 SECONDS = 60
 
@@ -107,7 +109,8 @@ def test_serves_until_it_is_told_to_end(installation: Installation) -> None:
         installation.wait_until_ready(process)
         assert notifications.recv(64) == b"READY=1"
         created = installation.run("create-token", "--role", "operator", "--name", "admin")
-        token = created.stdout.strip()
+        (token,) = created.stdout.splitlines()
+        assert created.stderr == ""
         assert token.startswith("nwt_")
         assert installation.get("/api/iam/v1/whoami", token)["role"] == "operator"
         assert [tenant["name"] for tenant in installation.get("/api/iam/v1/tenants", token)["list"]] == ["default"]
@@ -165,10 +168,10 @@ def test_configuration_file_that_is_not_there_is_told(installation: Installation
     assert "/nowhere.toml" in refusal(installation.invoke("serve", "--config", "/nowhere.toml"))
 
 
-def refusal(result: Result) -> str:
+def refusal(done: Result | subprocess.CompletedProcess[str]) -> str:
     """The one line that a refused command leaves."""
-    assert result.exit_code == 1, result
-    (line,) = result.stderr.strip().splitlines()
+    assert (done.exit_code if isinstance(done, Result) else done.returncode) == 1, done
+    (line,) = done.stderr.strip().splitlines()
     assert line.startswith("nodewright-coordinator: ")
     return str(line)
 
@@ -181,8 +184,8 @@ def test_openapi_is_printed_without_touching_anything(installation: Installation
 
 
 def test_token_of_a_tenant_needs_one(installation: Installation) -> None:
-    assert "tenantId" in refusal(installation.invoke("create-token", "--role", "tenant"))
-    assert "nobody" in refusal(installation.invoke("create-token", "--role", "tenant", "--tenant", "nobody"))
+    assert "tenantId" in refusal(installation.run("create-token", "--role", "tenant"))
+    assert "nobody" in refusal(installation.run("create-token", "--role", "tenant", "--tenant", "nobody"))
 
 
 def test_scheduler_gets_a_certificate(installation: Installation, tmp_path: Path) -> None:
@@ -197,3 +200,12 @@ def test_migrate_makes_the_schema(installation: Installation) -> None:
     for _ in range(2):
         assert installation.invoke("migrate").exit_code == 0
     assert (installation.state_dir / "coordinator.db").exists()
+
+
+@pytest.mark.postgresql
+def test_postgresql_is_migrated_only_when_that_is_asked_for(installation: Installation, postgresql_url: str) -> None:
+    with fresh_database(postgresql_url, f"nw_{uuid4().hex[:16]}") as url:
+        named = {"NODEWRIGHT_COORDINATOR_DATABASE_URL": url}
+        assert "nodewright-coordinator migrate" in refusal(installation.run("create-token", **named))
+        assert installation.invoke("migrate", **named).exit_code == 0
+        assert installation.run("create-token", **named).stdout.startswith("nwt_")
