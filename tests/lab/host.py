@@ -19,6 +19,9 @@ for directory in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewr
   mkdir -p $directory
   mount -t tmpfs -o mode=755 tmpfs $directory
 done
+# What libvirt finds out about QEMU depends on its configuration: not the machine's, but kept between runs.
+mkdir -p /var/cache/nodewright/lab-libvirt /var/cache/libvirt
+mount --bind /var/cache/nodewright/lab-libvirt /var/cache/libvirt
 mkdir -p /var/lib/nodewright
 mount --bind {directory} /var/lib/nodewright
 mount --bind {directory}/machine-id /etc/machine-id
