@@ -201,7 +201,8 @@ def _find_image_by_url(session: Session, url: str) -> Image | None:
 
 
 def _may_use(user: Caller, image: Image) -> bool:
-    return image.visibility == "public" or user.may_see(image.tenant_id)
+    # A private image of no tenant is the operators' own.
+    return image.visibility == "public" or not user.is_tenant or image.tenant_id == user.tenant_id
 
 
 def _check_volume_types(order: InstanceOrder, image: Image) -> None:
