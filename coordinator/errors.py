@@ -141,7 +141,7 @@ class CredentialsInvalid(CoordinatorError):
 
 
 class RequestsTooMany(CoordinatorError):
-    """The caller failed too often in a short time."""
+    """The caller failed too often in a short time, or has too much under way."""
 
     code = "ECS.OperationDenied.TooManyRequests"
     http_status = 429

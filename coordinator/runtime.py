@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from coordinator.concurrency import ConcurrencyLimit
 from coordinator.config import Settings
 from coordinator.domain.clock import Clock, utc_now
 from coordinator.domain.expiring_cache import ExpiringCache
@@ -38,6 +39,8 @@ class Runtime:
     # Tells the task engine that a task was committed; callable from any thread.
     wake_tasks: Callable[[], None] = _nobody_to_wake
     is_engine_alive: Callable[[], bool] = lambda: True
+    # Calls to guest agents, by tenant: a silent guest holds a thread of REST as long as it is waited for.
+    guest_calls: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(per_key=8, total=24))
     leases: LeaseBook = field(default_factory=LeaseBook)
     # Callers by the hash of their credentials.
     callers: "ExpiringCache[Caller]" = field(default_factory=lambda: ExpiringCache(_CALLER_LIFE_SECONDS))

@@ -35,7 +35,8 @@ _UNAVAILABLE_CODES: Final = frozenset({"GuestAgentUnavailable", "GuestAgentTimeo
 def run_guest_command(runtime: Runtime, caller: Caller, ecs_id: str, command: str | Mapping[str, Any]) -> Any:
     """The guest agent's return value.
 
-    GuestAgentUnavailable when nobody answers in the guest, GuestCommandFailed with the guest agent's own error.
+    GuestAgentUnavailable when nobody answers in the guest, GuestCommandFailed with the guest agent's own error,
+    RequestsTooMany when the tenant has too many commands under way.
     """
     name, request = _parse_command(command)
     _check_allowed(runtime, caller, name)
@@ -50,12 +51,14 @@ def run_guest_command(runtime: Runtime, caller: Caller, ecs_id: str, command: st
         )
     agent = runtime.agents.of(instance.node_id)
     try:
-        answer = runtime.agents.call_sync(
-            agent.run_guest_command(instance.uuid, json.dumps(request), _COMMAND_SECONDS), _CALL_SECONDS
-        )
+        with runtime.guest_calls.hold(instance.tenant_id):
+            answer = runtime.agents.call_sync(
+                agent.run_guest_command(instance.uuid, json.dumps(request), _COMMAND_SECONDS), _CALL_SECONDS
+            )
     except AgentCallError as error:
         raise _explain(error) from error
-    return json.loads(answer) if answer else None
+    # A guest may say NaN or Infinity, which JSON for others has no word for.
+    return json.loads(answer, parse_constant=str) if answer else None
 
 
 def _parse_command(command: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,21 @@ def test_only_a_running_instance_is_asked(customer: Api, path: str, agent: Scrip
     ecs_id = customer.ok("POST", INSTANCES, cloud.order(cpus=200, flavorId=cloud.custom_flavor.flavor_id))["ecsId"]
     answer = customer.refused("PUT", f"{INSTANCES}/{ecs_id}/vmtools", {"qgaCommand": "guest-info"})
     assert answer.code == "ECS.InvalidParameter.Status.NotSupported"
+
+
+def test_a_tenant_with_too_many_commands_under_way_is_told_so(
+    customer: Api, path: str, agent: ScriptedAgent, runtime: Runtime, tenant: Tenant
+) -> None:
+    agent.guest_answer = "{}"
+    with ExitStack() as under_way:
+        for _ in range(8):
+            under_way.enter_context(runtime.guest_calls.hold(tenant.id))
+        customer.refused("PUT", path, {"qgaCommand": "guest-ping"}, status=429)
+        with runtime.guest_calls.hold("another tenant"):
+            pass
+    assert customer.ok("PUT", path, {"qgaCommand": "guest-ping"}) == {}
+
+
+def test_a_guest_that_answers_no_number_is_passed_on_as_text(customer: Api, path: str, agent: ScriptedAgent) -> None:
+    agent.guest_answer = '{"load": NaN}'
+    assert customer.ok("PUT", path, {"qgaCommand": "guest-info"}) == {"load": "NaN"}
