@@ -217,10 +217,12 @@ async def test_what_does_not_exist_is_not_found_and_what_is_no_uuid_is_invalid(s
 
 
 async def test_a_reboot_is_done_once_for_each_operation(server: DomainServer) -> None:
-    await _run(server)
     request = RebootRequest(uuid=GUEST_UUID, operation_id="op-1")
     started = []
     async with server.events.subscribe() as changes:
+        await _run(server)
+        while (await asyncio.wait_for(changes.get(), 10)).kind != "started":
+            pass
         for _ in range(3):
             progress = await drain(server.domains.Reboot(request))
             assert progress[-1].domain.power_state == RUNNING
