@@ -59,6 +59,12 @@ def test_the_default_network_is_there_once_for_everybody(customer: Api, runtime:
     assert (subnet["cidr"], subnet["gatewayIp"]) == ("10.80.0.0/24", "10.80.0.1")
 
 
+@pytest.mark.parametrize("path", ["vpcs", "subnets", "security-groups"])
+def test_moments_are_compared_as_moments(customer: Api, path: str) -> None:
+    assert customer.ok("GET", f"{VPC}/{path}?filter=createdAt:gt:2000-01-01T00:00:00Z")["totalCount"] == 1
+    assert customer.refused("GET", f"{VPC}/{path}?filter=createdAt:gt:then").message.startswith("filter: createdAt")
+
+
 @pytest.mark.parametrize("path", ["vpcs/vpc-x", "subnets/snet-x", "security-groups/sg-x", "ports/port-x"])
 def test_what_does_not_exist(customer: Api, path: str) -> None:
     assert customer.refused("GET", f"{VPC}/{path}").code == "ECS.DBGet.NoData"

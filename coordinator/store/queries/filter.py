@@ -11,6 +11,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from coordinator.domain.listing import Comparison, Condition, Listing, ListQuery, Ordering
 from coordinator.errors import ParameterInvalid
+from coordinator.store.column import UtcDateTime
 
 Row = TypeVar("Row")
 # A SELECT of any columns.
@@ -34,11 +35,20 @@ Fields = Mapping[str, Field]
 
 
 def fields(**declared: Any) -> dict[str, Field]:
-    """Fields by name: `fields(name=Flavor.name, cpu=Field(Flavor.cpu, int))`; a bare column holds text.
+    """Fields by name: `fields(name=Flavor.name, status=Field(Image.status, ignore_case=True))`.
 
-    Callers write the names in camelCase or snake_case.
+    A bare column's values are of its own type. Callers write the names in camelCase or snake_case.
     """
-    return {_fold(name): item if isinstance(item, Field) else Field(item) for name, item in declared.items()}
+    return {
+        _fold(name): item if isinstance(item, Field) else Field(item, _kind_of(item)) for name, item in declared.items()
+    }
+
+
+def _kind_of(column: Any) -> type:
+    if isinstance(column.type, UtcDateTime):
+        return datetime
+    kind: type = column.type.python_type
+    return kind if kind in _PARSERS else str
 
 
 def fetch_page(
