@@ -1,5 +1,7 @@
 """Generated calls of every operation: no failure inside, and no answer that the document does not describe."""
 
+from typing import Any
+
 import pytest
 import schemathesis
 from fastapi import FastAPI
@@ -12,6 +14,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from coordinator.api.app import ROUTERS
 from coordinator.domain.caller import Caller, Role
@@ -39,13 +42,15 @@ def headers(runtime: Runtime) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def schema(app: FastAPI) -> schemathesis.BaseSchema:
-    return schemathesis.openapi.from_asgi("/openapi.json", app)
+def schema(app: FastAPI) -> OpenApiSchema:
+    loaded = schemathesis.openapi.from_asgi("/openapi.json", app)
+    assert isinstance(loaded, OpenApiSchema)
+    return loaded
 
 
 @pytest.mark.parametrize("operation_id", OPERATION_IDS)
 def test_no_generated_call_fails_inside_or_surprises(
-    schema: schemathesis.BaseSchema, headers: dict[str, str], operation_id: str
+    schema: OpenApiSchema, headers: dict[str, str], operation_id: str
 ) -> None:
     @given(case=schema.find_operation_by_id(operation_id).as_strategy())
     @settings(
@@ -56,7 +61,7 @@ def test_no_generated_call_fails_inside_or_surprises(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def call(case: Case) -> None:
+    def call(case: Case[Any]) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS)
 
     call()
