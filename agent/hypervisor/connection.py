@@ -131,10 +131,14 @@ class Connection:
         loop = asyncio.get_running_loop()
         self._lost.clear()
 
+        def on_close(*_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits for the connection any more
+                loop.call_soon_threadsafe(self._lost.set)
+
         def connect() -> libvirt.virConnect:
             handle = libvirt.open(self.uri)
             with contextlib.suppress(libvirt.libvirtError):  # not every driver can tell
-                handle.registerCloseCallback(lambda *_: loop.call_soon_threadsafe(self._lost.set), None)
+                handle.registerCloseCallback(on_close, None)
             for setup in self._setups:
                 setup(handle)
             return handle
