@@ -10,19 +10,15 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import libvirt
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.lab_cloud import running_cloud
 from tests.lab.cloud import INSTANCES, Cloud, Instance
-from tests.lab.lab import Lab
 
-ROOT = Path(__file__).parents[2]
 LIMIT_MS = 250
 ANSWER_LIMIT_MS = 50
 
@@ -74,25 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10, help="guests to create (default: 10)")
     runs = parser.parse_args().runs
-    with _cloud() as cloud:
+    with running_cloud() as cloud:
         uri = f"qemu+unix:///system?socket={cloud.host.namespace.path('/run/libvirt/libvirt-sock')}"
         watch = StartWatch(uri)
         _measure(cloud, watch, uri)  # fetches the image and warms every cache
         samples = [_measure(cloud, watch, uri) for _ in range(runs)]
     _print(samples)
-
-
-@contextmanager
-def _cloud() -> Iterator[Cloud]:
-    built = subprocess.run([ROOT / "packaging/demo-image", "--quiet"], check=True, capture_output=True, text=True)
-    lab = Lab()
-    try:
-        lab.add_host()
-        cloud = Cloud(lab, Path(built.stdout.strip()))
-        cloud.join(cloud.host)
-        yield cloud
-    finally:
-        lab.stop()
 
 
 def _measure(cloud: Cloud, watch: StartWatch, uri: str) -> Sample:
