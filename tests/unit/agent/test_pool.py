@@ -17,6 +17,11 @@ async def pool() -> AsyncIterator[WorkerPool]:
     pool.stop()
 
 
+def count_threads(pool_name: str) -> int:
+    """Threads of that pool alone: those of earlier tests may still be ending."""
+    return sum(thread.name.startswith(f"{pool_name}-") for thread in threading.enumerate())
+
+
 async def test_a_result_and_an_error_reach_the_waiter(pool: WorkerPool) -> None:
     assert await pool.run(lambda: 6 * 7, timeout_seconds=5) == 42
     with pytest.raises(ZeroDivisionError):
@@ -45,25 +50,24 @@ async def test_a_stuck_thread_is_found_also_when_its_waiter_gave_up(pool: Worker
     release.set()
 
 
-async def test_the_number_of_threads_is_bounded_however_many_get_stuck(pool: WorkerPool) -> None:
-    release = threading.Event()
-    before = threading.active_count()
+async def test_the_number_of_threads_is_bounded_however_many_get_stuck() -> None:
+    pool, release = WorkerPool("stuck", 1), threading.Event()
     for _ in range(STUCK_FACTOR + 3):
         with pytest.raises(TimeoutError):
             await pool.run(release.wait, timeout_seconds=0.02)
     assert pool.stuck_count == STUCK_FACTOR
-    assert threading.active_count() == before + STUCK_FACTOR + 1
+    assert count_threads("stuck") == STUCK_FACTOR + 1
     release.set()
+    pool.stop()
 
 
 async def test_threads_are_started_when_there_is_work_for_them() -> None:
-    pool = WorkerPool("test", 4)
-    before = threading.active_count()
+    pool = WorkerPool("lazy", 4)
     for _ in range(5):
         await pool.run(lambda: None, timeout_seconds=5)
-    assert threading.active_count() == before + 1
+    assert count_threads("lazy") == 1
     await asyncio.gather(*(pool.run(lambda: time.sleep(0.05), timeout_seconds=5) for _ in range(9)))
-    assert threading.active_count() == before + 4
+    assert count_threads("lazy") == 4
     pool.stop()
 
 
