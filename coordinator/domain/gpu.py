@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class VgpuType:
-    """A share of a GPU, under the id that its driver uses."""
+    """A share of a GPU, under the id that its driver uses, or under its name where that id is not published."""
 
     type_id: str
     type_name: str
