@@ -98,4 +98,7 @@ def _get(coordinator_url: str) -> Any:
 def _reachable(address: str, coordinator_url: str) -> str:
     """A coordinator that listens everywhere may not know under which name it is reached; this node does."""
     host, _, port = address.rpartition(":")
-    return f"{urlsplit(coordinator_url).hostname}:{port}" if host in _ANY_ADDRESS else address
+    if host not in _ANY_ADDRESS:
+        return address
+    known = urlsplit(coordinator_url).hostname or ""
+    return f"[{known}]:{port}" if ":" in known else f"{known}:{port}"

@@ -145,7 +145,7 @@ class Identity:
 
 
 def check_authority(token: str, authority_pem: str) -> None:
-    """Raises TokenInvalid unless the token pins this authority."""
+    """Raises TokenInvalid unless this is the authority that the token pins, and nothing else."""
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise TokenInvalid("this is no enrolment token")
@@ -153,7 +153,9 @@ def check_authority(token: str, authority_pem: str) -> None:
         der = ssl.PEM_cert_to_DER_cert(authority_pem)
     except ValueError:
         raise TokenInvalid("the coordinator's answer holds no certificate") from None
-    if hashlib.sha256(der).hexdigest() != match.group(2):
+    # Of a PEM text with several certificates `ssl` may decode the first, whereas TLS would trust them all.
+    is_alone = ssl.DER_cert_to_PEM_cert(der).split() == authority_pem.split()
+    if not is_alone or hashlib.sha256(der).hexdigest() != match.group(2):
         raise TokenInvalid("the token was made by another coordinator, or somebody is between it and this node")
 
 
