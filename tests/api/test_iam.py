@@ -7,9 +7,9 @@ import pytest
 
 from coordinator.domain.clock import utc_now
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Tenant
+from coordinator.store.tables import Instance, Tenant, Volume
 from tests.api.client import Api
-from tests.builders import a_flavor, a_flavor_type, add, an_instance
+from tests.builders import a_flavor, a_flavor_type, a_volume, add, an_image, an_instance
 
 TOKENS = "/api/iam/v1/tokens"
 TENANTS = "/api/iam/v1/tenants"
@@ -22,6 +22,7 @@ def test_created_token_works_and_is_shown_once(operator: Api) -> None:
     made = operator.ok("POST", TOKENS, {"name": "laptop", "role": "operator"})
     bearer = Api(operator.client, made["token"])
     assert bearer.ok("GET", "/api/iam/v1/whoami")["tokenId"] == made["tokenId"]
+    assert made["expiresAt"] == made["lastUsedAt"] == "0001-01-01T00:00:00Z"
     listed = operator.ok("GET", f"{TOKENS}?filter=name:eq:laptop")["list"]
     assert [entry["tokenId"] for entry in listed] == [made["tokenId"]]
     assert made["token"] not in str(listed)
@@ -179,6 +180,21 @@ def test_tenant_with_an_instance_cannot_be_deleted_until_that_is(
         instance.deleted_at = utc_now()
         session.add(instance)
     operator.ok("DELETE", f"{TENANTS}/{tenant.id}")
+
+
+def test_others_lose_only_the_images_of_a_deleted_tenant(operator: Api, runtime: Runtime, tenant: Tenant) -> None:
+    other_id = operator.ok("POST", TENANTS, {"name": "research"})["tenantId"]
+    kind = a_flavor_type()
+    flavor = a_flavor(kind)
+    image = an_image(tenant_id=other_id, deleted_at=utc_now())
+    instance = an_instance(tenant, flavor, image_id=image.id, deleted_at=utc_now())
+    kept = a_volume(tenant, image_id=image.id)
+    with runtime.database.write() as session:
+        add(session, kind, flavor, image, instance, kept)
+    operator.ok("DELETE", f"{TENANTS}/{other_id}")
+    with runtime.database.read() as session:
+        assert session.get_one(Instance, instance.id).image_id is None
+        assert session.get_one(Volume, kept.id).image_id is None
 
 
 def test_departments_live_within_their_tenant(operator: Api, tenant: Tenant) -> None:

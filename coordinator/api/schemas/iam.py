@@ -50,7 +50,7 @@ class TokenBody(AnswerModel):
 
     @classmethod
     def of(cls, row: ApiToken) -> "TokenBody":
-        return cls(token_id=row.id, **row.model_dump(exclude={"id", "token_hash", "updated_at"}))
+        return cls(**_shown(row))
 
 
 class NewTokenBody(TokenBody):
@@ -60,7 +60,7 @@ class NewTokenBody(TokenBody):
 
     @classmethod
     def of_new(cls, made: NewToken) -> "NewTokenBody":
-        return cls(**TokenBody.of(made.row).model_dump(by_alias=False), token=made.secret)
+        return cls(**_shown(made.row), token=made.secret)
 
 
 class TokenListBody(AnswerModel):
@@ -221,6 +221,10 @@ class ResourceGroupListBody(AnswerModel):
 
     items: list[ResourceGroupBody] = Field(alias="list")
     total_count: int = Field(description="On all pages together.")
+
+
+def _shown(row: ApiToken) -> dict[str, Any]:
+    return {"token_id": row.id, **row.model_dump(exclude={"id", "token_hash", "updated_at"})}
 
 
 def _described(row: Department | ResourceGroup) -> dict[str, Any]:

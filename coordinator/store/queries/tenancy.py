@@ -1,6 +1,6 @@
 """Questions about tenants, departments and resource groups, and what hangs on them."""
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlmodel import Session, SQLModel, col, select
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
@@ -117,7 +117,21 @@ def purge_tenant(session: Session, tenant_id: str) -> None:
     instances = select(Instance.id).where(Instance.tenant_id == tenant_id)
     session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id).in_(instances)))
     session.execute(delete(Port).where(col(Port.instance_id).in_(instances)))
+    _forget_images(session, tenant_id)
     of_tenant: tuple[type[SQLModel], ...] = (Instance, Image, ResourceGroup, Department, ApiToken)
     for table in of_tenant:
         session.execute(delete(table).where(table.tenant_id == tenant_id))  # type: ignore[attr-defined]
     session.execute(delete(Tenant).where(col(Tenant.id) == tenant_id))
+
+
+def _forget_images(session: Session, tenant_id: str) -> None:
+    """Other tenants used the tenant's public images: their volumes and deleted instances still refer to them."""
+    images = select(Image.id).where(Image.tenant_id == tenant_id)
+    for user in (Instance, Volume):
+        session.execute(
+            update(user)
+            .where(col(user.image_id).in_(images))
+            # Not a change that people would want to see in `updated_at`.
+            .values(image_id=None, updated_at=user.updated_at)
+            .execution_options(synchronize_session=False)
+        )
