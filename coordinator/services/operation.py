@@ -9,7 +9,9 @@ from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.services.instance_task import require_unlocked
 from coordinator.store.queries import operation as queries
+from coordinator.store.queries.instance import find_instance
 from coordinator.store.queries.task import list_steps, list_steps_of
 from coordinator.store.tables import Task, TaskStep
 from coordinator.tasks.kinds import KINDS
@@ -40,9 +42,15 @@ def get_operation(runtime: Runtime, caller: Caller, operation_id: str) -> Operat
 
 
 def cancel_operation(runtime: Runtime, caller: Caller, operation_id: str) -> Operation:
-    """Asks the operation to stop and to be undone; StatusUnsupported when it is too late. Idempotent while it runs."""
+    """Asks the operation to stop and to be undone; idempotent while it runs.
+
+    StatusUnsupported when it is too late, InstanceLocked when it works on an instance that is locked.
+    """
     with runtime.database.write() as session:
         known = _find(session, caller, operation_id)
+        instance = find_instance(session, known.task.resource_id, for_update=True)
+        if instance is not None:
+            require_unlocked(instance)
         if not known.cancelable and not known.task.cancel_requested:
             raise _too_late(known.task)
         if known.cancelable and not request_cancel(session, operation_id):

@@ -8,6 +8,7 @@ from coordinator.domain.task import StepPhase, StepState, TaskState
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Task, TaskStep, Tenant
 from tests.api.client import Api
+from tests.builders import a_flavor, a_flavor_type, add, an_instance
 
 OPERATIONS = "/api/ecs/v1/operations"
 
@@ -95,6 +96,18 @@ def test_cancelling_asks_once_and_may_be_asked_again(customer: Api, runtime: Run
     assert (told["state"], told["cancelable"]) == ("Canceling", False)
     assert customer.ok("DELETE", path)["state"] == "Canceling"
     assert woken
+
+
+def test_the_operation_of_a_locked_instance_goes_on(customer: Api, runtime: Runtime, tenant: Tenant) -> None:
+    kind = a_flavor_type()
+    flavor = a_flavor(kind)
+    instance = an_instance(tenant, flavor, is_locked=True)
+    with runtime.database.write() as session:
+        add(session, kind, flavor, instance)
+    path = f"{OPERATIONS}/{a_stored_task(runtime, tenant, kind='create_instance', resource_id=instance.ecs_id)}"
+    answer = customer.refused("DELETE", path)
+    assert (answer.code, instance.ecs_id in answer.message) == ("ECS.OperationDenied.Identity", True)
+    assert customer.ok("GET", path)["state"] == "Pending"
 
 
 @pytest.mark.parametrize("state", [TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELED])
