@@ -50,11 +50,15 @@ def get_region_of_tenant(runtime: Runtime, caller: Caller, tenant_id: str, depar
 
 
 def check_tenant(runtime: Runtime, caller: Caller, tenant_id: str, department_id: str = "") -> None:
-    """TenantNotFound or ResourceNotFound unless both exist for the caller; an empty id is not checked."""
+    """TenantNotFound or ResourceNotFound unless both exist for the caller, and together; an empty id is not checked."""
     with runtime.database.read() as session:
         if tenant_id and (not caller.may_see(tenant_id) or session.get(Tenant, tenant_id) is None):
             raise TenantNotFound("tenantId", f"tenant {tenant_id!r} does not exist", f"租户{tenant_id!r}不存在")
         if department_id:
             department = session.get(Department, department_id)
-            if department is None or not caller.may_see(department.tenant_id):
+            if (
+                department is None
+                or not caller.may_see(department.tenant_id)
+                or tenant_id not in ("", department.tenant_id)
+            ):
                 raise ResourceNotFound("department", department_id)

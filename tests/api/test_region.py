@@ -5,6 +5,7 @@ import pytest
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant
 from tests.api.client import Api
+from tests.api.conftest import a_stored_tenant
 from tests.builders import a_department, a_node, add
 
 ATTRIBUTES = "/api/ecs/v1/instances/get-service-attrs"
@@ -67,3 +68,13 @@ def test_a_tenant_id_that_is_none(operator: Api, body: dict[str, str]) -> None:
 def test_a_department_that_does_not_exist(operator: Api, tenant: Tenant) -> None:
     body = {"tenantId": tenant.id, "departmentId": "1"}
     assert operator.refused("POST", REGIONS, body).code == "ECS.DBGet.NoData"
+
+
+def test_a_department_of_another_tenant(operator: Api, runtime: Runtime, tenant: Tenant) -> None:
+    department = a_department(a_stored_tenant(runtime))
+    with runtime.database.write() as session:
+        add(session, department)
+    body = {"tenantId": tenant.id, "departmentId": department.id}
+    assert operator.refused("POST", REGIONS, body).code == "ECS.DBGet.NoData"
+    query = f"tenantId={tenant.id}&departmentId={department.id}"
+    assert operator.refused("GET", f"{ATTRIBUTES}?{query}").code == "ECS.DBGet.NoData"
