@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
@@ -11,7 +12,14 @@ from typing import Final, Protocol
 import structlog
 
 from agent.domainxml.element import format_document, parse_document
-from agent.errors import NetworkConflict, RequestInvalid, SubnetNotFound
+from agent.errors import (
+    AgentError,
+    CapabilityMissing,
+    HypervisorUnavailable,
+    NetworkConflict,
+    RequestInvalid,
+    SubnetNotFound,
+)
 from agent.hypervisor.network import Networks, NetworkState
 from agent.network.base import NetworkSource, Port, Subnet
 from agent.network.dhcp_release import ReleaseRequest, send_release
@@ -56,6 +64,8 @@ class NatBackend:
         self._filter = packet_filter
         self._send_release = send_release
         self._changes = asyncio.Lock()
+        # Whose rules the filter has; None: nobody knows.
+        self._filtered: frozenset[Subnet] | None = None
 
     def prepare(self) -> None:
         """The ports of the last run are known."""
@@ -79,6 +89,8 @@ class NatBackend:
             port = self._journal.find(port_id)
             if port is not None:
                 await self._remove(port)
+            with contextlib.suppress(CapabilityMissing):  # without a filter there are no rules to take back
+                await self._ensure_filter()
 
     async def list_ports(self) -> list[Port]:
         """See NetworkBackend."""
@@ -91,13 +103,22 @@ class NatBackend:
         return NetworkSource(name_network(subnet_id))
 
     async def restore(self) -> None:
-        """Every network that a port needs is up and knows its ports; one that cannot be is logged."""
+        """Every network that a port needs is up and knows its ports; what cannot be is logged.
+
+        Raises HypervisorUnavailable.
+        """
         async with self._changes:
-            await self._filter.apply(self._journal.subnets())
+            self._filtered = None
+            try:
+                await self._ensure_filter()
+            except AgentError as error:
+                log.warning("network.filter_not_restored", reason=error.message)
             for port in self._journal.ports():
                 try:
                     await self._ensure_network(port.subnet, port)
-                except NetworkConflict as error:
+                except HypervisorUnavailable:
+                    raise
+                except AgentError as error:
                     log.warning("network.not_restored", port_id=port.port_id, reason=error.message)
 
     async def _ensure_network(self, subnet: Subnet, port: Port) -> None:
@@ -109,8 +130,24 @@ class NatBackend:
         else:
             await self._ensure_definition(state, subnet)
             await self._ensure_host(state, port)
-        if state is None or not state.active:
-            await asyncio.gather(self._networks.ensure_active(name), self._filter.apply(self._journal.subnets()))
+        if state is not None and state.active:
+            await self._ensure_filter()
+            return
+        self._filtered = None
+        outcomes = await asyncio.gather(
+            self._networks.ensure_active(name), self._ensure_filter(), return_exceptions=True
+        )
+        for failure in filter(None, outcomes):
+            raise failure
+
+    async def _ensure_filter(self) -> None:
+        """The rules are those of the networks that have ports. What failed once is made up for by the next call."""
+        subnets = self._journal.subnets()
+        if self._filtered == frozenset(subnets):
+            return
+        self._filtered = None
+        await self._filter.apply(subnets)
+        self._filtered = frozenset(subnets)
 
     async def _ensure_definition(self, state: NetworkState, subnet: Subnet) -> None:
         """Another gateway, prefix or name server counts from the network's next start: guests keep their link."""
@@ -133,7 +170,10 @@ class NatBackend:
 
     async def _remove(self, port: Port) -> None:
         subnet_id = port.subnet.subnet_id
-        state = await self._find_own(subnet_id)
+        try:
+            state = await self._find_own(subnet_id)
+        except NetworkConflict:  # a stranger's network has nothing of ours
+            state = None
         if state is not None:
             others = [other for other in self._journal.ports_of(subnet_id) if other.port_id != port.port_id]
             if others:
@@ -142,8 +182,6 @@ class NatBackend:
             else:
                 await self._networks.remove(state.name)
         await asyncio.to_thread(self._journal.remove, port.port_id)
-        if not self._journal.ports_of(subnet_id):
-            await self._filter.apply(self._journal.subnets())
 
     async def _remove_host(self, state: NetworkState, port: Port) -> None:
         for host in parse_document(Network, state.xml).hosts:
