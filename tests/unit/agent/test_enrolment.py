@@ -79,6 +79,23 @@ def website(authority: Authority, directory: Path, host: str = "127.0.0.1") -> I
             thread.join()
 
 
+@contextmanager
+def plain_website(body: bytes) -> Iterator[str]:
+    """The address of a server that gives one answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority.open(tmp_path / "authority")
@@ -247,6 +264,12 @@ async def test_a_website_that_is_no_coordinator_is_told_apart(
     with pytest.raises(TokenInvalid, match="does not answer as a coordinator"):
         await join(identity, site, authority)
     assert site.asked == 1
+
+
+async def test_a_coordinator_may_be_behind_plain_http(identity: Identity, authority: Authority) -> None:
+    """Its answer is not believed anyway before the token's fingerprint was found in it."""
+    with plain_website(b"[]") as url, pytest.raises(TokenInvalid, match="does not answer as a coordinator"):
+        await join(identity, Website(url), authority)
 
 
 @pytest.mark.parametrize("status", [404, 500, 503])
