@@ -16,7 +16,7 @@ from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.instance_reference import References, find_references
 from coordinator.services.instance_task import begin_task
-from coordinator.services.instance_validation import check_order, memory_bytes_of
+from coordinator.services.instance_validation import check_order
 from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
@@ -83,7 +83,7 @@ def _new_instance(
         flavor_id=references.flavor.flavor_id,
         flavor_type_id=flavor_type.flavor_type_id,
         vcpus=order.cpu_count,
-        memory_bytes=memory_bytes_of(order),
+        memory_bytes=references.memory_bytes,
         vcpu_type=flavor_type.vcpu_type,
         security_type=flavor_type.security_type or "none",
         image_id=references.image.id,
@@ -103,7 +103,7 @@ def _new_instance(
 def _placement_request(order: InstanceOrder, references: References, instances: list[Instance]) -> PlacementRequest:
     resources = {
         ResourceClass.VCPU: order.cpu_count,
-        ResourceClass.MEMORY_MIB: memory_bytes_of(order) // MIB,
+        ResourceClass.MEMORY_MIB: references.memory_bytes // MIB,
         ResourceClass.STORAGE_GIB: sum(volume.size_gib for volume in order.volumes),
     }
     return PlacementRequest(
@@ -225,7 +225,7 @@ def _check_quota(session: Session, caller: Caller, order: InstanceOrder, referen
     wanted = {
         "instances": use.instances + order.count,
         "vCPUs": use.vcpus + order.count * order.cpu_count,
-        "memory in GiB": -(-(use.memory_bytes + order.count * memory_bytes_of(order)) // GIB),
+        "memory in GiB": -(-(use.memory_bytes + order.count * references.memory_bytes) // GIB),
         "volumes": use.volumes + order.count * len(order.volumes),
         "storage in GiB": use.storage_gib + order.count * sum(volume.size_gib for volume in order.volumes),
     }

@@ -50,6 +50,8 @@ class References:
     flavor_type: FlavorType
     image: Image
     networks: tuple[tuple[Subnet, SecurityGroup], ...]
+    # Of each instance.
+    memory_bytes: int
 
     @property
     def cpu_model(self) -> str:
@@ -69,7 +71,9 @@ def find_references(session: Session, runtime: Runtime, caller: Caller, order: I
     image = _find_image(session, user, order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
-    return References(tenant, department, resource_group, flavor, flavor_type, image, networks)
+    return References(
+        tenant, department, resource_group, flavor, flavor_type, image, networks, _settle_memory(order, flavor)
+    )
 
 
 def _find_tenant(session: Session, caller: Caller, order: InstanceOrder) -> Tenant:
@@ -102,16 +106,29 @@ def _find_flavor(session: Session, order: InstanceOrder) -> tuple[Flavor, Flavor
     if order.flavor_id:
         found = flavor_query.find_flavor_with_type(session, order.flavor_id)
     else:
-        ram_gib, rest = divmod(memory_bytes_of(order), GIB)
-        found = (
-            None if rest else instance_query.find_flavor_of_size(session, order.architecture, order.cpu_count, ram_gib)
-        )
+        found = _choose_flavor(session, order)
     if found is None:
-        raise ResourceNotFound("flavorId", order.flavor_id or f"of {order.cpu_count} vCPUs and {order.memory_amount}")
+        raise ResourceNotFound("flavorId", order.flavor_id or f"{order.cpu_count} vCPU, {order.memory_amount}")
     flavor, flavor_type = found
     _check_size(order, flavor)
     _check_flavor_type(order, flavor, flavor_type)
     return flavor, flavor_type
+
+
+def _choose_flavor(session: Session, order: InstanceOrder) -> tuple[Flavor, FlavorType] | None:
+    """A flavor of just the size that is asked for, else a custom one: of those that this cluster can give there."""
+    ram_gib, rest = divmod(memory_bytes_of(order), GIB)
+    candidates = flavor_query.list_flavors_for(
+        session, order.architecture, order.zone, order.cpu_count, None if rest else ram_gib
+    )
+    return next((found for found in candidates if not _unavailable_features(*found)), None)
+
+
+def _settle_memory(order: InstanceOrder, flavor: Flavor) -> int:
+    """Bytes for each instance: what is ordered, or what the flavor has."""
+    if not order.memory_amount and not flavor.is_custom:
+        return flavor.ram_gib * GIB
+    return memory_bytes_of(order)
 
 
 def _check_size(order: InstanceOrder, flavor: Flavor) -> None:
@@ -122,7 +139,7 @@ def _check_size(order: InstanceOrder, flavor: Flavor) -> None:
         raise ParameterInvalid(
             "cpus", f"flavor {flavor.flavor_id} has {flavor.cpu}, not {order.cpu_count}", f"规格的CPU核数为{flavor.cpu}"
         )
-    if memory_bytes_of(order) != flavor.ram_gib * GIB:
+    if _settle_memory(order, flavor) != flavor.ram_gib * GIB:
         raise MemoryAmountInvalid(
             "memory.amount",
             f"flavor {flavor.flavor_id} has {flavor.ram_gib}Gi, not {order.memory_amount}",

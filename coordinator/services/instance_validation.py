@@ -32,7 +32,7 @@ _MAXIMUM_NETWORKS: Final = 8
 _MAXIMUM_KEYS: Final = 16
 _MAXIMUM_USER_DATA_BYTES: Final = 32 * 1024
 
-_HOST_NAME: Final = re.compile(r"[A-Za-z\u4e00-\u9fff][A-Za-z0-9\u4e00-\u9fff_.-]{0,126}")
+_HOST_NAME: Final = re.compile(r"[A-Za-z\u4e00-\u9fff][A-Za-z0-9\u4e00-\u9fff_.-]*")
 _PASSWORD: Final = re.compile(r"[!-~]{8,30}")
 _PASSWORD_CLASSES: Final = (r"[a-z]", r"[A-Z]", r"[0-9]", r"[^A-Za-z0-9]")
 _VNC_PASSWORD: Final = re.compile(r"[!-~]{1,8}")
@@ -58,14 +58,19 @@ def check_order(order: InstanceOrder, settings: Settings) -> None:
 
 
 def check_display_name(name: str, field: str = "displayName", count: int = 1) -> None:
-    """A name of 1 to 127 characters, with room for the suffix that tells the instances of a batch apart."""
-    longest = _MAXIMUM_NAME - (len(f"-{count}") if count > 1 else 0)
+    """A name of 1 to 127 characters, suffix of a batch of `count` included."""
+    longest = _longest_name(count)
     if not 1 <= len(name) <= longest:
         raise DisplayNameInvalid(field, f"1 to {longest} characters", f"长度为1到{longest}个字符")
     if not name.isprintable() or name != name.strip():
         raise DisplayNameInvalid(
             field, "no control characters, no space at either end", "不能包含控制字符，首尾不能有空格"
         )
+
+
+def _longest_name(count: int) -> int:
+    """Leaves room for the suffix that tells the instances of a batch apart."""
+    return _MAXIMUM_NAME - (len(f"-{count}") if count > 1 else 0)
 
 
 def check_description(description: str) -> None:
@@ -132,17 +137,15 @@ def _check_place(order: InstanceOrder, settings: Settings) -> None:
 
 def _check_size(order: InstanceOrder) -> None:
     _check_range("cpus", order.cpu_count, 1, _MAXIMUM_VCPUS)
-    memory_bytes_of(order)
+    # Where nothing is said, the named flavor's memory counts.
+    if order.memory_amount or not order.flavor_id:
+        memory_bytes_of(order)
     _check_range("ecsCount", order.count, 1, _MAXIMUM_COUNT)
 
 
 def _check_access(order: InstanceOrder) -> None:
-    if order.host_name and not _HOST_NAME.fullmatch(order.host_name):
-        raise ParameterInvalid(
-            "hostName",
-            "1 to 127 characters, first a letter or Chinese character, then also digits, _, - and .",
-            "1到127个字符，以字母或中文开头，可包含字母、中文、数字、_、-和.",
-        )
+    if order.host_name:
+        _check_host_name(order.host_name, _longest_name(order.count))
     if order.password:
         _check_password(order.password)
     if order.vnc_password and not _VNC_PASSWORD.fullmatch(order.vnc_password):
@@ -155,6 +158,15 @@ def _check_access(order: InstanceOrder) -> None:
     for key in order.ssh_public_keys:
         if not _SSH_KEY.fullmatch(key):
             raise ParameterInvalid("sshPublicKeys", "not an OpenSSH public key", "不是有效的OpenSSH公钥")
+
+
+def _check_host_name(name: str, longest: int) -> None:
+    if len(name) > longest or not _HOST_NAME.fullmatch(name):
+        raise ParameterInvalid(
+            "hostName",
+            f"1 to {longest} characters, first a letter or Chinese character, then also digits, _, - and .",
+            f"1到{longest}个字符，以字母或中文开头，可包含字母、中文、数字、_、-和.",
+        )
 
 
 def _check_password(password: str) -> None:
@@ -213,7 +225,9 @@ def _check_network(prefix: str, network: NetworkOrder, count: int) -> None:
     _require(network.subnet_id, f"{prefix}.subnetId")
     _check_choice(f"{prefix}.portType", network.port_type, ("Primary", "Extend"))
     _check_choice(f"{prefix}.ipType", network.ip_type, ("dhcp", "fixedIp"))
-    _check_choice(f"{prefix}.networkType", network.network_type, ("Geneve", "VLAN", "Flat"))
+    is_primary = network.port_type == "Primary"
+    types = ("Geneve", "VLAN") if is_primary else ("Geneve", "VLAN", "Flat")
+    _check_choice(f"{prefix}.networkType", network.network_type, types)
     if network.ip_type == "fixedIp" and not network.fixed_ip:
         raise ParameterInvalid(f"{prefix}.fixedIp", "is required with ipType fixedIp", "ipType为fixedIp时必填")
     if network.fixed_ip:

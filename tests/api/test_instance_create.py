@@ -12,7 +12,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Allocation, Instance, Port, Task, Tenant, Volume
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, a_network, an_os_disk, stock
-from tests.builders import a_vpc, add, an_image
+from tests.builders import a_flavor, a_flavor_type, a_vpc, add, an_image
 
 BATCH = f"{INSTANCES}/batch-create"
 
@@ -101,6 +101,33 @@ def test_a_flavor_is_found_by_its_size(customer: Api, cloud: Cloud) -> None:
     assert customer.ok("POST", INSTANCES, cloud.order(flavorId=None))["flavorId"] == cloud.flavor.flavor_id
 
 
+def test_a_flavor_of_that_size_is_one_that_can_be_given_there(customer: Api, cloud: Cloud) -> None:
+    elsewhere, special = a_flavor_type(az="AZ1"), a_flavor_type(is_dedicated_cpu=True)
+    fitting = a_flavor_type(az="AZ0")
+    sizes = [a_flavor(kind) for kind in (elsewhere, special, fitting)]
+    cloud.change(cloud.flavor, deleted_at=cloud.runtime.now())
+    with cloud.runtime.database.write() as session:
+        add(session, elsewhere, special, fitting, *sizes)
+    assert customer.ok("POST", INSTANCES, cloud.order(flavorId=None))["flavorId"] == sizes[2].flavor_id
+
+
+@pytest.mark.parametrize("size", [{"cpus": 3}, {"memory": {"amount": "4097Mi"}}])
+def test_where_no_flavor_has_the_size_a_custom_one_is_taken(customer: Api, cloud: Cloud, size: dict[str, Any]) -> None:
+    order = cloud.order(flavorId=None, **size)
+    assert customer.ok("POST", INSTANCES, order)["flavorId"] == cloud.custom_flavor.flavor_id
+    cloud.change(cloud.custom_flavor, deleted_at=cloud.runtime.now())
+    answer = customer.refused("POST", INSTANCES, order)
+    assert (answer.code, "flavorId" in answer.message) == (NO_DATA, True)
+
+
+def test_memory_is_the_flavors_unless_given(customer: Api, cloud: Cloud) -> None:
+    assert customer.ok("POST", INSTANCES, cloud.order(memory={}))["ram"] == 4 * 1024**3
+    [row] = cloud.rows(Instance)
+    assert row.memory_bytes == 4 * 1024**3
+    for flavor_id in (None, cloud.custom_flavor.flavor_id):
+        assert customer.refused("POST", INSTANCES, cloud.order(memory={}, flavorId=flavor_id)).code == MEMORY
+
+
 def test_an_image_is_found_by_its_file_url_and_by_its_source(customer: Api, cloud: Cloud) -> None:
     cloud.change(cloud.image, source_url="http://mirror.example/debian.qcow2")
     for url in (f"https://any/api/image/v1/images/{cloud.image.id}/file", "http://mirror.example/debian.qcow2"):
@@ -109,7 +136,7 @@ def test_an_image_is_found_by_its_file_url_and_by_its_source(customer: Api, clou
 
 def test_interfaces_come_primary_first_and_then_by_index(customer: Api, cloud: Cloud) -> None:
     networks = [
-        a_network(portType="Extend", index=2, fixedIp="10.80.0.22"),
+        a_network(portType="Extend", index=2, fixedIp="10.80.0.22", networkType="Flat"),
         a_network(portType="Extend", index=1, fixedIp="10.80.0.21"),
         a_network(ipType="fixedIp", fixedIp="10.80.0.20", macAddr="52:54:00:AB:CD:EF"),
     ]
@@ -172,6 +199,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "long name": ({"displayName": "x" * 128}, NAME, "displayName"),
     "name with a line break": ({"displayName": "a\nb"}, NAME, "displayName"),
     "batch name without room": ({"displayName": "x" * 126, "ecsCount": 2}, NAME, "displayName"),
+    "batch host name without room": ({"hostName": "x" * 126, "ecsCount": 2}, INVALID, "hostName"),
+    "long image source": ({"imageSource": "x" * 17}, INVALID, "imageSource"),
     "host name begins with a digit": ({"hostName": "9lives"}, INVALID, "hostName"),
     "long description": ({"description": "x" * 256}, INVALID, "description"),
     "no vCPU": ({"cpus": 0}, INVALID, "cpus"),
@@ -179,7 +208,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "vCPUs are no number": ({"cpus": "many"}, INVALID, "cpus"),
     "vCPUs not the flavor's": ({"cpus": 4}, INVALID, "cpus"),
     "memory is no amount": ({"memory": {"amount": "lots"}}, MEMORY, "memory.amount"),
-    "memory absent": ({"memory": {}}, MEMORY, "memory.amount"),
+    "memory absent in a batch": ({"memory": {}}, MEMORY, "memory.amount"),
     "memory too small": ({"memory": {"amount": "512Mi"}}, MEMORY, "memory.amount"),
     "memory too large": ({"memory": {"amount": "2Ti"}}, MEMORY, "memory.amount"),
     "memory not the flavor's": ({"memory": {"amount": "8Gi"}}, MEMORY, "memory.amount"),
@@ -187,7 +216,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown architecture": ({"archType": "mips"}, INVALID, "archType"),
     "architecture not the flavor's": ({"archType": "arm"}, INVALID, "archType"),
     "unknown flavor": ({"flavorId": "flavor-nowhere"}, NO_DATA, "flavorId"),
-    "no flavor of that size": ({"flavorId": None, "cpus": 3}, NO_DATA, "flavorId"),
     "no image": ({"image": {}}, "ECS.InvalidParameter.Image.NotFound", "image"),
     "unknown image": ({"image": {"imageUid": "img-nowhere"}}, IMAGE, "img-nowhere"),
     "unknown image URL": ({"image": {"url": "http://elsewhere/x.raw"}}, IMAGE, "image.url"),
@@ -215,6 +243,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "fixedIp of the gateway": ({"networks": [a_network(fixedIp="10.80.0.1")]}, "ECS.OperationDenied.Repeat", "10.80"),
     "fixedIp for several": ({"ecsCount": 2, "networks": [a_network(fixedIp="10.80.0.9")]}, INVALID, "fixedIp"),
     "bad MAC": ({"networks": [a_network(macAddress="zz")]}, INVALID, "networks[0].macAddress"),
+    "flat primary interface": ({"networks": [a_network(networkType="Flat")]}, INVALID, "networks[0].networkType"),
     "InfiniBand": ({"networks": [a_network(networkType="IBNic")]}, INVALID, "IBNic"),
     "IPv6": ({"networks": [a_network(ipv6Enabled=True)]}, INVALID, "networks[0].ipv6Enabled"),
     "unknown security group": ({"secGroupList": ["sg-nowhere"]}, NO_DATA, "sg-nowhere"),

@@ -25,8 +25,14 @@ Texts = Annotated[list[Text], BeforeValidator(_listed)]
 class MemoryRequest(LenientModel):
     """Memory of an instance."""
 
-    amount: Text = Field(default="", description="Amount with its unit.", examples=["4Gi"])
+    amount: Text = Field(default="", description="Amount with its unit; the flavor's unless given.", examples=["4Gi"])
     huge_page: Text = Field(default="", description="Size of huge pages; empty: ordinary pages.")
+
+
+class BatchMemoryRequest(MemoryRequest):
+    """Memory of each instance of a batch, which does not come from the flavor."""
+
+    amount: Text = Field(min_length=1, description="Amount with its unit.", examples=["4Gi"])
 
 
 class ImageRequest(LenientModel):
@@ -140,7 +146,7 @@ class CreateInstanceRequest(LenientModel):
     cpus: int = Field(description="vCPUs; those of the flavor, unless it is a custom one.", examples=[2])
     memory: MemoryRequest = Field(description="Memory; as for the vCPUs.")
     image: ImageRequest = Field(description="Image of the system disk.")
-    image_source: Text = Field(default="", description="Answered as given.")
+    image_source: str = Field(default="", max_length=16, description="Answered as given.")
     os_type: Text = Field(default="", description="linux or windows; the image's unless given.")
     volumes: list[VolumeRequest] = Field(description="Disks.")
     networks: list[NetworkRequest] = Field(description="Network interfaces.")
@@ -246,6 +252,7 @@ class CreateInstanceRequest(LenientModel):
 class BatchCreateInstancesRequest(CreateInstanceRequest):
     """What several alike instances shall be."""
 
+    memory: BatchMemoryRequest = Field(description="Memory; that of the flavor, unless it is a custom one.")
     ecs_count: OptionalInt = Field(default=None, description="How many, 1 to 50; one unless given.", examples=[1])
 
 

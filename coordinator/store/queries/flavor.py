@@ -1,10 +1,11 @@
 """Flavors and flavor types that are not deleted, and how much they are used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Text, cast, func
+from sqlalchemy import ScalarSelect, Text, and_, cast, func, or_
 from sqlalchemy import select as select_columns
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
@@ -86,6 +87,28 @@ def find_flavor_with_type(session: Session, flavor_id: str) -> tuple[Flavor, Fla
         .where(Flavor.flavor_id == flavor_id, col(Flavor.deleted_at).is_(None))
     )
     return session.exec(statement).first()
+
+
+def list_flavors_for(
+    session: Session, architecture: str, zone: str, cpu_count: int, ram_gib: int | None
+) -> Sequence[tuple[Flavor, FlavorType]]:
+    """Flavors that instances of that size may have there, the oldest first: those of just that size, then custom ones.
+
+    Memory of None is no whole number of GiB, which custom flavors alone admit.
+    """
+    has_size = and_(col(Flavor.cpu) == cpu_count, col(Flavor.ram_gib) == ram_gib, col(Flavor.is_custom).is_(False))
+    statement = (
+        select(Flavor, FlavorType)
+        .join(FlavorType, col(FlavorType.flavor_type_id) == col(Flavor.flavor_type_id))
+        .where(
+            or_(has_size, col(Flavor.is_custom)),
+            col(Flavor.deleted_at).is_(None),
+            FlavorType.arch_type == architecture,
+            col(FlavorType.az).in_(("", zone)),
+        )
+        .order_by(col(Flavor.is_custom), col(Flavor.id))
+    )
+    return session.exec(statement).all()
 
 
 def find_flavor_type(session: Session, flavor_type_id: str, *, for_update: bool = False) -> FlavorType | None:

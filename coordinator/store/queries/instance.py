@@ -265,27 +265,6 @@ def is_zone_of_node(session: Session, zone: str) -> bool:
     return session.exec(select(Node.id).where(Node.zone == zone)).first() is not None
 
 
-def find_flavor_of_size(
-    session: Session, architecture: str, cpu_count: int, ram_gib: int
-) -> tuple[Flavor, FlavorType] | None:
-    """The oldest plain flavor of just that size."""
-    statement = (
-        select(Flavor, FlavorType)
-        .join(FlavorType, col(FlavorType.flavor_type_id) == col(Flavor.flavor_type_id))
-        .where(
-            Flavor.cpu == cpu_count,
-            Flavor.ram_gib == ram_gib,
-            Flavor.gpu == 0,
-            col(Flavor.is_custom).is_(False),
-            col(Flavor.deleted_at).is_(None),
-            FlavorType.arch_type == architecture,
-            FlavorType.device_type == "normal",
-        )
-        .order_by(col(Flavor.id))
-    )
-    return session.exec(statement).first()
-
-
 def find_image_by_source(session: Session, url: str) -> Image | None:
     """The newest image that was registered from `url`."""
     statement = select(Image).where(Image.source_url == url, col(Image.deleted_at).is_(None))
