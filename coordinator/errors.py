@@ -126,6 +126,13 @@ class CapacityInsufficient(CoordinatorError):
     http_status = 400
 
 
+class BatchUnschedulable(CoordinatorError):
+    """Not all instances of a batch find a host, so none is made; the message counts the reasons."""
+
+    code = "ECS.OperationFailed.Unschedulable"
+    http_status = 400
+
+
 class AccessDenied(CoordinatorError):
     """The caller is known, but its role does not admit the operation."""
 

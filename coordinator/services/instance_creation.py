@@ -10,7 +10,7 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
 from coordinator.domain.placement import Consumer, Decision, PlacementRequest, ResourceClass
 from coordinator.domain.unit import GIB, MIB
-from coordinator.errors import QuotaExceeded
+from coordinator.errors import BatchUnschedulable, QuotaExceeded
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
@@ -43,7 +43,10 @@ class _Secrets:
 
 
 def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Created:
-    """Creates `order.count` instances; all are placed, or none is and all are kept as ErrorUnschedulable."""
+    """Creates `order.count` instances. A single one that finds no host is kept as ErrorUnschedulable.
+
+    BatchUnschedulable when not all of several find one: then there is none.
+    """
     check_order(order, runtime.settings)
     # Hashing takes a few milliseconds, which no other writer shall wait for.
     secrets = _Secrets(hash_password(order.password), runtime.secrets.encrypt(order.vnc_password or new_vnc_password()))
@@ -121,10 +124,12 @@ def _settle_placement(instances: list[Instance], decision: Decision) -> None:
         for instance, host in zip(instances, decision.assignments, strict=True):
             instance.node_id = host.node_id
         return
-    reason = summarize(decision).en
-    for instance in instances:
-        instance.status = InstanceStatus.ERROR_UNSCHEDULABLE
-        instance.error_message = reason
+    reason = summarize(decision)
+    if len(instances) > 1:
+        raise BatchUnschedulable(reason.en, reason.zh)
+    [instance] = instances
+    instance.status = InstanceStatus.ERROR_UNSCHEDULABLE
+    instance.error_message = reason.en
 
 
 def _add_labels(session: Session, order: InstanceOrder, instances: list[Instance]) -> None:

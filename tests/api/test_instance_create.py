@@ -62,16 +62,31 @@ def test_one_of_a_batch_keeps_its_name(customer: Api, cloud: Cloud) -> None:
     assert one["displayName"] == "web"
 
 
-def test_a_batch_that_does_not_fit_is_kept_unschedulable_as_a_whole(customer: Api, cloud: Cloud) -> None:
-    answer = customer.call("POST", BATCH, cloud.order(ecsCount=9))
-    assert answer.code == "Success"
-    assert "x-operation-id" not in answer.headers
-    assert {one["status"] for one in answer.data} == {"ErrorUnschedulable"}
-    assert answer.data[0]["errMessage"] == "0/1 hosts: 1 too few vCPUs (wanted 2 vCPUs, at most 0 vCPUs free)"
-    assert answer.data[0]["nodeName"] == ""
+def test_of_a_batch_that_does_not_fit_there_is_none(customer: Api, cloud: Cloud) -> None:
+    answer = customer.refused("POST", BATCH, cloud.order(ecsCount=9))
+    assert answer.code == "ECS.OperationFailed.Unschedulable"
+    assert answer.message == "0/1 hosts: 1 too few vCPUs (wanted 2 vCPUs, at most 0 vCPUs free)"
+    assert "台物理机" in customer.speaking("zh").refused("POST", BATCH, cloud.order(ecsCount=9)).message
+    assert cloud.holds_nothing()
+    assert cloud.rows(Task) == cloud.rows(Instance) == []
+
+
+def test_a_single_instance_that_does_not_fit_is_kept_and_says_why(customer: Api, cloud: Cloud) -> None:
+    answer = customer.call("POST", INSTANCES, cloud.order(cpus=200, flavorId=cloud.custom_flavor.flavor_id))
+    assert (answer.code, "x-operation-id" in answer.headers) == ("Success", False)
+    assert (answer.data["status"], answer.data["nodeName"]) == ("ErrorUnschedulable", "")
+    assert answer.data["errMessage"] == "0/1 hosts: 1 too few vCPUs (wanted 200 vCPUs, at most 16 vCPUs free)"
     assert cloud.holds_nothing()
     assert cloud.rows(Task) == []
-    assert len(cloud.rows(Instance)) == 9
+
+
+def test_an_instance_without_a_host_counts_as_an_instance(customer: Api, cloud: Cloud) -> None:
+    cloud.change(cloud.tenant, quota_instances=1, quota_vcpus=200)
+    customer.ok("POST", INSTANCES, cloud.order(cpus=200, flavorId=cloud.custom_flavor.flavor_id))
+    answer = customer.refused("POST", INSTANCES, cloud.order())
+    assert answer.code == "ECS.OperationDenied.QuotaExceeded"
+    cloud.change(cloud.tenant, quota_instances=2)
+    customer.ok("POST", INSTANCES, cloud.order())
 
 
 def test_an_unschedulable_instance_is_deleted_without_an_operation(customer: Api, cloud: Cloud) -> None:

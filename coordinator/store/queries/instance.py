@@ -273,7 +273,7 @@ def find_image_by_source(session: Session, url: str) -> Image | None:
 
 @dataclass(frozen=True, slots=True)
 class TenantUse:
-    """What a tenant's volumes and placed instances take: one that found no host, or lost it, counts for nothing."""
+    """What a tenant's instances and volumes take; an instance without a host has neither vCPUs nor memory."""
 
     instances: int
     vcpus: int
@@ -284,11 +284,12 @@ class TenantUse:
 
 def read_tenant_use(session: Session, tenant_id: str) -> TenantUse:
     """What the tenant uses now."""
+    is_placed = col(Instance.node_id).is_not(None)
     instances = select_columns(
-        func.count(), func.coalesce(func.sum(Instance.vcpus), 0), func.coalesce(func.sum(Instance.memory_bytes), 0)
-    ).where(
-        col(Instance.tenant_id) == tenant_id, col(Instance.deleted_at).is_(None), col(Instance.node_id).is_not(None)
-    )
+        func.count(),
+        func.coalesce(func.sum(Instance.vcpus).filter(is_placed), 0),
+        func.coalesce(func.sum(Instance.memory_bytes).filter(is_placed), 0),
+    ).where(col(Instance.tenant_id) == tenant_id, col(Instance.deleted_at).is_(None))
     volumes = select_columns(func.count(), func.coalesce(func.sum(Volume.size_gib), 0)).where(
         col(Volume.tenant_id) == tenant_id
     )
