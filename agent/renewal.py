@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final
 
@@ -28,20 +28,22 @@ class CertificateRenewal:
         *,
         on_renewed: Callable[[Credentials], None],
         now: Callable[[], datetime] = now_utc,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._identity = identity
         self._client = client
         self._on_renewed = on_renewed
         self._now = now
+        self._sleep = sleep
 
     async def run(self) -> None:
         """Never ends by itself."""
         while True:
             due_seconds = self.seconds_until_due()
             if due_seconds > 0:
-                await asyncio.sleep(min(due_seconds, _CHECK_SECONDS))
+                await self._sleep(min(due_seconds, _CHECK_SECONDS))
             elif not await self.renew():
-                await asyncio.sleep(_RETRY_SECONDS)
+                await self._sleep(_RETRY_SECONDS)
 
     def seconds_until_due(self) -> float:
         """Time until the certificate should be renewed, negative when that is past."""
@@ -52,7 +54,7 @@ class CertificateRenewal:
         try:
             answer = await self._client.renew_certificate(self._identity.request_renewal())
             self._identity.accept(answer.certificate_pem, answer.authority_pem)
-        except (CoordinatorUnavailable, CoordinatorRefused, ValueError) as error:
+        except (CoordinatorUnavailable, CoordinatorRefused, ValueError, OSError) as error:
             log.warning("certificate.not_renewed", reason=str(error))
             return False
         credentials = self._identity.credentials()

@@ -119,7 +119,8 @@ class Reporter:
                 tasks.create_task(session.send_heartbeats())
                 tasks.create_task(session.send_events(changes))
                 tasks.create_task(session.send_inventory())
-        except* (CoordinatorUnavailable, CoordinatorRefused, SessionBroken, AgentError) as group:
+        except* (CoordinatorUnavailable, CoordinatorRefused, SessionBroken, AgentError, OSError) as group:
+            # OSError: for example no route to the coordinator yet, right after a boot.
             reason = "; ".join(str(error) for error in group.exceptions)
         return reason
 
@@ -134,7 +135,7 @@ class Reporter:
                 facts=facts,
                 inventory=inventory,
                 domains=await self._domains.list_domains(),
-                advertise_address=self._advertise_address(),
+                advertise_address=await asyncio.to_thread(self._advertise_address),  # may ask a name server
                 zone=self._zone,
                 session_id=session_id,
             )
