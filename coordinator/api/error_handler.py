@@ -44,6 +44,7 @@ _HTTP_PROBLEMS = {
 # Fields whose errors the API's table of codes lists separately.
 _CLASSES: dict[str, type[ParameterInvalid]] = {
     "displayName": DisplayNameInvalid,
+    "displayname": DisplayNameInvalid,
     "password": PasswordInvalid,
     "memory.amount": MemoryAmountInvalid,
     "tenantId": TenantIdInvalid,

@@ -59,7 +59,7 @@ def set_labels(runtime: Runtime, caller: Caller, ecs_id: str, labels: Sequence[L
 
 def rename_instance(runtime: Runtime, caller: Caller, ecs_id: str, display_name: str) -> None:
     """Renames an instance; its node shows the new name from the next start on."""
-    check_display_name(display_name)
+    check_display_name(display_name, "displayname")
     with runtime.database.write() as session:
         instance = _find_changeable(session, caller, ecs_id)
         instance.display_name = display_name

@@ -139,7 +139,7 @@ def test_tenants_have_names_of_their_own(operator: Api) -> None:
 def test_limit_that_is_not_given_stays_and_null_lifts_it(operator: Api) -> None:
     made = operator.ok("POST", TENANTS, {"name": "research", "quota": {"vcpus": 64, "instances": 3}})
     path = f"{TENANTS}/{made['tenantId']}"
-    changed = operator.ok("PUT", f"{path}/quota", {"vcpus": None, "gpus": 2})["quota"]
+    changed = operator.ok("PUT", f"{path}/quota", {"VCPUs": None, "gpus": "2", "instances": ""})["quota"]
     assert (changed["vcpus"], changed["instances"], changed["gpus"]) == (None, 3, 2)
     assert operator.ok("GET", path)["quota"] == changed
 

@@ -142,6 +142,7 @@ def test_labels_are_replaced_as_a_whole(customer: Api, cloud: Cloud) -> None:
     path = f"{INSTANCES}/{make(customer, cloud, vmLabels=[{'key': 'old', 'value': '1'}])}"
     customer.ok("PUT", f"{path}/label", [{"key": "公司A", "value": "部门1"}, {"key": "b", "value": ""}])
     assert {(row.key, row.value) for row in cloud.rows(InstanceLabel)} == {("公司A", "部门1"), ("b", "")}
+    assert "value" in customer.refused("PUT", f"{path}/label", [{"key": "a"}]).message
     customer.ok("PUT", f"{path}/label", [])
     assert customer.ok("GET", path)["vmLabels"] is None
     six = [{"key": f"k{number}", "value": ""} for number in range(6)]
@@ -155,7 +156,9 @@ def test_names_and_descriptions_change(customer: Api, cloud: Cloud) -> None:
     shown = customer.ok("GET", path)
     assert (shown["displayName"], shown["description"], shown["hostName"]) == ("数据库", "of the shop", "web")
     for body in ({"displayname": ""}, {"displayname": "x" * 128}, {}):
-        assert customer.refused("PUT", f"{path}/reset-name", body).code.startswith("ECS.InvalidParameter")
+        answer = customer.refused("PUT", f"{path}/reset-name", body)
+        assert answer.code == "ECS.InvalidParameter.DisplayName.ValueNotSupported"
+        assert answer.message.startswith("displayname: ")
     assert customer.refused("PUT", f"{path}/description", {"description": "x" * 256}).code == "ECS.InvalidParameter"
 
 

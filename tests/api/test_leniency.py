@@ -38,6 +38,15 @@ def test_null_means_absent(operator: Api) -> None:
     assert answer.message == "cpu: is required"
 
 
+def test_an_empty_text_means_absent_where_no_text_belongs(operator: Api) -> None:
+    order = a_flavor_type_order(localDiskSize="", isDedicatedCPU="", extraSpace="", rpIds="", cpuOverscalingRatio="")
+    operator.ok("POST", FLAVORS, a_flavor_order(operator.ok("POST", FLAVOR_TYPES, order), gpu=""))
+    answer = operator.refused("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), cpu=""))
+    assert answer.message == "cpu: is required"
+    answer = operator.refused("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), name=""))
+    assert answer.message == "name: at least 1 characters"
+
+
 def test_unknown_fields_are_ignored(operator: Api) -> None:
     operator.ok("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), setBandwidth=False, other={"x": [1]}))
 

@@ -66,14 +66,14 @@ def test_an_operation_marks_its_instance(customer: Api, cloud: Cloud) -> None:
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["taskStatus"] == "Paused"
 
 
-@pytest.mark.parametrize("grace", [1, 30, "1", None])
+@pytest.mark.parametrize("grace", [1, 30, -1, 10**6, "1", "", None])
 def test_anything_but_zero_is_graceful(customer: Api, cloud: Cloud, grace: object) -> None:
     customer.ok("PUT", f"{INSTANCES}/{put(cloud, InstanceStatus.RUNNING)}/stop", {"gracePeriodSeconds": grace})
     [task] = cloud.rows(Task)
     assert task.args["force"] is False
 
 
-@pytest.mark.parametrize("grace", [-1, "soon", 1.5])
+@pytest.mark.parametrize("grace", ["soon", 1.5])
 def test_a_grace_that_is_no_count_of_seconds_is_refused(customer: Api, cloud: Cloud, grace: object) -> None:
     path = f"{INSTANCES}/{put(cloud, InstanceStatus.RUNNING)}/stop"
     answer = customer.refused("PUT", path, {"gracePeriodSeconds": grace})

@@ -16,9 +16,9 @@ from coordinator.api.schemas.instance_request import (
     CreateInstanceRequest,
     DescriptionRequest,
     InstanceIdsRequest,
-    LabelRequest,
     LockRequest,
     RenameRequest,
+    ReplacedLabelRequest,
 )
 from coordinator.domain.listing import ListQuery
 from coordinator.errors import ParameterInvalid
@@ -134,7 +134,7 @@ def set_instance_lock(ecs_id: str, body: LockRequest, caller: TenantUser, runtim
 
 @router.put("/{ecs_id}/label", operation_id="setInstanceLabels")
 def set_instance_labels(
-    ecs_id: str, body: list[LabelRequest], caller: TenantUser, runtime: RuntimeDep
+    ecs_id: str, body: list[ReplacedLabelRequest], caller: TenantUser, runtime: RuntimeDep
 ) -> Envelope[None]:
     """Replaces the labels of an instance, five at most."""
     service.set_labels(runtime, caller, ecs_id, [label.to_label() for label in body])

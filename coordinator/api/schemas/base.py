@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     WithJsonSchema,
@@ -47,11 +48,13 @@ Moment = Annotated[
 class LenientModel(BaseModel):
     """A request body, read as callers of this API write it.
 
-    Field names are camelCase, compared by `fold`; numbers and booleans may come as strings; null means absent; fields
-    nobody knows are ignored.
+    Field names are camelCase, compared by `fold`; numbers and booleans may come as strings; null means absent, and so
+    does an empty string where no text belongs; fields nobody knows are ignored.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    null_means_absent: ClassVar[bool] = True
 
     @model_validator(mode="before")
     @classmethod
@@ -64,9 +67,15 @@ class LenientModel(BaseModel):
         for given, content in value.items():
             canonical = names.get(fold(str(given)), str(given))
             # The exact spelling wins over a confused one.
-            if content is not None and (given == canonical or canonical not in normalized):
+            if not cls._is_absent(canonical, content) and (given == canonical or canonical not in normalized):
                 normalized[canonical] = content
         return normalized
+
+    @classmethod
+    def _is_absent(cls, canonical: str, content: Any) -> bool:
+        if content is None:
+            return cls.null_means_absent
+        return content == "" and canonical in _names_without_text(cls)
 
 
 class AnswerModel(BaseModel):
@@ -101,6 +110,7 @@ def _texts(value: Any) -> Iterator[str]:
             pending += item
 
 
+@cache
 def _canonical_names(model: type[BaseModel]) -> dict[str, str]:
     names: dict[str, str] = {}
     for name, field in model.model_fields.items():
@@ -108,6 +118,21 @@ def _canonical_names(model: type[BaseModel]) -> dict[str, str]:
         for spelling in (name, *others, canonical):
             names[fold(spelling)] = canonical
     return names
+
+
+@cache
+def _names_without_text(model: type[BaseModel]) -> frozenset[str]:
+    """Canonical names of the fields whose values are no texts."""
+    return frozenset(
+        _spellings(name, field)[0] for name, field in model.model_fields.items() if not _admits_text(field.annotation)
+    )
+
+
+def _admits_text(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType, Annotated):
+        return any(_admits_text(part) for part in get_args(annotation))
+    return origin is Literal or (isinstance(annotation, type) and issubclass(annotation, str))
 
 
 def _spellings(name: str, field: FieldInfo) -> list[str]:
@@ -134,11 +159,3 @@ def zero_or(minimum: int, maximum: int) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-def _empty_to_none(value: Any) -> Any:
-    return None if value == "" else value
-
-
-# A number that may be left out; callers also send "" for none.
-OptionalInt = Annotated[int | None, BeforeValidator(_empty_to_none)]

@@ -1,10 +1,9 @@
 """Tokens, tenants, departments and resource groups on the wire."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field
 
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.domain.caller import Role
@@ -91,11 +90,10 @@ class IdentityBody(AnswerModel):
         )
 
 
-class QuotaRequest(BaseModel):
+class QuotaRequest(LenientModel):
     """Limits; one that is not given stays as it is, null lifts it."""
 
-    # Not a LenientModel: here null is not the same as absent.
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    null_means_absent: ClassVar[bool] = False
 
     instances: Limit = Field(default=None, description="Instances.", examples=[10])
     vcpus: Limit = Field(default=None, description="vCPUs of all instances.")

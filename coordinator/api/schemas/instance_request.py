@@ -2,24 +2,15 @@
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, Field
 
-from coordinator.api.schemas.base import LenientModel, OptionalInt
+from coordinator.api.schemas.base import LenientModel
 from coordinator.domain.instance_order import InstanceOrder, Label, NetworkOrder, VolumeOrder
 
 Text = Annotated[str, Field(max_length=1024)]
 
 
-def _listed(value: Any) -> Any:
-    return [] if value is None or value == "" else value
-
-
-def _zero_if_empty(value: Any) -> Any:
-    return 0 if value == "" else value
-
-
-Count = Annotated[int, BeforeValidator(_zero_if_empty)]
-Texts = Annotated[list[Text], BeforeValidator(_listed)]
+Texts = list[Text]
 
 
 class MemoryRequest(LenientModel):
@@ -45,14 +36,14 @@ class ImageRequest(LenientModel):
 class VolumeRequest(LenientModel):
     """A disk of an instance."""
 
-    boot_index: OptionalInt = Field(default=None, description="1 boots first; absent: not bootable.", examples=[1])
+    boot_index: int | None = Field(default=None, description="1 boots first; absent: not bootable.", examples=[1])
     volume_size: int = Field(description="Size, GiB.", examples=[20])
     volume_type: Text = Field(description="Storage class.", examples=["ssd"])
     disk_bus: Text = Field(default="virtio", description="virtio, scsi or sata.")
     volume_mode: Text = Field(default="Block", description="Block or Filesystem.")
     delete_on_termination: bool = Field(default=False, description="Deleted together with the instance.")
     is_os_disk: bool = Field(default=False, description="The system disk, made from the image; exactly one is.")
-    os_snapshot_id: Count = Field(default=0, description="Snapshot to make it from; not available yet.")
+    os_snapshot_id: int = Field(default=0, description="Snapshot to make it from; not available yet.")
 
     def to_order(self) -> VolumeOrder:
         """The same in our words."""
@@ -70,7 +61,7 @@ class VolumeRequest(LenientModel):
 class NetworkRequest(LenientModel):
     """A network interface of an instance."""
 
-    index: OptionalInt = Field(default=None, description="Place among the interfaces.")
+    index: int | None = Field(default=None, description="Place among the interfaces.")
     vpc_id: Text = Field(description="Network.", examples=["vpc-00000000000000000000"])
     subnet_id: Text = Field(description="Subnet of that network.", examples=["snet-00000000000000000000"])
     port_id: Text = Field(default="", description="Port made before; not available yet.")
@@ -129,6 +120,12 @@ class LabelRequest(LenientModel):
         return Label(self.key, self.value)
 
 
+class ReplacedLabelRequest(LabelRequest):
+    """A label that takes the place of those from before."""
+
+    value: Text = Field(description="At most 127 characters.", examples=["storage"])
+
+
 class CreateInstanceRequest(LenientModel):
     """What an instance shall be."""
 
@@ -157,20 +154,18 @@ class CreateInstanceRequest(LenientModel):
     ssh_public_keys: Texts = Field(default_factory=list, description="Keys that may log in, in OpenSSH's form.")
     user_data: str = Field(default="", description="cloud-config or script, base64; at most 32 KiB decoded.")
     vnc_password: str = Field(default="", max_length=1024, description="At most 8 characters; random unless given.")
-    vm_labels: Annotated[list[LabelRequest], BeforeValidator(_listed)] = Field(
-        default_factory=list, description="At most five labels."
-    )
+    vm_labels: list[LabelRequest] = Field(default_factory=list, description="At most five labels.")
     billing_mode: Text = Field(default="OnDemand", description="OnDemand or ByCycle.")
-    cycle_count: Count = Field(default=0, description="Cycles paid for; needed with ByCycle.")
+    cycle_count: int = Field(default=0, description="Cycles paid for; needed with ByCycle.")
     b_operate: bool | None = Field(default=None, description="Answered as given.")
     b_create_order: bool | None = Field(default=None, description="Answered as given.")
     b_update_quotas: bool | None = Field(
         default=None, description="False, from an operator: the tenant's quotas do not count."
     )
-    gpus: Count = Field(default=0, description="Not available yet.")
-    vgpu: Count = Field(default=0, description="Not available yet.")
-    local_disk: Count = Field(default=0, description="Not available yet.")
-    sriov: Count = Field(default=0, description="Not available yet.")
+    gpus: int = Field(default=0, description="Not available yet.")
+    vgpu: int = Field(default=0, description="Not available yet.")
+    local_disk: int = Field(default=0, description="Not available yet.")
+    sriov: int = Field(default=0, description="Not available yet.")
     key_pair_id: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
     key_pair_name: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
     deployment_set: Text = Field(default="", description="Not available yet.")
@@ -253,7 +248,7 @@ class BatchCreateInstancesRequest(CreateInstanceRequest):
     """What several alike instances shall be."""
 
     memory: BatchMemoryRequest = Field(description="Memory; that of the flavor, unless it is a custom one.")
-    ecs_count: OptionalInt = Field(default=None, description="How many, 1 to 50; one unless given.", examples=[1])
+    ecs_count: int | None = Field(default=None, description="How many, 1 to 50; one unless given.", examples=[1])
 
 
 class InstanceIdsRequest(LenientModel):
@@ -265,10 +260,8 @@ class InstanceIdsRequest(LenientModel):
 class StopRequest(LenientModel):
     """How to stop or restart."""
 
-    grace_period_seconds: OptionalInt = Field(
+    grace_period_seconds: int | None = Field(
         default=None,
-        ge=0,
-        le=86400,
         description="0: at once, by force. Anything else: the guest is asked, and never forced.",
         examples=[1],
     )
