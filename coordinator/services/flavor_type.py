@@ -25,6 +25,7 @@ def create_flavor_type(
     runtime: Runtime, caller: Caller, draft: FlavorType, *, with_custom_flavor: bool = False
 ) -> FlavorTypeUse:
     """Stores `draft`, a row without ids; optionally with a flavor that stands for any size."""
+    _check_dedication(draft, draft.cpu_overscaling_ratio or runtime.settings.cpu_allocation_ratio)
     _complete(runtime, draft)
     _check_processor(draft)
     _check_gpu(draft)
@@ -100,6 +101,15 @@ def normalize_gpu_type(gpu_type: str) -> str:
     return gpu_type.strip().lower().replace("l", "1").replace("i", "1")
 
 
+def _check_dedication(draft: FlavorType, ratio: float) -> None:
+    if draft.is_dedicated_cpu and ratio != 1:
+        raise ParameterInvalid(
+            "isDedicatedCPU",
+            f"dedicated CPUs need an overcommit ratio of 1, not {ratio:g}",
+            f"CPU独占要求超分比为1，当前为{ratio:g}",
+        )
+
+
 def _complete(runtime: Runtime, draft: FlavorType) -> None:
     draft.flavor_type_id = runtime.identifiers.new(Prefix.FLAVOR_TYPE)
     draft.spec_code = runtime.identifiers.new(Prefix.SPEC_CODE)
@@ -113,12 +123,6 @@ def _check_processor(draft: FlavorType) -> None:
     if draft.arch_type == "arm" and draft.vcpu_type != "host-passthrough":
         raise ParameterInvalid(
             "vcpuType", "an arm type admits host-passthrough only", "arm规格类型仅支持host-passthrough"
-        )
-    if draft.is_dedicated_cpu and draft.cpu_overscaling_ratio != 1:
-        raise ParameterInvalid(
-            "isDedicatedCPU",
-            f"dedicated CPUs need an overcommit ratio of 1, not {draft.cpu_overscaling_ratio}",
-            f"CPU独占要求超分比为1，当前为{draft.cpu_overscaling_ratio}",
         )
 
 

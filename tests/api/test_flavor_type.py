@@ -117,9 +117,12 @@ def test_arm_passes_the_host_cpu_through(operator: Api) -> None:
     assert make_flavor_type(operator, archType="arm")["vcpuType"] == "host-passthrough"
 
 
-def test_dedicated_cpus_need_a_region_without_overcommitment(operator: Api, runtime: Runtime) -> None:
-    runtime.settings = Settings(**{**runtime.settings.model_dump(), "cpu_allocation_ratio": 3})
-    assert make_flavor_type(operator)["cpuOverscalingRatio"] == 3
+@pytest.mark.parametrize(("ratio", "shown"), [(3, 3), (1.5, 1)])
+def test_dedicated_cpus_need_a_region_without_overcommitment(
+    operator: Api, runtime: Runtime, ratio: float, shown: int
+) -> None:
+    runtime.settings = Settings(**{**runtime.settings.model_dump(), "cpu_allocation_ratio": ratio})
+    assert make_flavor_type(operator)["cpuOverscalingRatio"] == shown
     answer = operator.refused("POST", FLAVOR_TYPES, a_flavor_type_order(isDedicatedCPU=True))
     assert answer.message.startswith("isDedicatedCPU: ")
     made = make_flavor_type(operator, isDedicatedCPU=True, cpuOverscalingRatio=1)
@@ -159,7 +162,9 @@ def test_of_concurrent_orders_with_one_name_one_succeeds(operator: Api) -> None:
 def test_updating_renames_and_unbinds(operator: Api) -> None:
     path = f"{FLAVOR_TYPES}/{make_flavor_type(operator)['flavorTypeId']}"
     make_flavor_type(operator, name="taken")
-    assert operator.ok("PUT", path, {"name": "renamed", "rpId": "", "rpIds": []}) is None
+    for nothing in ([], [""], "", None):
+        make_flavor_type(operator, rpIds=nothing)
+        assert operator.ok("PUT", path, {"name": "renamed", "rpId": "", "rpIds": nothing}) is None
     assert operator.ok("GET", f"{FLAVOR_TYPES}?name=renamed")["totalCount"] == 1
     assert operator.refused("PUT", path, {"name": "taken"}).code == "ECS.OperationDenied.Repeat"
     assert operator.refused("PUT", path, {"name": ""}).code == "ECS.InvalidParameter"
@@ -206,6 +211,7 @@ def test_zones_of_nodes_are_zones(operator: Api, runtime: Runtime) -> None:
         ("name=EN", ["General"]),
         ("deviceType=vgpu", ["vGPU"]),
         ("gpuType=10de2236", ["vGPU"]),
+        ("gpuType=l0DE2236", ["vGPU"]),
         ("archType=arm", ["arm"]),
         ("vcpuType=host-passthrough", ["arm"]),
         ("securityType=2.0", ["arm"]),

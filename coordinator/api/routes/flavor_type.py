@@ -95,7 +95,7 @@ def _conditions(
             deviceType=device_type,
             securityType=security_type,
             archType=arch_type,
-            gpuType=gpu_type,
+            gpuType=service.normalize_gpu_type(gpu_type),
             vcpuType=vcpu_type,
             useSriov=use_sriov,
             localDiskType=local_disk_type,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, computed_field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, computed_field
 
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.domain.gpu import GpuModel, VgpuType
@@ -20,9 +20,14 @@ def _fold_device_type(value: Any) -> Any:
     return "aiSpace" if isinstance(value, str) and value.lower() == "aispace" else value
 
 
+def _without_empty(values: list[str]) -> list[str]:
+    return [value for value in values if value]
+
+
 DeviceType = Annotated[Literal["normal", "gpu", "vgpu", "aiSpace"], BeforeValidator(_fold_device_type)]
 SecurityType = Annotated[Literal["none", "1.0", "2.0", "3.0"], BeforeValidator(_none_if_empty)]
 LocalDiskType = Annotated[Literal["none", "hdd", "ssd", "elasticity"], BeforeValidator(_none_if_empty)]
+PoolIds = Annotated[list[str], Field(max_length=100), AfterValidator(_without_empty)]
 Price = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -66,7 +71,7 @@ class CreateFlavorTypeRequest(LenientModel):
     prices: list[FlavorPrice] = Field(
         validation_alias="flavorPrices", min_length=1, max_length=16, description="Unit prices, one entry a mode."
     )
-    rp_ids: list[str] = Field(default_factory=list, max_length=100, description="Resource pools that it is bound to.")
+    rp_ids: PoolIds = Field(default_factory=list, description="Resource pools that it is bound to.")
     is_dedicated_cpu: bool = Field(
         default=False, validation_alias="isDedicatedCPU", description="vCPUs have host CPUs of their own."
     )
@@ -98,13 +103,13 @@ class UpdateFlavorTypeRequest(LenientModel):
     """New name and pools of a flavor type."""
 
     name: Name
-    rp_ids: list[str] = Field(default_factory=list, max_length=100, description="Resource pools; none unbinds all.")
+    rp_ids: PoolIds = Field(default_factory=list, description="Resource pools; none unbinds all.")
     rp_id: str = Field(default="", max_length=32, description="One more resource pool.")
 
     @property
     def all_rp_ids(self) -> list[str]:
         """Both spellings together; empty ones mean none."""
-        return list(dict.fromkeys(rp_id for rp_id in [*self.rp_ids, self.rp_id] if rp_id))
+        return list(dict.fromkeys(_without_empty([*self.rp_ids, self.rp_id])))
 
 
 class ExtraSpaceBody(AnswerModel):
