@@ -58,6 +58,12 @@ def test_an_image_is_queued_until_its_file_arrives(customer: Api, runtime: Runti
     assert (runtime.settings.images_dir / made["imageId"]).read_bytes() == RAW
 
 
+def test_an_image_is_not_made_from_an_instance_yet(customer: Api) -> None:
+    answer = customer.refused("POST", IMAGES, {"name": "debian", "format": "raw", "ecsld": "ecs-k8d2n5s7a1f4g6"})
+    assert answer.message == "ecsId: not available yet on this cluster"
+    register(customer, ecsId="")
+
+
 def test_the_file_can_be_downloaded_again(customer: Api, client: TestClient) -> None:
     made = register(customer)
     path = f"{IMAGES}/{made['imageId']}/file"

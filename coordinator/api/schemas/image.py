@@ -24,6 +24,12 @@ def _check_url(url: str) -> str:
     return url
 
 
+def _refuse(value: str) -> str:
+    if value:
+        raise FieldError("not available yet on this cluster", "本集群暂不支持")
+    return value
+
+
 class RegisterImageRequest(LenientModel):
     """What is known about an image before its bytes are."""
 
@@ -43,10 +49,11 @@ class RegisterImageRequest(LenientModel):
         default="", max_length=1023, description="Where the coordinator fetches the file; absent for an upload."
     )
     tenant_id: str | None = Field(default=None, max_length=19, description="Owner, for operators.")
+    ecs_id: Annotated[str, AfterValidator(_refuse)] = Field(default="", description="Not available yet.")
 
     def to_row(self) -> Image:
         """The row that this asks for, without id and status."""
-        columns: dict[str, Any] = self.model_dump(exclude={"url", "sha256", "tenant_id"})
+        columns: dict[str, Any] = self.model_dump(exclude={"url", "sha256", "tenant_id", "ecs_id"})
         return Image(
             **columns,
             id="",
