@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,6 @@ from agent.facts.sysfs import Sysfs
 from protos.agent.v1.host_pb2 import CpuFacts
 
 _CPUS: Final = "devices/system/cpu"
-_CPU_NAME: Final = re.compile(r"cpu(\d+)")
 _KHZ_PER_MHZ: Final = 1000
 
 
@@ -45,8 +43,9 @@ def collect_cpu(sysfs: Sysfs, *, libvirt_model: str, cpuinfo: Path = Path("/proc
 
 
 def _place(sysfs: Sysfs, number: int) -> tuple[str, str]:
+    """The socket, and the core: the kernel counts cores anew in each die or cluster, so its threads tell it apart."""
     base = f"{_CPUS}/cpu{number}/topology"
-    return sysfs.read(f"{base}/physical_package_id"), sysfs.read(f"{base}/core_id") or str(number)
+    return sysfs.read(f"{base}/physical_package_id"), sysfs.read(f"{base}/thread_siblings_list") or str(number)
 
 
 def _first_processor(cpuinfo: Path) -> dict[str, str]:

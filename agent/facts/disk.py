@@ -10,19 +10,27 @@ from agent.facts.sysfs import DeviceProperties, Sysfs
 from protos.agent.v1.host_pb2 import BlockDevice
 
 _SECTOR_BYTES: Final = 512  # sysfs counts in these, whatever the disk's own sectors are
+_SCSI_TYPE_ROM: Final = "5"
 _SCSI_ADDRESS: Final = re.compile(r"\d+:\d+:\d+:\d+")
 
 
 def collect_disks(sysfs: Sysfs, properties: DeviceProperties) -> list[BlockDevice]:
-    """Disks that are hardware (or the hypervisor's, in a guest): no partitions, loops, RAM disks, empty drives."""
+    """Disks that are hardware (or the hypervisor's, in a guest).
+
+    No partitions, loops, RAM disks and empty drives; no CD drives, and no single paths of a multipath NVMe disk.
+    Source: Documentation/ABI/stable/sysfs-block, "hidden"; include/scsi/scsi_proto.h.
+    """
     names = [name for name in sysfs.names("class/block") if _is_disk(sysfs, name)]
     return [_collect_disk(sysfs, name, properties("block", name)) for name in names]
 
 
 def _is_disk(sysfs: Sysfs, name: str) -> bool:
     base = f"class/block/{name}"
-    has_hardware = sysfs.exists(f"{base}/device")
-    return has_hardware and not sysfs.exists(f"{base}/partition") and sysfs.read_number(f"{base}/size") > 0
+    if not sysfs.exists(f"{base}/device") or sysfs.exists(f"{base}/partition"):
+        return False
+    # An empty CD drive has a size, too: 1 GiB.
+    is_cd_drive = sysfs.read(f"{base}/device/type") == _SCSI_TYPE_ROM
+    return not is_cd_drive and sysfs.read(f"{base}/hidden") != "1" and sysfs.read_number(f"{base}/size") > 0
 
 
 def _collect_disk(sysfs: Sysfs, name: str, udev: Mapping[str, str]) -> BlockDevice:
