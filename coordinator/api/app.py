@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from coordinator.api import error_handler
+from coordinator.api.deps import get_caller
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
 from coordinator.api.routes import (
@@ -50,8 +51,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     network.router,
     iam.token_router,
     iam.router,
-    health.router,
 )
+# Answer to everybody.
+OPEN_ROUTERS: tuple[APIRouter, ...] = (enrolment.open_router, health.router)
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -61,6 +63,8 @@ def create_app(runtime: Runtime) -> FastAPI:
         version=VERSION,
         docs_url=None,
         redoc_url=None,
+        # A path with a slash too many is none of ours; a redirection would lose bodies.
+        redirect_slashes=False,
         # Bodies without a content type are read as JSON.
         strict_content_type=False,
     )
@@ -69,6 +73,9 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_middleware(RequestMiddleware, body_limit_bytes=runtime.settings.max_body_bytes)
     error_handler.install(app)
     for router in ROUTERS:
+        # First of all dependencies: strangers are not told what else is wrong with their requests.
+        app.include_router(router, dependencies=[Depends(get_caller)])
+    for router in OPEN_ROUTERS:
         app.include_router(router)
     app.openapi = _cached_document(app)  # type: ignore[method-assign]
     _add_docs(app)

@@ -4,16 +4,16 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from coordinator.api.deps import IDEMPOTENCY_HEADER, get_caller
 from coordinator.api.operation_header import OPERATION_HEADER
+from coordinator.api.query import Handler, LenientRoute
 from coordinator.api.request_context import current_request
 from coordinator.errors import ParameterInvalid, ServiceUnavailable
 from coordinator.runtime import Runtime
@@ -41,10 +41,8 @@ _PARAMETER = {
     "schema": {"type": "string", "maxLength": _MAXIMUM_KEY_LENGTH},
 }
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-
-class IdempotentRoute(APIRoute):
+class IdempotentRoute(LenientRoute):
     """Routes of a router of creating calls: `APIRouter(route_class=IdempotentRoute)`."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:

@@ -45,8 +45,14 @@ def test_bad_credentials_are_refused(client: TestClient, authorization: str) -> 
     assert answer.code == "ECS.OperationDenied.AuthFail"
 
 
+@pytest.mark.parametrize("query", ["filter=nonsense", "pageSize=x", "name=" + "x" * 128])
+def test_credentials_come_before_everything_else(anybody: Api, query: str) -> None:
+    assert anybody.refused("GET", f"{FLAVORS}?{query}", status=401).code == "ECS.OperationDenied.AuthFail"
+
+
 def test_an_unknown_path_and_an_unknown_method(operator: Api) -> None:
-    assert operator.refused("GET", "/api/ecs/v1/nothing", status=404).code == "ECS.InvalidParameter.Path.NotFound"
+    for path in ("/api/ecs/v1/nothing", f"{ZONES}/", f"{FLAVORS}/"):
+        assert operator.refused("GET", path, status=404).code == "ECS.InvalidParameter.Path.NotFound"
     answer = operator.refused("DELETE", ZONES, status=405)
     assert answer.code == "ECS.InvalidParameter.Method.NotSupported"
     assert answer.headers["allow"] == "GET"

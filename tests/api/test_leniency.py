@@ -1,4 +1,4 @@
-"""Bodies as callers of this API really write them."""
+"""Bodies and queries as callers of this API really write them."""
 
 from typing import Any
 
@@ -69,3 +69,33 @@ def test_other_types_are_refused_by_name(operator: Api, field: str, value: Any, 
         assert (answer.status, answer.code, answer.message) == (400, "ECS.InvalidParameter", message)
     else:
         assert answer.status in {200, 400}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("flavorTypeId={0}", 1),
+        ("flavorTypeld={0}", 1),
+        ("FlavorTypelId={0}&pagesize=", 1),
+        ("flavorTypeld={1}", 0),
+        ("flavorTypeld={1}&flavorTypeId={0}", 1),
+        ("flavorTypeId={0}&flavorTypeld={1}", 1),
+        ("flavorTypeId=&flavorTypeld={1}", 0),
+        ("flavorTypeId=&name=&fiIter=&unknown={1}", 1),
+    ],
+)
+def test_query_parameters_are_read_like_fields(operator: Api, query: str, expected: int) -> None:
+    flavor_type = make_flavor_type(operator)
+    operator.ok("POST", FLAVORS, a_flavor_order(flavor_type))
+    path = f"{FLAVORS}?{query.format(flavor_type['flavorTypeId'], 'flavortype-other')}"
+    assert operator.ok("GET", path)["totalCount"] == expected
+
+
+def test_empty_query_parameters_are_absent(operator: Api) -> None:
+    operator.ok("GET", "/api/ecs/v1/instances?isLock=&cpuExceedRatio=&vpcld=&vmLabels=&pageNumber=")
+    operator.ok("GET", f"{FLAVOR_TYPES}?useSriov=&deptAvailable=")
+
+
+def test_a_query_in_other_letters_keeps_its_value(operator: Api) -> None:
+    operator.ok("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), name="a+b & 规格"))
+    assert operator.ok("GET", f"{FLAVORS}?NAME=a%2Bb+%26%20%E8%A7%84")["totalCount"] == 1

@@ -29,7 +29,7 @@ def test_the_newest_come_first(operator: Api, flavors: list[str]) -> None:
     assert names(operator, "") == flavors[::-1]
 
 
-@pytest.mark.parametrize("first", ["pageNumber=0", "pageNumber=1", ""])
+@pytest.mark.parametrize("first", ["pageNumber=0", "pageNumber=1", "pageNumber=", ""])
 def test_page_0_and_page_1_are_the_first(operator: Api, flavors: list[str], first: str) -> None:
     assert names(operator, f"pageSize=2&{first}") == flavors[:2:-1]
 
@@ -47,7 +47,6 @@ def test_pages_together_are_the_whole_list(operator: Api, flavors: list[str]) ->
         "pageSize=-1",
         "pageSize=1001",
         "pageSize=x",
-        "pageSize=",
         "pageNumber=-1",
         f"pageNumber={2**63}",
         "pageSize=1e9",

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from coordinator.api.app import OPEN_ROUTERS, ROUTERS
 from coordinator.api.openapi import TAGS
+from coordinator.api.query import LenientRoute
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 EXPECTED: list[dict[str, str]] = json.loads(
@@ -79,6 +82,17 @@ def test_creating_calls_take_an_idempotency_key(document: dict[str, Any]) -> Non
     for operation_id in ("createFlavor", "createFlavorType", "createVolume", "registerImage"):
         operation = next(item for _, _, item in operations(document) if item["operationId"] == operation_id)
         assert "Idempotency-Key" in {item["name"] for item in operation["parameters"]}
+
+
+def test_every_operation_with_a_query_reads_it_leniently(document: dict[str, Any]) -> None:
+    with_query = {
+        operation["operationId"]
+        for _, _, operation in operations(document)
+        if any(item["in"] == "query" for item in operation.get("parameters", []))
+    }
+    routes = [route for router in (*ROUTERS, *OPEN_ROUTERS) for route in router.routes if isinstance(route, APIRoute)]
+    lenient = {str(route.operation_id) for route in routes if isinstance(route, LenientRoute)}
+    assert with_query - lenient == set()
 
 
 def test_every_schema_is_described_in_words(document: dict[str, Any]) -> None:

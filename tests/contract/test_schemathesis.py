@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from coordinator.api.app import ROUTERS
+from coordinator.api.app import OPEN_ROUTERS, ROUTERS
 from coordinator.domain.caller import Caller, Role
 from coordinator.runtime import Runtime
 from coordinator.services.credential import create_token
@@ -28,7 +28,7 @@ EXAMPLES = 20
 
 OPERATION_IDS = [
     route.operation_id
-    for router in ROUTERS
+    for router in (*ROUTERS, *OPEN_ROUTERS)
     for route in router.routes
     if isinstance(route, APIRoute) and route.include_in_schema and route.operation_id
 ]

@@ -9,6 +9,7 @@ from coordinator.api.deps import Operator, RuntimeDep
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
 from coordinator.api.paging import PageByNumber
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.enrolment import (
     CreateEnrolmentTokenRequest,
     EnrolmentAuthorityBody,
@@ -19,11 +20,13 @@ from coordinator.api.schemas.enrolment import (
 from coordinator.domain.listing import ListQuery
 from coordinator.services import enrolment as service
 
+# For machines that have no credentials yet.
+open_router = APIRouter(prefix="/api/ecs/v1", tags=["nodes"])
 # Without idempotency keys: an answer with a secret shall not lie in the database.
-router = APIRouter(prefix="/api/ecs/v1", tags=["nodes"])
+router = APIRouter(prefix="/api/ecs/v1", tags=["nodes"], route_class=LenientRoute)
 
 
-@router.get("/enrolment-authority", operation_id="getEnrolmentAuthority")
+@open_router.get("/enrolment-authority", operation_id="getEnrolmentAuthority")
 def get_enrolment_authority(runtime: RuntimeDep) -> Envelope[EnrolmentAuthorityBody]:
     """Tells joining machines whom to trust and where to go. Open to everybody."""
     return success(EnrolmentAuthorityBody.of(service.get_authority(runtime)))

@@ -62,7 +62,6 @@ def batch_delete_instances(
 
 def _narrowing(
     vpc_id: Annotated[str, Query(alias="vpcId", description="Has an interface in that network.")] = "",
-    vpcl_id: Annotated[str, Query(alias="vpclId", include_in_schema=False)] = "",
     subnet_id: Annotated[str, Query(alias="subnetId", description="Has an interface in that subnet.")] = "",
     private_ip: Annotated[str, Query(alias="privateIp", description="Has that address.")] = "",
     sec_group: Annotated[str, Query(alias="secGroup", description="Has an interface in that security group.")] = "",
@@ -79,7 +78,7 @@ def _narrowing(
     if vm_labels and not (key and separator):
         raise ParameterInvalid("vmLabels", "must be key=value", "格式应为key=value")
     return Narrowing(
-        vpc_id=vpc_id or vpcl_id,
+        vpc_id=vpc_id,
         subnet_id=subnet_id,
         private_ip=private_ip,
         security_group_id=sec_group,

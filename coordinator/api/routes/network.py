@@ -8,6 +8,7 @@ from coordinator.api.deps import RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings, equal_to
 from coordinator.api.paging import PageByNumber
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.network import (
     PortBody,
     PortListBody,
@@ -21,7 +22,7 @@ from coordinator.api.schemas.network import (
 from coordinator.domain.listing import ListQuery
 from coordinator.services import network as service
 
-router = APIRouter(prefix="/api/vpc/v1", tags=["network"])
+router = APIRouter(prefix="/api/vpc/v1", tags=["network"], route_class=LenientRoute)
 
 OfVpc = Annotated[str, Query(alias="vpcId", max_length=32, description="Only those of this VPC.")]
 OfSubnet = Annotated[str, Query(alias="subnetId", max_length=32, description="Only those of this subnet.")]

@@ -6,11 +6,12 @@ from coordinator.api.deps import Operator, RuntimeDep
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
 from coordinator.api.paging import PageByCurrent
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.node import NodeBody, NodeListBody
 from coordinator.domain.listing import ListQuery
 from coordinator.services import node as service
 
-router = APIRouter(prefix="/api/ecs/v1/nodes", tags=["nodes"])
+router = APIRouter(prefix="/api/ecs/v1/nodes", tags=["nodes"], route_class=LenientRoute)
 
 
 @router.get("", operation_id="listNodes")

@@ -6,11 +6,12 @@ from coordinator.api.deps import RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
 from coordinator.api.paging import PageByNumber
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.operation import OperationBody, OperationListBody
 from coordinator.domain.listing import ListQuery
 from coordinator.services import operation as service
 
-router = APIRouter(prefix="/api/ecs/v1/operations", tags=["operations"])
+router = APIRouter(prefix="/api/ecs/v1/operations", tags=["operations"], route_class=LenientRoute)
 
 
 @router.get("", operation_id="listOperations")

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query
 
 from coordinator.api.deps import Reader, RuntimeDep
 from coordinator.api.envelope import Envelope, success
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.region import ServiceAttributesBody, ServiceRegionBody, ServiceRegionRequest, ZonesBody
 from coordinator.services import region as service
 
-router = APIRouter(prefix="/api/ecs/v1", tags=["regions"])
+router = APIRouter(prefix="/api/ecs/v1", tags=["regions"], route_class=LenientRoute)
 
 
 @router.get("/zones", operation_id="listZones")
