@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from agent.config import AgentConfig, split_address
 from agent.hypervisor.connection import ConnectionState
 from agent.identity import Credentials
-from agent.metric import MetricInterceptor, MetricServer
+from agent.metric import MetricInterceptor, Metrics, MetricServer
 from agent.node import Node, build_node
 from agent.notification import notify_systemd
 from agent.recovery import NetworkRecovery
@@ -123,13 +123,7 @@ class ServerCredentials:
 @contextlib.asynccontextmanager
 async def _serving(node: Node, credentials: ServerCredentials, extra_interceptors: Sequence[Any]) -> AsyncIterator[int]:
     """Answers calls; the value is the port."""
-    interceptors = (
-        ErrorInterceptor(),
-        RoleInterceptor(),
-        MetricInterceptor(node.metrics),
-        DeadlineInterceptor(),
-        *extra_interceptors,
-    )
+    interceptors = (*build_interceptors(node.metrics), *extra_interceptors)
     server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
     _add_services(server, node)
     health_servicer = await _add_health(server, node)
@@ -140,6 +134,11 @@ async def _serving(node: Node, credentials: ServerCredentials, extra_interceptor
     finally:
         await health_servicer.enter_graceful_shutdown()
         await server.stop(_STOP_GRACE_SECONDS)
+
+
+def build_interceptors(metrics: Metrics) -> tuple[grpc.aio.ServerInterceptor, ...]:  # type: ignore[type-arg]
+    """What surrounds every call, from the outside in: metrics count what the others make of it."""
+    return MetricInterceptor(metrics), ErrorInterceptor(), RoleInterceptor(), DeadlineInterceptor()
 
 
 def _add_services(server: grpc.aio.Server, node: Node) -> None:

@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Answers every failure with its status and stable code, and logs each call. Goes first."""
+    """Answers every failure with its status and stable code, and logs each call. Goes before all that may fail."""
 
     async def intercept_service(
         self,
