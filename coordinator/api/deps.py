@@ -13,8 +13,8 @@ from coordinator.runtime import Runtime
 from coordinator.services.credential import authenticate
 
 REGION_HEADER = "x-regionid"
-# Tells callers their region, so it cannot ask for it.
-REGION_QUERY_PATH = "/api/ecs/v1/service-region-info"
+# Tell callers their region, so they cannot ask for it.
+REGION_QUERY_PATHS = frozenset({"/api/ecs/v1/service-region-info", "/api/iam/v1/whoami"})
 IDEMPOTENCY_HEADER = "idempotency-key"
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -33,7 +33,7 @@ RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
 def get_caller(request: Request, runtime: RuntimeDep, _scheme: Annotated[object, Security(_bearer)] = None) -> Caller:
-    """Who sent the request, told once; CredentialsInvalid when that cannot be told. Checks the region of ECS paths."""
+    """Who sent the request, told once; CredentialsInvalid when that cannot be told. Checks the region."""
     known: Caller | None = getattr(request.state, "caller", None)
     if known is None:
         known = request.state.caller = _identify(request, runtime)
@@ -44,7 +44,7 @@ def _identify(request: Request, runtime: Runtime) -> Caller:
     context = current_request()
     caller = authenticate(runtime, request.headers.get("authorization", ""))
     context.token_id = caller.token_id
-    if request.url.path.startswith("/api/ecs/") and request.url.path != REGION_QUERY_PATH:
+    if request.url.path not in REGION_QUERY_PATHS:
         _check_region(request.headers.get(REGION_HEADER, ""), runtime.settings.region)
     return replace(
         caller,

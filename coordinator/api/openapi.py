@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.alias_generators import to_camel
 
-from coordinator.api.deps import REGION_HEADER
+from coordinator.api.deps import REGION_HEADER, REGION_QUERY_PATHS
 from coordinator.api.envelope import Envelope, Problem
 
 JsonObject = dict[str, Any]
@@ -20,7 +20,8 @@ Everything that Nodewright does, it does through this interface. Answers are JSO
 people and comes in Chinese, or in English with `Accept-Language: en`.
 
 Work that takes longer is accepted at once; the header `x-operation-id` of the answer names the operation, and
-`GET /api/ecs/v1/operations/{operationId}` tells how far it is.
+`GET /api/ecs/v1/operations/{operationId}` tells how far it is. A call that changes several resources names
+one operation for each, separated by commas.
 """
 
 TAGS = (
@@ -97,7 +98,7 @@ def _complete_operation(path: str, operation: JsonObject) -> None:
     for status, description in _PROBLEMS.items():
         if authenticated or status not in {"400", "401"}:
             responses.setdefault(status, _problem(description))
-    if authenticated and path.startswith("/api/ecs/"):
+    if authenticated and path not in REGION_QUERY_PATHS:
         operation.setdefault("parameters", []).append(_REGION_PARAMETER)
 
 

@@ -36,21 +36,23 @@ QUOTA_NAMES: Final = frozenset(field.name for field in fields(Quota))
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller, and the names of what it belongs to."""
+    """A caller, the names of what it belongs to, and the region that it is in."""
 
     caller: Caller
+    region: str
     tenant_name: str
     department_id: str
 
 
 def identify(runtime: Runtime, caller: Caller) -> Identity:
     """What a caller's credentials say about it."""
+    region = runtime.settings.region
     if caller.tenant_id is None:
-        return Identity(caller, "", "")
+        return Identity(caller, region, "", "")
     with runtime.database.read() as session:
         tenant = session.get(Tenant, caller.tenant_id)
         department = queries.find_first_department(session, caller.tenant_id)
-    return Identity(caller, tenant.name if tenant else "", department.id if department else "")
+    return Identity(caller, region, tenant.name if tenant else "", department.id if department else "")
 
 
 def ensure_default_tenant(runtime: Runtime) -> Tenant:

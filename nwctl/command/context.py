@@ -9,7 +9,6 @@ import typer
 
 from nwctl.binding import command, noun
 from nwctl.client import Client
-from nwctl.command.tenant import TENANT
 from nwctl.config import ConfigFile, Settings, resolve, unstored
 from nwctl.error import UsageError
 from nwctl.option import Invocation
@@ -18,7 +17,6 @@ from nwctl.secret import read_secret
 from nwctl.session import Session
 
 WHOAMI = "/api/iam/v1/whoami"
-REGIONS = "/api/ecs/v1/service-region-info"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 IDENTITY = (
@@ -113,18 +111,10 @@ def requested(invocation: Invocation) -> Settings:
 
 
 def introduce(settings: Settings) -> tuple[dict[str, Any], str]:
-    """Calls with the token: who it stands for, and the region, asked of the coordinator unless it is given."""
+    """Calls with the token: who it stands for, and the coordinator's region unless another is given."""
     with Client(settings) as client:
         identity: dict[str, Any] = client.get(WHOAMI).data
-        return identity, settings.region or learn_region(client, identity.get("tenantId"))
-
-
-def learn_region(client: Client, own_tenant_id: str | None) -> str:
-    """The region that the coordinator serves, asked on behalf of the caller's tenant or, for an operator, of any."""
-    tenant_id = own_tenant_id or next((tenant["tenantId"] for tenant in TENANT.entries(client)), None)
-    if tenant_id is None:
-        raise UsageError("the coordinator has no tenant yet to learn the region from: give --region")
-    return str(client.ask(REGIONS, {"tenantId": tenant_id}).data[0]["regionId"])
+        return identity, settings.region or identity["region"]
 
 
 def warn_of_plain_text(session: Session, settings: Settings) -> None:

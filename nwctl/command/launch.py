@@ -10,7 +10,7 @@ import typer
 
 from nwctl.binding import command
 from nwctl.client import Client
-from nwctl.command.context import REGIONS, WHOAMI
+from nwctl.command.context import WHOAMI
 from nwctl.command.flavor import FLAVOR
 from nwctl.command.image import IMAGE
 from nwctl.command.instance import INSTANCE, app, labels_of
@@ -24,6 +24,7 @@ from nwctl.secret import read_secret
 from nwctl.session import Session
 
 DEPARTMENTS = "/api/iam/v1/departments"
+REGIONS = "/api/ecs/v1/service-region-info"
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,17 @@ def test_an_unknown_path_and_an_unknown_method(operator: Api) -> None:
     assert answer.headers["allow"] == "GET"
 
 
-def test_ecs_paths_need_the_region(client: TestClient, operator: Api) -> None:
+def test_all_paths_need_the_region_but_those_that_tell_it(client: TestClient, operator: Api) -> None:
     wrong = Api(client, operator.token, region="region1").refused("GET", ZONES)
     assert wrong.code == "ECS.InvalidParameter"
     assert "x-regionid" in wrong.message
-    assert "x-regionid" in Api(client, operator.token, region="").refused("GET", ZONES).message
-    Api(client, operator.token, region="").ok("GET", "/api/image/v1/images")
+    nowhere = Api(client, operator.token, region="")
+    for path in (ZONES, "/api/image/v1/images", "/api/ebs/v1/volumes", "/api/vpc/v1/vpcs", "/api/iam/v1/tokens"):
+        assert "x-regionid" in nowhere.refused("GET", path).message
+    assert nowhere.ok("GET", "/api/iam/v1/whoami")["region"] == "region0"
+    tenant_id = operator.ok("POST", "/api/iam/v1/tenants", {"name": "research"})["tenantId"]
+    body = {"tenantId": tenant_id}
+    assert nowhere.ok("POST", "/api/ecs/v1/service-region-info", body)[0]["regionId"] == "region0"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_file_can_be_downloaded_again(customer: Api, client: TestClient) -> 
     path = f"{IMAGES}/{made['imageId']}/file"
     assert customer.refused("GET", path).code == "ECS.GetImage.Fail"
     upload(customer, made, RAW)
-    download = client.get(path, headers={"authorization": f"Bearer {customer.token}"})
+    download = client.get(path, headers={"authorization": f"Bearer {customer.token}", "x-regionid": "region0"})
     assert download.content == RAW
     assert made["imageId"] in download.headers["content-disposition"]
 

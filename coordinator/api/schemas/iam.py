@@ -77,6 +77,7 @@ class IdentityBody(AnswerModel):
     tenant_name: str
     department_id: str = Field(description="The tenant's first department; empty without a tenant.")
     token_id: str
+    region: str = Field(description="Region of this coordinator, as other calls name it.", examples=["region0"])
 
     @classmethod
     def of(cls, identity: Identity) -> "IdentityBody":
@@ -87,6 +88,7 @@ class IdentityBody(AnswerModel):
             tenant_name=identity.tenant_name,
             department_id=identity.department_id,
             token_id=caller.token_id,
+            region=identity.region,
         )
 
 

@@ -10,7 +10,13 @@ from tests.unit.nwctl.builders import DEPARTMENT_ID, TENANT_ID
 from tests.unit.nwctl.conftest import Nwctl, data_of
 from tests.unit.nwctl.standin import Reply, StandIn
 
-IDENTITY = {"role": "tenant", "tenantId": TENANT_ID, "tenantName": "acme", "departmentId": DEPARTMENT_ID}
+IDENTITY = {
+    "role": "tenant",
+    "tenantId": TENANT_ID,
+    "tenantName": "acme",
+    "departmentId": DEPARTMENT_ID,
+    "region": "region7",
+}
 REFUSAL = Reply(status=401, code="ECS.OperationDenied.AuthFail", message="unknown token")
 # Nothing but the command line says where to go.
 BARE = {"NWCTL_ENDPOINT": None, "NWCTL_TOKEN": None, "NWCTL_REGION": None, "NWCTL_LANG": None}
@@ -20,7 +26,6 @@ BARE = {"NWCTL_ENDPOINT": None, "NWCTL_TOKEN": None, "NWCTL_REGION": None, "NWCT
 def file(environment: dict[str, str | None], coordinator: StandIn) -> Path:
     """The configuration file's path; the stand-in knows one token."""
     coordinator.on("GET", "/api/iam/v1/whoami", IDENTITY)
-    coordinator.on("POST", "/api/ecs/v1/service-region-info", [{"regionId": "region7", "azList": []}])
     return Path(str(environment["XDG_CONFIG_HOME"]), "nodewright", "nwctl.toml")
 
 
@@ -49,17 +54,6 @@ def test_afterwards_commands_need_no_further_word(coordinator: StandIn, nwctl: N
     assert data_of(nwctl("whoami", "--json", **BARE)) == IDENTITY
     last = coordinator.requests[-1]
     assert (last.headers["authorization"], last.headers["x-regionid"]) == ("Bearer nwt_given", "region7")
-
-
-def test_an_operator_learns_the_region_through_any_tenant(coordinator: StandIn, nwctl: Nwctl, file: Path) -> None:
-    coordinator.on("GET", "/api/iam/v1/whoami", {"role": "operator", "tenantId": None})
-    coordinator.on("GET", "/api/iam/v1/tenants", {"list": [{"tenantId": TENANT_ID}], "totalCount": 1})
-
-    assert nwctl("login", "--endpoint", coordinator.url, "--token", "nwt_given", **BARE).exit_code == 0
-
-    [question] = coordinator.asked("POST", "/api/ecs/v1/service-region-info")
-    assert question.body == {"tenantId": TENANT_ID}
-    assert stored(file).contexts["default"].region == "region7"
 
 
 def test_a_refused_token_is_not_kept(coordinator: StandIn, nwctl: Nwctl, file: Path) -> None:
