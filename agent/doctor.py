@@ -74,12 +74,14 @@ def show(findings: list[Finding], *, as_json: bool) -> None:
     # Only people need it, and it would stay in the memory of `serve`.
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("", "Check", "Found", "What to do", box=None, pad_edge=False)
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     for finding in findings:
-        verdict = f"[{styles[finding.verdict]}]{finding.verdict}[/]"
-        table.add_row(verdict, finding.check, finding.detail, finding.remedy)
+        # Not as markup, which addresses like "[fd00::1]:8446" would be taken for.
+        words = (Text(text) for text in (finding.check, finding.detail, finding.remedy))
+        table.add_row(Text(finding.verdict, styles[finding.verdict]), *words)
     Console().print(table)
 
 
