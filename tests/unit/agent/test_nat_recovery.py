@@ -79,6 +79,17 @@ class TestReturn:
         with pytest.raises(HypervisorUnavailable):
             await node.backend.restore()
 
+    @pytest.mark.parametrize("entry", ["52:54:00:00:00:77 10.80.0.12", "52:54:00:00:00:02 10.80.0.77"])
+    async def test_an_entry_of_nobody_makes_room_for_a_port(self, node: NatNode, entry: str) -> None:
+        await node.backend.ensure_port(a_port(1))
+        mac_address, ip_address = entry.split()
+        await node.networks.add_dhcp_host(NETWORK, f"<host mac='{mac_address}' ip='{ip_address}'/>")
+        await node.backend.ensure_port(a_port(2))
+        assert [(mac, ip) for mac, ip, _ in await node.hosts()] == [
+            ("52:54:00:00:00:01", "10.80.0.11"),
+            ("52:54:00:00:00:02", "10.80.0.12"),
+        ]
+
     @pytest.mark.parametrize("failure", [NetworkConflict("taken"), HypervisorFailed("cannot create the bridge")])
     async def test_one_network_that_cannot_be_started_does_not_keep_the_others_down(
         self, node: NatNode, failure: AgentError
@@ -125,6 +136,14 @@ class TestFilter:
         await node.backend.ensure_port_removed("port-1")
         assert node.filter.rules == build_rules([])
 
+    async def test_rules_of_which_nobody_knows_whether_they_are_there_are_made_again(self, node: NatNode) -> None:
+        await node.backend.ensure_port(a_port())
+        node.filter.failures, node.filter.fails_late = 1, True
+        with pytest.raises(NetworkFailed):
+            await node.backend.ensure_port(a_port(2, subnet=OTHER_SUBNET, ip_address=IPv4Address("10.81.0.9")))
+        await node.backend.ensure_port_removed("port-2")
+        assert node.filter.rules == build_rules([a_subnet()])
+
     async def test_a_node_without_a_filter_can_take_everything_back(self, node: NatNode) -> None:
         node.filter.failures, node.filter.failure = 9, CapabilityMissing("iptables-restore is not installed")
         with pytest.raises(CapabilityMissing):
@@ -160,14 +179,16 @@ class _FailingFilter(RecordingFilter):
     """Fails some times before it works."""
 
     failures = 0
+    fails_late = False
     failure: AgentError = NetworkFailed("iptables-restore: somebody has the lock")
 
     async def apply(self, subnets: Iterable[Subnet]) -> None:
         """See RecordingFilter."""
+        if not self.failures or self.fails_late:
+            await super().apply(subnets)
         if self.failures:
             self.failures -= 1
             raise self.failure
-        await super().apply(subnets)
 
 
 class TestCrash:
