@@ -24,7 +24,7 @@ def test_service_attributes_speak_the_callers_language(customer: Api, tenant: Te
     assert attributes == {
         "serviceOpenable": True,
         "departmentRequired": True,
-        "resourceGroupRequired": True,
+        "resourceGroupRequired": False,
         "billingMode": {
             "labelName": "计费模式",
             "labelVisible": True,

@@ -63,7 +63,7 @@ class ServiceAttributesBody(AnswerModel):
         return cls(
             service_openable=True,
             department_required=True,
-            resource_group_required=True,
+            resource_group_required=False,
             billing_mode=BillingModeBody(
                 label_name=_BILLING_LABEL.text(language),
                 label_visible=True,
