@@ -6,6 +6,7 @@
 from typing import ClassVar
 
 from coordinator.domain.message import Message
+from coordinator.domain.noun import in_chinese
 
 
 class CoordinatorError(Exception):
@@ -95,7 +96,7 @@ class ResourceNotFound(CoordinatorError):
     http_status = 400
 
     def __init__(self, kind: str, identifier: str) -> None:
-        super().__init__(f"{kind} {identifier!r} does not exist", f"资源不存在：{kind} {identifier!r}")
+        super().__init__(f"{kind} {identifier!r} does not exist", f"资源不存在：{in_chinese(kind)}{identifier!r}")
 
 
 class ResourceExists(CoordinatorError):

@@ -1,6 +1,6 @@
 """Orders of instances: placed, written down and handed to the task engine, all in one transaction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlmodel import Session
 
@@ -8,6 +8,7 @@ from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
+from coordinator.domain.noun import in_chinese
 from coordinator.domain.placement import Consumer, Decision, PlacementRequest, ResourceClass
 from coordinator.domain.unit import GIB, MIB
 from coordinator.errors import BatchUnschedulable, QuotaExceeded
@@ -48,11 +49,13 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
     BatchUnschedulable when not all of several find one: then there is none.
     """
     check_order(order, runtime.settings)
+    if not caller.is_operator:
+        order = _within_quotas(order)
     # Hashing takes a few milliseconds, which no other writer shall wait for.
     secrets = _Secrets(hash_password(order.password), runtime.secrets.encrypt(order.vnc_password or new_vnc_password()))
     with runtime.database.write() as session:
         references = find_references(session, runtime, caller, order)
-        _check_quota(session, caller, order, references)
+        _check_quota(session, order, references)
         instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
         decision = claim(session, _placement_request(order, references, instances))
         _settle_placement(instances, decision)
@@ -210,11 +213,16 @@ def _add_ports(
         allocate_port(session, runtime, subnet, group, instance_id=instance.id, request=request)
 
 
-def _check_quota(session: Session, caller: Caller, order: InstanceOrder, references: References) -> None:
-    tenant = references.tenant
-    # Only an operator may order beyond a tenant's quotas.
-    if caller.is_operator and not order.checks_quota:
+def _within_quotas(order: InstanceOrder) -> InstanceOrder:
+    """Only an operator may order beyond a tenant's quotas: what others say about it is neither done nor answered."""
+    options = {name: value for name, value in order.options.items() if name != "bUpdateQuotas"}
+    return replace(order, checks_quota=True, options=options)
+
+
+def _check_quota(session: Session, order: InstanceOrder, references: References) -> None:
+    if not order.checks_quota:
         return
+    tenant = references.tenant
     quotas = {
         "instances": tenant.quota_instances,
         "vCPUs": tenant.quota_vcpus,
@@ -238,5 +246,5 @@ def _check_quota(session: Session, caller: Caller, order: InstanceOrder, referen
         if quota is not None and wanted[name] > quota:
             raise QuotaExceeded(
                 f"tenant {tenant.name}: {wanted[name]} {name} would exceed the quota of {quota}",
-                f"租户{tenant.name}：{name}将达到{wanted[name]}，超出配额{quota}",
+                f"租户{tenant.name}：{in_chinese(name)}将达到{wanted[name]}，超出配额{quota}",
             )

@@ -75,7 +75,7 @@ def find_subnet(session: Session, caller: Caller, *, vpc_id: str = "", subnet_id
     else:
         subnet = queries.find_default_subnet(session)
     if subnet is None:
-        raise ResourceNotFound("vpc", vpc_id or "default")
+        raise ResourceNotFound("VPC", vpc_id or "default")
     return subnet
 
 
@@ -182,7 +182,7 @@ def get_vpc(runtime: Runtime, caller: Caller, vpc_id: str) -> Vpc:
     with runtime.database.read() as session:
         vpc = queries.find_vpc(session, vpc_id, _scope(caller))
     if vpc is None:
-        raise ResourceNotFound("vpc", vpc_id)
+        raise ResourceNotFound("VPC", vpc_id)
     return vpc
 
 

@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.listing import Listing, ListQuery
+from coordinator.domain.noun import in_chinese
 from coordinator.errors import AccessDenied, ParameterInvalid, ResourceExists, ResourceInUse, ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.store.queries import tenancy as queries
@@ -136,7 +137,9 @@ def delete_tenant(runtime: Runtime, caller: Caller, tenant_id: str) -> None:
         _find_tenant(session, caller, tenant_id)
         used = queries.find_tenant_use(session, tenant_id)
         if used:
-            raise ResourceInUse(f"tenant {tenant_id} still owns a {used}", f"租户{tenant_id}仍拥有资源：{used}")
+            raise ResourceInUse(
+                f"tenant {tenant_id} still owns a {used}", f"租户{tenant_id}仍拥有资源：{in_chinese(used)}"
+            )
         queries.purge_tenant(session, tenant_id)
     runtime.callers.forget_all()
 
@@ -286,7 +289,7 @@ def _check_name(name: str) -> str:
 
 
 def _exists(kind: str, name: str) -> ResourceExists:
-    return ResourceExists(f"{kind} {name!r} exists already", f"{kind} {name!r}已存在")
+    return ResourceExists(f"{kind} {name!r} exists already", f"{in_chinese(kind)}{name!r}已存在")
 
 
 def _find_tenant(session: Session, caller: Caller, tenant_id: str) -> Tenant:

@@ -38,6 +38,26 @@ def test_errors_are_told_in_the_callers_language(operator: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "noun"),
+    [
+        ("/api/ecs/v1/instances/x", "实例"),
+        ("/api/ecs/v1/operations/x", "操作"),
+        ("/api/image/v1/images/x", "镜像"),
+        ("/api/ebs/v1/volumes/x", "云盘"),
+        ("/api/vpc/v1/vpcs/x", "VPC"),
+        ("/api/vpc/v1/subnets/x", "子网"),
+        ("/api/vpc/v1/security-groups/x", "安全组"),
+        ("/api/vpc/v1/ports/x", "端口"),
+        ("/api/iam/v1/tenants/x", "租户"),
+        ("/api/iam/v1/departments/x", "部门"),
+        ("/api/iam/v1/resource-groups/x", "资源组"),
+    ],
+)
+def test_what_does_not_exist_is_named_in_the_callers_language(operator: Api, path: str, noun: str) -> None:
+    assert operator.speaking("zh").refused("GET", path).message == f"资源不存在：{noun}'x'"
+
+
+@pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Bearer nwt_wrong", "Basic eDp5", "bearer \tx", "Bearer " + "x" * 9000]
 )
 def test_bad_credentials_are_refused(client: TestClient, authorization: str) -> None:

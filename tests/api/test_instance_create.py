@@ -172,7 +172,11 @@ def test_an_operator_may_order_beyond_the_quota(operator: Api, customer: Api, cl
     for caller in (operator, customer):
         caller.refused("POST", INSTANCES, cloud.order())
     customer.refused("POST", INSTANCES, cloud.order(bUpdateQuotas=False))
-    operator.ok("POST", INSTANCES, cloud.order(bUpdateQuotas=False))
+    assert operator.ok("POST", INSTANCES, cloud.order(bUpdateQuotas=False))["bUpdateQuotas"] is False
+    cloud.change(cloud.tenant, quota_instances=2)
+    assert customer.ok("POST", INSTANCES, cloud.order(bUpdateQuotas=False))["bUpdateQuotas"] is True
+    answer = customer.speaking("zh").refused("POST", INSTANCES, cloud.order())
+    assert answer.message == f"租户{cloud.tenant.name}：实例数量将达到3，超出配额2"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""What resources and quantities are called in Chinese."""
+
+from typing import Final
+
+_CHINESE: Final = {
+    "department": "部门",
+    "enrolment token": "注册令牌",
+    "flavor": "规格",
+    "flavor type": "规格类型",
+    "image": "镜像",
+    "instance": "实例",
+    "instances": "实例数量",
+    "memory in GiB": "内存（GiB）",
+    "operation": "操作",
+    "port": "端口",
+    "resource group": "资源组",
+    "resource pool": "资源池",
+    "security group": "安全组",
+    "storage in GiB": "云盘容量（GiB）",
+    "subnet": "子网",
+    "tenant": "租户",
+    "token": "令牌",
+    "vCPUs": "vCPU数量",
+    "volume": "云盘",
+    "volumes": "云盘数量",
+}
+
+
+def in_chinese(noun: str) -> str:
+    """The Chinese word; names of fields, and words such as VPC, are the same in both languages."""
+    return _CHINESE.get(noun, noun)
