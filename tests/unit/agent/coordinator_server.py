@@ -36,6 +36,7 @@ class Coordinator(
         # What the next calls of ReportEvents say instead of the highest number that they were told.
         self.acknowledgements: list[int] = []
         self.images: dict[str, bytes] = {}
+        self.chunk_bytes = 64 * 1024
         self.grpc_address = ""
         self.join_authority_pem = authority.pem.decode()
 
@@ -80,8 +81,8 @@ class Coordinator(
         if request.image_id not in self.images:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such image")
         content = self.images[request.image_id][request.offset_bytes :]
-        for start in range(0, len(content), 4):
-            yield image_pb2.ImageChunk(data=content[start : start + 4])
+        for start in range(0, len(content), self.chunk_bytes):
+            yield image_pb2.ImageChunk(data=content[start : start + self.chunk_bytes])
 
     async def Join(self, request: join_pb2.JoinRequest, context: Any) -> join_pb2.JoinResponse:
         await self._receive("Join", request, context)

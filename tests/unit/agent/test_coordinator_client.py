@@ -176,7 +176,7 @@ class TestImage:
     async def test_an_image_comes_whole_and_from_an_offset_on(
         self, coordinator: Coordinator, client: CoordinatorClient
     ) -> None:
-        coordinator.images["img-1"] = b"0123456789"
+        coordinator.images["img-1"], coordinator.chunk_bytes = b"0123456789", 4
         assert b"".join([chunk async for chunk in client.read_image("img-1", 0)]) == b"0123456789"
         assert b"".join([chunk async for chunk in client.read_image("img-1", 7)]) == b"789"
         assert [chunk async for chunk in client.read_image("img-1", 10)] == []
