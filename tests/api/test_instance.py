@@ -48,6 +48,14 @@ def test_an_instance_has_every_field_that_callers_know(customer: Api, cloud: Clo
     assert {name: set(FIELDS[name]) - set(part) for name, part in parts.items()} == {name: set() for name in FIELDS}
 
 
+def test_a_flavor_is_told_in_both_spellings(customer: Api, cloud: Cloud) -> None:
+    cloud.change(cloud.flavor, vgpu_type_id="nvidia-231", vgpu_type_name="GRID T4-2Q")
+    flavor = customer.ok("GET", f"{INSTANCES}/{make(customer, cloud)}")["flavor"]
+    assert flavor["flavorType"]["specCode"] == flavor["flavorType"]["SpecCode"] == cloud.flavor_type.spec_code
+    assert flavor["vgpuTypeid"] == flavor["vgpuTypeId"] == "nvidia-231"
+    assert flavor["vgpuTypeName"] == "GRID T4-2Q"
+
+
 def test_the_list_shows_the_same_as_the_detail(customer: Api, cloud: Cloud) -> None:
     ecs_id = make(customer, cloud, vmLabels=[{"key": "a", "value": "b"}])
     listed = customer.ok("GET", INSTANCES)
@@ -104,6 +112,12 @@ def test_lists_are_narrowed_by_every_parameter(customer: Api, cloud: Cloud) -> N
         "isLock=false": ["one"],
         "filter=displayName:lk:TW|status:in:provisioning,running|az:in:AZ0|cpuArch:in:x86": only_two,
         f"filter=ecsId:lk:{two[4:9]} departmentId:eq:{cloud.department.id}": only_two,
+        f"filter=vcpuType:eq:{cloud.flavor_type.vcpu_type}": everything,
+        "filter=taskAt:lt:2020-01-01": [],
+        "filter=rp_id:eq:rp-1": [],
+        "filter=hgId:eq:hg-1": [],
+        "filter=deploymentSet:eq:": everything,
+        "orderBy=taskAt,display_name:asc": ["one", "two"],
         "orderBy=display_name:asc": ["one", "two"],
         "orderBy=created_at:desc": everything,
         "pageSize=1&pageNumber=2": ["one"],

@@ -25,6 +25,28 @@ def names(operator: Api, query: str) -> list[str]:
     return [flavor["name"] for flavor in data["flavors"]]
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        "specCode",
+        "vgpuTypeId",
+        "vgpuTypeName",
+        "vgpuDisplayName",
+        "vgpuMemory",
+        "useElasticityLocalSysDisk",
+        "elasticityLocalSysDiskSize",
+        "elasticityLocalDataDiskNum",
+        "elasticityLocalDataDiskSize",
+        "intranetBWMax",
+        "sriov",
+    ],
+)
+def test_flavors_are_found_by_what_they_show(operator: Api, field: str) -> None:
+    shown = make_flavor(operator, make_flavor_type(operator))
+    value = shown["flavorType"][field] if field == "specCode" else shown[field]
+    assert names(operator, f"filter={field}:eq:{value}&orderBy={field}:desc") == [shown["name"]]
+
+
 def test_the_newest_come_first(operator: Api, flavors: list[str]) -> None:
     assert names(operator, "") == flavors[::-1]
 

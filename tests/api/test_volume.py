@@ -130,6 +130,28 @@ def test_a_volume_in_use_is_not_deleted(customer: Api, runtime: Runtime, tenant:
     assert answer.code == "ECS.InvalidParameter.Status.NotSupported"
 
 
+def test_volumes_are_filtered_and_ordered(customer: Api, runtime: Runtime, tenant: Tenant) -> None:
+    node = a_node()
+    with runtime.database.write() as session:
+        add(session, node)
+    made = store(runtime, tenant, node_id=node.id, delete_on_termination=True, disk_bus="scsi", size_gib=2)
+    other = store(runtime, tenant, volume_mode="Filesystem", multi_attach=True, size_gib=1)
+    both = [other.id, made.id]
+    expected = {
+        f"filter=volumeUuid:eq:volume-{made.uuid}": both[1:],
+        f"filter=volumeUuid:lk:{other.uuid[:18]}": both[:1],
+        "filter=az:eq:AZ0": both[1:],
+        "filter=volumeMode:eq:Filesystem": both[:1],
+        "filter=deleteOnTermination:eq:true": both[1:],
+        "filter=multiAttach:eq:false|diskBus:in:scsi,sata": both[1:],
+        "filter=imageId:eq:img-1": [],
+        "orderBy=size:asc": both,
+        "orderBy=volumeMode,volumeUuid:desc": both[::-1],
+    }
+    found = {query: [one["volumeId"] for one in customer.ok("GET", f"{VOLUMES}?{query}")["list"]] for query in expected}
+    assert found == expected
+
+
 def test_volume_types(customer: Api) -> None:
     types = customer.ok("GET", "/api/ebs/v1/volume-types")
     assert [kind["volumeType"] for kind in types["list"]] == ["hdd", "ssd", "essd"]

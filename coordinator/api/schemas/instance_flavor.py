@@ -1,6 +1,6 @@
 """The two ways in which an instance tells its flavor: as stored (`flavorInfo`) and as in the catalogue (`flavor`)."""
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from coordinator.api.schemas.base import AnswerModel, Moment
 from coordinator.api.schemas.flavor_type import ExtraSpaceBody
@@ -19,6 +19,7 @@ class _FlavorFields(AnswerModel):
     local_disk: int
     intranet_bw_max: int = Field(alias="intranetBWMax", description="Gbit/s.")
     vgpu_type_id: str
+    vgpu_type_name: str
     vgpu_display_name: str
     vgpu_memory: int = Field(description="GB.")
     use_elasticity_local_sys_disk: bool
@@ -74,15 +75,12 @@ class InstanceFlavorInfoBody(_FlavorFields):
     updated_at: Moment
     deleted_at: Moment | None
     flavor_type: InstanceFlavorTypeInfoBody
-    vgpu_type_name: str
 
     @classmethod
     def of(cls, flavor: Flavor, flavor_type: FlavorType) -> "InstanceFlavorInfoBody":
         return cls(
             **_flavor_fields(flavor),
-            **flavor.model_dump(
-                include={"id", "flavor_type_id", "created_at", "updated_at", "deleted_at", "vgpu_type_name"}
-            ),
+            **flavor.model_dump(include={"id", "flavor_type_id", "created_at", "updated_at", "deleted_at"}),
             spec_code=flavor_type.spec_code,
             flavor_type=InstanceFlavorTypeInfoBody(
                 **_flavor_type_fields(flavor_type),
@@ -104,7 +102,7 @@ class InstanceFlavorInfoBody(_FlavorFields):
 class InstanceFlavorTypeBody(_FlavorTypeFields):
     """A flavor type as the catalogue shows it, without its counts."""
 
-    spec_code: str = Field(alias="SpecCode")
+    spec_code: str
     gpu_type: str
     gpu_product: str
     dept_available: bool
@@ -113,6 +111,11 @@ class InstanceFlavorTypeBody(_FlavorTypeFields):
     vm_count: int = Field(default=0, description="Not counted here.")
     rp_name: str = ""
     resource_pools: None = None
+
+    @computed_field(alias="SpecCode", description="The same as specCode.")  # type: ignore[prop-decorator]
+    @property
+    def spec_code_capitalized(self) -> str:
+        return self.spec_code
 
 
 class InstanceFlavorBody(_FlavorFields):
@@ -123,6 +126,11 @@ class InstanceFlavorBody(_FlavorFields):
     create_at: Moment
     vm_count: int = Field(default=0, description="Not counted here.")
     flavor_type: InstanceFlavorTypeBody
+
+    @computed_field(alias="vgpuTypeid", description="The same as vgpuTypeId.")  # type: ignore[prop-decorator]
+    @property
+    def vgpu_type_id_lower(self) -> str:
+        return self.vgpu_type_id
 
     @classmethod
     def of(cls, flavor: Flavor, flavor_type: FlavorType) -> "InstanceFlavorBody":

@@ -16,12 +16,20 @@ VolumeRow = tuple[Volume, str | None, str | None]
 
 _FIELDS = fields(
     volumeId=Field(Volume.id, int),
+    # As it is shown.
+    volumeUuid=Field(literal("volume-") + col(Volume.uuid)),
     name=Volume.name,
     status=Field(Volume.status, ignore_case=True),
     volumeType=Field(Volume.volume_type, ignore_case=True),
     volumeSize=Field(Volume.size_gib, int),
     size=Field(Volume.size_gib, int),
     isOsDisk=Field(Volume.is_os_disk, bool),
+    diskBus=Volume.disk_bus,
+    volumeMode=Volume.volume_mode,
+    deleteOnTermination=Volume.delete_on_termination,
+    multiAttach=Volume.multi_attach,
+    imageId=Volume.image_id,
+    az=Node.zone,
     ecsId=Instance.ecs_id,
     tenantId=Volume.tenant_id,
     createdAt=Field(Volume.created_at, datetime),
