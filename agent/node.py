@@ -63,7 +63,7 @@ def build_node(config: AgentConfig) -> Node:
     )
     connection = Connection(config.libvirt_uri)
     events = DomainEvents(connection)
-    guests = Guests(connection)
+    guests = Guests(connection, events)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
     images, volumes = _build_storage(config, coordinator, connection)

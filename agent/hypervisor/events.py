@@ -35,6 +35,8 @@ GUEST_AGENT_DISCONNECTED: Final = "guest-agent-disconnected"
 # Published by the prober: what is known about a guest agent has changed.
 GUEST_AGENT: Final = "guest-agent"
 REBOOTED: Final = "rebooted"
+# Told by the agent after what it did to a guest itself, and by libvirt of what has no word here.
+CHANGED: Final = "changed"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,13 @@ class DomainEvents:
                 subscriber.put_nowait(_resync())
             subscriber.put_nowait(change)
 
+    def announce(self, domain: libvirt.virDomain, kind: str) -> None:
+        """Hands a change of this domain to all subscribers; call it in any thread."""
+        change = DomainChange(domain.UUIDString(), domain.name(), kind)
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.publish, change)
+
     def _on_connection(self, state: ConnectionState) -> None:
         if state is ConnectionState.OPEN:
             self.publish(_resync())
@@ -96,25 +105,19 @@ class DomainEvents:
     def _on_lifecycle(
         self, _handle: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, _opaque: Any
     ) -> None:
-        kind = _LIFECYCLE_KINDS.get(event, "changed")
+        kind = _LIFECYCLE_KINDS.get(event, CHANGED)
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED and detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED:
             kind = "crashed"
-        self._enqueue(domain, kind)
+        self.announce(domain, kind)
 
     def _on_reboot(self, _handle: libvirt.virConnect, domain: libvirt.virDomain, _opaque: Any) -> None:
-        self._enqueue(domain, REBOOTED)
+        self.announce(domain, REBOOTED)
 
     def _on_agent_lifecycle(
         self, _handle: libvirt.virConnect, domain: libvirt.virDomain, state: int, _reason: int, _opaque: Any
     ) -> None:
         connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
-        self._enqueue(domain, GUEST_AGENT_CONNECTED if connected else GUEST_AGENT_DISCONNECTED)
-
-    def _enqueue(self, domain: libvirt.virDomain, kind: str) -> None:
-        change = DomainChange(domain.UUIDString(), domain.name(), kind)
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self.publish, change)
+        self.announce(domain, GUEST_AGENT_CONNECTED if connected else GUEST_AGENT_DISCONNECTED)
 
 
 def _resync() -> DomainChange:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import libvirt
 
@@ -17,6 +18,7 @@ from agent.hypervisor.description import (
     read_ownership,
     read_power_state,
 )
+from agent.hypervisor.events import CHANGED, DomainEvents
 
 # Starting waits for QEMU, for the TPM emulator and for the network's helpers.
 _START_TIMEOUT_SECONDS = 120.0
@@ -33,10 +35,11 @@ _UNDEFINE_EVERYTHING = (
 
 
 class Guests:
-    """The domains of one node, by UUID."""
+    """The domains of one node, by UUID. What is done to one is told as a change of it, whatever came of that."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, events: DomainEvents) -> None:
         self._connection = connection
+        self._events = events
 
     async def get(self, uuid: str) -> GuestDescription:
         """The domain as it is now. Raises DomainNotFound."""
@@ -85,7 +88,7 @@ class Guests:
 
     async def press_power_button(self, uuid: str) -> None:
         """Asks the guest by ACPI to shut down; returns at once."""
-        await self._change(uuid, _press_power_button)
+        await self._connection.call(lambda handle: _press_power_button(_find_owned(handle, uuid)))
 
     async def check_owned(self, uuid: str) -> None:
         """Raises DomainNotFound or DomainForeign unless the domain is ours."""
@@ -99,10 +102,11 @@ class Guests:
                 domain = _find_owned(handle, uuid)
             except DomainNotFound:
                 return
-            _destroy(domain)
-            # A transient domain is gone with its process.
-            if domain.isPersistent():
-                _undefine(domain)
+            with self._announcing(domain):
+                _destroy(domain)
+                # A transient domain is gone with its process.
+                if domain.isPersistent():
+                    _undefine(domain)
 
         await self._connection.call(run, timeout_seconds=_DESTROY_TIMEOUT_SECONDS)
 
@@ -111,10 +115,19 @@ class Guests:
     ) -> GuestDescription:
         def run(handle: libvirt.virConnect) -> GuestDescription:
             domain = _find_owned(handle, uuid)
-            change(domain)
+            with self._announcing(domain):
+                change(domain)
             return describe(domain)
 
         return await self._connection.call(run, timeout_seconds=timeout_seconds)
+
+    @contextlib.contextmanager
+    def _announcing(self, domain: libvirt.virDomain) -> Iterator[None]:
+        """libvirt tells the steps of a start, but not that it failed in the end, nor what a late call came to."""
+        try:
+            yield
+        finally:
+            self._events.announce(domain, CHANGED)
 
 
 def _find(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:

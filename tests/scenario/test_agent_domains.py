@@ -61,7 +61,7 @@ class _Agent:
         self.directory = host.directory
         self.connection = Connection(f"qemu+unix:///system?socket={host.namespace.path('/run/libvirt/libvirt-sock')}")
         self.events = DomainEvents(self.connection)
-        self.guests = Guests(self.connection)
+        self.guests = Guests(self.connection, self.events)
         self.guest_agents = GuestAgents(self.connection)
         self.prober = GuestAgentProber(self.guests, self.guest_agents, self.events)
         self.stops = Stops(self.guests, self.guest_agents, self.events)

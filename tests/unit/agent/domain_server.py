@@ -77,7 +77,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
     node.write_text(_NODE)
     connection = Connection(f"test://{node}")
     events = DomainEvents(connection)
-    guests = Guests(connection)
+    guests = Guests(connection, events)
     guest_agents = GuestAgents(connection, allowed_commands=("guest-*",))
     prober = GuestAgentProber(guests, guest_agents, events)
     stops = Stops(guests, guest_agents, events)

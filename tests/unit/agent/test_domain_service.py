@@ -1,13 +1,18 @@
 """DomainService and GuestService, as a coordinator meets them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from agent.errors import HypervisorTimeout
+from agent.hypervisor import description, guest
+from agent.hypervisor.events import CHANGED
 from protos.agent.v1.domain_pb2 import (
     Disk,
     DomainSpec,
@@ -260,6 +265,60 @@ async def test_a_watcher_gets_everything_first_and_then_each_change(server: Doma
         seen.append((event.kind, event.domain.power_state))
     watch.cancel()
     assert {"defined", "started", "stopped", "undefined"} <= {kind for kind, _ in seen}
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "state"),
+    [
+        ("create", lambda domains: domains.EnsureRunning(EnsureRunningRequest(uuid=GUEST_UUID)), SHUTOFF),
+        ("suspend", lambda domains: domains.EnsurePaused(EnsurePausedRequest(uuid=GUEST_UUID)), RUNNING),
+        ("resume", lambda domains: domains.EnsureResumed(EnsureResumedRequest(uuid=GUEST_UUID)), PAUSED),
+        ("destroy", lambda domains: domains.EnsureStopped(EnsureStoppedRequest(uuid=GUEST_UUID, force=True)), RUNNING),
+        ("undefineFlags", lambda domains: domains.EnsureRemoved(EnsureRemovedRequest(uuid=GUEST_UUID)), SHUTOFF),
+    ],
+)
+async def test_what_a_failed_call_left_is_told(
+    server: DomainServer, monkeypatch: pytest.MonkeyPatch, method: str, call: Callable[[Any], Any], state: int
+) -> None:
+    """libvirt tells that a guest is born, and not that its start failed after that."""
+    await _define(server)
+    if method != "create":
+        await server.guests.start(GUEST_UUID)
+    if method == "resume":
+        await server.guests.suspend(GUEST_UUID)
+
+    def fail(*_: Any) -> None:
+        raise libvirt.libvirtError("QEMU is gone")
+
+    watch = server.domains.WatchEvents(WatchEventsRequest())
+    assert {(await watch.read()).domain.name for _ in range(2)} == {"foreign", "ecs-7751tih23uy93g"}
+    monkeypatch.setattr(libvirt.virDomain, method, fail)
+    await failure(lambda: call(server.domains))
+    while (event := await asyncio.wait_for(watch.read(), 5)).kind != CHANGED:
+        pass
+    watch.cancel()
+    assert event.domain.power_state == state
+
+
+async def test_a_call_that_ends_after_its_time_is_told_then(
+    server: DomainServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _define(server)
+    create, may_start = libvirt.virDomain.create, threading.Event()
+
+    def start_late(domain: libvirt.virDomain) -> None:
+        may_start.wait(10)
+        create(domain)
+
+    monkeypatch.setattr(guest, "_START_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(libvirt.virDomain, "create", start_late)
+    async with server.events.subscribe() as changes:
+        with pytest.raises(HypervisorTimeout):
+            await server.guests.start(GUEST_UUID)
+        may_start.set()
+        while (await asyncio.wait_for(changes.get(), 10)).kind != CHANGED:
+            pass
+    assert (await server.guests.get(GUEST_UUID)).power_state is description.PowerState.RUNNING
 
 
 @pytest.mark.parametrize(

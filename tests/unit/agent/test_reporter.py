@@ -71,7 +71,7 @@ class Agent:
         self.host = Host()
         self.sessions: list[bool] = []
         self.address_failures: list[OSError] = []
-        guests = Guests(connection)
+        guests = Guests(connection, self.events)
         prober = GuestAgentProber(guests, GuestAgents(connection, allowed_commands=()), self.events)
         self.reporter = Reporter(
             client,
@@ -191,8 +191,9 @@ async def test_changes_of_domains_are_told_in_order(agent: Agent, coordinator: C
 
 
 async def test_what_happened_before_the_session_is_part_of_its_beginning(
-    agent: Agent, coordinator: Coordinator
+    agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reporter_module, "_FIRST_RETRY_SECONDS", 0.5)  # long enough for what happens meanwhile
     coordinator.failures["Register"] = [grpc.StatusCode.UNAVAILABLE]
     async with reporting(agent):
         await coordinator.request("Register")
