@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from agent import doctor, main
@@ -19,6 +20,14 @@ from agent.identity import Identity
 from coordinator.pki import Authority
 from tests.unit.agent.coordinator_server import NODE_ID, Coordinator, serving
 from tests.unit.agent.website import Website, website
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command sets up the log of its process, which here is that of all tests."""
+    former = structlog.get_config()
+    yield
+    structlog.configure(**former)
 
 
 @pytest.fixture

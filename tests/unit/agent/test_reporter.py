@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -374,25 +375,22 @@ class TestRetry:
     """How long it waits before it tries again; told in the log, so that nobody has to wait here."""
 
     @pytest.fixture(autouse=True)
-    def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _at_once(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody waits, and every session lasts longer than the longest pause."""
         monkeypatch.setattr("random.uniform", lambda _low, _high: 0.0)
-
-    async def test_failures_make_it_ask_ever_less_often(
-        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
         monkeypatch.setattr(reporter_module, "_FIRST_RETRY_SECONDS", 0.5)
         monkeypatch.setattr(reporter_module, "_LAST_RETRY_SECONDS", 15.0)
+        clock = SimpleNamespace(monotonic=lambda: agent.sessions.count(True) * 15.1)
+        monkeypatch.setattr(reporter_module, "time", clock)
+
+    async def test_failures_make_it_ask_ever_less_often(self, agent: Agent, coordinator: Coordinator) -> None:
         coordinator.failures["Register"] = [grpc.StatusCode.UNAVAILABLE] * 7
         assert await self._pauses(agent, 7) == [0.5, 1, 2, 4, 8, 15, 15]
 
-    async def test_a_long_session_ends_the_caution(
-        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(reporter_module, "_FIRST_RETRY_SECONDS", 0.1)
-        monkeypatch.setattr(reporter_module, "_LAST_RETRY_SECONDS", 0.16)
+    async def test_a_long_session_ends_the_caution(self, agent: Agent, coordinator: Coordinator) -> None:
         coordinator.failures["Register"] = [grpc.StatusCode.UNAVAILABLE] * 2
-        coordinator.failures["Heartbeat"] = [None] * 17 + [grpc.StatusCode.FAILED_PRECONDITION]
-        assert await self._pauses(agent, 3) == [0.1, 0.2, 0.1]
+        coordinator.failures["Heartbeat"] = [grpc.StatusCode.FAILED_PRECONDITION]
+        assert await self._pauses(agent, 3) == [0.5, 1, 0.5]
 
     async def _pauses(self, agent: Agent, count: int) -> list[float]:
         with capture_logs() as logs:
