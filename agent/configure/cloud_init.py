@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agent.configure.disk import device_name, with_scsi_controller
+from agent.configure.disk import next_place, with_scsi_controller
 from agent.configure.host_profile import HostProfile
-from agent.domainxml.disk import Disk, DiskDriver, DiskSource, DiskTarget
+from agent.domainxml.disk import Disk, DiskDriver, DiskSource
 from agent.domainxml.domain import Domain
 from protos.agent.v1.domain_pb2 import DomainSpec
 
@@ -16,13 +16,14 @@ def configure_cloud_init(domain: Domain, spec: DomainSpec, host: HostProfile) ->
     """
     if not spec.HasField("cloud_init"):
         return domain
-    taken = sum(disk.target.dev.startswith("sd") for disk in domain.devices.disks)
+    target, address = next_place(domain, "scsi")
     drive = Disk(
         "file",
         device="cdrom",
         driver=DiskDriver("qemu", "raw"),
         source=DiskSource(str(host.seed(spec.uuid))),
-        target=DiskTarget(device_name("sd", taken), "scsi"),
+        target=target,
         read_only=True,
+        address=address,
     )
     return with_scsi_controller(domain.with_devices(disks=(drive,)))

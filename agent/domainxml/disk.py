@@ -43,6 +43,17 @@ class BootOrder(Element, tag="boot"):
 
 
 @dataclass(frozen=True)
+class DriveAddress(Element, tag="address"):
+    """Where a SCSI or SATA disk is plugged in; libvirt calls a logical unit number "unit"."""
+
+    type: str = attribute("type", default="drive")
+    controller: int | None = attribute("controller", int, default=None)
+    bus: int | None = attribute("bus", int, default=None)
+    target: int | None = attribute("target", int, default=None)
+    unit: int | None = attribute("unit", int, default=None)
+
+
+@dataclass(frozen=True)
 class Disk(Element, tag="disk"):
     """A disk, or with device "cdrom" an optical drive."""
 
@@ -54,3 +65,4 @@ class Disk(Element, tag="disk"):
     read_only: bool = presence("readonly")
     serial: str | None = text_child("serial", default=None)
     boot: BootOrder | None = child(BootOrder, default=None)
+    address: DriveAddress | None = child(DriveAddress, default=None)

@@ -30,7 +30,16 @@ from agent.domainxml.element import format_document, parse_document
 from agent.errors import AgentError, CapabilityMissing, RequestInvalid
 from protos.agent.v1.domain_pb2 import CpuMode, Disk, DiskBus, DomainSpec, Firmware, Graphics, Nic, TpmModel
 from protos.agent.v1.host_pb2 import Architecture
-from tests.unit.agent.guest_builder import DATA_VOLUME_UUID, GIB, SUBNET_ID, VOLUME_UUID, a_host, a_seed, a_spec
+from tests.unit.agent.guest_builder import (
+    DATA_VOLUME_UUID,
+    GIB,
+    SUBNET_ID,
+    VOLUME_UUID,
+    AVolume,
+    a_host,
+    a_seed,
+    a_spec,
+)
 
 GOLDEN = Path(__file__).parents[2] / "data" / "domainxml"
 # Set this to write the golden files anew, then read the difference.
@@ -45,6 +54,22 @@ _DISKS = [
     Disk(volume_uuid=VOLUME_UUID, bus=DiskBus.DISK_BUS_VIRTIO, boot_index=1),
     Disk(volume_uuid=DATA_VOLUME_UUID, bus=DiskBus.DISK_BUS_SCSI, boot_index=2, read_only=True),
 ]
+_BUSES = (DiskBus.DISK_BUS_VIRTIO, DiskBus.DISK_BUS_SCSI, DiskBus.DISK_BUS_SATA)
+
+
+def _many_disks(*buses: DiskBus) -> tuple[list[Disk], HostProfile]:
+    """Disks on these buses, and a node that has their volumes."""
+    uuids = [f"{index:08x}-7e64-4a7e-9c60-0e2a4a7a7d12" for index in range(len(buses))]
+    disks = [Disk(volume_uuid=uuid, bus=bus) for uuid, bus in zip(uuids, buses, strict=True)]
+    return disks, a_host(volumes={uuid: AVolume(Path(f"/srv/agent/volumes/{uuid}.qcow2")) for uuid in uuids})
+
+
+def _with_seed(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
+    return configure_cloud_init(configure_disks(domain, spec, host), spec, host)
+
+
+_SIXTEEN_SCSI, _SIXTEEN_SCSI_HOST = _many_disks(*[DiskBus.DISK_BUS_SCSI] * 16)
+_MIXED, _MIXED_HOST = _many_disks(*_BUSES * 7)
 
 CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "identity": (configure_identity, a_spec(), a_host()),
@@ -68,6 +93,8 @@ CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "tpm-2.0": (configure_tpm, a_spec(tpm=TpmModel.TPM_MODEL_2_0), a_host()),
     "disks": (configure_disks, a_spec(disks=_DISKS), a_host()),
     "disks-page-cache": (configure_disks, a_spec(), a_host(direct_io=False)),
+    "disks-16-scsi": (_with_seed, a_spec(disks=_SIXTEEN_SCSI), _SIXTEEN_SCSI_HOST),
+    "disks-mixed": (_with_seed, a_spec(disks=_MIXED), _MIXED_HOST),
     "cloud-init": (configure_cloud_init, a_spec(), a_host()),
     "nics": (configure_nics, a_spec(nics=[*a_spec().nics, _SECOND_NIC]), a_host()),
     "graphics": (configure_graphics, a_spec(), a_host()),
@@ -84,8 +111,11 @@ WHOLE: dict[str, DomainSpec] = {
     "uefi-tpm-1.2": a_spec(firmware=Firmware.FIRMWARE_UEFI, tpm=TpmModel.TPM_MODEL_1_2),
     "custom-cpu": a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM),
     "many": a_spec(vcpus=256, disks=_DISKS, nics=[*a_spec().nics, _SECOND_NIC], huge_page_bytes=_TWO_MIB),
+    "16-scsi": a_spec(disks=_SIXTEEN_SCSI),
+    "mixed": a_spec(disks=_MIXED),
     "bare": DomainSpec(uuid=a_spec().uuid, name="bare", vcpus=1, memory_bytes=GIB),
 }
+_VOLUMES = {**a_host().volumes, **_MIXED_HOST.volumes}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -99,7 +129,7 @@ def test_a_configurator_writes_its_golden_elements(name: str) -> None:
 
 
 def test_every_configurator_has_a_golden_file() -> None:
-    assert {configure for configure, _, _ in CASES.values()} == set(CONFIGURATORS)
+    assert {configure for configure, _, _ in CASES.values()} - {_with_seed} == set(CONFIGURATORS)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +138,13 @@ def test_every_configurator_has_a_golden_file() -> None:
 def test_a_whole_domain_is_valid_by_the_schema_of_libvirt(name: str, domain_type: str) -> None:
     spec = WHOLE[name]
     schema = etree.RelaxNG(etree.parse(SCHEMA))
-    document = etree.fromstring(format_document(build_domain(spec, a_host(domain_type=domain_type))))
+    document = etree.fromstring(format_document(build_domain(spec, a_host(domain_type=domain_type, volumes=_VOLUMES))))
     assert schema.validate(document), schema.error_log
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_domain_survives_formatting_and_parsing(name: str) -> None:
-    domain = build_domain(WHOLE[name], a_host())
+    domain = build_domain(WHOLE[name], a_host(volumes=_VOLUMES))
     assert parse_document(Domain, format_document(domain)) == domain
 
 
@@ -131,7 +161,8 @@ def test_a_whole_domain_is_defined_by_the_test_driver(name: str, test_driver: li
     spec = DomainSpec()
     spec.CopyFrom(WHOLE[name])
     spec.firmware = Firmware.FIRMWARE_BIOS
-    document = format_document(build_domain(spec, a_host(domain_type="test" if spec.vcpus < 256 else "kvm")))
+    host = a_host(domain_type="test" if spec.vcpus < 256 else "kvm", volumes=_VOLUMES)
+    document = format_document(build_domain(spec, host))
     document = document.replace('<domain type="kvm">', '<domain type="test">')
     domain = test_driver.defineXMLFlags(document, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     assert domain.UUIDString() == spec.uuid
