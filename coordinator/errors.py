@@ -198,6 +198,16 @@ class NodeSessionUnknown(StatusUnsupported):
         super().__init__(f"node {node_id} must register again", f"节点{node_id}须重新注册")
 
 
+class NodeIdentityTaken(StatusUnsupported):
+    """Another machine with the node's certificate is alive. Who only moved waits until its old lease is over."""
+
+    def __init__(self, node_id: str, present: str, twin: str) -> None:
+        super().__init__(
+            f"node {node_id} is alive at {present}: another machine with its identity, at {twin}, is not admitted",
+            f"节点{node_id}在{present}仍在线，拒绝使用同一身份的另一台机器{twin}",
+        )
+
+
 class FlavorInUse(CoordinatorError):
     code = "ECS.OperationFailed.DeleteFlavor"
     http_status = 400

@@ -17,7 +17,7 @@ from coordinator.rpc.server import GrpcServers
 from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
 from coordinator.services.network import ensure_default_network
-from coordinator.services.node_report import expire_leases, refresh_leases
+from coordinator.services.node_report import LeaseSweep, refresh_leases
 from coordinator.services.tenancy import ensure_default_tenant
 from coordinator.store.database import Database
 from coordinator.tasks.engine import TaskEngine
@@ -54,7 +54,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
     parts = {
         "engine": asyncio.create_task(engine.run()),
         "http": asyncio.create_task(http.run()),
-        "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, lambda: expire_leases(runtime))),
+        "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime))),
         "certificates": asyncio.create_task(
             _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http))
         ),

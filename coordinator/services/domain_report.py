@@ -22,6 +22,9 @@ VMTOOLS_NOT_RUNNING: Final = "VmtoolsNotRunning"
 VMTOOLS_NOT_INSTALLED: Final = "VmtoolsNotInstalled"
 
 CRASHED_MESSAGE: Final = "the guest crashed"
+IO_ERROR_MESSAGE: Final = "the node paused the guest, for a disk could not be written: free space there, then resume it"
+# libvirt's word for that reason of a pause.
+_IO_ERROR: Final = "ioerror"
 
 _ABSENT_STATES: Final = (PowerState.NONE, PowerState.ABSENT)
 
@@ -77,6 +80,10 @@ def apply_domain(instance: Instance, domain: domain_pb2.Domain, node: Node, now:
         instance.error_message = ""
     if after is PowerState.CRASHED:
         instance.error_message = CRASHED_MESSAGE
+    if after is PowerState.PAUSED and domain.power_state_reason == _IO_ERROR:
+        instance.error_message = IO_ERROR_MESSAGE
+    elif instance.error_message == IO_ERROR_MESSAGE:
+        instance.error_message = ""
     instance.status = status_of(after)
 
 

@@ -12,6 +12,7 @@ from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Task
+from coordinator.tasks.instance_step import forget_secrets
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.submission import request_cancel
 
@@ -47,6 +48,7 @@ def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instanc
     if instance.node_id is None and running is None:
         # It was never placed, or its creation undid everything: no node knows it.
         instance.deleted_at = runtime.now()
+        forget_secrets(instance)
         session.add(instance)
         return None
     # One that is parked for the operator does not end by itself: the deletion removes what it left behind.

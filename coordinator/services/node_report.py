@@ -1,14 +1,16 @@
 """What agents tell about themselves: registration, signs of life, inventory and events; and what silence means."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import structlog
 from sqlmodel import Session
 
 from coordinator.domain.lease import NodeSession
-from coordinator.errors import CredentialsInvalid, NodeSessionUnknown, ParameterInvalid
+from coordinator.errors import CredentialsInvalid, NodeIdentityTaken, NodeSessionUnknown, ParameterInvalid
 from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, reconcile_domains, record_domain
 from coordinator.services.host_fact import apply_facts, make_inventory
@@ -52,6 +54,7 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> list[
     now = runtime.now()
     with runtime.database.write() as session:
         node = _lock(session, node_id)
+        _refuse_twin(node, report, now)
         if node.session_id != report.session_id:
             node.session_id, node.last_event_sequence = report.session_id, 0
         node.address = report.address
@@ -104,6 +107,29 @@ def refresh_leases(runtime: Runtime) -> None:
     """The coordinator was away itself: no node shall count as lost for that."""
     with runtime.database.write() as session:
         queries.extend_all_leases(session, runtime.now() + runtime.settings.node_lease)
+
+
+class LeaseSweep:
+    """The repeated look at leases. After a time in which this process stood still, silence was not the nodes' fault."""
+
+    def __init__(self, runtime: Runtime, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._runtime = runtime
+        self._monotonic = monotonic
+        self._last = self._moments()
+
+    def __call__(self) -> list[str]:
+        """Gives up nodes whose lease is over; answers those."""
+        before, self._last = self._last, self._moments()
+        passed, passed_on_the_wall = (after - since for after, since in zip(self._last, before, strict=True))
+        patience_seconds = self._runtime.settings.node_lease.total_seconds() / 2
+        # Either nothing ran here for long, or the clock that leases are written with was turned.
+        if passed > patience_seconds or abs(passed_on_the_wall - passed) > patience_seconds:
+            log.warning("leases.extended", pausedSeconds=passed, clockTurnedSeconds=passed_on_the_wall - passed)
+            refresh_leases(self._runtime)
+        return expire_leases(self._runtime)
+
+    def _moments(self) -> tuple[float, float]:
+        return self._monotonic(), self._runtime.now().timestamp()
 
 
 def expire_leases(runtime: Runtime) -> list[str]:
@@ -163,6 +189,14 @@ def _check_session(row: Node | None, node: NodeSession) -> Node:
     if not known.ready or known.session_id != node.session_id:
         raise NodeSessionUnknown(node.node_id)
     return known
+
+
+def _refuse_twin(node: Node, report: Registration, now: datetime) -> None:
+    """Two machines with one identity (a cloned disk, a restored backup) would take each other's guests for lost."""
+    is_alive = node.ready and node.lease_expires_at is not None and now <= node.lease_expires_at
+    if is_alive and node.session_id != report.session_id and node.address != report.address:
+        log.warning("node.twin_refused", nodeId=node.id, name=node.name, address=node.address, twin=report.address)
+        raise NodeIdentityTaken(node.id, node.address, report.address)
 
 
 def _check_registration(runtime: Runtime, report: Registration) -> None:

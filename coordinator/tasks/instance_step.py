@@ -13,8 +13,8 @@ from coordinator.domain.instance import InstanceStatus, PowerState, status_of
 from coordinator.errors import ResourceNotFound, StatusUnsupported
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables.instance import Instance
-from coordinator.tasks.blueprint import Blueprint, read_blueprint
-from coordinator.tasks.model import Failure, StepContext
+from coordinator.tasks.blueprint import Blueprint, domain_spec, port_message, read_blueprint
+from coordinator.tasks.model import Failure, StepContext, StepResult
 from protos.agent.v1 import domain_pb2
 
 Args = Mapping[str, Any]
@@ -62,6 +62,16 @@ def show_status(status: InstanceStatus) -> Callable[[Session, Args], None]:
     return apply
 
 
+async def define_domain(context: StepContext) -> StepResult:
+    """Brings the node's definition up to date: what changed while the guest ran counts from its next start on."""
+    blueprint = await blueprint_of(context)
+    agent = agent_of(context, blueprint)
+    for port, subnet in blueprint.ports:
+        await agent.ensure_port(port_message(blueprint, port, subnet))
+    await agent.ensure_defined(domain_spec(blueprint, context.runtime.secrets))
+    return StepResult()
+
+
 def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Session], None]:
     """A step's `apply`: the power state that the node answered."""
 
@@ -76,6 +86,18 @@ def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Sessi
 def is_being_deleted(instance: Instance) -> bool:
     """A deletion was accepted: the task that it overtakes leaves status and operation to it."""
     return instance.status == InstanceStatus.TERMINATING
+
+
+def forget_secrets(instance: Instance) -> None:
+    """A deleted instance's row stays; what its guest kept secret does not."""
+    instance.user_data = instance.password_hash = instance.vnc_password_encrypted = ""
+    instance.ssh_public_keys = []
+
+
+def is_removed_by_hand(instance: Instance) -> bool:
+    """The node says that it does not have the instance's domain, though nobody here removed it."""
+    is_lost = instance.status == InstanceStatus.UNKNOWN and instance.power_state == PowerState.ABSENT
+    return is_lost and instance.node_id is not None
 
 
 def require_status(instance: Instance, action: str, *admitted: InstanceStatus) -> None:

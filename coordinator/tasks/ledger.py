@@ -17,10 +17,12 @@ from coordinator.domain.task import StepPhase, StepState, TaskState
 from coordinator.store.database import Database
 from coordinator.store.queries.task import (
     ACTIVE_STATES,
+    LONGEST_WAIT,
     Candidate,
     find_cancel_requests,
     find_candidates,
     find_expired,
+    is_over,
     list_steps,
 )
 from coordinator.store.tables.task import Task, TaskStep
@@ -112,14 +114,11 @@ class Ledger:
         """Leases a task and writes down the intent of its next act; None when another was faster."""
         points: list[str] = []
         with self._commit(points) as session:
-            query = select(Task).where(Task.id == task_id).with_for_update(skip_locked=True)
-            task = session.exec(query).first()
             now = self._now()
-            if (
-                task is None
-                or task.state not in ACTIVE_STATES
-                or (task.lease_expires_at and task.lease_expires_at >= now)
-            ):
+            is_free = is_over(col(Task.lease_expires_at), now, LONGEST_WAIT)
+            query = select(Task).where(Task.id == task_id, is_free, col(Task.state).in_(ACTIVE_STATES))
+            task = session.exec(query.with_for_update(skip_locked=True)).first()
+            if task is None:
                 return None
             task.lease_owner = self._owner
             task.lease_expires_at = now + timedelta(seconds=LEASE_SECONDS)

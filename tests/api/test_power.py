@@ -1,8 +1,10 @@
 """Power operations over REST: what is admitted when, alone and in batches."""
 
+from typing import Any
+
 import pytest
 
-from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Instance, Task, Tenant
 from tests.api.client import Api
@@ -47,6 +49,17 @@ def test_each_operation_is_admitted_in_its_statuses_only(customer: Api, cloud: C
             if customer.call("PUT", f"{INSTANCES}/{put(cloud, status)}/{verb}", body).code == "Success"
         }
     assert admitted == ADMITTED
+
+
+def test_a_domain_that_somebody_removed_is_put_back_by_a_start(customer: Api, cloud: Cloud) -> None:
+    removed: dict[str, Any] = {"status": InstanceStatus.UNKNOWN, "power_state": PowerState.ABSENT}
+    placed = an_instance(cloud.tenant, cloud.flavor, node=cloud.node, **removed)
+    unplaced = an_instance(cloud.tenant, cloud.flavor, **removed)
+    with cloud.runtime.database.write() as session:
+        add(session, placed, unplaced)
+    customer.ok("PUT", f"{INSTANCES}/{placed.ecs_id}/start")
+    assert customer.refused("PUT", f"{INSTANCES}/{placed.ecs_id}/start").code == REFUSED
+    assert customer.refused("PUT", f"{INSTANCES}/{unplaced.ecs_id}/start").code == REFUSED
 
 
 def test_a_refusal_tells_status_and_what_is_admitted(customer: Api, cloud: Cloud) -> None:

@@ -147,6 +147,20 @@ def test_an_instance_that_fits_nowhere_says_why_and_holds_nothing(cloud: Cloud) 
     wait_until(lambda: not instance.exists(), "it is gone")
 
 
+def test_a_domain_that_somebody_undefined_is_put_back(cloud: Cloud, guest: Instance) -> None:
+    guest.run("echo kept > /boot/nodewright/undefined; sync")
+    # Running without a definition, it would be gone with its next stop.
+    cloud.host.virsh("undefine", guest.id)
+    guest.succeed(guest.power("restart", gracePeriodSeconds=0))
+    assert cloud.host.virsh("dominfo", guest.id).split("Persistent:")[1].split()[0] == "yes"
+    guest.succeed(guest.power("stop", gracePeriodSeconds=0))
+    cloud.host.virsh("undefine", guest.id)
+    assert "somebody removed it" in guest.wait_for_status("Unknown")["errMessage"]
+    guest.succeed(guest.power("start"))
+    guest.wait_for_guest_agent()
+    assert guest.run("cat /boot/nodewright/undefined") == "kept"
+
+
 def test_guests_run_on_when_the_agent_is_killed(cloud: Cloud, guest: Instance) -> None:
     first_boot = guest.boot_id()
     cloud.host.agent.kill()

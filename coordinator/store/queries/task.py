@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from sqlalchemy import and_, exists, not_, or_
+from sqlalchemy import ColumnElement, and_, exists, not_, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -13,6 +14,8 @@ from coordinator.store.tables.task import Task, TaskStep
 
 # States in which the engine has work to do.
 ACTIVE_STATES = (TaskState.PENDING, TaskState.RUNNING, TaskState.CANCELING)
+# Neither a lease nor a back-off lasts longer, also where the clocks of two coordinators differ a little.
+LONGEST_WAIT: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ def list_steps_of(session: Session, task_ids: Collection[str]) -> dict[str, list
     return steps
 
 
+def is_over(moment: Any, now: datetime, longest: timedelta) -> ColumnElement[bool]:
+    """Whether a moment is absent or past, or further away than any is set: then the clock was turned back since."""
+    return or_(moment.is_(None), moment <= now, moment > now + longest)
+
+
 def find_candidates(session: Session, now: datetime, kinds: Collection[str], limit: int) -> list[Candidate]:
     """Tasks with work to do that nobody holds, the oldest first.
 
@@ -47,10 +55,10 @@ def find_candidates(session: Session, now: datetime, kinds: Collection[str], lim
     waits_for_predecessor = exists().where(
         col(predecessor.id) == Task.after_task_id, col(predecessor.state).in_(ACTIVE_STATES)
     )
-    is_free = or_(col(Task.lease_expires_at).is_(None), col(Task.lease_expires_at) < now)
+    is_free = is_over(col(Task.lease_expires_at), now, LONGEST_WAIT)
     is_due = or_(
         col(Task.cancel_requested),
-        and_(or_(col(Task.not_before).is_(None), col(Task.not_before) <= now), not_(waits_for_predecessor)),
+        and_(is_over(col(Task.not_before), now, LONGEST_WAIT), not_(waits_for_predecessor)),
     )
     query = (
         select(Task.id, Task.kind, Task.schema_version)

@@ -6,7 +6,7 @@ from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState, status_of
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
-from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, load_instance
+from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, forget_secrets, load_instance
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 
 # A node may stay away for days; what it holds of the instance is removed when it comes back.
@@ -76,6 +76,7 @@ def _mark_deleted(session: Session, args: Args) -> None:
     instance.task_id = None
     instance.node_id = None
     instance.power_state = PowerState.ABSENT
+    forget_secrets(instance)
     session.add(instance)
 
 

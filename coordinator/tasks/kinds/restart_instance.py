@@ -6,6 +6,7 @@ from coordinator.tasks.instance_step import (
     admit,
     agent_of,
     blueprint_of,
+    define_domain,
     record_power_state,
     report_wait,
     settle,
@@ -32,7 +33,9 @@ async def _reboot(context: StepContext) -> StepResult:
 RESTART_INSTANCE = TaskKind(
     name="restart_instance",
     steps=(
-        Step("reboot", _reboot, before=show_status(InstanceStatus.STARTING), timeout_seconds=GUEST_TIMEOUT_SECONDS),
+        # Also makes a domain persistent again that somebody undefined: its stop would be its end.
+        Step("define", define_domain, before=show_status(InstanceStatus.STARTING)),
+        Step("reboot", _reboot, weight=4, timeout_seconds=GUEST_TIMEOUT_SECONDS),
     ),
     check=admit("restart", InstanceStatus.RUNNING),
     on_success=settle,

@@ -1,27 +1,22 @@
-"""Starts an instance that is shut off."""
+"""Starts an instance that is shut off, or whose domain somebody removed from its node."""
+
+from sqlmodel import Session
 
 from coordinator.domain.instance import InstanceStatus
-from coordinator.tasks.blueprint import domain_spec, port_message
 from coordinator.tasks.instance_step import (
-    admit,
+    Args,
     agent_of,
     blueprint_of,
+    define_domain,
+    is_removed_by_hand,
+    load_instance,
     record_power_state,
+    require_status,
     settle,
     settle_failure,
     show_status,
 )
 from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
-
-
-async def _define(context: StepContext) -> StepResult:
-    """Brings the node's definition up to date: what changed while the guest ran counts from this start on."""
-    blueprint = await blueprint_of(context)
-    agent = agent_of(context, blueprint)
-    for port, subnet in blueprint.ports:
-        await agent.ensure_port(port_message(blueprint, port, subnet))
-    await agent.ensure_defined(domain_spec(blueprint, context.runtime.secrets))
-    return StepResult()
 
 
 async def _start(context: StepContext) -> StepResult:
@@ -30,13 +25,20 @@ async def _start(context: StepContext) -> StepResult:
     return StepResult(apply=record_power_state(context.args, domain))
 
 
+def _check(session: Session, args: Args) -> None:
+    instance = load_instance(session, args)
+    # Its disks are there, and the first step puts the definition back.
+    if instance.task_id or not is_removed_by_hand(instance):
+        require_status(instance, "start", InstanceStatus.STOPPED)
+
+
 START_INSTANCE = TaskKind(
     name="start_instance",
     steps=(
-        Step("define", _define, before=show_status(InstanceStatus.STARTING)),
+        Step("define", define_domain, before=show_status(InstanceStatus.STARTING)),
         Step("start", _start, weight=2),
     ),
-    check=admit("start", InstanceStatus.STOPPED),
+    check=_check,
     on_success=settle,
     on_failure=settle_failure,
 )

@@ -12,7 +12,8 @@ from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.lease import LeaseBook
 from coordinator.domain.placement import ResourceClass
-from coordinator.services.node_report import expire_leases, refresh_leases
+from coordinator.services.domain_report import IO_ERROR_MESSAGE
+from coordinator.services.node_report import LeaseSweep, expire_leases, refresh_leases
 from coordinator.store.queries.node import find_inventories, find_reported_domains
 from coordinator.store.tables import Allocation, Instance, Node, Tenant
 from protos.agent.v1 import domain_pb2, host_pb2
@@ -209,6 +210,45 @@ async def test_coordinator_that_was_away_does_not_blame_its_nodes(agent: Agent) 
     assert expire_leases(agent.runtime) == []
 
 
+async def test_coordinator_that_stood_still_does_not_blame_its_nodes(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    clock = 0.0
+    sweep = LeaseSweep(agent.runtime, monotonic=lambda: clock)
+    later(agent, 100)
+    clock = 100.0
+    assert sweep() == []
+    assert reload(agent, instance).status == InstanceStatus.RUNNING
+    # From here on it looks in time again: silence is the node's own.
+    for seconds in (110, 120, 131):
+        later(agent, seconds)
+        clock = float(seconds)
+        lost = sweep()
+    assert lost == [agent.node_id]
+
+
+async def test_clock_that_was_turned_does_not_cost_nodes(agent: Agent) -> None:
+    await agent.register()
+    sweep = LeaseSweep(agent.runtime, monotonic=lambda: 1.0)
+    later(agent, 3600)
+    assert sweep() == []
+    assert agent.row().ready
+
+
+async def test_second_machine_with_a_nodes_identity_is_refused_while_the_first_is_alive(agent: Agent) -> None:
+    await agent.register()
+    first, agent.session_id = agent.session_id, str(uuid4())
+    with pytest.raises(grpc.aio.AioRpcError, match=r"alive at 192\.0\.2\.1:8446") as caught:
+        await agent.register(advertise_address="192.0.2.2:8446")
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert (agent.row().address, agent.row().session_id) == ("192.0.2.1:8446", first)
+    # The same machine starts its agent anew at any time, and with another address after its lease.
+    await agent.register()
+    agent.session_id = str(uuid4())
+    later(agent, 31)
+    await agent.register(advertise_address="192.0.2.2:8446")
+    assert agent.row().address == "192.0.2.2:8446"
+
+
 async def test_session_is_known_to_a_restarted_coordinator(agent: Agent) -> None:
     await agent.register()
     agent.runtime.leases = LeaseBook()
@@ -259,6 +299,16 @@ async def test_crash_is_told_and_forgotten_with_the_next_start(agent: Agent, ins
     await agent.report((1, a_domain(instance.uuid, CRASHED)))
     crashed = reload(agent, instance)
     assert (crashed.status, crashed.error_message) == (InstanceStatus.STOPPED, "the guest crashed")
+    await agent.report((2, a_domain(instance.uuid, RUNNING)))
+    assert reload(agent, instance).error_message == ""
+
+
+async def test_guest_that_could_not_write_its_disk_says_so_until_it_runs(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid))
+    paused = a_domain(instance.uuid, domain_pb2.POWER_STATE_PAUSED, power_state_reason="ioerror")
+    await agent.report((1, paused))
+    seen = reload(agent, instance)
+    assert (seen.status, seen.error_message) == (InstanceStatus.PAUSED, IO_ERROR_MESSAGE)
     await agent.report((2, a_domain(instance.uuid, RUNNING)))
     assert reload(agent, instance).error_message == ""
 

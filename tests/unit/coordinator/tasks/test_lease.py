@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.domain.clock import utc_now
 from coordinator.domain.task import TaskState
 from coordinator.store.database import Database, DatabaseInUse
 from coordinator.store.tables.task import Task
@@ -72,6 +73,15 @@ async def test_a_stale_runner_cannot_commit(site: Site, database: Database, tmp_
     assert ended.fencing == 2
     assert site.note(task_id) == "built"
     assert "build.raise.result.before" not in site.points
+
+
+@pytest.mark.parametrize("column", ["not_before", "lease_expires_at"])
+async def test_a_clock_that_was_turned_back_holds_no_task_up(site: Site, database: Database, column: str) -> None:
+    task_id = site.submit()
+    with database.write() as session:
+        setattr(session.get_one(Task, task_id), column, utc_now() + timedelta(minutes=10))
+    async with running(site):
+        assert (await site.wait(task_id)).state == TaskState.SUCCEEDED
 
 
 async def test_many_tasks_run_at_once(site: Site) -> None:
