@@ -6,8 +6,12 @@ A class is named <Noun><Condition>, and its name is its code. Its category tells
 
 from __future__ import annotations
 
+import errno
+import os
 from enum import Enum, auto
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Category(Enum):
@@ -125,7 +129,7 @@ class VolumeInUse(AgentError, category=Category.STATE):
 
 
 class StorageExhausted(AgentError, category=Category.EXHAUSTED):
-    """The file system has too little free space; the message says what was wanted and what is available."""
+    """The file system has too little free space; the message says what was wanted and what is available, if known."""
 
 
 class StorageFailed(AgentError, category=Category.INTERNAL):
@@ -166,3 +170,13 @@ class NetworkFailed(AgentError, category=Category.INTERNAL):
 
 class NetworkNotFound(AgentError, category=Category.ABSENT):
     """libvirt has no network of this name."""
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether a file system, or the agent's quota on it, was full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def tells_out_of_space(message: str) -> bool:
+    """The same from the words of another program: they are all that tells it from its other failures."""
+    return any(os.strerror(number).lower() in message.lower() for number in _FULL)

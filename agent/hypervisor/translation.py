@@ -17,6 +17,8 @@ from agent.errors import (
     HypervisorTimeout,
     HypervisorUnavailable,
     HypervisorUnsupported,
+    StorageExhausted,
+    tells_out_of_space,
 )
 
 _ERRORS: dict[int, type[AgentError]] = {
@@ -48,6 +50,8 @@ def translate(error: libvirt.libvirtError) -> AgentError:
     number = error.get_error_code()
     if any(words in message.lower() for words in _NO_MEMORY):
         return DomainMemoryInsufficient(message)
+    if tells_out_of_space(message):
+        return StorageExhausted(message)
     if number in _ERRORS:
         return _ERRORS[number](message)
     if is_connection_loss(error):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from agent.errors import AgentError, Category, ClientRoleForbidden
+from agent.errors import AgentError, Category, ClientRoleForbidden, StorageExhausted, is_out_of_space
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Guard = Callable[[Context], AbstractAsyncContextManager[None]]
@@ -93,11 +93,21 @@ async def _reported(context: Context, details: grpc.HandlerCallDetails) -> Async
         await _abort(context, STATUS_BY_CATEGORY[error.category], error.message, error.code)
     except grpc.aio.AbortError:
         raise
-    except Exception:
+    except Exception as error:
         log.exception("rpc.failed")
-        await _abort(context, grpc.StatusCode.INTERNAL, "the agent failed; its log has the reason", "AgentError")
+        await _abort_unexpected(context, error)
     else:
         _log_end(started, code="Success")
+
+
+async def _abort_unexpected(context: Context, error: Exception) -> None:
+    """Of what no part of the agent expects, a full disk alone is told: a caller can do something about it."""
+    if is_out_of_space(error):
+        message = "a file system of this node is full: free some space, or make it larger"
+        status, code = STATUS_BY_CATEGORY[StorageExhausted.category], StorageExhausted.code
+    else:
+        status, message, code = grpc.StatusCode.INTERNAL, "the agent failed; its log has the reason", "AgentError"
+    await _abort(context, status, message, code)
 
 
 async def _abort(context: Context, status: grpc.StatusCode, message: str, code: str) -> None:

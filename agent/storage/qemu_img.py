@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Final, Literal
 
-from agent.errors import StorageFailed
+from agent.errors import StorageExhausted, StorageFailed, tells_out_of_space
 
 _TIMEOUT_SECONDS: Final = 60.0
 # A crafted image can make qemu-img allocate without end; OpenStack uses the same limits.
@@ -51,4 +51,5 @@ async def _run(*arguments: str) -> None:
             await process.wait()
     if process.returncode != 0:
         reason = complaint.decode(errors="replace").strip() or f"exit status {process.returncode}"
-        raise StorageFailed(f"qemu-img {arguments[0]}: {reason}")
+        failure = StorageExhausted if tells_out_of_space(reason) else StorageFailed
+        raise failure(f"qemu-img {arguments[0]}: {reason}")

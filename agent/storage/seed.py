@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.durable_file import publish, remove_file
-from agent.errors import CapabilityMissing, SeedFailed
+from agent.errors import CapabilityMissing, SeedFailed, StorageExhausted, tells_out_of_space
 from protos.agent.v1.domain_pb2 import CloudInit
 
 _VOLUME_LABEL: Final = "CIDATA"
@@ -84,7 +84,9 @@ class Seeds:
             process.kill()
             raise
         if process.returncode:
-            raise SeedFailed(f"{self._program} failed: {errors.decode(errors='replace').strip()[:500]}")
+            reason = errors.decode(errors="replace").strip()
+            failure = StorageExhausted if tells_out_of_space(reason) else SeedFailed
+            raise failure(f"{self._program} failed: {reason[:500]}")
 
 
 def _files(cloud_init: CloudInit, mac_addresses: Sequence[str]) -> dict[str, bytes]:

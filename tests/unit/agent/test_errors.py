@@ -1,13 +1,16 @@
 """The codes of the agent's errors are part of its API: the golden file changes only together with the coordinator."""
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import grpc
+import libvirt
 import pytest
 
-from agent.errors import AgentError, Category
+from agent.errors import AgentError, Category, StorageExhausted, tells_out_of_space
+from agent.hypervisor.translation import translate
 from agent.rpc.interceptor import STATUS_BY_CATEGORY
 
 GOLDEN = Path(__file__).parents[2] / "data" / "agent" / "error-codes.json"
@@ -32,6 +35,14 @@ def test_every_category_has_a_status_of_its_own_kind() -> None:
 def test_a_code_is_the_name_of_its_class(error: type[AgentError]) -> None:
     assert error.code == error.__name__
     assert error("it is so").message == str(error("it is so")) == "it is so"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_known_by_the_words_of_other_programs(number: int) -> None:
+    message = f"unable to write '/var/lib/x': {os.strerror(number)}"
+    is_full = number != errno.EIO
+    assert tells_out_of_space(message) == is_full
+    assert isinstance(translate(libvirt.libvirtError(message)), StorageExhausted) == is_full
 
 
 def _all_errors(base: type[AgentError]) -> list[type[AgentError]]:

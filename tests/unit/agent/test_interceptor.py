@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +37,9 @@ class _FailingServicer(domain_pb2_grpc.DomainServiceServicer):
                 raise DomainNotFound("no domain has the UUID absent")
             case "defect":
                 raise RuntimeError("secret of the agent")
+            case "full" | "quota":
+                number = errno.ENOSPC if request.uuid == "full" else errno.EDQUOT
+                raise OSError(number, os.strerror(number), "/secret/path")
         return domain_pb2.Domain(uuid=request.uuid)
 
     async def EnsureStopped(
@@ -100,6 +105,15 @@ async def test_a_defect_is_logged_and_tells_the_caller_nothing() -> None:
     assert (status, code) == (grpc.StatusCode.INTERNAL, "AgentError")
     assert "secret" not in details
     assert [entry for entry in logs if entry["event"] == "rpc.failed" and entry["log_level"] == "error"]
+
+
+@pytest.mark.parametrize("reason", ["full", "quota"])
+async def test_a_full_disk_is_told_wherever_it_strikes(reason: str) -> None:
+    async with _failing() as stub:
+        status, code, details = await _failure(lambda: stub.Get(domain_pb2.GetDomainRequest(uuid=reason)))
+    assert (status, code) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "StorageExhausted")
+    assert "file system of this node is full" in details
+    assert "secret" not in details
 
 
 async def test_a_call_that_succeeds_is_one_line_in_the_log() -> None:
