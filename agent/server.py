@@ -198,7 +198,13 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
     metric_server = MetricServer(node.metrics, lambda: {"libvirt": node.connection.is_open, "coordinator": registered})
     await metric_server.start(*split_address("metrics_listen", node.config.metrics_listen))
     renewal = CertificateRenewal(node.identity, node.coordinator, on_renewed=on_renewed)
-    loops = (reporter.run(), node.prober.run(), renewal.run(), NetworkRecovery(node.connection, node.networks).run())
+    loops = (
+        reporter.run(),
+        node.prober.run(),
+        renewal.run(),
+        NetworkRecovery(node.connection, node.networks).run(),
+        node.images.run(),
+    )
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop) for loop in loops]

@@ -2,7 +2,7 @@
 
 `<image id>.<format>` is a verified image and `<image id>.json` describes it; the description is written last, so an
 image without one is fetched again. `<image id>.<start of the checksum>.part` is a transfer that is under way or was
-interrupted: it is resumed where it ended.
+interrupted: it is resumed where it ended, unless it ended because the disk was full.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import structlog
 
-from agent.durable_file import is_temporary, remove_file, write_file
+from agent.durable_file import is_temporary, remove_file, temporary_beside, write_file
 from agent.errors import ImageInUse
 from agent.storage.image_format import ImageFormat
 from agent.storage.image_transfer import ImageReader, ImageRef, Transfer, TransferProgress
@@ -29,6 +29,7 @@ _DIRECTORY_MODE: Final = 0o711
 _PART_SUFFIX: Final = ".part"
 # Nobody has asked for the rest of a transfer for so long that nobody will.
 _PART_LIFE_SECONDS: Final = 24 * 3600
+_SWEEP_SECONDS: Final = 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,26 @@ class ImageCache:
             if _is_leftover(path):
                 log.info("image.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
+
+    async def run(self) -> None:
+        """Removes transfers that nobody resumes, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                await self.sweep()
+            except OSError as error:  # an image more or less on the disk ends no agent
+                log.warning("image.sweep_failed", reason=str(error))
+
+    async def sweep(self) -> None:
+        """No transfer is left that ended long ago; those that are under way go on."""
+        parts = await asyncio.to_thread(lambda: list(self._directory.glob(f"*{_PART_SUFFIX}")))
+        for path in parts:
+            if path in self._parts_under_way() or not path.exists() or not _is_leftover(path):
+                continue
+            # A name that no transfer takes comes at once; to remove a large file takes its time.
+            leftover = path.rename(temporary_beside(path))
+            log.info("image.leftover_removed", path=str(path))
+            await asyncio.to_thread(leftover.unlink)
 
     async def find(self, image_id: str) -> CachedImage | None:
         """The verified image of this id, None when it is not in the cache."""
@@ -115,7 +136,7 @@ class ImageCache:
         if transfer is None:
             transfer = Transfer(
                 ref,
-                part_path=self._directory / f"{ref.image_id}.{ref.sha256[:16]}{_PART_SUFFIX}",
+                part_path=self._part_path(ref),
                 read_image=self._read_image,
                 publish=self._publish,
                 reserved_bytes=self._reserved_bytes,
@@ -129,9 +150,14 @@ class ImageCache:
         """The verified file, which is on disk, gets its name and its description."""
         # Readable by all: the QEMU of any guest reads its backing file, whatever its user is.
         part_path.chmod(0o644)
-        part_path.replace(self._path(ref.image_id, ref.format))
+        path = part_path.replace(self._path(ref.image_id, ref.format))
         description = asdict(ref) | {"virtual_size_bytes": virtual_size_bytes}
-        write_file(self._description_path(ref.image_id), json.dumps(description).encode())
+        try:
+            write_file(self._description_path(ref.image_id), json.dumps(description).encode())
+        except OSError:
+            # Without a description it would only take space.
+            path.unlink(missing_ok=True)
+            raise
 
     def _read(self, image_id: str) -> CachedImage | None:
         try:
@@ -149,6 +175,12 @@ class ImageCache:
         for path in self._directory.glob(f"{image_id}.*"):
             if image_id not in self._transfers or path.suffix != _PART_SUFFIX:
                 remove_file(path)
+
+    def _parts_under_way(self) -> set[Path]:
+        return {self._part_path(transfer.ref) for transfer in self._transfers.values()}
+
+    def _part_path(self, ref: ImageRef) -> Path:
+        return self._directory / f"{ref.image_id}.{ref.sha256[:16]}{_PART_SUFFIX}"
 
     def _path(self, image_id: str, image_format: ImageFormat) -> Path:
         return self._directory / f"{image_id}.{image_format}"

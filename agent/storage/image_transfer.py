@@ -13,7 +13,13 @@ from typing import BinaryIO, Final
 
 import structlog
 
-from agent.errors import ImageCorrupt, ImageFormatMismatch, ImageSourceUnavailable, StorageExhausted
+from agent.errors import (
+    ImageCorrupt,
+    ImageFormatMismatch,
+    ImageSourceUnavailable,
+    StorageExhausted,
+    is_out_of_space,
+)
 from agent.storage.image_format import ImageFormat, check_image
 
 # The bytes of an image from an offset to its end. Raises ImageNotFound, ImageSourceUnavailable.
@@ -116,16 +122,25 @@ class Transfer:
                     f"{self.ref.size_bytes} with {self.ref.sha256} were expected"
                 )
             virtual_size_bytes = await asyncio.to_thread(check_image, self._part_path, self.ref.format)
-        except (ImageCorrupt, ImageFormatMismatch):
+            await asyncio.to_thread(self._publish, self.ref, self._part_path, virtual_size_bytes)
+        except (ImageCorrupt, ImageFormatMismatch, StorageExhausted):
             self._part_path.unlink(missing_ok=True)
             raise
-        await asyncio.to_thread(self._publish, self.ref, self._part_path, virtual_size_bytes)
+        except OSError as error:
+            if not is_out_of_space(error):
+                raise
+            # Half an image must not keep from the node what others need, or this image itself later.
+            self._part_path.unlink(missing_ok=True)
+            raise StorageExhausted(
+                f"image: wanted {self.ref.size_bytes} bytes, the file system was full after {self._done_bytes}"
+            ) from error
         log.info("image.cached", image_id=self.ref.image_id, size_bytes=self.ref.size_bytes)
 
     async def _fetch(self) -> str:
         """Completes the partial file and answers its SHA-256."""
         digest = hashlib.sha256()
         with self._part_path.open("ab+") as file:
+            os.utime(file.fileno())  # it is wanted again, however old it is
             self._done_bytes = await asyncio.to_thread(_hash_present, file, digest)
             self._require_space()
             retry_seconds, fruitless = _FIRST_RETRY_SECONDS, 0

@@ -1,7 +1,10 @@
 """Images reach the cache whole and verified, or not at all."""
 
 import asyncio
-from contextlib import aclosing
+import errno
+import os
+import time
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from agent.errors import (
     ImageSourceUnavailable,
     StorageExhausted,
 )
-from agent.storage import image_transfer
+from agent.storage import image_cache, image_transfer
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch
 
 
@@ -172,3 +175,111 @@ async def test_a_start_removes_what_a_crash_left_but_not_what_can_go_on(tmp_path
         "img-1.qcow2",
         "img-4.0123456789abcdef.part",
     ]
+
+
+_PART = "img-1.*.part"
+_LONG_AGO = time.time() - 2 * 24 * 3600
+
+
+def _grow_old(path: Path) -> None:
+    os.utime(path, (_LONG_AGO, _LONG_AGO))
+
+
+def _fail(number: int) -> None:
+    raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_transfer_that_fills_the_disk_gives_the_space_back(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write = image_transfer._write
+
+    def write_a_little(file, digest, chunk) -> None:  # type: ignore[no-untyped-def]
+        write(file, digest, chunk[:1024])
+        _fail(number)
+
+    cache = a_cache(tmp_path / "images", Source(img_1=content))
+    with monkeypatch.context() as patch:
+        patch.setattr(image_transfer, "_write", write_a_little)
+        with pytest.raises(StorageExhausted, match=f"wanted {len(content)} bytes"):
+            await fetch(cache, a_ref(content))
+    assert list((tmp_path / "images").iterdir()) == []
+    await fetch(cache, a_ref(content))
+    assert await cache.find("img-1")
+
+
+async def test_another_failure_of_the_disk_keeps_what_was_fetched(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_transfer, "_write", lambda *_: _fail(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        await fetch(a_cache(tmp_path, Source(img_1=content)), a_ref(content))
+    assert len(list(tmp_path.glob(_PART))) == 1
+
+
+async def test_half_an_image_that_has_no_room_for_the_rest_goes(tmp_path: Path, content: bytes) -> None:
+    source = Source(img_1=content)
+    source.breaks = [64 * 1024, 0, 0, 0, 0]
+    with pytest.raises(ImageSourceUnavailable):
+        await fetch(a_cache(tmp_path, source), a_ref(content))
+    assert list(tmp_path.glob(_PART))
+    with pytest.raises(StorageExhausted):
+        await fetch(a_cache(tmp_path, source, reserved_bytes=2**60), a_ref(content))
+    assert list(tmp_path.glob("img-1*")) == []
+
+
+async def test_an_image_whose_description_has_no_room_goes(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_cache, "write_file", lambda *_: _fail(errno.ENOSPC))
+    with pytest.raises(StorageExhausted):
+        await fetch(a_cache(tmp_path, Source(img_1=content)), a_ref(content))
+    assert list(tmp_path.glob("img-1*")) == []
+
+
+async def test_transfers_that_nobody_resumes_go_while_the_agent_runs(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = a_cache(tmp_path / "images", Source(img_1=content))
+    await fetch(cache, a_ref(content))
+    old, young = (tmp_path / "images" / f"img-{number}.0123456789abcdef.part" for number in (2, 3))
+    for path in (old, young):
+        path.write_bytes(content)
+    _grow_old(old)
+    monkeypatch.setattr(image_cache, "_SWEEP_SECONDS", 0.01)
+    sweeping = asyncio.create_task(cache.run())
+    async with asyncio.timeout(5):
+        while len(list((tmp_path / "images").iterdir())) != 3:
+            await asyncio.sleep(0.01)
+    sweeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await sweeping
+    assert not old.exists()
+    assert young.exists()
+    assert await cache.find("img-1")
+
+
+async def test_a_transfer_that_is_resumed_after_a_long_time_is_not_swept_away(tmp_path: Path, content: bytes) -> None:
+    source = Source(img_1=content)
+    source.breaks = [64 * 1024, 0, 0, 0, 0]
+    with pytest.raises(ImageSourceUnavailable):
+        await fetch(a_cache(tmp_path, source), a_ref(content))
+    (part,) = tmp_path.glob(_PART)
+    gate, source.breaks, source.offsets = asyncio.Event(), [], []
+
+    async def later(image_id: str, offset_bytes: int):  # type: ignore[no-untyped-def]
+        await gate.wait()
+        async for chunk in source.read(image_id, offset_bytes):
+            yield chunk
+
+    cache = a_cache(tmp_path, source, read_image=later)
+    _grow_old(part)
+    resumed = asyncio.create_task(fetch(cache, a_ref(content)))
+    await asyncio.sleep(0.01)
+    _grow_old(part)
+    await cache.sweep()
+    gate.set()
+    await resumed
+    assert source.offsets == [64 * 1024]
+    assert await cache.find("img-1")
