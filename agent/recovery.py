@@ -1,12 +1,14 @@
 """After a start, and whenever libvirt comes back: libvirt is the truth, and what the node needs is put right.
 
-Guests are left alone: what they should be is the coordinator's business, which hears from the reporter what they are. A
-volume, a port or a seed without a domain is no leftover: a creation makes them first.
+Rules of the packet filter are looked at all the time, for nobody tells when a person or a firewall flushes them. Guests
+are left alone: what they should be is the coordinator's business, which hears from the reporter what they are. A volume,
+a port or a seed without a domain is no leftover: a creation makes them first.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import structlog
 
@@ -27,6 +29,9 @@ def remove_leftovers(images: ImageCache, volumes: DirectoryBackend, seeds: Seeds
     seeds.remove_leftovers()
 
 
+_FILTER_SECONDS: Final = 30.0
+
+
 class NetworkRecovery:
     """Networks that ports need are up: a restart of the node, or a person, may have stopped them."""
 
@@ -38,9 +43,13 @@ class NetworkRecovery:
         connection.add_listener(self._on_connection)
 
     async def run(self) -> None:
-        """Restores at every reconnect, until it is cancelled."""
+        """Restores at every reconnect, and the packet filter between them, until it is cancelled."""
         while True:
-            await self._opened.wait()
+            try:
+                await asyncio.wait_for(self._opened.wait(), _FILTER_SECONDS)
+            except TimeoutError:
+                await self._networks.ensure_filter()
+                continue
             self._opened.clear()
             try:
                 await self._networks.restore()

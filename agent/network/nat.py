@@ -44,6 +44,10 @@ class PacketFilter(Protocol):
     async def apply(self, subnets: Iterable[Subnet]) -> None:
         """The rules are those of these networks."""
 
+    async def is_intact(self) -> bool:
+        """Whether the rules are those that were last applied: somebody else may have flushed them."""
+        ...
+
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +68,7 @@ class NatBackend:
         self._filter = packet_filter
         self._send_release = send_release
         self._changes = asyncio.Lock()
-        # Whose rules the filter has; None: nobody knows.
+        # Whose rules the filter was given; None: nobody knows.
         self._filtered: frozenset[Subnet] | None = None
 
     def prepare(self) -> None:
@@ -121,6 +125,16 @@ class NatBackend:
                 except AgentError as error:
                     log.warning("network.not_restored", port_id=port.port_id, reason=error.message)
 
+    async def ensure_filter(self) -> None:
+        """The rules of the networks that there are were not flushed, or are back; what cannot be is logged."""
+        async with self._changes:
+            if not self._journal.subnets():
+                return
+            try:
+                await self._ensure_filter()
+            except AgentError as error:
+                log.warning("network.filter_not_restored", reason=error.message)
+
     async def _ensure_network(self, subnet: Subnet, port: Port) -> None:
         name = name_network(subnet.subnet_id)
         state = await self._find_own(subnet.subnet_id)
@@ -144,7 +158,9 @@ class NatBackend:
         """The rules are those of the networks that have ports. What failed once is made up for by the next call."""
         subnets = self._journal.subnets()
         if self._filtered == frozenset(subnets):
-            return
+            if await self._filter.is_intact():
+                return
+            log.warning("network.filter_flushed", networks=len(subnets))
         self._filtered = None
         await self._filter.apply(subnets)
         self._filtered = frozenset(subnets)

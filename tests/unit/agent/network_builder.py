@@ -76,9 +76,14 @@ class RecordingFilter:
     def __init__(self) -> None:
         self.rules = ""
         self.changes = 0
+        self._applied = ""
 
     async def apply(self, subnets: Iterable[Subnet]) -> None:
         """See agent.network.nat.PacketFilter."""
         await asyncio.sleep(0)
-        self.rules = build_rules(subnets)
+        self.rules = self._applied = build_rules(subnets)
         self.changes += 1
+
+    async def is_intact(self) -> bool:
+        """See agent.network.nat.PacketFilter."""
+        return self.rules == self._applied

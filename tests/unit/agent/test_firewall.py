@@ -80,6 +80,42 @@ class TestApplication:
         apply(router, a_subnet())
         assert rules_of(router) == before
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "-F",
+            "-t nat -F",
+            "-F NODEWRIGHT_INPUT",
+            "-D FORWARD -j NODEWRIGHT_FORWARD",
+            "-D NODEWRIGHT_FORWARD 1",
+            "-I NODEWRIGHT_FORWARD -j DROP",
+            "-t nat -D POSTROUTING -j NODEWRIGHT_NAT",
+        ],
+    )
+    def test_what_somebody_changed_is_noticed(self, router: NetworkNamespace, change: str) -> None:
+        firewall = Firewall()
+
+        async def is_intact_after(*subnets: Subnet) -> bool:
+            if subnets:
+                await firewall.apply(subnets)
+            return await firewall.is_intact()
+
+        assert router.run_async(lambda: is_intact_after(a_subnet(), OTHER))
+        router.execute("iptables", *change.split())
+        assert not router.run_async(is_intact_after)
+        assert router.run_async(lambda: is_intact_after(a_subnet(), OTHER))
+        router.execute("iptables", "-A", "INPUT", "-s", "10.99.0.0/24", "-j", "DROP")
+        assert router.run_async(is_intact_after)
+
+    def test_networks_that_share_their_addresses_are_no_change(self, router: NetworkNamespace) -> None:
+        twin = Subnet(OTHER.subnet_id, a_subnet().cidr, a_subnet().gateway_ip)
+        firewall = Firewall()
+        router.run_async(lambda: firewall.apply([a_subnet(), twin]))
+        assert router.run_async(firewall.is_intact)
+
+    async def test_nobody_knows_what_was_never_applied(self) -> None:
+        assert not await Firewall().is_intact()
+
     def test_the_rules_go_with_the_networks(self, router: NetworkNamespace) -> None:
         apply(router, a_subnet(), OTHER)
         apply(router, OTHER)
@@ -239,6 +275,16 @@ class TestFailure:
         install("iptables", "echo 'no chain' >&2; exit 1")
         with pytest.raises(NetworkFailed, match=r"iptables -w 5 -t \w+ -I \w+ -j NODEWRIGHT_\w+: no chain"):
             await Firewall().apply([a_subnet()])
+
+    async def test_rules_that_are_gone_at_once_are_not_taken_for_applied(
+        self, install: Callable[[str, str], None]
+    ) -> None:
+        for name in ("iptables-restore", "iptables", "iptables-save"):
+            install(name, "exit 0")
+        firewall = Firewall()
+        with pytest.raises(NetworkFailed, match="another program"):
+            await firewall.apply([a_subnet()])
+        assert not await firewall.is_intact()
 
     async def test_a_program_that_hangs_is_ended(
         self, install: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -163,6 +163,37 @@ class TestFilter:
         await node.backend.ensure_port(a_port())
         assert node.filter.rules == build_rules([a_subnet()])
 
+    async def test_rules_that_a_person_flushed_return_with_the_next_port_and_that_is_told(self, node: NatNode) -> None:
+        await node.backend.ensure_port(a_port(1))
+        for change in (
+            lambda: node.backend.ensure_port(a_port(1)),
+            lambda: node.backend.ensure_port(a_port(2)),
+            lambda: node.backend.ensure_port_removed("port-1"),
+            node.backend.ensure_filter,
+        ):
+            node.filter.rules = ""
+            with capture_logs() as logs:
+                await change()
+            assert node.filter.rules == build_rules([a_subnet()])
+            assert [entry["event"] for entry in logs] == ["network.filter_flushed"]
+
+    async def test_rules_that_cannot_be_put_back_are_told_and_tried_again(self, node: NatNode) -> None:
+        await node.backend.ensure_port(a_port())
+        node.filter.rules, node.filter.failures = "", 1
+        with capture_logs() as logs:
+            await node.backend.ensure_filter()
+        assert [entry["event"] for entry in logs] == ["network.filter_flushed", "network.filter_not_restored"]
+        await node.backend.ensure_filter()
+        assert node.filter.rules == build_rules([a_subnet()])
+
+    async def test_a_node_without_networks_has_no_rules_to_look_after(self, node: NatNode) -> None:
+        await node.backend.ensure_port(a_port())
+        await node.backend.ensure_port_removed("port-1")
+        node.filter.rules = ""
+        changes = node.filter.changes
+        await node.backend.ensure_filter()
+        assert (node.filter.rules, node.filter.changes) == ("", changes)
+
     async def test_rules_that_a_person_flushed_return_with_libvirt(self, node: NatNode) -> None:
         await node.backend.ensure_port(a_port())
         node.filter.rules = ""
@@ -229,7 +260,7 @@ async def _crash_everywhere(directory: Path, before: list[Port], after: list[Por
                 await node.backend.ensure_port(port)
             crash = _Crash(step)
             node.networks = crash.around(node.networks, "find", "list_leases")
-            node.filter = crash.around(node.filter)
+            node.filter = crash.around(node.filter, "is_intact")
             node.restart()
             try:
                 await change(node)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from agent import recovery
 from agent.errors import HypervisorUnavailable
 from agent.hypervisor.connection import Connection
 from agent.network.nat import NatBackend
@@ -88,6 +89,17 @@ async def test_networks_come_back_with_libvirt(node: NatNode) -> None:
                 await asyncio.sleep(0.01)
         await is_up(node)
         assert await node.hosts() == [("52:54:00:00:00:01", "10.80.0.11", "web-1")]
+
+
+async def test_flushed_rules_come_back_by_themselves(node: NatNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "_FILTER_SECONDS", 0.01)
+    async with recovering(node.connection, node.backend):
+        await is_up(node)
+        for _ in range(2):
+            wanted, node.filter.rules = node.filter.rules, ""
+            async with asyncio.timeout(5):
+                while node.filter.rules != wanted:
+                    await asyncio.sleep(0.01)
 
 
 async def test_a_libvirt_that_is_not_there_yet_is_waited_for(node: NatNode, tmp_path: Path) -> None:
