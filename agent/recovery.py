@@ -1,8 +1,8 @@
 """After a start, and whenever libvirt comes back: libvirt is the truth, and what the node needs is put right.
 
 Rules of the packet filter are looked at all the time, for nobody tells when a person or a firewall flushes them. Guests
-are left alone: what they should be is the coordinator's business, which hears from the reporter what they are. A volume,
-a port or a seed without a domain is no leftover: a creation makes them first.
+are left alone: what they should be is the coordinator's business, which hears from the reporter what they are. A
+volume, a port or a seed without a domain is no leftover: a creation makes them first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A session begins with everything that is known, and goes on with changes. Whatever breaks it (the coordinator was away
 for longer than the lease, it does not know the session, libvirt came back, events were lost), the next one begins
-with everything again. The agent serves on all the while.
+with everything again. The agent serves on all the while. While libvirt is away the session goes on, for its lease says
+that the agent lives; there is nothing to tell until libvirt comes back.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
 
 from agent.coordinator_client import CoordinatorClient, CoordinatorRefused, CoordinatorUnavailable
-from agent.errors import AgentError
+from agent.errors import AgentError, HypervisorUnavailable
 from agent.hypervisor.description import absent
 from agent.hypervisor.events import DomainChange, DomainEvents
 from agent.hypervisor.guest import Guests
@@ -101,17 +102,25 @@ class Reporter:
             retry_seconds = _FIRST_RETRY_SECONDS
             while True:
                 began = time.monotonic()
-                reason = await self._hold_session(changes)
+                # A task of its own: one whose task group failed stays marked as cancelled (until Python 3.13), and
+                # a timeout in it would end it instead of what has taken too long.
+                failures = await asyncio.create_task(self._hold_session(changes))
                 self._on_session(False)
+                reason = "; ".join(map(str, failures))
+                if all(isinstance(failure, SessionBroken) for failure in failures):
+                    # Nobody has failed: both sides are there, and the coordinator waits for what is true now.
+                    log.info("coordinator.session_renewed", reason=reason)
+                    retry_seconds = _FIRST_RETRY_SECONDS
+                    continue
                 if time.monotonic() - began > _LAST_RETRY_SECONDS:
                     retry_seconds = _FIRST_RETRY_SECONDS
                 log.warning("coordinator.session_ended", reason=reason, retry_seconds=round(retry_seconds, 1))
-                await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
+                await _pause(changes, retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
                 retry_seconds = min(retry_seconds * 2, _LAST_RETRY_SECONDS)
 
-    async def _hold_session(self, changes: asyncio.Queue[DomainChange]) -> str:
+    async def _hold_session(self, changes: asyncio.Queue[DomainChange]) -> Sequence[BaseException]:
         """Registers and reports until something breaks; answers what."""
-        reason = ""
+        failures: Sequence[BaseException] = ()
         try:
             session = await self._register(changes)
             self._on_session(True)
@@ -121,8 +130,8 @@ class Reporter:
                 tasks.create_task(session.send_inventory())
         except* (CoordinatorUnavailable, CoordinatorRefused, SessionBroken, AgentError, OSError) as group:
             # OSError: for example no route to the coordinator yet, right after a boot.
-            reason = "; ".join(str(error) for error in group.exceptions)
-        return reason
+            failures = group.exceptions
+        return failures
 
     async def _register(self, changes: asyncio.Queue[DomainChange]) -> Session:
         # Changes from now on come after what is told here; those before are part of it.
@@ -184,7 +193,10 @@ class Session:
         async for batch in _batches(changes):
             if any(change.is_resync for change in batch):
                 raise SessionBroken("events may be lost")
-            events = [await self._domains.describe(change) for change in batch]
+            try:
+                events = [await self._domains.describe(change) for change in batch]
+            except HypervisorUnavailable:  # its coming back is a change, after which everything is told
+                continue
             numbered = [
                 node_pb2.ReportedEvent(sequence=self._last_sequence + offset, event=event)
                 for offset, event in enumerate(events, start=1)
@@ -196,7 +208,10 @@ class Session:
         """Sends facts and inventory when they have changed."""
         while True:
             await asyncio.sleep(_INVENTORY_SECONDS)
-            facts, inventory = await self._host.facts(), await self._host.inventory()
+            try:
+                facts, inventory = await self._host.facts(), await self._host.inventory()
+            except HypervisorUnavailable:
+                continue
             if not self._is_news(facts, inventory):
                 continue
             request = node_pb2.ReportInventoryRequest(session_id=self._session_id, facts=facts, inventory=inventory)
@@ -225,6 +240,14 @@ class Session:
             inventory.storage_bytes,
         )
         return facts != told_facts or not same_capacity or drift_bytes > _STORAGE_STEP_BYTES
+
+
+async def _pause(changes: asyncio.Queue[DomainChange], seconds: float) -> None:
+    """Returns after the time given, or when libvirt has come back: its absence may have been what failed."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not (await changes.get()).is_resync:
+                pass
 
 
 async def _batches(changes: asyncio.Queue[DomainChange]) -> AsyncIterator[list[DomainChange]]:

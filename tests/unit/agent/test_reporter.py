@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import libvirt
 import pytest
 from structlog.testing import capture_logs
 
@@ -319,6 +320,59 @@ async def test_when_libvirt_comes_back_everything_is_told_again(agent: Agent, co
         assert len(agent.sessions) >= 3
         await agent.touch("destroy")
         assert (await coordinator.request("ReportEvents")).events[0].sequence == 1
+
+
+class TestLibvirt:
+    """libvirt goes away and comes back, which is no failure of the coordinator's: nobody waits because of it."""
+
+    @pytest.fixture(autouse=True)
+    def _patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reporter_module, "_FIRST_RETRY_SECONDS", 60.0)
+        monkeypatch.setattr(reporter_module, "_LAST_RETRY_SECONDS", 60.0)
+
+    async def test_when_it_comes_back_the_next_session_begins_at_once(
+        self, agent: Agent, coordinator: Coordinator
+    ) -> None:
+        async with reporting(agent):
+            for _ in range(3):
+                await coordinator.request("Register")
+                sessions = agent.sessions.count(True)
+                await eventually(lambda sessions=sessions: agent.sessions.count(True) > sessions)  # type: ignore[misc]
+                agent.connection._lost.set()  # as libvirt's close callback does
+            await coordinator.request("Register")
+
+    async def test_a_session_that_could_not_begin_without_it_begins_with_it(
+        self, agent: Agent, coordinator: Coordinator
+    ) -> None:
+        agent.host.failures = [HypervisorUnavailable("libvirt is away")]
+        async with reporting(agent):
+            await eventually(lambda: agent.sessions == [False])
+            agent.connection._lost.set()
+            await coordinator.request("Register")
+
+    async def test_the_lease_is_renewed_while_it_is_away(
+        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 0.01)
+
+        def refuse(uri: str) -> None:
+            raise libvirt.libvirtError(f"{uri} is away")
+
+        async with reporting(agent):
+            session_id = (await coordinator.request("Register")).session_id
+            with monkeypatch.context() as patch:
+                patch.setattr(libvirt, "open", refuse)
+                agent.connection._lost.set()
+                await eventually(lambda: not agent.connection.is_open)
+                agent.host.failures = [HypervisorUnavailable("libvirt is away")] * 3
+                agent.events.publish(DomainChange(UUID, "test", "stopped"))
+                await eventually(lambda: not agent.host.failures)
+                coordinator.requests["Heartbeat"] = asyncio.Queue()
+                beats = [await coordinator.request("Heartbeat") for _ in range(3)]
+            assert {beat.session_id for beat in beats} == {session_id}
+            assert coordinator.requests["Register"].empty()
+            await coordinator.request("Register")
+            assert agent.sessions == [True, False]
 
 
 class TestInventory:
