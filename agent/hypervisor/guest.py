@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import libvirt
 
@@ -59,14 +60,15 @@ class Guests:
     async def define(self, domain: Domain, *, generation: int) -> GuestDescription:
         """The domain has this definition, from its next start on when it runs.
 
+        A domain that somebody renamed has its name back, or keeps the other while it cannot be renamed.
         Raises DomainForeign, DomainGenerationStale, DomainDefinitionInvalid.
         """
-        document = format_document(domain)
-        uuid = domain.uuid or ""
+        uuid, name = domain.uuid or "", domain.name or ""
 
         def run(handle: libvirt.virConnect) -> GuestDescription:
-            _check_definable(handle, uuid, generation)
-            return describe(handle.defineXMLFlags(document, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
+            known = _find_definable(handle, uuid, generation)
+            named = domain if known is None else replace(domain, name=_restore_name(known, name))
+            return describe(handle.defineXMLFlags(format_document(named), libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
 
         return await self._connection.call(run)
 
@@ -158,14 +160,26 @@ def _describe_all(handle: libvirt.virConnect) -> list[GuestDescription]:
     return descriptions
 
 
-def _check_definable(handle: libvirt.virConnect, uuid: str, generation: int) -> None:
+def _find_definable(handle: libvirt.virConnect, uuid: str, generation: int) -> libvirt.virDomain | None:
     try:
         domain = _find_owned(handle, uuid)
     except DomainNotFound:
-        return
+        return None
     ownership = read_ownership(domain)
     if ownership is not None and ownership.generation > generation:
         raise DomainGenerationStale(f"domain {uuid} has generation {ownership.generation}, not {generation}")
+    return domain
+
+
+def _restore_name(domain: libvirt.virDomain, name: str) -> str:
+    """Answers the name that the domain has in the end: libvirt refuses a definition under another."""
+    present: str = domain.name()
+    if present != name:
+        # libvirt renames neither a domain that runs nor one with a managed save.
+        with contextlib.suppress(libvirt.libvirtError):
+            domain.rename(name)
+            return name
+    return present
 
 
 def _start(domain: libvirt.virDomain) -> None:

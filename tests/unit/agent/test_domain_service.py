@@ -80,6 +80,20 @@ async def test_a_running_domain_runs_on_when_it_is_defined_anew(server: DomainSe
     assert (domain.power_state, domain.generation) == (RUNNING, 4)
 
 
+async def test_a_domain_that_somebody_renamed_has_its_name_back_when_it_is_off(server: DomainServer) -> None:
+    def find(handle: libvirt.virConnect) -> libvirt.virDomain:
+        return handle.lookupByUUIDString(GUEST_UUID)
+
+    await _define(server)
+    await server.connection.call(lambda handle: find(handle).rename("other"))
+    await server.connection.call(lambda handle: find(handle).create())
+    domain = await _define(server, generation=4)
+    assert (domain.name, domain.generation, domain.power_state) == ("other", 4, RUNNING)
+    await server.connection.call(lambda handle: find(handle).destroy())
+    domain = await _define(server, generation=4)
+    assert (domain.name, domain.generation, domain.power_state) == ("ecs-7751tih23uy93g", 4, SHUTOFF)
+
+
 async def test_a_domain_without_a_seed_loses_the_one_it_had(server: DomainServer) -> None:
     await _define(server)
     spec = a_spec(generation=4)
