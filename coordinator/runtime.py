@@ -11,6 +11,7 @@ from coordinator.domain.expiring_cache import ExpiringCache
 from coordinator.domain.identifier import Identifiers
 from coordinator.domain.lease import LeaseBook
 from coordinator.pki import Authority
+from coordinator.placement.cache import HostCache
 from coordinator.secret import SecretBox
 from coordinator.store.database import Database
 
@@ -44,7 +45,12 @@ class Runtime:
     leases: LeaseBook = field(default_factory=LeaseBook)
     # Callers by the hash of their credentials.
     callers: "ExpiringCache[Caller]" = field(default_factory=lambda: ExpiringCache(_CALLER_LIFE_SECONDS))
+    # What the scheduler chooses from.
+    hosts: HostCache = field(init=False)
     _authority: Authority | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.hosts = HostCache(self.database)
 
     @property
     def authority(self) -> Authority:

@@ -104,11 +104,13 @@ class Verdict:
     node_id: str
     node_name: str
     rejection: Rejection | None
+    # What each weigher adds to the merit of a host that was not rejected.
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Host of each consumer (in their order), or none; and the verdict on every host."""
+    """Host of each consumer, in their order, or none; and the verdict on every host where somebody asked why."""
 
     assignments: tuple[HostView, ...]
     verdicts: tuple[Verdict, ...]

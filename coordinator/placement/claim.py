@@ -1,8 +1,9 @@
 """Claims: the scheduler's choice made binding, exact under concurrency.
 
-SQLite has one writer at a time. On PostgreSQL a claim counts only if the generation of every chosen node is still the
-one that the scheduler saw; else it looks again, and after its first conflict it queues up with the other losers, so
-that a rush on one node costs each of them about one more try.
+The scheduler chooses on a cached snapshot, which may be behind. Then the rows of the chosen hosts are locked, read and
+judged anew by the same rules: what does not hold any more is chosen again. After its first conflict a claim queues up
+with the other losers (on PostgreSQL; SQLite has one writer at a time), so that a rush on one host costs each of them
+about one more try.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,14 +11,16 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select
 from sqlmodel import Session, col
 
 from coordinator.domain.placement import Consumer, Decision, HostView, PlacementRequest, ResourceClass
 from coordinator.errors import AllocationMismatch, ServiceUnavailable
-from coordinator.scheduler.pipeline import decide
-from coordinator.store.queries.placement import read_allocations, read_hosts
-from coordinator.store.tables.node import Allocation, Node
+from coordinator.placement.cache import HostCache
+from coordinator.scheduler import pipeline
+from coordinator.scheduler.snapshot import Snapshot
+from coordinator.store.queries.placement import advance_generations, read_allocations, read_hosts
+from coordinator.store.tables.node import Allocation
 
 _MAX_TRIES: Final = 12
 # Key of the advisory lock behind which claims queue up; any number that nobody else uses.
@@ -27,83 +30,86 @@ _LOCK_KEY_MASK: Final = 2**63 - 1
 
 
 class _SnapshotStale(Exception):
-    """A node changed after the scheduler looked at it."""
+    """A chosen host was not what the snapshot said."""
 
 
-def claim(session: Session, request: PlacementRequest, *, external: bool = False) -> Decision:
+def claim(session: Session, hosts: HostCache, request: PlacementRequest, *, external: bool = False) -> Decision:
     """Places all consumers of `request` or none, and allocates for them in the caller's transaction.
 
     Idempotent by consumer: one that holds the same resources keeps its host. Raises AllocationMismatch when one holds
     other resources, ServiceUnavailable when too many claims collide.
     """
     _lock_consumers(session, request.consumers)
+    session.flush()
+    held = _read_held_hosts(session, request.consumers)
+    missing = _without(request, held)
     for attempt in range(_MAX_TRIES):
         if attempt > 0:
             _queue_up(session)
+        decision = _choose(session, hosts, missing)
         try:
             with session.begin_nested():
-                return _try_claim(session, request, external)
+                _confirm(session, missing, decision, external)
+            return _merge(request, held, decision)
         except _SnapshotStale:
-            continue
+            hosts.suspect({host.node_id for host in decision.assignments})
     raise ServiceUnavailable("too many placements at once; try again", "同时进行的调度过多，请稍后重试")
 
 
 def explain(session: Session, request: PlacementRequest) -> Decision:
-    """What `claim` would decide now; changes nothing."""
-    hosts = read_hosts(session)
-    held = _read_held_hosts(session, request.consumers, hosts)
+    """What `claim` would decide now, with a verdict on every host; changes nothing."""
+    held = _read_held_hosts(session, request.consumers)
     missing = _without(request, held)
-    return _merge(request, held, decide(hosts, missing))
+    decision = pipeline.explain(Snapshot(read_hosts(session.connection())), missing)
+    return _merge(request, held, decision)
 
 
 def release(session: Session, consumer_uuids: Collection[str]) -> None:
     """The consumers hold nothing any more; absence is success."""
     held = read_allocations(session, consumer_uuids)
-    node_ids = sorted({allocation.node_id for allocations in held.values() for allocation in allocations})
-    if not node_ids:
+    node_ids = {allocation.node_id for allocations in held.values() for allocation in allocations}
+    if node_ids:
+        session.execute(delete(Allocation).where(col(Allocation.consumer_uuid).in_(list(held))))
+        advance_generations(session, node_ids)
+
+
+def _choose(session: Session, hosts: HostCache, request: PlacementRequest) -> Decision:
+    """The decision on the cached snapshot; on the database itself before anybody is told that there is no room.
+
+    The cache knows nothing of what this very transaction released, and may learn late of what others did.
+    """
+    with hosts.current() as snapshot:
+        decision = pipeline.decide(snapshot, request)
+    if decision.placed or not request.consumers:
+        return decision
+    return pipeline.decide(Snapshot(read_hosts(session.connection())), request)
+
+
+def _confirm(session: Session, request: PlacementRequest, decision: Decision, external: bool) -> None:
+    """Allocates after another look at the chosen hosts, which nobody else can change now."""
+    if not decision.placed:
         return
-    session.execute(delete(Allocation).where(col(Allocation.consumer_uuid).in_(list(held))))
-    # In one order everywhere, so that claims and releases cannot wait for each other in a circle.
-    for node_id in node_ids:
-        session.execute(update(Node).where(col(Node.id) == node_id).values(generation=Node.generation + 1))
+    chosen = {host.node_id for host in decision.assignments}
+    advance_generations(session, chosen)
+    present = Snapshot(read_hosts(session.connection(), chosen))
+    if not pipeline.admits(present, request, decision.assignments):
+        raise _SnapshotStale
+    _insert_allocations(session, request.consumers, decision.assignments, external)
 
 
-def _try_claim(session: Session, request: PlacementRequest, external: bool) -> Decision:
-    hosts = read_hosts(session)
-    held = _read_held_hosts(session, request.consumers, hosts)
-    missing = _without(request, held)
-    decision = decide(hosts, missing)
-    if decision.placed:
-        _advance_generations(session, hosts, decision.assignments)
-        _insert_allocations(session, missing.consumers, decision.assignments, external)
-    return _merge(request, held, decision)
-
-
-def _read_held_hosts(
-    session: Session, consumers: Sequence[Consumer], hosts: Sequence[HostView]
-) -> Mapping[str, HostView]:
+def _read_held_hosts(session: Session, consumers: Sequence[Consumer]) -> Mapping[str, HostView]:
     """The present host of each consumer that holds just what it asks for."""
-    host_of = {host.node_id: host for host in hosts}
-    held: dict[str, HostView] = {}
     allocations_of = read_allocations(session, [consumer.uuid for consumer in consumers])
     for consumer in consumers:
-        allocations = allocations_of.get(consumer.uuid)
-        if not allocations:
-            continue
+        allocations = allocations_of.get(consumer.uuid, [])
         amounts = {ResourceClass(allocation.resource_class): allocation.amount for allocation in allocations}
-        if amounts != _positive(consumer.resources):
+        if allocations and amounts != _positive(consumer.resources):
             raise AllocationMismatch(consumer.uuid)
-        held[consumer.uuid] = host_of[allocations[0].node_id]
-    return held
-
-
-def _advance_generations(session: Session, hosts: Sequence[HostView], assignments: Sequence[HostView]) -> None:
-    seen = {host.node_id: host.generation for host in hosts}
-    for node_id in sorted({host.node_id for host in assignments}):
-        is_current = (col(Node.id) == node_id) & (col(Node.generation) == seen[node_id])
-        advanced = session.connection().execute(update(Node).where(is_current).values(generation=seen[node_id] + 1))
-        if advanced.rowcount != 1:
-            raise _SnapshotStale
+    node_of = {uuid: allocations[0].node_id for uuid, allocations in allocations_of.items()}
+    host_of = (
+        {host.node_id: host for host in read_hosts(session.connection(), set(node_of.values()))} if node_of else {}
+    )
+    return {uuid: host_of[node_id] for uuid, node_id in node_of.items()}
 
 
 def _insert_allocations(

@@ -9,6 +9,7 @@ from coordinator.domain.message import Message
 from coordinator.domain.placement import Consumer, Decision, PlacementRequest, ResourceClass, Verdict
 from coordinator.domain.unit import GIB, MIB
 from coordinator.errors import CapacityInsufficient, ParameterInvalid, StatusUnsupported
+from coordinator.placement.cache import HostCache
 from coordinator.placement.claim import claim, explain, release
 from coordinator.placement.summary import summarize
 from coordinator.store.database import Database
@@ -29,8 +30,9 @@ _ARCHITECTURES: Final = {
 class PlacementServicer(placement_pb2_grpc.PlacementServiceServicer):
     """Raises CoordinatorErrors; the server's interceptor admits the callers and answers the statuses."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, hosts: HostCache) -> None:
         self._database = database
+        self._hosts = hosts
 
     async def Claim(self, request: placement_pb2.ClaimRequest, context: Any) -> placement_pb2.ClaimResponse:
         """Allocates for all consumers, or for none."""
@@ -59,7 +61,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServiceServicer):
 
     def _claim(self, wanted: PlacementRequest) -> Decision:
         with self._database.write() as session:
-            return claim(session, wanted, external=True)
+            return claim(session, self._hosts, wanted, external=True)
 
     def _release(self, consumer_uuids: Sequence[str]) -> None:
         with self._database.write() as session:

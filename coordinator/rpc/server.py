@@ -63,7 +63,9 @@ class GrpcServers:
         self._peers = grpc.aio.server(interceptors=(ErrorInterceptor(), RoleInterceptor()), options=_PEER_OPTIONS)
         node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(runtime), self._peers)
         image_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(runtime), self._peers)
-        placement_pb2_grpc.add_PlacementServiceServicer_to_server(PlacementServicer(runtime.database), self._peers)
+        placement_pb2_grpc.add_PlacementServiceServicer_to_server(
+            PlacementServicer(runtime.database, runtime.hosts), self._peers
+        )
         self._join = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_JOIN_OPTIONS)
         join_pb2_grpc.add_JoinServiceServicer_to_server(JoinServicer(runtime), self._join)
         self._health = [_add_standard(self._peers, _MTLS_SERVICES), _add_standard(self._join, _JOIN_SERVICES)]

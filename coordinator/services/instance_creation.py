@@ -57,7 +57,7 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         references = find_references(session, runtime, caller, order)
         _check_quota(session, order, references)
         instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
-        decision = claim(session, _placement_request(order, references, instances))
+        decision = claim(session, runtime.hosts, _placement_request(order, references, instances))
         _settle_placement(instances, decision)
         session.add_all(instances)
         session.flush()

@@ -15,6 +15,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, reconcile_domains, record_domain
 from coordinator.services.host_fact import apply_facts, make_inventory
 from coordinator.store.queries import node as queries
+from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 from protos.agent.v1 import domain_pb2, host_pb2
 
@@ -163,8 +164,9 @@ def _give_up(runtime: Runtime, node_id: str) -> bool:
         if node is None or not node.ready or node.lease_expires_at is None or node.lease_expires_at >= now:
             return False
         node.ready = False
-        node.generation += 1
         session.add(node)
+        session.flush()
+        advance_generations(session, [node_id])
         for instance in queries.lock_resident_instances(session, node_id).values():
             apply_loss(instance, node)
             session.add(instance)
@@ -214,8 +216,8 @@ def _apply_host(
 ) -> None:
     """Claims in progress are made against the old capacity: the new generation makes them look again."""
     apply_facts(node, facts)
-    node.generation += 1
     session.add(node)
     session.flush()
+    advance_generations(session, [node.id])
     for row in make_inventory(node.id, inventory, runtime.settings):
         session.merge(row)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlmodel import Session
 
@@ -40,16 +40,18 @@ class Database:
         self.is_sqlite = url.startswith("sqlite")
         # Called with every write session right before it commits.
         self.before_commit: Callable[[Session], None] | None = None
-        self.engine: Engine = create_engine(url, **self._engine_options())
+        self.engine: Engine = create_engine(url, **self._engine_options(pool_size=8, max_overflow=24))
+        self._observer: Engine = create_engine(url, **self._engine_options(pool_size=1, max_overflow=0))
         # SQLite's own waiting is a sleep that grows to 100 ms; threads of one process wait for each other here instead.
         self._writing = threading.Lock()
         self._sole_use_descriptor: int | None = None
         if self.is_sqlite:
-            event.listen(self.engine, "connect", _configure_sqlite)
-            event.listen(self.engine, "begin", _begin)
+            for engine in (self.engine, self._observer):
+                event.listen(engine, "connect", _configure_sqlite)
+                event.listen(engine, "begin", _begin)
 
-    def _engine_options(self) -> dict[str, Any]:
-        pool = {"pool_size": 8, "max_overflow": 24, "pool_use_lifo": True}
+    def _engine_options(self, **sizes: int) -> dict[str, Any]:
+        pool = {**sizes, "pool_use_lifo": True}
         if self.is_sqlite:
             return {**pool, "connect_args": {"check_same_thread": False, "timeout": _LOCK_TIMEOUT_SECONDS}}
         return {**pool, "pool_pre_ping": True}
@@ -59,6 +61,12 @@ class Database:
         """A session to read from; objects stay usable after it ends."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def observe(self) -> Iterator[Connection]:
+        """A look at what is committed, also from within a write transaction: it waits for no session's connection."""
+        with self._observer.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -90,6 +98,7 @@ class Database:
     def close(self) -> None:
         """Closes all pooled connections."""
         self.engine.dispose()
+        self._observer.dispose()
         if self._sole_use_descriptor is not None:
             os.close(self._sole_use_descriptor)
             self._sole_use_descriptor = None

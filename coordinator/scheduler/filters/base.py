@@ -1,8 +1,16 @@
 """What a filter is."""
 
-from collections.abc import Callable
+from typing import Protocol
 
-from coordinator.domain.placement import Consumer, HostView, PlacementRequest, Rejection
+from coordinator.domain.placement import Consumer, PlacementRequest, Rejection
+from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 
-# None: the host passes. Else why this consumer cannot go there.
-Filter = Callable[[HostView, Consumer, PlacementRequest], Rejection | None]
+
+class Filter(Protocol):
+    """A rule that a host must fulfil to take a consumer."""
+
+    def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
+        """Which hosts fulfil it; None when all do, because the request does not ask for it."""
+
+    def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
+        """Why this host does not; asked only of hosts that were not admitted."""

@@ -1,41 +1,51 @@
 """The host has enough of every counted resource."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
 
 from coordinator.domain.placement import (
     Consumer,
-    HostView,
     PlacementRequest,
     Rejection,
     RejectionReason,
     ResourceClass,
 )
 from coordinator.domain.unit import GIB, MIB, format_bytes
-from coordinator.scheduler.fit import Misfit, fit
+from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 
-_REASONS: Mapping[ResourceClass, RejectionReason] = {
+_REASONS: Final[Mapping[ResourceClass, RejectionReason]] = {
     ResourceClass.VCPU: RejectionReason.TOO_FEW_VCPUS,
     ResourceClass.MEMORY_MIB: RejectionReason.TOO_LITTLE_MEMORY,
     ResourceClass.STORAGE_GIB: RejectionReason.TOO_LITTLE_STORAGE,
 }
 
-_FORMATS: Mapping[ResourceClass, Callable[[int], str]] = {
+_FORMATS: Final[Mapping[ResourceClass, Callable[[int], str]]] = {
     ResourceClass.VCPU: lambda amount: f"{amount} vCPU" if amount == 1 else f"{amount} vCPUs",
     ResourceClass.MEMORY_MIB: lambda amount: format_bytes(amount * MIB),
     ResourceClass.STORAGE_GIB: lambda amount: format_bytes(amount * GIB),
 }
 
 
-def reject_full(host: HostView, consumer: Consumer, request: PlacementRequest) -> Rejection | None:
+class CapacityFilter:
     """Rejects hosts with too little of a counted resource, naming the first one."""
-    outcome = fit(host, consumer)
-    if not isinstance(outcome, Misfit):
-        return None
-    to_text = _FORMATS[outcome.resource_class]
-    return Rejection(
-        "capacity",
-        _REASONS[outcome.resource_class],
-        wanted=to_text(outcome.wanted),
-        available=to_text(outcome.free),
-        available_amount=outcome.free,
-    )
+
+    def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
+        """See Filter."""
+        columns = [hosts.free(name) >= amount for name, amount in consumer.resources.items() if amount > 0]
+        return np.logical_and.reduce(columns) if columns else None
+
+    def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
+        """See Filter."""
+        short = (name for name in ResourceClass if 0 < consumer.resources.get(name, 0) > hosts.free(name)[row])
+        resource_class = next(short)
+        free = max(int(hosts.free(resource_class)[row]), 0)
+        to_text = _FORMATS[resource_class]
+        return Rejection(
+            "capacity",
+            _REASONS[resource_class],
+            wanted=to_text(consumer.resources[resource_class]),
+            available=to_text(free),
+            available_amount=free,
+        )

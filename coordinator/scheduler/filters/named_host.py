@@ -1,12 +1,26 @@
 """The host is the one that was asked for."""
 
-from coordinator.domain.placement import Consumer, HostView, PlacementRequest, Rejection, RejectionReason
+import numpy as np
+
+from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
+from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 
 
-def reject_other_host(host: HostView, consumer: Consumer, request: PlacementRequest) -> Rejection | None:
+class NamedHostFilter:
     """Rejects all hosts but the one named by id or by name, when one is named."""
-    if request.node_id and host.node_id != request.node_id:
-        return Rejection("named_host", RejectionReason.OTHER_HOST, wanted=request.node_id, available=host.node_id)
-    if request.node_name and host.name != request.node_name:
-        return Rejection("named_host", RejectionReason.OTHER_HOST, wanted=request.node_name, available=host.name)
-    return None
+
+    def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
+        """See Filter."""
+        if not (request.node_id or request.node_name):
+            return None
+        admitted = np.zeros(len(hosts), np.bool_)
+        row = hosts.find(request.node_id) if request.node_id else hosts.find_by_name(request.node_name)
+        if row is not None and request.node_name in ("", hosts.host(row).name):
+            admitted[row] = True
+        return admitted
+
+    def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
+        """See Filter."""
+        host = hosts.host(row)
+        wanted, present = (request.node_id, host.node_id) if request.node_id else (request.node_name, host.name)
+        return Rejection("named_host", RejectionReason.OTHER_HOST, wanted=wanted, available=present)

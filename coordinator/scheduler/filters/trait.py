@@ -1,16 +1,22 @@
 """The host has the abilities that were asked for."""
 
-from coordinator.domain.placement import Consumer, HostView, PlacementRequest, Rejection, RejectionReason
+from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
+from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 
 
-def reject_without_traits(host: HostView, consumer: Consumer, request: PlacementRequest) -> Rejection | None:
+class TraitFilter:
     """Rejects hosts that lack a trait."""
-    missing = request.traits - host.traits
-    if not missing:
-        return None
-    return Rejection(
-        "trait",
-        RejectionReason.TRAIT_MISSING,
-        wanted=", ".join(sorted(missing)),
-        available=", ".join(sorted(host.traits)) or "none",
-    )
+
+    def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
+        """See Filter."""
+        return hosts.has_traits(request.traits) if request.traits else None
+
+    def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
+        """See Filter."""
+        present = hosts.host(row).traits
+        return Rejection(
+            "trait",
+            RejectionReason.TRAIT_MISSING,
+            wanted=", ".join(sorted(request.traits - present)),
+            available=", ".join(sorted(present)) or "none",
+        )

@@ -28,8 +28,8 @@ class Node(Timestamped, table=True):
     lease_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     session_id: str = Field(default="", max_length=64)
     last_event_sequence: int = 0
-    # Increases with every allocation and inventory change: claims are made against it.
-    generation: int = 0
+    # Above every other node's after each change that the scheduler should know of.
+    generation: int = Field(default=0, index=True)
     agent_version: str = Field(default="", max_length=32)
     traits: list[str] = Field(default_factory=list, sa_type=JSON)
     # HostFacts as JSON, for people and for REST.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import pytest
 from sqlalchemy import event
@@ -12,6 +13,7 @@ from sqlmodel import col, func, select
 
 from coordinator.domain.placement import Decision, PlacementRequest, ResourceClass
 from coordinator.errors import AllocationMismatch
+from coordinator.placement.cache import HostCache
 from coordinator.placement.claim import claim, explain, release
 from coordinator.store.database import Database
 from coordinator.store.tables.node import Allocation, Inventory, Node
@@ -26,9 +28,17 @@ def add_nodes(database: Database, count: int = 1, vcpus: int = 16) -> list[Node]
     return nodes
 
 
+_caches: WeakKeyDictionary[Database, HostCache] = WeakKeyDictionary()
+
+
+def cache_of(database: Database) -> HostCache:
+    """One a database, as in a coordinator."""
+    return _caches.setdefault(database, HostCache(database))
+
+
 def claim_in(database: Database, request: PlacementRequest) -> Decision:
     with database.write() as session:
-        return claim(session, request)
+        return claim(session, cache_of(database), request)
 
 
 def used(database: Database, resource_class: ResourceClass = ResourceClass.VCPU) -> int:
@@ -74,7 +84,7 @@ def test_a_rolled_back_claim_leaves_nothing(database: Database) -> None:
 
     def claim_and_fail() -> None:
         with database.write() as session:
-            assert claim(session, a_request()).placed
+            assert claim(session, cache_of(database), a_request()).placed
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -209,7 +219,7 @@ def test_a_claim_sees_capacity_that_shrank_while_it_decided(database: Database) 
 
     with database.write() as session:
         event.listen(session.connection(), "before_execute", before_execute)
-        decision = claim(session, a_request(a_consumer(vcpus=2)))
+        decision = claim(session, cache_of(database), a_request(a_consumer(vcpus=2)))
     assert is_beaten
     assert not decision.placed
     assert used(database) == 2

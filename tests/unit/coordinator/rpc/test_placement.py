@@ -10,6 +10,7 @@ import pytest
 from sqlmodel import select
 
 from coordinator.pki import COORDINATOR_NAME, Authority, CoordinatorIdentity
+from coordinator.placement.cache import HostCache
 from coordinator.placement.claim import claim
 from coordinator.rpc.interceptor import ErrorInterceptor, RoleInterceptor
 from coordinator.rpc.placement import PlacementServicer
@@ -38,7 +39,7 @@ async def placement(database: Database, tmp_path: Path, node: Node) -> AsyncIter
     authority = Authority.open(tmp_path / "pki")
     identity = CoordinatorIdentity(authority, tmp_path / "pki", ["localhost"])
     server = grpc.aio.server(interceptors=(ErrorInterceptor(), RoleInterceptor()))
-    placement_pb2_grpc.add_PlacementServiceServicer_to_server(PlacementServicer(database), server)
+    placement_pb2_grpc.add_PlacementServiceServicer_to_server(PlacementServicer(database, HostCache(database)), server)
     trust = grpc.ssl_server_credentials(
         [(identity.key_pem, identity.cert_pem)], root_certificates=authority.pem, require_client_auth=True
     )
@@ -151,7 +152,7 @@ async def test_release_frees_and_may_be_repeated(placement: Stub, database: Data
 async def test_the_allocation_of_an_instance_is_not_released(placement: Stub, database: Database) -> None:
     instance = a_consumer(vcpus=1)
     with database.write() as session:
-        claim(session, a_request(instance))
+        claim(session, HostCache(database), a_request(instance))
     refused = await refusal_of(placement.Release(placement_pb2.ReleaseRequest(consumer_uuids=[instance.uuid])))
     assert refused[0] is grpc.StatusCode.FAILED_PRECONDITION
     assert len(allocations(database)) == 3

@@ -1,0 +1,65 @@
+"""The scheduler's snapshot of all hosts, kept for the life of the process and brought up to date by what changed.
+
+It is a hint, never the truth: a claim looks again at the hosts that it chose, with their rows locked. So it does not
+matter that a change may be seen late, only that it is seen soon.
+"""
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Connection
+
+from coordinator.scheduler.snapshot import Snapshot
+from coordinator.store.database import Database
+from coordinator.store.queries.placement import find_changed_nodes, read_hosts
+
+# On PostgreSQL a transaction may commit after one that began later and took a higher generation: how far back to look.
+_OVERLAP_GENERATIONS: Final = 64
+
+
+class HostCache:
+    """What the database said about all hosts. For any thread."""
+
+    def __init__(self, database: Database, *, seed: int = 0) -> None:
+        self._database = database
+        self._seed = seed
+        self._snapshot: Snapshot | None = None
+        self._newest = 0
+        self._suspects: set[str] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def current(self) -> Iterator[Snapshot]:
+        """The hosts as far as changes are committed. For one thread at a time: nobody but the block uses it."""
+        with self._lock:
+            with self._database.observe() as connection:
+                self._update(connection)
+            assert self._snapshot is not None  # noqa: S101 - made by the first update
+            yield self._snapshot
+
+    def suspect(self, node_ids: Collection[str]) -> None:
+        """These hosts were not what the snapshot said: they are read again."""
+        with self._lock:
+            self._suspects.update(node_ids)
+
+    def _update(self, connection: Connection) -> None:
+        if self._snapshot is None:
+            hosts = read_hosts(connection)
+            self._snapshot = Snapshot(hosts, seed=self._seed)
+        else:
+            changed = self._find_changed(connection)
+            if not changed:
+                return
+            hosts = read_hosts(connection, changed)
+            for node_id in changed.difference(host.node_id for host in hosts):
+                self._snapshot.remove(node_id)
+            for host in hosts:
+                self._snapshot.put(host)
+        self._newest = max([self._newest, *(host.generation for host in hosts)])
+        self._suspects.clear()
+
+    def _find_changed(self, connection: Connection) -> set[str]:
+        overlap = 0 if self._database.is_sqlite else _OVERLAP_GENERATIONS
+        return self._suspects.union(find_changed_nodes(connection, self._newest - overlap))

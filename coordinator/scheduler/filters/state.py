@@ -1,0 +1,30 @@
+"""The host is in a state in which it takes consumers: its agent is connected, and no operator closed it."""
+
+from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
+from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+
+
+class ReadyFilter:
+    """Rejects hosts that have not registered or whose lease ran out."""
+
+    def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
+        """See Filter."""
+        return hosts.ready
+
+    def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
+        """See Filter."""
+        return Rejection("ready", RejectionReason.AWAY, wanted="ready", available="away")
+
+
+class SchedulableFilter:
+    """Rejects hosts that an operator closed for new instances."""
+
+    def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
+        """See Filter."""
+        return hosts.schedulable
+
+    def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
+        """See Filter."""
+        return Rejection(
+            "schedulable", RejectionReason.CORDONED, wanted="schedulable", available="closed by an operator"
+        )

@@ -1,0 +1,205 @@
+"""All hosts as columns of numbers: what filters and weighers compute on, kept current one host at a time.
+
+A row is the same host in every column. Texts stand as codes of a vocabulary and traits as bits, so that a question
+to all hosts is one comparison of arrays. Rows have no order: a host that is removed leaves its row to the last one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.domain.placement import HostView, ResourceClass
+
+BoolColumn = NDArray[np.bool_]
+FloatColumn = NDArray[np.float64]
+IntColumn = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+# Attributes of a host that are compared with what a request names.
+TEXTS: Final = ("zone", "architecture", "cpu_model")
+
+_CLASSES: Final = tuple(ResourceClass)
+_INDEX: Final = {resource_class: index for index, resource_class in enumerate(_CLASSES)}
+_FIRST_ROOM: Final = 64
+_WORD_BITS: Final = 63
+
+
+class Vocabulary:
+    """Small numbers for texts."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    def learn(self, text: str) -> int:
+        """The code of the text, a new one the first time."""
+        return self._codes.setdefault(text, len(self._codes))
+
+    def find(self, text: str) -> int:
+        """The code of the text; -1 for one that no host has."""
+        return self._codes.get(text, -1)
+
+
+class Snapshot:
+    """The hosts as they were when each was put here last. Not safe for several threads at once."""
+
+    def __init__(self, hosts: Iterable[HostView] = (), *, seed: int = 0) -> None:
+        """`seed` decides between hosts of equal merit."""
+        self._seed = seed.to_bytes(8, signed=True)
+        self._hosts: list[HostView] = []
+        self._rows: dict[str, int] = {}
+        self._vocabularies = {name: Vocabulary() for name in (*TEXTS, "trait")}
+        self._texts: dict[str, NDArray[np.int32]] = {name: np.zeros(_FIRST_ROOM, np.int32) for name in TEXTS}
+        self._traits: IntColumn = np.zeros((1, _FIRST_ROOM), np.int64)
+        self._limit: IntColumn = np.zeros((len(_CLASSES), _FIRST_ROOM), np.int64)
+        self._free: IntColumn = np.zeros_like(self._limit)
+        self._ready: BoolColumn = np.zeros(_FIRST_ROOM, np.bool_)
+        self._schedulable: BoolColumn = np.zeros(_FIRST_ROOM, np.bool_)
+        self._rank: IntColumn = np.zeros(_FIRST_ROOM, np.int64)
+        for host in hosts:
+            self.put(host)
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def host(self, row: int) -> HostView:
+        """The host as it was put; what was taken since is in `free`."""
+        return self._hosts[row]
+
+    def find(self, node_id: str) -> int | None:
+        """The row of a host."""
+        return self._rows.get(node_id)
+
+    def find_by_name(self, name: str) -> int | None:
+        """The row of a host."""
+        return next((row for row, host in enumerate(self._hosts) if host.name == name), None)
+
+    def put(self, host: HostView) -> None:
+        """The host is what it is now; a new one gets a row."""
+        row = self._rows.get(host.node_id)
+        if row is None:
+            row = self._append(host)
+        else:
+            self._hosts[row] = host
+        for name, column in self._texts.items():
+            column[row] = self._vocabularies[name].learn(getattr(host, name))
+        self._traits[:, row] = self._trait_bits(host.traits)
+        self._ready[row], self._schedulable[row] = host.ready, host.schedulable
+        for index, resource_class in enumerate(_CLASSES):
+            capacity = host.capacities.get(resource_class)
+            self._limit[index, row] = capacity.limit if capacity else 0
+            self._free[index, row] = capacity.free if capacity else 0
+
+    def remove(self, node_id: str) -> None:
+        """The host is gone; absence is success."""
+        row = self._rows.pop(node_id, None)
+        if row is None:
+            return
+        last = self._hosts.pop()
+        if row == len(self._hosts):
+            return
+        self._hosts[row] = last
+        self._rows[last.node_id] = row
+        for column in self._columns():
+            column[..., row] = column[..., len(self._hosts)]
+
+    def matches(self, name: str, text: str) -> BoolColumn:
+        """Which hosts have this text as an attribute of TEXTS."""
+        found: BoolColumn = self._texts[name][: len(self)] == self._vocabularies[name].find(text)
+        return found
+
+    def has_traits(self, traits: Iterable[str]) -> BoolColumn:
+        """Which hosts have all the traits."""
+        wanted = self._trait_bits(traits)[:, np.newaxis]
+        found: BoolColumn = ((self._traits[:, : len(self)] & wanted) == wanted).all(axis=0)
+        return found
+
+    @property
+    def ready(self) -> BoolColumn:
+        """Which hosts are connected."""
+        return self._ready[: len(self)]
+
+    @property
+    def schedulable(self) -> BoolColumn:
+        """Which hosts no operator closed."""
+        return self._schedulable[: len(self)]
+
+    @property
+    def rank(self) -> IntColumn:
+        """A fixed number of each host, which decides between equals: by the seed, not by the name."""
+        return self._rank[: len(self)]
+
+    def free(self, resource_class: ResourceClass) -> IntColumn:
+        """What may still be allocated, in the unit of the class; negative under a ratio that was lowered."""
+        return self._free[_INDEX[resource_class], : len(self)]
+
+    def limit(self, resource_class: ResourceClass) -> IntColumn:
+        """What may be allocated in all."""
+        return self._limit[_INDEX[resource_class], : len(self)]
+
+    @contextmanager
+    def trial(self) -> Iterator["Trial"]:
+        """Takes that are undone at the end."""
+        trial = Trial(self._free)
+        try:
+            yield trial
+        finally:
+            trial.undo()
+
+    def _append(self, host: HostView) -> int:
+        row = len(self._hosts)
+        if row == len(self._ready):
+            self._grow()
+        self._hosts.append(host)
+        self._rows[host.node_id] = row
+        digest = blake2b(host.node_id.encode(), digest_size=8, key=self._seed).digest()
+        self._rank[row] = int.from_bytes(digest, signed=True)
+        return row
+
+    def _columns(self) -> Iterator[NDArray[np.generic]]:
+        yield from self._texts.values()
+        yield from (self._traits, self._limit, self._free, self._ready, self._schedulable, self._rank)
+
+    def _grow(self) -> None:
+        self._texts = {name: _doubled(column) for name, column in self._texts.items()}
+        self._traits, self._limit, self._free = _doubled(self._traits), _doubled(self._limit), _doubled(self._free)
+        self._ready, self._schedulable = _doubled(self._ready), _doubled(self._schedulable)
+        self._rank = _doubled(self._rank)
+
+    def _trait_bits(self, traits: Iterable[str]) -> IntColumn:
+        """One bit a trait, in as many words as all traits ever seen need."""
+        codes = [self._vocabularies["trait"].learn(trait) for trait in traits]
+        words = max([len(self._traits), *(code // _WORD_BITS + 1 for code in codes)])
+        if words > len(self._traits):
+            self._traits = np.pad(self._traits, ((0, words - len(self._traits)), (0, 0)))
+        bits = np.zeros(words, np.int64)
+        for code in codes:
+            bits[code // _WORD_BITS] |= 1 << code % _WORD_BITS
+        return bits
+
+
+class Trial:
+    """What consumers of one request take from the hosts, one after the other."""
+
+    def __init__(self, free: IntColumn) -> None:
+        self._free = free
+        self._taken: list[tuple[int, int, int]] = []
+
+    def take(self, row: int, resources: Mapping[ResourceClass, int]) -> None:
+        """The host has that much less, until the end of the trial."""
+        for resource_class, amount in resources.items():
+            index = _INDEX[resource_class]
+            self._free[index, row] -= amount
+            self._taken.append((index, row, amount))
+
+    def undo(self) -> None:
+        """The hosts are as they were."""
+        for index, row, amount in self._taken:
+            self._free[index, row] += amount
+
+
+def _doubled(column: NDArray[Scalar]) -> NDArray[Scalar]:
+    return np.concatenate((column, np.zeros_like(column)), axis=-1)

@@ -1,0 +1,38 @@
+"""How empty a host stays: spreads consumers over hosts with a positive weight, packs them with a negative one."""
+
+from typing import Final
+
+import numpy as np
+
+from coordinator.domain.placement import Consumer, PlacementRequest, ResourceClass
+from coordinator.scheduler.snapshot import FloatColumn, Snapshot
+
+_CLASSES: Final = (ResourceClass.VCPU, ResourceClass.MEMORY_MIB)
+
+
+def shares_left(hosts: Snapshot, consumer: Consumer, resource_class: ResourceClass) -> FloatColumn:
+    """The share of each host's limit that is free once the consumer is there."""
+    left = hosts.free(resource_class) - consumer.resources.get(resource_class, 0)
+    return np.clip(left / np.maximum(hosts.limit(resource_class), 1), 0.0, 1.0)
+
+
+class RoomWeigher:
+    """The mean of the shares of vCPUs and memory that stay free."""
+
+    name = "room"
+
+    def weigh(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
+        """See Weigher."""
+        vcpus, memory = (shares_left(hosts, consumer, resource_class) for resource_class in _CLASSES)
+        return (vcpus + memory) / 2
+
+
+class BalanceWeigher:
+    """How alike the shares of vCPUs and memory are: what is left of one is of no use without the other."""
+
+    name = "balance"
+
+    def weigh(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
+        """See Weigher."""
+        vcpus, memory = (shares_left(hosts, consumer, resource_class) for resource_class in _CLASSES)
+        return 1.0 - np.abs(vcpus - memory)
