@@ -1,6 +1,7 @@
 """Rows and values for tests: every builder gives a valid one, and takes what the test cares about."""
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ from coordinator.store.tables.volume import Volume
 GIB = 1024**3
 
 _identifiers = Identifiers()
+# Each new node looks changed to a snapshot that was made before.
+_generations = count(1000, 1000)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def a_node(name: str = "node-a", **columns: Any) -> Node:
             "name": name,
             "machine_uuid": str(uuid4()),
             "zone": "AZ0",
+            "generation": next(_generations),
             "address": "192.0.2.1:8446",
             "architecture": "x86",
             "cpu_model": "EPYC",

@@ -5,7 +5,8 @@ matter that a change may be seen late, only that it is seen soon.
 """
 
 import threading
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,17 +18,21 @@ from coordinator.store.queries.placement import find_changed_nodes, read_hosts
 
 # On PostgreSQL a transaction may commit after one that began later and took a higher generation: how far back to look.
 _OVERLAP_GENERATIONS: Final = 64
+# So often at most everything is read again for a request that found no room.
+_RELOAD_SECONDS: Final = 1.0
 
 
 class HostCache:
     """What the database said about all hosts. For any thread."""
 
-    def __init__(self, database: Database, *, seed: int = 0) -> None:
+    def __init__(self, database: Database, *, seed: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._seed = seed
         self._snapshot: Snapshot | None = None
         self._newest = 0
         self._suspects: set[str] = set()
+        self._monotonic = monotonic
+        self._loaded_at = monotonic()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -44,10 +49,22 @@ class HostCache:
         with self._lock:
             self._suspects.update(node_ids)
 
+    def reload(self) -> bool:
+        """Has everything read anew, if something can have been missed; False when the snapshot is as good as a new one.
+
+        On SQLite this process sees every change at once. On PostgreSQL another coordinator's may be late.
+        """
+        with self._lock:
+            if self._database.is_sqlite or self._monotonic() - self._loaded_at < _RELOAD_SECONDS:
+                return False
+            self._snapshot = None
+            return True
+
     def _update(self, connection: Connection) -> None:
         if self._snapshot is None:
             hosts = read_hosts(connection)
             self._snapshot = Snapshot(hosts, seed=self._seed)
+            self._loaded_at = self._monotonic()
         else:
             changed = self._find_changed(connection)
             if not changed:

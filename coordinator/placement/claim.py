@@ -46,7 +46,7 @@ def claim(session: Session, hosts: HostCache, request: PlacementRequest, *, exte
     for attempt in range(_MAX_TRIES):
         if attempt > 0:
             _queue_up(session)
-        decision = _choose(session, hosts, missing)
+        decision = _choose(hosts, missing)
         try:
             with session.begin_nested():
                 _confirm(session, missing, decision, external)
@@ -73,16 +73,14 @@ def release(session: Session, consumer_uuids: Collection[str]) -> None:
         advance_generations(session, node_ids)
 
 
-def _choose(session: Session, hosts: HostCache, request: PlacementRequest) -> Decision:
-    """The decision on the cached snapshot; on the database itself before anybody is told that there is no room.
-
-    The cache knows nothing of what this very transaction released, and may learn late of what others did.
-    """
+def _choose(hosts: HostCache, request: PlacementRequest) -> Decision:
+    """The decision on the cached snapshot; on a new one before anybody is told that there is no room."""
     with hosts.current() as snapshot:
         decision = pipeline.decide(snapshot, request)
-    if decision.placed or not request.consumers:
+    if decision.placed or not request.consumers or not hosts.reload():
         return decision
-    return pipeline.decide(Snapshot(read_hosts(session.connection())), request)
+    with hosts.current() as snapshot:
+        return pipeline.decide(snapshot, request)
 
 
 def _confirm(session: Session, request: PlacementRequest, decision: Decision, external: bool) -> None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import BigInteger
 from sqlmodel import JSON, Field, SQLModel
 
 from coordinator.store.column import UtcDateTime
@@ -29,7 +30,7 @@ class Node(Timestamped, table=True):
     session_id: str = Field(default="", max_length=64)
     last_event_sequence: int = 0
     # Above every other node's after each change that the scheduler should know of.
-    generation: int = Field(default=0, index=True)
+    generation: int = Field(default=0, index=True, sa_type=BigInteger)
     agent_version: str = Field(default="", max_length=32)
     traits: list[str] = Field(default_factory=list, sa_type=JSON)
     # HostFacts as JSON, for people and for REST.
