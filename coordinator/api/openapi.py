@@ -29,6 +29,7 @@ TAGS = (
     ("nodes", "Hosts that run instances, and how they join."),
     ("monitor", "How many instances there are, and how much room is left."),
     ("instances", "Virtual machines."),
+    ("placement", "Why instances are, or would be, where they are."),
     ("power", "Starting, stopping, suspending and resuming."),
     ("guest", "What happens inside of a guest, through its agent."),
     ("regions", "Region, zones and what is offered there."),

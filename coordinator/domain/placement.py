@@ -115,6 +115,10 @@ class Decision:
     assignments: tuple[HostView, ...]
     verdicts: tuple[Verdict, ...]
     host_count: int
+    # How many hosts each filter kept from the first consumer, in the order of the filters.
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    # What each weigher gave the host of a consumer, by the consumer's UUID.
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def placed(self) -> bool:

@@ -1,7 +1,8 @@
 """Why a placement failed, in one sentence."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import dataclass
 from typing import Final
 
 from coordinator.domain.message import Message
@@ -27,36 +28,62 @@ _COUNTED: Final = frozenset(
 _NAMED: Final = frozenset({RejectionReason.TRAIT_MISSING, RejectionReason.OTHER_CPU_MODEL})
 
 
+@dataclass(frozen=True, slots=True)
+class RejectionGroup:
+    """Hosts that have the same reason against them."""
+
+    filter: str
+    reason: RejectionReason
+    count: int
+    # Empty where it differs from host to host.
+    wanted: str
+    # The most that one of them has; of counted resources only.
+    available: str
+
+
 def summarize(decision: Decision) -> Message:
     """For example "0/3 hosts: 2 too little memory (wanted 8 GiB, at most 3.2 GiB free), 1 other zone"."""
     if decision.host_count == 0:
         return Message("no host has joined yet", "还没有加入任何物理机")
-    groups = _group([verdict.rejection for verdict in decision.verdicts if verdict.rejection])
-    accepted = len(decision.verdicts) - sum(len(group) for group in groups)
+    groups = group_rejections(decision)
+    accepted = len(decision.verdicts) - sum(group.count for group in groups)
     head = f"{accepted}/{decision.host_count}"
     if not groups:
         return Message(f"{head} hosts fit", f"{head} 台物理机符合要求")
-    en = ", ".join(f"{len(group)} {group[0].reason}{_detail_en(group)}" for group in groups)
-    zh = "，".join(f"{len(group)} 台{_CHINESE[group[0].reason]}{_detail_zh(group)}" for group in groups)
+    en = ", ".join(f"{group.count} {group.reason}{_detail_en(group)}" for group in groups)
+    zh = "，".join(f"{group.count} 台{_CHINESE[group.reason]}{_detail_zh(group)}" for group in groups)
     return Message(f"{head} hosts: {en}", f"{head} 台物理机符合要求：{zh}")
 
 
-def _group(rejections: list[Rejection]) -> list[list[Rejection]]:
-    """The rejections by reason, the most frequent reason first."""
-    ordered = sorted(rejections, key=lambda rejection: rejection.reason)
-    groups = [list(group) for _reason, group in groupby(ordered, key=lambda rejection: rejection.reason)]
-    return sorted(groups, key=lambda group: (-len(group), group[0].reason))
+def group_rejections(decision: Decision) -> tuple[RejectionGroup, ...]:
+    """The rejections by reason, the most frequent first."""
+    by_reason: dict[RejectionReason, list[Rejection]] = defaultdict(list)
+    for verdict in decision.verdicts:
+        if verdict.rejection:
+            by_reason[verdict.rejection.reason].append(verdict.rejection)
+    groups = [_group(rejections) for rejections in by_reason.values()]
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.reason)))
 
 
-def _detail_en(group: Sequence[Rejection]) -> str:
-    best = max(group, key=lambda rejection: rejection.available_amount)
-    if best.reason in _COUNTED:
-        return f" (wanted {best.wanted}, at most {best.available} free)"
-    return f" (wanted {best.wanted})" if best.reason in _NAMED else ""
+def _group(rejections: Sequence[Rejection]) -> RejectionGroup:
+    best = max(rejections, key=lambda rejection: rejection.available_amount)
+    counted = best.reason in _COUNTED
+    return RejectionGroup(
+        filter=best.filter,
+        reason=best.reason,
+        count=len(rejections),
+        wanted=best.wanted if counted or best.reason in _NAMED else "",
+        available=best.available if counted else "",
+    )
 
 
-def _detail_zh(group: Sequence[Rejection]) -> str:
-    best = max(group, key=lambda rejection: rejection.available_amount)
-    if best.reason in _COUNTED:
-        return f"（需要 {best.wanted}，最多剩余 {best.available}）"
-    return f"（需要 {best.wanted}）" if best.reason in _NAMED else ""
+def _detail_en(group: RejectionGroup) -> str:
+    if group.available:
+        return f" (wanted {group.wanted}, at most {group.available} free)"
+    return f" (wanted {group.wanted})" if group.wanted else ""
+
+
+def _detail_zh(group: RejectionGroup) -> str:
+    if group.available:
+        return f"（需要 {group.wanted}，最多剩余 {group.available}）"
+    return f"（需要 {group.wanted}）" if group.wanted else ""

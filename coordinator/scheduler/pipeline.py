@@ -4,6 +4,7 @@ Pure: the same snapshot, seed and request give the same decision.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from coordinator.scheduler.filters.capacity import CapacityFilter
 from coordinator.scheduler.filters.named_host import NamedHostFilter
 from coordinator.scheduler.filters.state import ReadyFilter, SchedulableFilter
 from coordinator.scheduler.filters.trait import TraitFilter
-from coordinator.scheduler.snapshot import BoolColumn, FloatColumn, Snapshot
+from coordinator.scheduler.snapshot import BoolColumn, FloatColumn, IntColumn, Snapshot
 from coordinator.scheduler.weighers.base import Weigher
 from coordinator.scheduler.weighers.room import BalanceWeigher, RoomWeigher
 
@@ -49,22 +50,29 @@ def decide(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, flo
     consumers before it left them.
     """
     assignments: list[HostView] = []
+    rejected: dict[str, int] = {}
+    scores: dict[str, Mapping[str, float]] = {}
     with hosts.trial() as trial:
         for consumer in request.consumers:
-            row = _choose(hosts, consumer, request, weights)
-            if row is None:
-                return Decision((), _judge(hosts, consumer, request, weights), len(hosts))
+            admitted, tally = _admit(hosts, consumer, request)
+            rejected = rejected or tally
+            rows = np.flatnonzero(admitted)
+            if len(rows) == 0:
+                return Decision((), _judge(hosts, consumer, request, weights), len(hosts), tally)
+            columns = _weigh(hosts, consumer, request, weights)
+            row = _best(hosts, rows, columns)
+            scores[consumer.uuid] = _scores_of(columns, row)
             trial.take(row, consumer.resources)
             assignments.append(hosts.host(row))
-    return Decision(tuple(assignments), (), len(hosts))
+    return Decision(tuple(assignments), (), len(hosts), rejected, scores)
 
 
 def explain(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> Decision:
-    """Like `decide`, with the verdicts of the first consumer when all are placed: the best host first."""
+    """Like `decide`, with the verdicts on the first consumer when all are placed: the best host first."""
     decision = decide(hosts, request, weights)
     if not decision.placed:
         return decision
-    return Decision(decision.assignments, _judge(hosts, request.consumers[0], request, weights), len(hosts))
+    return replace(decision, verdicts=_judge(hosts, request.consumers[0], request, weights))
 
 
 def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[HostView]) -> bool:
@@ -72,38 +80,48 @@ def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[Hos
     with hosts.trial() as trial:
         for consumer, host in zip(request.consumers, assignments, strict=True):
             row = hosts.find(host.node_id)
-            if row is None or not _admit(hosts, consumer, request)[row]:
+            if row is None or not _admit(hosts, consumer, request)[0][row]:
                 return False
             trial.take(row, consumer.resources)
     return True
 
 
-def _choose(hosts: Snapshot, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]) -> int | None:
-    admitted = _admit(hosts, consumer, request)
-    rows = np.flatnonzero(admitted)
-    if len(rows) == 0:
-        return None
-    merits = _weigh(hosts, consumer, request, weights)[rows]
+def _admit(hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> tuple[BoolColumn, dict[str, int]]:
+    """Which hosts pass all filters, and how many each filter was the first to reject."""
+    admitted = np.ones(len(hosts), np.bool_)
+    left, rejected = len(hosts), {}
+    for rule in FILTERS:
+        column = rule.admit(hosts, consumer, request)
+        if column is None:
+            continue
+        admitted &= column
+        before, left = left, int(np.count_nonzero(admitted))
+        if left < before:
+            rejected[rule.name] = before - left
+    return admitted, rejected
+
+
+def _weigh(
+    hosts: Snapshot, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]
+) -> dict[str, FloatColumn]:
+    """What each weigher that counts gives each host."""
+    return {
+        weigher.name: weights[weigher.name] * weigher.weigh(hosts, consumer, request)
+        for weigher in WEIGHERS
+        if weights.get(weigher.name)
+    }
+
+
+def _best(hosts: Snapshot, rows: IntColumn, columns: Mapping[str, FloatColumn]) -> int:
+    merits = np.zeros(len(rows))
+    for column in columns.values():
+        merits += column[rows]
     best = rows[merits == merits.max()]
     return int(best[hosts.rank[best].argmin()])
 
 
-def _admit(hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn:
-    admitted = np.ones(len(hosts), np.bool_)
-    for rule in FILTERS:
-        column = rule.admit(hosts, consumer, request)
-        if column is not None:
-            admitted &= column
-    return admitted
-
-
-def _weigh(hosts: Snapshot, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]) -> FloatColumn:
-    merits = np.zeros(len(hosts))
-    for weigher in WEIGHERS:
-        weight = weights.get(weigher.name, 0.0)
-        if weight:
-            merits += weight * weigher.weigh(hosts, consumer, request)
-    return merits
+def _scores_of(columns: Mapping[str, FloatColumn], row: int) -> dict[str, float]:
+    return {name: round(float(column[row]), 4) for name, column in columns.items()}
 
 
 def _judge(
@@ -119,13 +137,10 @@ def _judge(
             if row not in verdicts:
                 host = hosts.host(row)
                 verdicts[row] = Verdict(host.node_id, host.name, rule.explain(hosts, row, consumer, request))
-    scores = {
-        weigher.name: weights.get(weigher.name, 0.0) * weigher.weigh(hosts, consumer, request) for weigher in WEIGHERS
-    }
+    columns = _weigh(hosts, consumer, request, weights)
     for row in set(range(len(hosts))) - verdicts.keys():
         host = hosts.host(row)
-        merits = {name: round(float(column[row]), 6) for name, column in scores.items()}
-        verdicts[row] = Verdict(host.node_id, host.name, None, merits)
+        verdicts[row] = Verdict(host.node_id, host.name, None, _scores_of(columns, row))
     return tuple(sorted(verdicts.values(), key=_order))
 
 

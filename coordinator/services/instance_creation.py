@@ -1,5 +1,6 @@
 """Orders of instances: placed, written down and handed to the task engine, all in one transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlmodel import Session
@@ -22,7 +23,7 @@ from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
 from coordinator.store.queries import instance as instance_query
-from coordinator.store.tables import Instance, InstanceLabel, Tenant, Volume
+from coordinator.store.tables import Instance, InstanceLabel, PlacementRecord, Tenant, Volume
 from coordinator.tasks.blueprint import traits_of
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 
@@ -57,11 +58,14 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         references = find_references(session, runtime, caller, order)
         _check_quota(session, order, references)
         instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
-        decision = claim(session, runtime.hosts, _placement_request(order, references, instances))
+        decision = claim(
+            session, runtime.hosts, placement_request(order, references, [instance.uuid for instance in instances])
+        )
         _settle_placement(instances, decision)
         session.add_all(instances)
         session.flush()
         _add_labels(session, order, instances)
+        _record_placement(session, runtime, instances, decision)
         operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
         views = load_views(session, runtime, instances)
     runtime.wake_tasks()
@@ -106,14 +110,15 @@ def _new_instance(
     )
 
 
-def _placement_request(order: InstanceOrder, references: References, instances: list[Instance]) -> PlacementRequest:
+def placement_request(order: InstanceOrder, references: References, uuids: Sequence[str]) -> PlacementRequest:
+    """What the scheduler is asked for consumers with these UUIDs."""
     resources = {
         ResourceClass.VCPU: order.cpu_count,
         ResourceClass.MEMORY_MIB: references.memory_bytes // MIB,
         ResourceClass.STORAGE_GIB: sum(volume.size_gib for volume in order.volumes),
     }
     return PlacementRequest(
-        consumers=tuple(Consumer(instance.uuid, resources) for instance in instances),
+        consumers=tuple(Consumer(uuid, resources) for uuid in uuids),
         architecture=order.architecture,
         zone=order.zone,
         node_id=order.node_id,
@@ -133,6 +138,23 @@ def _settle_placement(instances: list[Instance], decision: Decision) -> None:
     [instance] = instances
     instance.status = InstanceStatus.ERROR_UNSCHEDULABLE
     instance.error_message = reason.en
+
+
+def _record_placement(session: Session, runtime: Runtime, instances: list[Instance], decision: Decision) -> None:
+    """Why each instance is where it is, for those who ask later."""
+    session.add_all(
+        PlacementRecord(
+            instance_id=instance.id,
+            node_id=host.node_id,
+            node_name=host.name,
+            decided_at=runtime.now(),
+            host_count=decision.host_count,
+            rejected=dict(decision.rejected),
+            scores=dict(decision.scores.get(instance.uuid, {})),
+        )
+        for instance, host in zip(instances, decision.assignments, strict=False)
+        if instance.id is not None
+    )
 
 
 def _add_labels(session: Session, order: InstanceOrder, instances: list[Instance]) -> None:

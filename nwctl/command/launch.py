@@ -19,12 +19,30 @@ from nwctl.command.node import NODE
 from nwctl.command.tenant import TENANT
 from nwctl.error import OperationFailed, UsageError
 from nwctl.option import Waiting
+from nwctl.output import Column
 from nwctl.resource import Entry, Resource
 from nwctl.secret import read_secret
 from nwctl.session import Session
 
 DEPARTMENTS = "/api/iam/v1/departments"
 REGIONS = "/api/ecs/v1/service-region-info"
+
+HOST_COLUMNS = (
+    Column("NODE", "nodeName"),
+    Column("FITS", "accepted"),
+    Column("SCORE", "score"),
+    Column("FILTER", "filter"),
+    Column("REASON", "reason"),
+    Column("WANTED", "wanted"),
+    Column("AVAILABLE", "available"),
+)
+REJECTION_COLUMNS = (
+    Column("HOSTS", "count"),
+    Column("FILTER", "filter"),
+    Column("REASON", "reason"),
+    Column("WANTED", "wanted"),
+    Column("AT MOST", "available"),
+)
 
 
 @dataclass(frozen=True)
@@ -151,12 +169,7 @@ def create_instances(
     session: Session, shape: Shape, access: Access, place: Place, network: Network, waiting: Waiting
 ) -> None:
     """Create instances; what is not given is looked up."""
-    body = {
-        **shape.body(session.client),
-        **place.body(session.client, session.settings.region),
-        **network.body(session.client),
-        **access.body(),
-    }
+    body = {**order_of(session, shape, place, network), **access.body()}
     answer = session.client.create(f"{INSTANCE.path}/batch-create", body)
     created: list[Entry] = answer.data
     if session.settle(answer, waiting):
@@ -165,6 +178,26 @@ def create_instances(
     refusals = [item for item in created if str(item["status"]).startswith("Err")]
     if refusals:
         raise OperationFailed("\n".join(f"{item['ecsId']}: {item['errMessage']}" for item in refusals))
+
+
+def explain_order(session: Session, shape: Shape, place: Place, network: Network) -> None:
+    """Tell where instances would go now, and why; creates nothing. Takes the options of `instance create`."""
+    told = session.client.ask(f"{INSTANCE.path}/explain-placement", order_of(session, shape, place, network)).data
+    if told["hosts"] is None:
+        session.show_rows(REJECTION_COLUMNS, told["rejections"], told)
+    else:
+        session.show_rows(HOST_COLUMNS, told["hosts"], told)
+    if not told["placeable"]:
+        raise OperationFailed(told["summary"])
+
+
+def order_of(session: Session, shape: Shape, place: Place, network: Network) -> dict[str, Any]:
+    """The request that the options stand for, without what lets people in."""
+    return {
+        **shape.body(session.client),
+        **place.body(session.client, session.settings.region),
+        **network.body(session.client),
+    }
 
 
 def system_disk(size_gib: int, volume_type: str) -> dict[str, Any]:

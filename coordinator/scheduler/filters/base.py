@@ -9,6 +9,10 @@ from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 class Filter(Protocol):
     """A rule that a host must fulfil to take a consumer."""
 
+    @property
+    def name(self) -> str:
+        """What people know it by."""
+
     def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
         """Which hosts fulfil it; None when all do, because the request does not ask for it."""
 

@@ -31,6 +31,8 @@ _FORMATS: Final[Mapping[ResourceClass, Callable[[int], str]]] = {
 class CapacityFilter:
     """Rejects hosts with too little of a counted resource, naming the first one."""
 
+    name = "capacity"
+
     def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
         """See Filter."""
         columns = [hosts.free(name) >= amount for name, amount in consumer.resources.items() if amount > 0]
@@ -43,7 +45,7 @@ class CapacityFilter:
         free = max(int(hosts.free(resource_class)[row]), 0)
         to_text = _FORMATS[resource_class]
         return Rejection(
-            "capacity",
+            self.name,
             _REASONS[resource_class],
             wanted=to_text(consumer.resources[resource_class]),
             available=to_text(free),

@@ -9,6 +9,8 @@ from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 class NamedHostFilter:
     """Rejects all hosts but the one named by id or by name, when one is named."""
 
+    name = "named_host"
+
     def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
         """See Filter."""
         if not (request.node_id or request.node_name):
@@ -23,4 +25,4 @@ class NamedHostFilter:
         """See Filter."""
         host = hosts.host(row)
         wanted, present = (request.node_id, host.node_id) if request.node_id else (request.node_name, host.name)
-        return Rejection("named_host", RejectionReason.OTHER_HOST, wanted=wanted, available=present)
+        return Rejection(self.name, RejectionReason.OTHER_HOST, wanted=wanted, available=present)

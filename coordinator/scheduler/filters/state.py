@@ -7,17 +7,21 @@ from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 class ReadyFilter:
     """Rejects hosts that have not registered or whose lease ran out."""
 
+    name = "ready"
+
     def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
         """See Filter."""
         return hosts.ready
 
     def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
         """See Filter."""
-        return Rejection("ready", RejectionReason.AWAY, wanted="ready", available="away")
+        return Rejection(self.name, RejectionReason.AWAY, wanted="ready", available="away")
 
 
 class SchedulableFilter:
     """Rejects hosts that an operator closed for new instances."""
+
+    name = "schedulable"
 
     def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
         """See Filter."""
@@ -25,6 +29,4 @@ class SchedulableFilter:
 
     def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
         """See Filter."""
-        return Rejection(
-            "schedulable", RejectionReason.CORDONED, wanted="schedulable", available="closed by an operator"
-        )
+        return Rejection(self.name, RejectionReason.CORDONED, wanted="schedulable", available="closed by an operator")

@@ -7,6 +7,8 @@ from coordinator.scheduler.snapshot import BoolColumn, Snapshot
 class TraitFilter:
     """Rejects hosts that lack a trait."""
 
+    name = "trait"
+
     def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
         """See Filter."""
         return hosts.has_traits(request.traits) if request.traits else None
@@ -15,7 +17,7 @@ class TraitFilter:
         """See Filter."""
         present = hosts.host(row).traits
         return Rejection(
-            "trait",
+            self.name,
             RejectionReason.TRAIT_MISSING,
             wanted=", ".join(sorted(request.traits - present)),
             available=", ".join(sorted(present)) or "none",

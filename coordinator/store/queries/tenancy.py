@@ -11,6 +11,7 @@ from coordinator.store.tables import (
     Image,
     Instance,
     InstanceLabel,
+    PlacementRecord,
     Port,
     ResourceGroup,
     SecurityGroup,
@@ -116,6 +117,7 @@ def purge_tenant(session: Session, tenant_id: str) -> None:
     """Deletes a tenant that owns nothing, with its tokens, departments and what is left of deleted instances."""
     instances = select(Instance.id).where(Instance.tenant_id == tenant_id)
     session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id).in_(instances)))
+    session.execute(delete(PlacementRecord).where(col(PlacementRecord.instance_id).in_(instances)))
     session.execute(delete(Port).where(col(Port.instance_id).in_(instances)))
     _forget_images(session, tenant_id)
     of_tenant: tuple[type[SQLModel], ...] = (Instance, Image, ResourceGroup, Department, ApiToken)

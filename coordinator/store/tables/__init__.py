@@ -6,6 +6,7 @@ from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance, InstanceLabel
 from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
+from coordinator.store.tables.placement import PlacementRecord
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
 from coordinator.store.tables.volume import Volume
@@ -23,6 +24,7 @@ __all__ = [
     "InstanceLabel",
     "Inventory",
     "Node",
+    "PlacementRecord",
     "Port",
     "ReportedDomain",
     "ResourceGroup",

@@ -172,6 +172,42 @@ def test_an_instance_that_fits_nowhere_is_a_failure_with_the_scheduler_s_reason(
     assert f"{INSTANCE_ID}: 0/3 hosts: 3 too little memory" in result.stderr
 
 
+VERDICTS = [
+    {"nodeName": "host-a", "accepted": True, "score": 1.2, "filter": "", "reason": "", "wanted": "", "available": ""},
+    {
+        "nodeName": "host-b",
+        "accepted": False,
+        "score": 0.0,
+        "filter": "capacity",
+        "reason": "too little memory",
+        "wanted": "8 GiB",
+        "available": "3.2 GiB",
+    },
+]
+EXPLAIN = ("explain", *CREATE[2:])
+
+
+def test_an_operator_is_told_where_instances_would_go(cloud: StandIn, nwctl: Nwctl) -> None:
+    cloud.on("POST", f"{INSTANCES}/explain-placement", {"placeable": True, "hosts": VERDICTS, "rejections": []})
+    done = nwctl(*EXPLAIN)
+    assert done.exit_code == 0
+    assert "too little memory" in done.stdout
+    [asked] = cloud.asked("POST", f"{INSTANCES}/explain-placement")
+    assert (asked.body["flavorId"], asked.body["az"]) == (FLAVOR["flavorId"], "AZ7")
+    assert "password" not in asked.body
+    assert cloud.asked("POST", BATCH_CREATE) == []
+
+
+def test_what_would_fit_nowhere_is_a_failure(cloud: StandIn, nwctl: Nwctl) -> None:
+    group = {"count": 2, "filter": "capacity", "reason": "too few vCPUs", "wanted": "8 vCPUs", "available": "1 vCPU"}
+    told = {"placeable": False, "hosts": None, "rejections": [group], "summary": "0/2 hosts: 2 too few vCPUs"}
+    cloud.on("POST", f"{INSTANCES}/explain-placement", told)
+    done = nwctl(*EXPLAIN)
+    assert done.exit_code == 6
+    assert "8 vCPUs" in done.stdout
+    assert "0/2 hosts" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "leaf", "body"),
     [

@@ -1,0 +1,26 @@
+"""Explanations of placements: why an instance is where it is, and where one would go."""
+
+from fastapi import APIRouter
+
+from coordinator.api.deps import RuntimeDep, TenantUser
+from coordinator.api.envelope import Envelope, success
+from coordinator.api.schemas.instance_request import BatchCreateInstancesRequest
+from coordinator.api.schemas.placement import ExplanationBody, PlacementStoryBody
+from coordinator.services import placement as service
+
+router = APIRouter(prefix="/api/ecs/v1/instances", tags=["placement"])
+
+
+@router.post("/explain-placement", operation_id="explainPlacement")
+def explain_placement(
+    body: BatchCreateInstancesRequest, caller: TenantUser, runtime: RuntimeDep
+) -> Envelope[ExplanationBody]:
+    """Tells what creating these instances would decide now, and why. Changes nothing."""
+    order = body.to_order(1 if body.ecs_count is None else body.ecs_count)
+    return success(ExplanationBody.of(service.explain_order(runtime, caller, order), caller.language))
+
+
+@router.get("/{ecs_id}/placement", operation_id="getInstancePlacement")
+def get_instance_placement(ecs_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[PlacementStoryBody]:
+    """Tells why an instance is where it is."""
+    return success(PlacementStoryBody.of(service.tell_placement(runtime, caller, ecs_id)))

@@ -1,0 +1,104 @@
+"""Explanations of placements on the wire."""
+
+from pydantic import Field
+
+from coordinator.api.schemas.base import AnswerModel, Moment
+from coordinator.domain.placement import Verdict
+from coordinator.placement.summary import RejectionGroup
+from coordinator.services.placement import Explanation, PlacementStory
+
+
+class HostVerdictBody(AnswerModel):
+    """The word on one host."""
+
+    node_id: str
+    node_name: str
+    accepted: bool
+    filter: str = Field(description="The filter that rejected it; empty for an accepted one.", examples=["capacity"])
+    reason: str = Field(description="What that filter has against it.", examples=["too little memory"])
+    wanted: str = Field(examples=["8 GiB"])
+    available: str = Field(examples=["3.2 GiB"])
+    score: float = Field(description="Sum of what the weighers give; the highest is chosen.", examples=[1.2])
+    scores: dict[str, float] = Field(description="By weigher.", examples=[{"room": 0.95, "balance": 0.25}])
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> "HostVerdictBody":
+        rejection = verdict.rejection
+        return cls(
+            node_id=verdict.node_id,
+            node_name=verdict.node_name,
+            accepted=rejection is None,
+            filter=rejection.filter if rejection else "",
+            reason=rejection.reason if rejection else "",
+            wanted=rejection.wanted if rejection else "",
+            available=rejection.available if rejection else "",
+            score=round(sum(verdict.scores.values()), 4),
+            scores=dict(verdict.scores),
+        )
+
+
+class RejectionCountBody(AnswerModel):
+    """How many hosts have one reason against them."""
+
+    filter: str = Field(examples=["capacity"])
+    reason: str = Field(examples=["too little memory"])
+    count: int = Field(description="Hosts.", examples=[2])
+    wanted: str = Field(description="What is wanted; empty where it differs.", examples=["8 GiB"])
+    available: str = Field(description="The most that one of them has, of counted resources.", examples=["3.2 GiB"])
+
+    @classmethod
+    def of(cls, group: RejectionGroup) -> "RejectionCountBody":
+        return cls(
+            filter=group.filter,
+            reason=group.reason,
+            count=group.count,
+            wanted=group.wanted,
+            available=group.available,
+        )
+
+
+class ExplanationBody(AnswerModel):
+    """What creating these instances would decide now."""
+
+    placeable: bool = Field(description="Whether all of them would find a host.")
+    summary: str = Field(examples=["0/3 hosts: 2 too little memory (wanted 8 GiB, at most 3.2 GiB free), 1 other zone"])
+    host_count: int = Field(description="Hosts that were looked at.")
+    accepted_count: int = Field(description="Hosts that would take the first instance without one.")
+    rejections: list[RejectionCountBody] = Field(description="Why the others would not, the most frequent first.")
+    hosts: list[HostVerdictBody] | None = Field(description="Each host, the best first; for operators only.")
+    node_names: list[str] | None = Field(description="Chosen host of each instance; for operators only.")
+
+    @classmethod
+    def of(cls, explanation: Explanation, language: str) -> "ExplanationBody":
+        decision, shown = explanation.decision, explanation.shows_hosts
+        return cls(
+            placeable=decision.placed,
+            summary=explanation.summary.text(language),
+            host_count=decision.host_count,
+            accepted_count=sum(verdict.rejection is None for verdict in decision.verdicts),
+            rejections=[RejectionCountBody.of(group) for group in explanation.groups],
+            hosts=[HostVerdictBody.of(verdict) for verdict in decision.verdicts] if shown else None,
+            node_names=[host.name for host in decision.assignments] if shown else None,
+        )
+
+
+class PlacementStoryBody(AnswerModel):
+    """Why an instance is where it is."""
+
+    ecs_id: str
+    placed: bool = Field(description="Whether it has a host.")
+    reason: str = Field(description="Why it has none.")
+    node_id: str = Field(description="Its host when it was placed; empty for tenants.")
+    node_name: str = Field(description="Its host's name then; empty for tenants.")
+    decided_at: Moment
+    host_count: int | None = Field(description="Hosts that were looked at; null when nothing is known any more.")
+    rejected: dict[str, int] = Field(
+        description="How many of them each filter rejected.", examples=[{"zone": 4, "capacity": 2}]
+    )
+    scores: dict[str, float] = Field(
+        description="What each weigher gave the chosen host.", examples=[{"room": 0.95, "balance": 0.25}]
+    )
+
+    @classmethod
+    def of(cls, story: PlacementStory) -> "PlacementStoryBody":
+        return cls.model_validate(story)

@@ -1,0 +1,75 @@
+"""Why instances are, or would be, where they are."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from coordinator.domain.caller import Caller
+from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.instance_order import InstanceOrder
+from coordinator.domain.message import Message
+from coordinator.domain.placement import Decision
+from coordinator.placement.claim import explain
+from coordinator.placement.summary import RejectionGroup, group_rejections, summarize
+from coordinator.runtime import Runtime
+from coordinator.services.instance import find_own
+from coordinator.services.instance_creation import placement_request
+from coordinator.services.instance_reference import find_references
+from coordinator.services.instance_validation import check_order
+from coordinator.store.tables.placement import PlacementRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a creation would decide at this moment; verdicts on single hosts are for operators."""
+
+    decision: Decision
+    summary: Message
+    groups: tuple[RejectionGroup, ...]
+    shows_hosts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementStory:
+    """Why an instance is where it is; None where nothing was decided or nothing is known any more."""
+
+    ecs_id: str
+    placed: bool
+    # Why it is nowhere.
+    reason: str
+    node_id: str
+    node_name: str
+    decided_at: datetime | None
+    host_count: int | None
+    rejected: dict[str, int]
+    scores: dict[str, float]
+
+
+def explain_order(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Explanation:
+    """What creating these instances would decide now, and why; checked like the creation, changes nothing."""
+    check_order(order, runtime.settings)
+    with runtime.database.read() as session:
+        references = find_references(session, runtime, caller, order)
+        uuids = [runtime.identifiers.new_uuid() for _ in range(order.count)]
+        decision = explain(session, placement_request(order, references, uuids))
+    return Explanation(decision, summarize(decision), group_rejections(decision), not caller.is_tenant)
+
+
+def tell_placement(runtime: Runtime, caller: Caller, ecs_id: str) -> PlacementStory:
+    """Why the instance is where it is. Names of nodes are for operators."""
+    with runtime.database.read() as session:
+        instance = find_own(session, caller, ecs_id)
+        record = session.get(PlacementRecord, instance.id)
+    placed = instance.node_id is not None
+    unschedulable = instance.status == InstanceStatus.ERROR_UNSCHEDULABLE
+    story = PlacementStory(
+        ecs_id=ecs_id,
+        placed=placed,
+        reason=instance.error_message if unschedulable else "",
+        node_id=record.node_id if record and placed else "",
+        node_name=record.node_name if record and placed else "",
+        decided_at=record.decided_at if record else None,
+        host_count=record.host_count if record else None,
+        rejected=record.rejected if record else {},
+        scores=record.scores if record else {},
+    )
+    return replace(story, node_id="", node_name="") if caller.is_tenant else story

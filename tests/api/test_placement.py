@@ -1,0 +1,92 @@
+"""Why instances are, or would be, where they are, over REST."""
+
+from typing import Any
+
+import pytest
+
+from coordinator.runtime import Runtime
+from coordinator.store.tables import Allocation, Instance, Node, Task, Tenant
+from tests.api.client import Api
+from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.builders import a_node, add, an_inventory
+
+EXPLAIN = f"{INSTANCES}/explain-placement"
+
+
+@pytest.fixture
+def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
+    return stock(runtime, tenant)
+
+
+@pytest.fixture
+def other(cloud: Cloud) -> Node:
+    """A second host, too small for anything."""
+    node = a_node("small")
+    with cloud.runtime.database.write() as session:
+        add(session, node, *an_inventory(node, vcpus=1, memory_gib=1, storage_gib=1))
+    return node
+
+
+def test_an_operator_sees_every_host_with_its_score_or_its_rejection(operator: Api, cloud: Cloud, other: Node) -> None:
+    told = operator.ok("POST", EXPLAIN, cloud.order())
+    assert (told["placeable"], told["hostCount"], told["acceptedCount"]) == (True, 2, 1)
+    assert told["nodeNames"] == [cloud.node.name]
+    best, rejected = told["hosts"]
+    assert (best["nodeName"], best["accepted"], best["filter"]) == (cloud.node.name, True, "")
+    assert best["score"] == pytest.approx(sum(best["scores"].values()), abs=1e-3)
+    assert set(best["scores"]) == {"room", "balance"}
+    assert (rejected["nodeName"], rejected["accepted"], rejected["scores"]) == ("small", False, {})
+    assert (rejected["filter"], rejected["wanted"], rejected["available"]) == ("capacity", "2 vCPUs", "1 vCPU")
+
+
+def test_a_tenant_sees_counts_and_no_names(customer: Api, cloud: Cloud, other: Node) -> None:
+    told = customer.ok("POST", EXPLAIN, cloud.order())
+    assert (told["hosts"], told["nodeNames"]) == (None, None)
+    assert told["rejections"] == [
+        {
+            "filter": "capacity",
+            "reason": "too few vCPUs",
+            "count": 1,
+            "wanted": "2 vCPUs",
+            "available": "1 vCPU",
+        }
+    ]
+    assert cloud.node.name not in str(told)
+
+
+def test_explaining_changes_nothing(customer: Api, cloud: Cloud) -> None:
+    customer.ok("POST", EXPLAIN, cloud.order(ecsCount=2))
+    assert cloud.rows(Instance) == cloud.rows(Allocation) == cloud.rows(Task) == []
+
+
+def test_what_cannot_be_placed_is_no_error_to_explain(customer: Api, cloud: Cloud) -> None:
+    told = customer.ok("POST", EXPLAIN, cloud.order(ecsCount=50))
+    assert (told["placeable"], told["acceptedCount"]) == (False, 0)
+    assert "vCPU" in told["summary"]
+    assert customer.refused("POST", EXPLAIN, cloud.order(az="nowhere")).code == "ECS.InvalidParameter"
+
+
+def test_a_placed_instance_tells_why_it_is_where_it_is(customer: Api, operator: Api, cloud: Cloud, other: Node) -> None:
+    ecs_id = customer.ok("POST", INSTANCES, cloud.order())["ecsId"]
+    told: dict[str, Any] = operator.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
+    assert (told["placed"], told["nodeName"], told["hostCount"]) == (True, cloud.node.name, 2)
+    assert told["rejected"] == {"capacity": 1}
+    assert set(told["scores"]) == {"room", "balance"}
+    assert told["decidedAt"] > "2000"
+    seen = customer.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
+    assert seen == told | {"nodeId": "", "nodeName": ""}
+
+
+def test_an_instance_that_is_nowhere_tells_why(customer: Api, cloud: Cloud) -> None:
+    with cloud.runtime.database.write() as session:
+        session.get_one(Node, cloud.node.id).generation += 1
+        session.get_one(Node, cloud.node.id).schedulable = False
+    ecs_id = customer.ok("POST", INSTANCES, cloud.order())["ecsId"]
+    told = customer.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
+    assert (told["placed"], told["scores"], told["hostCount"]) == (False, {}, None)
+    assert "1 closed for new instances" in told["reason"]
+
+
+def test_another_tenants_instance_is_not_explained(customer: Api, stranger: Api, cloud: Cloud) -> None:
+    ecs_id = customer.ok("POST", INSTANCES, cloud.order())["ecsId"]
+    assert stranger.refused("GET", f"{INSTANCES}/{ecs_id}/placement").code == "ECS.DBGet.NoData"
