@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -60,8 +62,9 @@ def serve(
     ] = False,
 ) -> None:
     """Run the coordinator until SIGTERM."""
-    with _refusals():
-        run(load_settings(config), migrate_postgresql=migrate)
+    arguments = [*(["--config", str(config)] if config else []), *(["--migrate"] if migrate else [])]
+    # The same process, with the same environment, as a smaller program.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "coordinator.service", *arguments])  # noqa: S606 - no shell wanted
 
 
 @app.command()
@@ -123,6 +126,12 @@ def create_certificate(
         typer.echo(f"{out}: certificate of {role} {name}, until {certificate.expires_at:%Y-%m-%d}")
 
 
+def run_service(config: Path | None, *, migrate_postgresql: bool) -> None:
+    """What `serve` does, in the process that serves."""
+    with _refusals():
+        run(load_settings(config), migrate_postgresql=migrate_postgresql)
+
+
 def run(
     settings: Settings, *, migrate_postgresql: bool = False, on_commit: Callable[[str], None] = lambda _: None
 ) -> None:
@@ -182,7 +191,7 @@ def _refusals() -> Iterator[None]:
     else:
         return
     typer.echo(f"nodewright-coordinator: {' '.join(reason.split())}", err=True)
-    raise typer.Exit(1)
+    raise SystemExit(1)
 
 
 def _explain(problem: ErrorDetails) -> str:

@@ -1,19 +1,25 @@
-"""Reading images from the URLs that callers name, without letting them read from inside our own network."""
+"""Reading images from the URLs that callers name, without letting them read from inside our own network.
+
+The HTTP client is imported when there is something to fetch: it takes 2 MB, and most clouds upload their images.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
-
-import httpx
+from typing import TYPE_CHECKING, Final
 
 from coordinator.agents.client import AgentCallError
 from coordinator.errors import ImageUnusable
 
+if TYPE_CHECKING:
+    import httpx
+
 _MAXIMUM_REDIRECTS: Final = 5
-_TIMEOUT: Final = httpx.Timeout(30.0)
+_TIMEOUT_SECONDS: Final = 30.0
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -24,9 +30,14 @@ async def open_url(url: str, *, private_allowed: bool) -> AsyncIterator[httpx.Re
     Every hop's name is resolved once, and the connection goes to the address that was checked: a name that changes its
     address in between changes nothing.
     """
-    # Proxies of the environment would resolve names themselves.
-    async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT) as client:
+    import httpx
+
+    try:
         target = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise _unusable("is not a URL", "不是合法的URL") from None
+    # Proxies of the environment would resolve names themselves.
+    async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_SECONDS) as client:
         for _ in range(_MAXIMUM_REDIRECTS + 1):
             response = await _request(client, target, private_allowed=private_allowed)
             if response.next_request is None:
@@ -43,6 +54,8 @@ async def open_url(url: str, *, private_allowed: bool) -> AsyncIterator[httpx.Re
 
 
 async def _request(client: httpx.AsyncClient, target: httpx.URL, *, private_allowed: bool) -> httpx.Response:
+    import httpx
+
     address = await _resolve(target, private_allowed=private_allowed)
     request = client.build_request(
         "GET",

@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-import httpx
 from pydantic import AfterValidator, Field
+from pydantic_core import Url
 
 from coordinator.api.schemas.base import AnswerModel, FieldError, LenientModel, Moment
 from coordinator.store.tables import Image
@@ -14,12 +14,12 @@ def _check_url(url: str) -> str:
     if not url:
         return url
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+        parsed = Url(url)
+    except ValueError:
         raise FieldError("is not a URL", "不是合法的URL") from None
     if parsed.scheme not in {"http", "https"} or not parsed.host or " " in url or not url.isprintable():
         raise FieldError("must be an http or https URL", "必须是http或https地址")
-    if parsed.userinfo:
+    if parsed.username or parsed.password:
         raise FieldError("must not contain credentials: they would be shown", "不能包含用户名或密码")
     return url
 

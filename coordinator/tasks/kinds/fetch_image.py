@@ -1,10 +1,11 @@
 """Fetches an image from the URL that it was registered with."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from sqlmodel import Session
 
 from coordinator.errors import RequestTooLarge, ResourceNotFound
@@ -12,6 +13,9 @@ from coordinator.store.image_file import ImageFacts, ImageWriter
 from coordinator.store.tables import Image
 from coordinator.tasks.image_source import open_url, unreachable
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+
+if TYPE_CHECKING:
+    import httpx
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _TIMEOUT_SECONDS: Final = 6 * 3600.0
@@ -42,6 +46,8 @@ async def _fetch(context: StepContext) -> StepResult:
 
 
 async def _copy(response: httpx.Response, writer: ImageWriter, context: StepContext) -> None:
+    import httpx
+
     total = int(response.headers.get("content-length", 0))
     if total > context.runtime.settings.max_image_bytes:
         raise RequestTooLarge("the image is too large", "镜像过大")
