@@ -1,5 +1,7 @@
 """Brings a database to the schema of this version."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +18,32 @@ _LOCK_KEY: Final = 0x6D696772
 
 def migrate(database: Database) -> None:
     """Applies the missing revisions, all or none; does nothing when the schema is current."""
-    with database.engine.connect().execution_options(nodewright_immediate=True) as connection, connection.begin():
+    with (
+        database.engine.connect().execution_options(nodewright_immediate=True) as connection,
+        _tables_may_be_copied(database, connection),
+        connection.begin(),
+    ):
         if not database.is_sqlite:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
         command.upgrade(make_config(connection), "head")
+
+
+@contextmanager
+def _tables_may_be_copied(database: Database, connection: Connection) -> Iterator[None]:
+    """SQLite alters a table by a copy that takes its place: what refers to it must not mind for that moment.
+
+    Has to surround the transaction, within which the setting cannot be changed.
+    """
+    if not database.is_sqlite:
+        yield
+        return
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
 
 
 def make_config(connection: Connection) -> Config:
