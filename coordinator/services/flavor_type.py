@@ -1,6 +1,7 @@
 """Flavor types: families of hardware that flavors belong to."""
 
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.gpu import GpuModel, load_catalogue
@@ -8,6 +9,7 @@ from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import FlavorTypeInUse, ParameterInvalid, ResourceExists, ResourceNotFound
 from coordinator.runtime import Runtime
+from coordinator.services.overcommit import read_cpu_ratios
 from coordinator.services.region import zone_names
 from coordinator.store.queries import flavor as queries
 from coordinator.store.queries.flavor import FlavorTypeUse
@@ -25,7 +27,6 @@ def create_flavor_type(
     runtime: Runtime, caller: Caller, draft: FlavorType, *, with_custom_flavor: bool = False
 ) -> FlavorTypeUse:
     """Stores `draft`, a row without ids; optionally with a flavor that stands for any size."""
-    _check_dedication(draft, draft.cpu_overscaling_ratio or runtime.settings.cpu_allocation_ratio)
     _complete(runtime, draft)
     _check_processor(draft)
     _check_gpu(draft)
@@ -34,6 +35,7 @@ def create_flavor_type(
     with runtime.database.write() as session:
         if draft.az and draft.az not in zone_names(session, runtime.settings):
             raise ParameterInvalid("az", f"unknown zone {draft.az!r}", f"可用区{draft.az!r}不存在")
+        _settle_overcommitment(session, runtime, draft)
         session.add(draft)
         try:
             session.flush()
@@ -101,7 +103,9 @@ def normalize_gpu_type(gpu_type: str) -> str:
     return gpu_type.strip().lower().replace("l", "1").replace("i", "1")
 
 
-def _check_dedication(draft: FlavorType, ratio: float) -> None:
+def _settle_overcommitment(session: Session, runtime: Runtime, draft: FlavorType) -> None:
+    ratio = draft.cpu_overscaling_ratio or read_cpu_ratios(session, runtime.settings).region
+    draft.cpu_overscaling_ratio = int(ratio)
     if draft.is_dedicated_cpu and ratio != 1:
         raise ParameterInvalid(
             "isDedicatedCPU",
@@ -115,8 +119,6 @@ def _complete(runtime: Runtime, draft: FlavorType) -> None:
     draft.spec_code = runtime.identifiers.new(Prefix.SPEC_CODE)
     if not draft.vcpu_type:
         draft.vcpu_type = "host-passthrough" if draft.arch_type == "arm" else "custom"
-    if not draft.cpu_overscaling_ratio:
-        draft.cpu_overscaling_ratio = int(runtime.settings.cpu_allocation_ratio)
 
 
 def _check_processor(draft: FlavorType) -> None:

@@ -26,10 +26,12 @@ def apply_facts(node: Node, facts: host_pb2.HostFacts) -> None:
     node.facts = MessageToDict(facts, preserving_proto_field_name=True)
 
 
-def make_inventory(node_id: str, offered: host_pb2.HostInventory, settings: Settings) -> list[Inventory]:
+def make_inventory(
+    node_id: str, offered: host_pb2.HostInventory, settings: Settings, cpu_ratio: float
+) -> list[Inventory]:
     """What the host offers, less what the configuration reserves for the host itself."""
     amounts = {
-        ResourceClass.VCPU: (offered.vcpus, settings.reserved_host_vcpus, settings.cpu_allocation_ratio),
+        ResourceClass.VCPU: (offered.vcpus, settings.reserved_host_vcpus, cpu_ratio),
         ResourceClass.MEMORY_MIB: (offered.memory_bytes // MIB, settings.reserved_host_memory_mib, 1.0),
         ResourceClass.STORAGE_GIB: (offered.storage_bytes // GIB, 0, 1.0),
     }

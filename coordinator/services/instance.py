@@ -14,6 +14,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.instance_validation import check_description, check_display_name, check_labels
 from coordinator.services.instance_view import InstanceView, load_views
+from coordinator.services.overcommit import read_cpu_ratios
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.instance import Narrowing
 from coordinator.store.tables import Instance, InstanceLabel
@@ -31,9 +32,10 @@ def list_instances(
     runtime: Runtime, caller: Caller, narrowing: Narrowing, query: ListQuery, cpu_exceed_ratio: float | None = None
 ) -> Listing[InstanceView]:
     """The caller's instances, for an operator everybody's; with a ratio only those that live under it."""
-    if cpu_exceed_ratio not in (None, runtime.settings.cpu_allocation_ratio):
-        narrowing = replace(narrowing, excludes_all=True)
     with runtime.database.read() as session:
+        if cpu_exceed_ratio is not None:
+            region_ratio = read_cpu_ratios(session, runtime.settings).region
+            narrowing = replace(narrowing, cpu_ratio=cpu_exceed_ratio, cpu_ratio_without_node=region_ratio)
         tenant_id = caller.tenant_id if caller.is_tenant else None
         page = instance_query.list_instances(session, tenant_id, narrowing, query)
         return Listing(tuple(load_views(session, runtime, page.items)), page.total)

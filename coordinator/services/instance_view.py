@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from coordinator.domain.instance import InstanceStatus
 from coordinator.runtime import Runtime
+from coordinator.services.overcommit import read_cpu_ratios
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.instance import PortPlace, Surroundings
 from coordinator.store.tables import Image, Instance, InstanceLabel, Task, Volume
@@ -30,6 +31,7 @@ class InstanceView:
     labels: Sequence[InstanceLabel]
     region: str
     cell: str
+    # Of its node, or of the region while it has none.
     cpu_exceed_ratio: float
     image_url: str
 
@@ -54,6 +56,7 @@ def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]
     volumes = instance_query.list_volumes_of(session, ids)
     ports = instance_query.list_ports_of(session, ids)
     labels = instance_query.list_labels_of(session, ids)
+    region_ratio = read_cpu_ratios(session, runtime.settings).region
     return [
         InstanceView(
             instance=instance,
@@ -63,7 +66,7 @@ def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]
             labels=labels.get(instance.id, ()),
             region=runtime.settings.region,
             cell=runtime.settings.cell,
-            cpu_exceed_ratio=runtime.settings.cpu_allocation_ratio,
+            cpu_exceed_ratio=surroundings[instance.id].cpu_ratio or region_ratio,
             image_url=_image_url(runtime, surroundings[instance.id].image),
         )
         for instance in instances

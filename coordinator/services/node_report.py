@@ -14,6 +14,7 @@ from coordinator.errors import CredentialsInvalid, NodeIdentityTaken, NodeSessio
 from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, reconcile_domains, record_domain
 from coordinator.services.host_fact import apply_facts, make_inventory
+from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
@@ -219,5 +220,6 @@ def _apply_host(
     session.add(node)
     session.flush()
     advance_generations(session, [node.id])
-    for row in make_inventory(node.id, inventory, runtime.settings):
+    cpu_ratio = cpu_ratio_of_node(session, runtime.settings, node.id)
+    for row in make_inventory(node.id, inventory, runtime.settings, cpu_ratio):
         session.merge(row)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, exists, false, func, or_
+from sqlalchemy import ColumnElement, and_, exists, false, func, or_
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
+from coordinator.domain.placement import ResourceClass
 from coordinator.store.queries.filter import Field, Statement, fetch_rows_of, fields
 from coordinator.store.tables import (
     Department,
@@ -18,6 +19,7 @@ from coordinator.store.tables import (
     Image,
     Instance,
     InstanceLabel,
+    Inventory,
     Node,
     Port,
     ResourceGroup,
@@ -118,6 +120,8 @@ class Surroundings:
     node: Node | None
     image: Image | None
     task: Task | None
+    # vCPUs for each CPU of the node.
+    cpu_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,16 @@ class PortPlace:
     security_group: SecurityGroup
 
 
+_SURROUNDINGS = (Flavor, FlavorType, Tenant, Department, ResourceGroup, Node, Image, Task, Inventory.allocation_ratio)
+_VCPUS_OF_NODE = and_(
+    col(Inventory.node_id) == col(Instance.node_id), col(Inventory.resource_class) == ResourceClass.VCPU
+)
+
+
 def read_surroundings(session: Session, instance_ids: Collection[int]) -> dict[int, Surroundings]:
     """What instances refer to, by the instance's numeric id."""
     statement: Statement = (
-        select_columns(Instance.id, Flavor, FlavorType, Tenant, Department, ResourceGroup, Node, Image, Task)  # type: ignore[call-overload]
+        select_columns(Instance.id, *_SURROUNDINGS)  # type: ignore[call-overload]
         .join(Flavor, col(Flavor.flavor_id) == col(Instance.flavor_id))
         .join(FlavorType, col(FlavorType.flavor_type_id) == col(Instance.flavor_type_id))
         .join(Tenant, col(Tenant.id) == col(Instance.tenant_id))
@@ -142,6 +152,7 @@ def read_surroundings(session: Session, instance_ids: Collection[int]) -> dict[i
         .outerjoin(Node, col(Node.id) == col(Instance.node_id))
         .outerjoin(Image, col(Image.id) == col(Instance.image_id))
         .outerjoin(Task, col(Task.id) == col(Instance.task_id))
+        .outerjoin(Inventory, _VCPUS_OF_NODE)
         .where(col(Instance.id).in_(instance_ids))
     )
     return {row[0]: Surroundings(*row[1:]) for row in session.execute(statement)}
@@ -202,6 +213,9 @@ class Narrowing:
     node_name: str = ""
     label: tuple[str, str] | None = None
     is_locked: bool | None = None
+    cpu_ratio: float | None = None
+    # What instances count as that have no node.
+    cpu_ratio_without_node: float = 1.0
     # A condition that no instance fulfils, such as an address of a kind that there is none of yet.
     excludes_all: bool = False
 
@@ -237,6 +251,10 @@ def _conditions(tenant_id: str | None, narrowing: Narrowing) -> list[ColumnEleme
     conditions = [column == value for column, value in equal.items() if value is not None]
     if narrowing.excludes_all:
         conditions.append(false())
+    if narrowing.cpu_ratio is not None:
+        of_node = select_columns(col(Inventory.allocation_ratio)).where(_VCPUS_OF_NODE).correlate(Instance)
+        ratio = func.coalesce(of_node.scalar_subquery(), narrowing.cpu_ratio_without_node)
+        conditions.append(ratio == narrowing.cpu_ratio)
     if narrowing.flavor_type:
         conditions.append(or_(*(column == narrowing.flavor_type for column in _FLAVOR_TYPE_NAMES)))
     if narrowing.flavor:

@@ -2,11 +2,14 @@
 
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
 from coordinator.store.tables.flavor import Flavor, FlavorType
+from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance, InstanceLabel
 from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
+from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
+from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
 from coordinator.store.tables.volume import Volume
@@ -14,10 +17,13 @@ from coordinator.store.tables.volume import Volume
 __all__ = [
     "Allocation",
     "ApiToken",
+    "CpuOvercommit",
     "Department",
     "EnrolmentToken",
     "Flavor",
     "FlavorType",
+    "GroupHost",
+    "HostGroup",
     "IdempotencyKey",
     "Image",
     "Instance",
@@ -25,9 +31,11 @@ __all__ = [
     "Inventory",
     "Node",
     "PlacementRecord",
+    "PoolHost",
     "Port",
     "ReportedDomain",
     "ResourceGroup",
+    "ResourcePool",
     "SecurityGroup",
     "Subnet",
     "Task",

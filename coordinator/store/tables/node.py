@@ -35,6 +35,8 @@ class Node(Timestamped, table=True):
     traits: list[str] = Field(default_factory=list, sa_type=JSON)
     # HostFacts as JSON, for people and for REST.
     facts: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    # Where it stands, as operators say; placement can spread or gather by them.
+    label: str = Field(default="", max_length=63)
     rack: str = Field(default="", max_length=63)
     switch: str = Field(default="", max_length=63)
     net_switch: str = Field(default="", max_length=63)

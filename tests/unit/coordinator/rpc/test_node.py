@@ -8,12 +8,14 @@ from uuid import uuid4
 import grpc
 import pytest
 
+from coordinator.domain.caller import Caller, Role
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.lease import LeaseBook
 from coordinator.domain.placement import ResourceClass
 from coordinator.services.domain_report import IO_ERROR_MESSAGE
 from coordinator.services.node_report import LeaseSweep, expire_leases, refresh_leases
+from coordinator.services.overcommit import set_cpu_overcommit
 from coordinator.store.queries.node import find_inventories, find_reported_domains
 from coordinator.store.tables import Allocation, Instance, Node, Tenant
 from protos.agent.v1 import domain_pb2, host_pb2
@@ -142,6 +144,17 @@ async def test_inventory_keeps_what_is_reserved_for_the_host(agent: Agent) -> No
         ResourceClass.MEMORY_MIB: (16 * 1024, 512, 1.0),
         ResourceClass.STORAGE_GIB: (100, 0, 1.0),
     }
+
+
+async def test_a_stored_ratio_of_the_zone_beats_that_of_the_region_and_the_configuration(agent: Agent) -> None:
+    agent.runtime.settings.cpu_allocation_ratio = 4.0
+    set_cpu_overcommit(agent.runtime, Caller("tok-of-the-tests", Role.OPERATOR), 2, [("AZ0", 3)])
+    await agent.register()
+    with agent.runtime.database.read() as session:
+        assert find_inventories(session, agent.node_id)[ResourceClass.VCPU].allocation_ratio == 3.0
+    set_cpu_overcommit(agent.runtime, Caller("tok-of-the-tests", Role.OPERATOR), 2, [])
+    with agent.runtime.database.read() as session:
+        assert find_inventories(session, agent.node_id)[ResourceClass.VCPU].allocation_ratio == 2.0
 
 
 async def test_new_inventory_makes_claims_look_again(agent: Agent) -> None:
