@@ -3,6 +3,7 @@
 `coordinator/api/error_handler.py` turns them into HTTP bodies, `coordinator/rpc/interceptor.py` into gRPC statuses.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from coordinator.domain.message import Message
@@ -97,6 +98,20 @@ class ResourceNotFound(CoordinatorError):
 
     def __init__(self, kind: str, identifier: str) -> None:
         super().__init__(f"{kind} {identifier!r} does not exist", f"资源不存在：{in_chinese(kind)}{identifier!r}")
+
+
+class ResourceAmbiguous(CoordinatorError):
+    """Several resources have the name that was given."""
+
+    code = "ECS.DBGet.NotUnique"
+    http_status = 400
+
+    def __init__(self, kind: str, name: str, identifiers: Sequence[str]) -> None:
+        ids = ", ".join(identifiers)
+        super().__init__(
+            f"{len(identifiers)} resources ({kind}) are named {name!r}: {ids}",
+            f"有{len(identifiers)}个{in_chinese(kind)}名为{name!r}：{ids}",
+        )
 
 
 class ResourceExists(CoordinatorError):

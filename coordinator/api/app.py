@@ -28,6 +28,7 @@ from coordinator.api.routes import (
     placement,
     power,
     region,
+    resource_pool,
     volume,
 )
 from coordinator.runtime import Runtime
@@ -41,6 +42,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     flavor_type.router,
     flavor.router,
     node.router,
+    resource_pool.router,
     overcommit.router,
     monitor.router,
     region.router,

@@ -38,6 +38,15 @@ def page_by_index(
     return _page(page_size, page_index)
 
 
+def whole_page(
+    size: Annotated[int, Query(**_SIZE)] = MAXIMUM_PAGE_SIZE,
+    current: Annotated[int, Query(**_NUMBER)] = 1,
+) -> Page:
+    """`size` and `current` of lists that callers expect to be whole."""
+    return _page(size, current)
+
+
 PageByNumber = Annotated[Page, Depends(page_by_number)]
 PageByCurrent = Annotated[Page, Depends(page_by_current)]
+WholePage = Annotated[Page, Depends(whole_page)]
 PageByIndex = Annotated[Page, Depends(page_by_index)]

@@ -20,6 +20,8 @@ class Prefix(Enum):
     SUBNET = ("snet-", 20)
     SECURITY_GROUP = ("sg-", 20)
     PORT = ("port-", 18)
+    RESOURCE_POOL = ("rp-", 14)
+    HOST_GROUP = ("hg-", 8)
     NODE = ("node-", 14)
     OPERATION = ("op-", 20)
     TOKEN = ("tok-", 14)

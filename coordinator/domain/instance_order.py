@@ -67,6 +67,8 @@ class InstanceOrder:
     host_name: str = ""
     description: str = ""
     flavor_id: str = ""
+    # Resource pool in which it shall be placed; empty: where its flavor says.
+    pool_id: str = ""
     image_id: str = ""
     image_url: str = ""
     image_source: str = ""

@@ -47,6 +47,8 @@ class HostView:
     schedulable: bool
     traits: frozenset[str]
     capacities: Mapping[ResourceClass, Capacity]
+    # Resource pool that it belongs to; empty: none.
+    pool_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class PlacementRequest:
     node_name: str = ""
     cpu_model: str = ""
     traits: frozenset[str] = field(default_factory=frozenset)
+    # Resource pools that are admitted; none: any host is.
+    pool_ids: frozenset[str] = field(default_factory=frozenset)
 
 
 class RejectionReason(StrEnum):
@@ -75,6 +79,7 @@ class RejectionReason(StrEnum):
 
     OTHER_HOST = "other host"
     OTHER_ZONE = "other zone"
+    OTHER_POOL = "other resource pool"
     OTHER_ARCHITECTURE = "other architecture"
     OTHER_CPU_MODEL = "other CPU model"
     TRAIT_MISSING = "trait missing"

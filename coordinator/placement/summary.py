@@ -11,6 +11,7 @@ from coordinator.domain.placement import Decision, Rejection, RejectionReason
 _CHINESE: Final = {
     RejectionReason.OTHER_HOST: "不是指定的物理机",
     RejectionReason.OTHER_ZONE: "不在指定的可用区",
+    RejectionReason.OTHER_POOL: "不在可用的资源池中",
     RejectionReason.OTHER_ARCHITECTURE: "CPU架构不符",
     RejectionReason.OTHER_CPU_MODEL: "CPU型号不符",
     RejectionReason.TRAIT_MISSING: "缺少所需特性",
@@ -25,7 +26,7 @@ _COUNTED: Final = frozenset(
     {RejectionReason.TOO_FEW_VCPUS, RejectionReason.TOO_LITTLE_MEMORY, RejectionReason.TOO_LITTLE_STORAGE}
 )
 # What is wanted is worth telling; what each host has instead would be a list.
-_NAMED: Final = frozenset({RejectionReason.TRAIT_MISSING, RejectionReason.OTHER_CPU_MODEL})
+_NAMED: Final = frozenset({RejectionReason.TRAIT_MISSING, RejectionReason.OTHER_CPU_MODEL, RejectionReason.OTHER_POOL})
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from coordinator.scheduler.filters.attribute import AttributeFilter
 from coordinator.scheduler.filters.base import Filter
 from coordinator.scheduler.filters.capacity import CapacityFilter
 from coordinator.scheduler.filters.named_host import NamedHostFilter
+from coordinator.scheduler.filters.pool import PoolFilter
 from coordinator.scheduler.filters.state import ReadyFilter, SchedulableFilter
 from coordinator.scheduler.filters.trait import TraitFilter
 from coordinator.scheduler.snapshot import BoolColumn, FloatColumn, IntColumn, Snapshot
@@ -31,6 +32,7 @@ from coordinator.scheduler.weighers.room import BalanceWeigher, RoomWeigher
 FILTERS: Final[tuple[Filter, ...]] = (
     NamedHostFilter(),
     AttributeFilter("zone", RejectionReason.OTHER_ZONE),
+    PoolFilter(),
     AttributeFilter("architecture", RejectionReason.OTHER_ARCHITECTURE),
     AttributeFilter("cpu_model", RejectionReason.OTHER_CPU_MODEL),
     TraitFilter(),

@@ -13,6 +13,7 @@ from coordinator.services.overcommit import read_cpu_ratios
 from coordinator.services.region import zone_names
 from coordinator.store.queries import flavor as queries
 from coordinator.store.queries.flavor import FlavorTypeUse
+from coordinator.store.queries.resource_pool import lock_pools
 from coordinator.store.tables import Flavor, FlavorType
 
 CUSTOM_FLAVOR_NAME = "自定义规格"
@@ -31,11 +32,11 @@ def create_flavor_type(
     _check_processor(draft)
     _check_gpu(draft)
     _check_prices(draft)
-    _check_pools(draft.rp_ids)
     with runtime.database.write() as session:
         if draft.az and draft.az not in zone_names(session, runtime.settings):
             raise ParameterInvalid("az", f"unknown zone {draft.az!r}", f"可用区{draft.az!r}不存在")
         _settle_overcommitment(session, runtime, draft)
+        _check_pools(session, draft.az, draft.rp_ids)
         session.add(draft)
         try:
             session.flush()
@@ -49,11 +50,11 @@ def create_flavor_type(
 
 def update_flavor_type(runtime: Runtime, caller: Caller, flavor_type_id: str, *, name: str, rp_ids: list[str]) -> None:
     """Renames the type and sets its pools; none at all unbinds it."""
-    _check_pools(rp_ids)
     with runtime.database.write() as session:
         row = queries.find_flavor_type(session, flavor_type_id, for_update=True)
         if row is None:
             raise ResourceNotFound("flavor type", flavor_type_id)
+        _check_pools(session, row.az, rp_ids)
         row.name, row.rp_ids = name, rp_ids
         session.add(row)
         try:
@@ -160,10 +161,18 @@ def _check_prices(draft: FlavorType) -> None:
             )
 
 
-def _check_pools(rp_ids: list[str]) -> None:
-    """No coordinator of this version has resource pools: every id is one that does not exist."""
+def _check_pools(session: Session, zone: str, rp_ids: list[str]) -> None:
+    """All of them exist, until the transaction ends, and lie where the type is offered."""
+    pools = lock_pools(session, rp_ids)
     for rp_id in rp_ids:
-        raise ResourceNotFound("resource pool", rp_id)
+        if rp_id not in pools:
+            raise ResourceNotFound("resource pool", rp_id)
+        if zone and pools[rp_id].zone != zone:
+            raise ParameterInvalid(
+                "rpIds",
+                f"resource pool {rp_id} is in zone {pools[rp_id].zone!r}, the flavor type in {zone!r}",
+                f"资源池{rp_id}位于可用区{pools[rp_id].zone!r}，规格类型位于{zone!r}",
+            )
 
 
 def _custom_flavor(runtime: Runtime, flavor_type: FlavorType) -> Flavor:

@@ -58,10 +58,9 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         references = find_references(session, runtime, caller, order)
         _check_quota(session, order, references)
         instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
-        decision = claim(
-            session, runtime.hosts, placement_request(order, references, [instance.uuid for instance in instances])
-        )
-        _settle_placement(instances, decision)
+        request = placement_request(order, references, [instance.uuid for instance in instances])
+        decision = claim(session, runtime.hosts, request)
+        _settle_placement(instances, request, decision)
         session.add_all(instances)
         session.flush()
         _add_labels(session, order, instances)
@@ -106,6 +105,7 @@ def _new_instance(
         vnc_password_encrypted=secrets.vnc_password_encrypted,
         vnc_password_enabled=bool(order.vnc_password),
         billing_mode=order.billing_mode,
+        rp_id=order.pool_id,
         options=dict(order.options),
     )
 
@@ -124,13 +124,16 @@ def placement_request(order: InstanceOrder, references: References, uuids: Seque
         node_id=order.node_id,
         cpu_model=references.cpu_model,
         traits=traits_of(order.architecture, references.flavor_type.security_type),
+        pool_ids=references.pool_ids,
     )
 
 
-def _settle_placement(instances: list[Instance], decision: Decision) -> None:
+def _settle_placement(instances: list[Instance], request: PlacementRequest, decision: Decision) -> None:
     if decision.placed:
         for instance, host in zip(instances, decision.assignments, strict=True):
             instance.node_id = host.node_id
+            # Who may run anywhere is no instance of the pool that its host happens to be in.
+            instance.rp_id = host.pool_id if request.pool_ids else ""
         return
     reason = summarize(decision)
     if len(instances) > 1:

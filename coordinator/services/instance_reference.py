@@ -22,6 +22,7 @@ from coordinator.services import network as network_service
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.store.queries import flavor as flavor_query
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.resource_pool import find_pool_to_use
 from coordinator.store.tables import (
     Department,
     Flavor,
@@ -52,6 +53,8 @@ class References:
     networks: tuple[tuple[Subnet, SecurityGroup], ...]
     # Of each instance.
     memory_bytes: int
+    # Resource pools that it may be placed in; none: any host will do.
+    pool_ids: frozenset[str]
 
     @property
     def cpu_model(self) -> str:
@@ -66,14 +69,14 @@ def find_references(session: Session, runtime: Runtime, caller: Caller, order: I
     department, resource_group = _find_owners(session, order)
     _check_place(session, runtime, order)
     flavor, flavor_type = _find_flavor(session, order)
+    pool_ids = _settle_pools(session, order, flavor_type)
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=tenant.id)
     image = _find_image(session, user, order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
-    return References(
-        tenant, department, resource_group, flavor, flavor_type, image, networks, _settle_memory(order, flavor)
-    )
+    memory_bytes = _settle_memory(order, flavor)
+    return References(tenant, department, resource_group, flavor, flavor_type, image, networks, memory_bytes, pool_ids)
 
 
 def _find_tenant(session: Session, caller: Caller, order: InstanceOrder) -> Tenant:
@@ -121,7 +124,30 @@ def _choose_flavor(session: Session, order: InstanceOrder) -> tuple[Flavor, Flav
     candidates = flavor_query.list_flavors_for(
         session, order.architecture, order.zone, order.cpu_count, None if rest else ram_gib
     )
-    return next((found for found in candidates if not _unavailable_features(*found)), None)
+    return next((found for found in candidates if _admits(order, *found)), None)
+
+
+def _admits(order: InstanceOrder, flavor: Flavor, flavor_type: FlavorType) -> bool:
+    is_in_pool = not (order.pool_id and flavor_type.rp_ids) or order.pool_id in flavor_type.rp_ids
+    return is_in_pool and not _unavailable_features(flavor, flavor_type)
+
+
+def _settle_pools(session: Session, order: InstanceOrder, flavor_type: FlavorType) -> frozenset[str]:
+    """The pool that is asked for; without one, those that the flavor type is bound to."""
+    bound = frozenset(flavor_type.rp_ids)
+    if not order.pool_id:
+        return bound
+    pool = find_pool_to_use(session, order.pool_id)
+    if pool is None:
+        raise ResourceNotFound("resource pool", order.pool_id)
+    if bound and pool.id not in bound:
+        names = ", ".join(flavor_type.rp_ids)
+        raise ParameterInvalid("rpId", f"the flavor is bound to {names}", f"规格已绑定资源池{names}")
+    if pool.zone != order.zone:
+        raise ParameterInvalid(
+            "rpId", f"{pool.id} is in zone {pool.zone!r}, not {order.zone!r}", f"资源池{pool.id}位于可用区{pool.zone!r}"
+        )
+    return frozenset({pool.id})
 
 
 def _settle_memory(order: InstanceOrder, flavor: Flavor) -> int:
@@ -182,7 +208,6 @@ def _unavailable_features(flavor: Flavor, flavor_type: FlavorType) -> list[str]:
         "dedicated CPUs": flavor_type.is_dedicated_cpu,
         "dedicated memory": flavor_type.is_dedicated_mem,
         "a virtual NUMA topology": flavor_type.v_numa,
-        "a resource pool": bool(flavor_type.rp_ids),
     }
     return [name for name, is_promised in promises.items() if is_promised]
 

@@ -11,7 +11,8 @@ from coordinator.runtime import Runtime
 from coordinator.services.overcommit import read_cpu_ratios
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.instance import PortPlace, Surroundings
-from coordinator.store.tables import Image, Instance, InstanceLabel, Task, Volume
+from coordinator.store.queries.resource_pool import read_pools
+from coordinator.store.tables import Image, Instance, InstanceLabel, ResourcePool, Task, Volume
 
 # What an operation that has no status of its own is making of the instance.
 _STATUS_OF_TASK: Final[Mapping[str, InstanceStatus]] = {
@@ -34,6 +35,8 @@ class InstanceView:
     # Of its node, or of the region while it has none.
     cpu_exceed_ratio: float
     image_url: str
+    # Its own pool, and those that its flavor type is bound to.
+    pools: Mapping[str, ResourcePool]
 
     @property
     def task_status(self) -> str:
@@ -56,6 +59,7 @@ def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]
     volumes = instance_query.list_volumes_of(session, ids)
     ports = instance_query.list_ports_of(session, ids)
     labels = instance_query.list_labels_of(session, ids)
+    pools = read_pools(session, _pool_ids(instances, surroundings))
     region_ratio = read_cpu_ratios(session, runtime.settings).region
     return [
         InstanceView(
@@ -68,10 +72,16 @@ def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]
             cell=runtime.settings.cell,
             cpu_exceed_ratio=surroundings[instance.id].cpu_ratio or region_ratio,
             image_url=_image_url(runtime, surroundings[instance.id].image),
+            pools=pools,
         )
         for instance in instances
         if instance.id is not None
     ]
+
+
+def _pool_ids(instances: Sequence[Instance], surroundings: Mapping[int, Surroundings]) -> set[str]:
+    bound = {rp_id for around in surroundings.values() for rp_id in around.flavor_type.rp_ids}
+    return bound | {instance.rp_id for instance in instances if instance.rp_id}
 
 
 def _image_url(runtime: Runtime, image: Image | None) -> str:

@@ -9,6 +9,7 @@ from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.runtime import Runtime
 from coordinator.store.queries import node as queries
+from coordinator.store.queries.node import NodePlace
 from coordinator.store.tables import Node
 from protos.agent.v1.host_pb2 import BlockDevice, HostFacts
 
@@ -27,26 +28,36 @@ class DiskGroup:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node and what follows from its facts."""
+    """A node, what it belongs to and what follows from its facts."""
 
     node: Node
-    host_ip: str
+    place: NodePlace
     disk_groups: tuple[DiskGroup, ...]
 
 
 def list_nodes(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[NodeView]:
     """Nodes, by name unless the query orders otherwise."""
+    return _list(runtime, query)
+
+
+def list_nodes_without_pool(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[NodeView]:
+    """Nodes that belong to no resource pool, by name unless the query orders otherwise."""
+    return _list(runtime, query, without_pool=True)
+
+
+def _list(runtime: Runtime, query: ListQuery, **without: bool) -> Listing[NodeView]:
     with runtime.database.read() as session:
-        page = queries.list_node_page(session, query)
-    return Listing(tuple(map(_view, page.items)), page.total)
+        page = queries.list_node_page(session, query, **without)
+        places = queries.read_places(session, [node.id for node in page.items])
+    return Listing(tuple(_view(node, places[node.id]) for node in page.items), page.total)
 
 
-def _view(node: Node) -> NodeView:
+def _view(node: Node, place: NodePlace) -> NodeView:
     facts = ParseDict(node.facts, HostFacts(), ignore_unknown_fields=True)
     groups = Counter((_type_of(disk), _interface_of(disk), disk.size_bytes) for disk in facts.disks)
     return NodeView(
         node=node,
-        host_ip=node.address.rpartition(":")[0].strip("[]"),
+        place=place,
         disk_groups=tuple(DiskGroup(*kind, count) for kind, count in sorted(groups.items())),
     )
 

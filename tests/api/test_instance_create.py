@@ -283,7 +283,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "local disks": ({"localDisk": 1}, INVALID, "localDisk"),
     "SR-IOV": ({"sriov": 1}, INVALID, "sriov"),
     "host group": ({"hgId": "hg-12345678"}, INVALID, "hgId"),
-    "resource pool": ({"rpld": "rp-12345678901234"}, INVALID, "rpId"),
+    "resource pool": ({"rpld": "rp-12345678901234"}, NO_DATA, "resource pool"),
     "deployment set": ({"deploymentSet": "d-set-1"}, INVALID, "deploymentSet"),
     "body is no object": ({"memory": "4Gi"}, INVALID, "memory"),
 }  # fmt: skip
@@ -323,7 +323,6 @@ def test_an_image_that_does_not_serve_is_refused(
         {"device_type": "gpu"},
         {"is_dedicated_cpu": True},
         {"v_numa": True},
-        {"rp_ids": ["rp-1"]},
     ],
 )
 def test_a_flavor_that_promises_too_much_is_refused(customer: Api, cloud: Cloud, columns: dict[str, Any]) -> None:

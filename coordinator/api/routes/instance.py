@@ -68,8 +68,8 @@ def _narrowing(
     eip: Annotated[str, Query(description="Has that elastic address; none is there yet.")] = "",
     flavor_type: Annotated[str, Query(alias="flavorType", description="Id or name of its flavor type.")] = "",
     flavor: Annotated[str, Query(description="Id or name of its flavor.")] = "",
-    rp_name: Annotated[str, Query(alias="rpName", description="Its resource pool; none is there yet.")] = "",
-    rp_id: Annotated[str, Query(alias="rpId", description="Its resource pool; none is there yet.")] = "",
+    rp_name: Annotated[str, Query(alias="rpName", description="Name of its resource pool.")] = "",
+    rp_id: Annotated[str, Query(alias="rpId", description="Id of its resource pool.")] = "",
     node_name: Annotated[str, Query(alias="nodeName", description="Name of its node.")] = "",
     vm_labels: Annotated[str, Query(alias="vmLabels", description="Has that label.", examples=["team=storage"])] = "",
     is_lock: Annotated[bool | None, Query(alias="isLock", description="Is locked, or is not.")] = None,
@@ -85,10 +85,11 @@ def _narrowing(
         flavor_type=flavor_type,
         flavor=flavor,
         rp_id=rp_id,
+        rp_name=rp_name,
         node_name=node_name,
         label=(key, value) if vm_labels else None,
         is_locked=is_lock,
-        excludes_all=bool(eip or rp_name),
+        excludes_all=bool(eip),
     )
 
 

@@ -1,13 +1,15 @@
 """Flavor types and the GPU catalogue on the wire."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, computed_field
 
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
+from coordinator.api.schemas.resource_pool import PoolReferenceBody
 from coordinator.domain.gpu import GpuModel, VgpuType
 from coordinator.store.queries.flavor import FlavorTypeUse
-from coordinator.store.tables import FlavorType
+from coordinator.store.tables import FlavorType, ResourcePool
 
 Name = Annotated[str, Field(min_length=1, max_length=127, description="Name people know it by.", examples=["general"])]
 
@@ -140,9 +142,9 @@ class FlavorTypeBody(AnswerModel):
     local_disk_interface: str
     local_disk_size: int
     cpu_overscaling_ratio: int
-    rp_id: str = Field(description="Resource pool, if it is bound to one.")
+    rp_id: str = Field(description="First of the resource pools; empty without any.")
     rp_name: str
-    resource_pools: list[dict[str, str]] | None = Field(description="Resource pools; null without any.")
+    resource_pools: list[PoolReferenceBody] | None = Field(description="Resource pools; null without any.")
     is_dedicated_cpu: bool = Field(alias="isDedicatedCPU")
     is_dedicated_mem: bool
     is_system_local_disk: bool
@@ -167,11 +169,18 @@ class FlavorTypeBody(AnswerModel):
             create_at=row.created_at,
             flavor_count=use.flavor_count,
             vm_count=use.instance_count,
-            rp_id="",
-            rp_name="",
-            resource_pools=None,
+            **pool_fields(use.pools),
             extra_space=ExtraSpaceBody(v_numa=row.v_numa, sriov=row.sriov),
         )
+
+
+def pool_fields(pools: Sequence[ResourcePool]) -> dict[str, Any]:
+    """The fields that tell which pools a flavor type is bound to."""
+    return {
+        "rp_id": pools[0].id if pools else "",
+        "rp_name": pools[0].name if pools else "",
+        "resource_pools": [PoolReferenceBody.of(pool) for pool in pools] or None,
+    }
 
 
 class FlavorTypeListBody(AnswerModel):

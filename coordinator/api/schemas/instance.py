@@ -84,7 +84,7 @@ class InstanceBody(AnswerModel):
     usb_mappings: list[dict[str, str]] = Field(default_factory=list)
     vmtools_status: VmtoolsBody
     rp_id: str
-    rp_name: str = ""
+    rp_name: str
     label_id: str = ""
     vm_labels: list[LabelBody] | None
     is_lock: bool
@@ -109,6 +109,8 @@ class InstanceBody(AnswerModel):
         """The instance as callers see it."""
         row, around = view.instance, view.surroundings
         flavor_type = around.flavor_type
+        pool = view.pools.get(row.rp_id)
+        bound = [view.pools[rp_id] for rp_id in flavor_type.rp_ids if rp_id in view.pools]
         return cls(
             **{name: getattr(row, name) for name in _COPIED},
             ram=row.memory_bytes,
@@ -117,6 +119,7 @@ class InstanceBody(AnswerModel):
             az=row.zone,
             cpu_arch=row.architecture,
             is_lock=row.is_locked,
+            rp_name=pool.name if pool else "",
             image_id=row.image_id or "",
             image_url=view.image_url,
             tenant_name=around.tenant.name,
@@ -125,7 +128,7 @@ class InstanceBody(AnswerModel):
             cell=view.cell,
             task_status=view.task_status,
             flavor_info=InstanceFlavorInfoBody.of(around.flavor, flavor_type),
-            flavor=InstanceFlavorBody.of(around.flavor, flavor_type),
+            flavor=InstanceFlavorBody.of(around.flavor, flavor_type, bound),
             block_device_mappings=[BlockDeviceBody.of(volume, row.ecs_id) for volume in view.volumes],
             network_mappings=[NetworkBody.of(place, row.ecs_id) for place in view.ports],
             err_message=view.error_message,

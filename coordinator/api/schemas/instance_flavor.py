@@ -1,10 +1,13 @@
 """The two ways in which an instance tells its flavor: as stored (`flavorInfo`) and as in the catalogue (`flavor`)."""
 
+from collections.abc import Sequence
+
 from pydantic import Field, computed_field
 
 from coordinator.api.schemas.base import AnswerModel, Moment
-from coordinator.api.schemas.flavor_type import ExtraSpaceBody
-from coordinator.store.tables import Flavor, FlavorType
+from coordinator.api.schemas.flavor_type import ExtraSpaceBody, pool_fields
+from coordinator.api.schemas.resource_pool import PoolReferenceBody
+from coordinator.store.tables import Flavor, FlavorType, ResourcePool
 
 
 class _FlavorFields(AnswerModel):
@@ -109,8 +112,8 @@ class InstanceFlavorTypeBody(_FlavorTypeFields):
     create_at: Moment
     flavor_count: int = Field(default=0, description="Not counted here.")
     vm_count: int = Field(default=0, description="Not counted here.")
-    rp_name: str = ""
-    resource_pools: None = None
+    rp_name: str
+    resource_pools: list[PoolReferenceBody] | None
 
     @computed_field(alias="SpecCode", description="The same as specCode.")  # type: ignore[prop-decorator]
     @property
@@ -133,14 +136,14 @@ class InstanceFlavorBody(_FlavorFields):
         return self.vgpu_type_id
 
     @classmethod
-    def of(cls, flavor: Flavor, flavor_type: FlavorType) -> "InstanceFlavorBody":
+    def of(cls, flavor: Flavor, flavor_type: FlavorType, pools: Sequence[ResourcePool]) -> "InstanceFlavorBody":
         return cls(
             **_flavor_fields(flavor),
             spec_code=flavor_type.spec_code,
             dept_available=flavor.dept_available,
             create_at=flavor.created_at,
             flavor_type=InstanceFlavorTypeBody(
-                **_flavor_type_fields(flavor_type),
+                **{**_flavor_type_fields(flavor_type), **pool_fields(pools)},
                 **flavor_type.model_dump(include={"spec_code", "gpu_type", "gpu_product", "dept_available"}),
                 create_at=flavor_type.created_at,
             ),

@@ -170,7 +170,7 @@ class CreateInstanceRequest(LenientModel):
     key_pair_name: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
     deployment_set: Text = Field(default="", description="Not available yet.")
     hg_id: Text = Field(default="", description="Not available yet.")
-    rp_id: Text = Field(default="", description="Not available yet.")
+    rp_id: Text = Field(default="", description="Resource pool to place it in; one of the flavor's, if that is bound.")
     is_install_agent: bool = Field(default=False, description="Not available yet.")
     cwp_enable: bool = Field(default=False, description="Not available yet.")
 
@@ -188,6 +188,7 @@ class CreateInstanceRequest(LenientModel):
             description=self.description,
             architecture=self.arch_type,
             flavor_id=self.flavor_id,
+            pool_id=self.rp_id,
             cpu_count=self.cpus,
             memory_amount=self.memory.amount,
             image_id=self.image.image_uid,
@@ -232,7 +233,6 @@ class CreateInstanceRequest(LenientModel):
             "keyPairName": self.key_pair_name,
             "deploymentSet": self.deployment_set,
             "hgId": self.hg_id,
-            "rpId": self.rp_id,
             "isInstallAgent": self.is_install_agent,
             "cwpEnable": self.cwp_enable,
             "memory.hugePage": self.memory.huge_page,

@@ -3,10 +3,8 @@
 from pydantic import Field
 
 from coordinator.api.schemas.base import AnswerModel, Moment
+from coordinator.api.schemas.host import host_architecture
 from coordinator.services.node import DiskGroup, NodeView
-
-# How the API spells architectures of hosts.
-_ARCHITECTURES = {"x86": "amd64", "arm": "arm64"}
 
 
 class GpuInfoBody(AnswerModel):
@@ -55,7 +53,8 @@ class NodeBody(AnswerModel):
     host_id: str = Field(description="Id of the node.", examples=["node-5f0k2m9x1q7z3w"])
     name: str
     host_ip: str = Field(description="Address under which its agent is reached.")
-    host_slot: str = Field(description="Serial number of the machine.")
+    host_slot: str = Field(description="Its label; without one, the machine's serial number.")
+    host_label: str = Field(description="What operators call its place.")
     host_rack: str
     host_switch: str
     host_net_switch: str
@@ -65,25 +64,36 @@ class NodeBody(AnswerModel):
     ready: bool = Field(description="Its agent is connected.")
     schedulable: bool = Field(description="New instances may be placed on it.")
     agent_version: str
+    rp_id: str = Field(description="Resource pool that it belongs to; empty without one.")
+    rp_name: str
+    hg_id: str = Field(description="Host group that it belongs to; empty without one.")
+    hg_name: str
+    cpu_allocation_ratio: float | None = Field(description="vCPUs for each of its CPUs; null until it registered.")
     is_gpu_node: bool = Field(alias="isGPUNode")
     gpu_info: GpuInfoBody
     hard_disk_list: list[HardDiskBody]
 
     @classmethod
     def of(cls, view: NodeView, cell: str) -> "NodeBody":
-        row = view.node
+        row, pool, group = view.node, view.place.pool, view.place.group
         same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version"}
         return cls(
             **row.model_dump(include=same),
             cell=cell,
             host_id=row.id,
-            host_ip=view.host_ip,
-            host_slot=row.machine_uuid,
+            host_ip=row.host_ip,
+            host_slot=row.label or row.machine_uuid,
+            host_label=row.label,
             host_rack=row.rack,
             host_switch=row.switch,
             host_net_switch=row.net_switch,
-            arch=_ARCHITECTURES.get(row.architecture, row.architecture),
+            arch=host_architecture(row),
             az=row.zone,
+            rp_id=pool.id if pool else "",
+            rp_name=pool.name if pool else "",
+            hg_id=group.id if group else "",
+            hg_name=group.name if group else "",
+            cpu_allocation_ratio=view.place.cpu_ratio,
             is_gpu_node=False,
             gpu_info=GpuInfoBody(),
             hard_disk_list=[HardDiskBody.of(view, group, cell) for group in view.disk_groups],

@@ -12,16 +12,19 @@ from sqlmodel import Session, col, select
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
-from coordinator.store.tables import Flavor, FlavorType, Instance
+from coordinator.store.queries.resource_pool import read_pools
+from coordinator.store.tables import Flavor, FlavorType, Instance, ResourcePool
 
 
 @dataclass(frozen=True, slots=True)
 class FlavorTypeUse:
-    """A flavor type, how many flavors it has and how many instances use them."""
+    """A flavor type, how many flavors it has, how many instances use them, and its pools."""
 
     flavor_type: FlavorType
     flavor_count: int
     instance_count: int
+    # That it is bound to, in the order in which they were named.
+    pools: tuple[ResourcePool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +155,19 @@ def count_instances_of_type(session: Session, flavor_type_id: str) -> int:
 
 def get_flavor_use(session: Session, flavor_id: str) -> FlavorUse:
     """The flavor with its counts; it must exist."""
-    return _flavor_use(session.execute(_flavors().where(col(Flavor.flavor_id) == flavor_id)).one())
+    return _flavor_uses(session, [session.execute(_flavors().where(col(Flavor.flavor_id) == flavor_id)).one()])[0]
 
 
 def get_flavor_type_use(session: Session, flavor_type_id: str) -> FlavorTypeUse:
     """The flavor type with its counts; it must exist."""
     statement = _flavor_types().where(col(FlavorType.flavor_type_id) == flavor_type_id)
-    return FlavorTypeUse(*session.execute(statement).one())
+    return _type_uses(session, [session.execute(statement).one()])[0]
 
 
 def list_flavors(session: Session, query: ListQuery) -> Listing[FlavorUse]:
     """Flavors with their types and counts, in one query."""
     page = fetch_page(session, _flavors(), query, _FIELDS, tie_break=col(Flavor.id), default=_NEWEST_FIRST)
-    return Listing(tuple(_flavor_use(row) for row in page.items), page.total)
+    return Listing(tuple(_flavor_uses(session, page.items)), page.total)
 
 
 def list_flavor_types(session: Session, query: ListQuery) -> Listing[FlavorTypeUse]:
@@ -172,7 +175,7 @@ def list_flavor_types(session: Session, query: ListQuery) -> Listing[FlavorTypeU
     page = fetch_page(
         session, _flavor_types(), query, _TYPE_FIELDS, tie_break=col(FlavorType.id), default=_NEWEST_FIRST
     )
-    return Listing(tuple(FlavorTypeUse(*row) for row in page.items), page.total)
+    return Listing(tuple(_type_uses(session, page.items)), page.total)
 
 
 def _flavors() -> Statement:
@@ -191,8 +194,17 @@ def _flavor_types() -> Statement:
     return statement  # type: ignore[no-any-return]
 
 
-def _flavor_use(row: Any) -> FlavorUse:
-    return FlavorUse(row[0], row[1], FlavorTypeUse(*row[2:]))
+def _flavor_uses(session: Session, rows: Sequence[Any]) -> list[FlavorUse]:
+    types = _type_uses(session, [row[2:] for row in rows])
+    return [FlavorUse(row[0], row[1], type_use) for row, type_use in zip(rows, types, strict=True)]
+
+
+def _type_uses(session: Session, rows: Sequence[Any]) -> list[FlavorTypeUse]:
+    pools = read_pools(session, {rp_id for row in rows for rp_id in row[0].rp_ids})
+    return [
+        FlavorTypeUse(kind, flavors, instances, tuple(pools[rp_id] for rp_id in kind.rp_ids if rp_id in pools))
+        for kind, flavors, instances in rows
+    ]
 
 
 def _instances_of_flavor() -> ScalarSelect[int]:

@@ -23,6 +23,7 @@ from coordinator.store.tables import (
     Node,
     Port,
     ResourceGroup,
+    ResourcePool,
     SecurityGroup,
     Subnet,
     Task,
@@ -210,6 +211,7 @@ class Narrowing:
     flavor_type: str = ""
     flavor: str = ""
     rp_id: str = ""
+    rp_name: str = ""
     node_name: str = ""
     label: tuple[str, str] | None = None
     is_locked: bool | None = None
@@ -255,6 +257,9 @@ def _conditions(tenant_id: str | None, narrowing: Narrowing) -> list[ColumnEleme
         of_node = select_columns(col(Inventory.allocation_ratio)).where(_VCPUS_OF_NODE).correlate(Instance)
         ratio = func.coalesce(of_node.scalar_subquery(), narrowing.cpu_ratio_without_node)
         conditions.append(ratio == narrowing.cpu_ratio)
+    if narrowing.rp_name:
+        named = select_columns(col(ResourcePool.id)).where(col(ResourcePool.name) == narrowing.rp_name)
+        conditions.append(col(Instance.rp_id).in_(named))
     if narrowing.flavor_type:
         conditions.append(or_(*(column == narrowing.flavor_type for column in _FLAVOR_TYPE_NAMES)))
     if narrowing.flavor:

@@ -1,25 +1,48 @@
 """Questions about nodes, what they offer and what they reported."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import and_, delete, func, update
 from sqlmodel import Session, col, select
 
 from coordinator.domain.lease import NodeSession
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.domain.placement import ResourceClass
 from coordinator.store.queries.filter import Field, fetch_rows_of, fields
-from coordinator.store.tables import Allocation, Instance, Inventory, Node, ReportedDomain
+from coordinator.store.tables import (
+    Allocation,
+    GroupHost,
+    HostGroup,
+    Instance,
+    Inventory,
+    Node,
+    PoolHost,
+    ReportedDomain,
+    ResourcePool,
+)
+
+# The column has "host:port", with brackets around an IPv6 host.
+HOST_IP: Final = func.replace(
+    func.replace(func.rtrim(func.rtrim(col(Node.address), "0123456789"), ":"), "[", ""), "]", ""
+)
 
 _FIELDS = fields(
     hostId=Node.id,
     nodeId=Node.id,
     name=Node.name,
+    hostIp=Field(HOST_IP),
     az=Node.zone,
+    rpId=PoolHost.rp_id,
+    hgId=GroupHost.hg_id,
     arch=Node.architecture,
     cpuModel=Node.cpu_model,
+    hostLabel=Node.label,
     hostRack=Node.rack,
+    hostSwitch=Node.switch,
+    hostNetSwitch=Node.net_switch,
     ready=Field(Node.ready, bool),
     schedulable=Field(Node.schedulable, bool),
     createdAt=Field(Node.created_at, datetime),
@@ -42,9 +65,49 @@ def list_nodes(session: Session) -> Sequence[Node]:
     return session.exec(select(Node).order_by(col(Node.name), col(Node.id))).all()
 
 
-def list_node_page(session: Session, query: ListQuery) -> Listing[Node]:
-    """Nodes that fulfil the conditions of `query`, by name unless it orders otherwise."""
-    return fetch_rows_of(session, select(Node), query, _FIELDS, tie_break=col(Node.id), default=(Ordering("name"),))
+def find_nodes_by_name(session: Session, names: Collection[str]) -> Sequence[Node]:
+    """Nodes that have one of these names, which several may share."""
+    return session.exec(select(Node).where(col(Node.name).in_(names)).order_by(col(Node.id))).all()
+
+
+def list_node_page(
+    session: Session, query: ListQuery, *, without_pool: bool = False, without_group: bool = False
+) -> Listing[Node]:
+    """Nodes that fulfil the conditions of `query`, by name unless it orders otherwise; also only those of no pool."""
+    statement = (
+        select(Node)
+        .outerjoin(PoolHost, col(PoolHost.node_id) == col(Node.id))
+        .outerjoin(GroupHost, col(GroupHost.node_id) == col(Node.id))
+    )
+    if without_pool:
+        statement = statement.where(col(PoolHost.node_id).is_(None))
+    if without_group:
+        statement = statement.where(col(GroupHost.node_id).is_(None))
+    return fetch_rows_of(session, statement, query, _FIELDS, tie_break=col(Node.id), default=(Ordering("name"),))
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlace:
+    """What a node belongs to, and its vCPUs for each CPU; None before its first registration."""
+
+    pool: ResourcePool | None
+    group: HostGroup | None
+    cpu_ratio: float | None
+
+
+def read_places(session: Session, node_ids: Collection[str]) -> dict[str, NodePlace]:
+    """What these nodes belong to."""
+    has_vcpus = and_(col(Inventory.node_id) == col(Node.id), col(Inventory.resource_class) == ResourceClass.VCPU)
+    statement = (
+        select(Node.id, ResourcePool, HostGroup, Inventory.allocation_ratio)
+        .outerjoin(PoolHost, col(PoolHost.node_id) == col(Node.id))
+        .outerjoin(ResourcePool, col(ResourcePool.id) == col(PoolHost.rp_id))
+        .outerjoin(GroupHost, col(GroupHost.node_id) == col(Node.id))
+        .outerjoin(HostGroup, col(HostGroup.id) == col(GroupHost.hg_id))
+        .outerjoin(Inventory, has_vcpus)
+        .where(col(Node.id).in_(node_ids))
+    )
+    return {row[0]: NodePlace(*row[1:]) for row in session.execute(statement)}
 
 
 def list_zones(session: Session) -> Sequence[str]:

@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 
 from coordinator.domain.placement import Capacity, HostView, ResourceClass
 from coordinator.store.tables.node import Allocation, Inventory, Node
+from coordinator.store.tables.resource_pool import PoolHost
 
 # Statements are made once, here: making one takes longer than executing it on a few rows.
 _used = (
@@ -39,8 +40,10 @@ _HOSTS = (
         col(Inventory.reserved),
         col(Inventory.allocation_ratio),
         _used.label("used"),
+        col(PoolHost.rp_id),
     )
     .join(Inventory, col(Inventory.node_id) == col(Node.id), isouter=True)
+    .join(PoolHost, col(PoolHost.node_id) == col(Node.id), isouter=True)
     .order_by(col(Node.id))
 )
 _SOME_HOSTS = _HOSTS.where(col(Node.id).in_(bindparam("node_ids", expanding=True)))
@@ -100,6 +103,7 @@ def _view(rows: list[Any]) -> HostView:
             for row in rows
             if row.resource_class is not None
         },
+        pool_id=node.rp_id or "",
     )
 
 

@@ -41,6 +41,11 @@ class Node(Timestamped, table=True):
     switch: str = Field(default="", max_length=63)
     net_switch: str = Field(default="", max_length=63)
 
+    @property
+    def host_ip(self) -> str:
+        """Address of the host, without port and brackets; empty until it registered."""
+        return self.address.rpartition(":")[0].strip("[]")
+
 
 class Inventory(SQLModel, table=True):
     """Counted capacity of one resource class on one node."""

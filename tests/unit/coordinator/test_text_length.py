@@ -15,6 +15,7 @@ from coordinator.api.schemas.iam import (
     CreateTokenRequest,
 )
 from coordinator.api.schemas.image import RegisterImageRequest
+from coordinator.api.schemas.resource_pool import CreateResourcePoolRequest
 from coordinator.api.schemas.volume import CreateVolumeRequest
 from coordinator.store.tables import (
     ApiToken,
@@ -23,6 +24,7 @@ from coordinator.store.tables import (
     FlavorType,
     Image,
     ResourceGroup,
+    ResourcePool,
     Tenant,
     Volume,
 )
@@ -39,6 +41,7 @@ STORED: list[tuple[type[LenientModel], type[SQLModel]]] = [
     (CreateTenantRequest, Tenant),
     (CreateDepartmentRequest, Department),
     (CreateResourceGroupRequest, ResourceGroup),
+    (CreateResourcePoolRequest, ResourcePool),
 ]
 
 
