@@ -27,7 +27,7 @@ one operation for each, separated by commas.
 TAGS = (
     ("flavors", "Sizes of instances, and the families of hardware that they belong to."),
     ("nodes", "Hosts that run instances, and how they join."),
-    ("pools", "Resource pools: hosts set apart for flavor types."),
+    ("pools", "Resource pools and host groups: hosts set apart for flavor types, or for single instances."),
     ("settings", "What holds for the whole region."),
     ("monitor", "How many instances there are, and how much room is left."),
     ("instances", "Virtual machines."),

@@ -69,6 +69,8 @@ class InstanceOrder:
     flavor_id: str = ""
     # Resource pool in which it shall be placed; empty: where its flavor says.
     pool_id: str = ""
+    # Host group whose hosts it shall run on; empty: hosts of no group.
+    host_group_id: str = ""
     image_id: str = ""
     image_url: str = ""
     image_source: str = ""

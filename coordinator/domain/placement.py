@@ -49,6 +49,8 @@ class HostView:
     capacities: Mapping[ResourceClass, Capacity]
     # Resource pool that it belongs to; empty: none.
     pool_id: str = ""
+    # Host group that it belongs to; empty: none.
+    group_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class PlacementRequest:
     traits: frozenset[str] = field(default_factory=frozenset)
     # Resource pools that are admitted; none: any host is.
     pool_ids: frozenset[str] = field(default_factory=frozenset)
+    # Host group of the consumers; empty: none, which keeps them off hosts of any.
+    group_id: str = ""
 
 
 class RejectionReason(StrEnum):
@@ -80,6 +84,8 @@ class RejectionReason(StrEnum):
     OTHER_HOST = "other host"
     OTHER_ZONE = "other zone"
     OTHER_POOL = "other resource pool"
+    OTHER_GROUP = "other host group"
+    GROUPED = "reserved for a host group"
     OTHER_ARCHITECTURE = "other architecture"
     OTHER_CPU_MODEL = "other CPU model"
     TRAIT_MISSING = "trait missing"

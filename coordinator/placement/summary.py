@@ -12,6 +12,8 @@ _CHINESE: Final = {
     RejectionReason.OTHER_HOST: "不是指定的物理机",
     RejectionReason.OTHER_ZONE: "不在指定的可用区",
     RejectionReason.OTHER_POOL: "不在可用的资源池中",
+    RejectionReason.OTHER_GROUP: "不在指定的主机组中",
+    RejectionReason.GROUPED: "已划入主机组",
     RejectionReason.OTHER_ARCHITECTURE: "CPU架构不符",
     RejectionReason.OTHER_CPU_MODEL: "CPU型号不符",
     RejectionReason.TRAIT_MISSING: "缺少所需特性",

@@ -20,6 +20,7 @@ from coordinator.domain.placement import (
 from coordinator.scheduler.filters.attribute import AttributeFilter
 from coordinator.scheduler.filters.base import Filter
 from coordinator.scheduler.filters.capacity import CapacityFilter
+from coordinator.scheduler.filters.host_group import HostGroupFilter
 from coordinator.scheduler.filters.named_host import NamedHostFilter
 from coordinator.scheduler.filters.pool import PoolFilter
 from coordinator.scheduler.filters.state import ReadyFilter, SchedulableFilter
@@ -33,6 +34,7 @@ FILTERS: Final[tuple[Filter, ...]] = (
     NamedHostFilter(),
     AttributeFilter("zone", RejectionReason.OTHER_ZONE),
     PoolFilter(),
+    HostGroupFilter(),
     AttributeFilter("architecture", RejectionReason.OTHER_ARCHITECTURE),
     AttributeFilter("cpu_model", RejectionReason.OTHER_CPU_MODEL),
     TraitFilter(),

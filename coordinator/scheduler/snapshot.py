@@ -20,7 +20,7 @@ IntColumn = NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 # Attributes of a host that are compared with what a request names.
-TEXTS: Final = ("zone", "architecture", "cpu_model", "pool_id")
+TEXTS: Final = ("zone", "architecture", "cpu_model", "pool_id", "group_id")
 
 _CLASSES: Final = tuple(ResourceClass)
 _INDEX: Final = {resource_class: index for index, resource_class in enumerate(_CLASSES)}

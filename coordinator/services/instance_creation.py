@@ -106,6 +106,7 @@ def _new_instance(
         vnc_password_enabled=bool(order.vnc_password),
         billing_mode=order.billing_mode,
         rp_id=order.pool_id,
+        hg_id=order.host_group_id,
         options=dict(order.options),
     )
 
@@ -125,6 +126,7 @@ def placement_request(order: InstanceOrder, references: References, uuids: Seque
         cpu_model=references.cpu_model,
         traits=traits_of(order.architecture, references.flavor_type.security_type),
         pool_ids=references.pool_ids,
+        group_id=order.host_group_id,
     )
 
 

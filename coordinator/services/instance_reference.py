@@ -22,6 +22,7 @@ from coordinator.services import network as network_service
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.store.queries import flavor as flavor_query
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.host_group import find_group_to_use
 from coordinator.store.queries.resource_pool import find_pool_to_use
 from coordinator.store.tables import (
     Department,
@@ -103,6 +104,8 @@ def _check_place(session: Session, runtime: Runtime, order: InstanceOrder) -> No
         raise ParameterInvalid("az", f"no such zone {order.zone!r}", f"可用区{order.zone!r}不存在")
     if order.node_id and session.get(Node, order.node_id) is None:
         raise ResourceNotFound("hostId", order.node_id)
+    if order.host_group_id and find_group_to_use(session, order.host_group_id) is None:
+        raise ResourceNotFound("host group", order.host_group_id)
 
 
 def _find_flavor(session: Session, order: InstanceOrder) -> tuple[Flavor, FlavorType]:

@@ -45,6 +45,11 @@ def list_nodes_without_pool(runtime: Runtime, caller: Caller, query: ListQuery) 
     return _list(runtime, query, without_pool=True)
 
 
+def list_nodes_without_group(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[NodeView]:
+    """Nodes that belong to no host group, by name unless the query orders otherwise."""
+    return _list(runtime, query, without_group=True)
+
+
 def _list(runtime: Runtime, query: ListQuery, **without: bool) -> Listing[NodeView]:
     with runtime.database.read() as session:
         page = queries.list_node_page(session, query, **without)

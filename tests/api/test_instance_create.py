@@ -282,7 +282,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "vGPUs": ({"vgpu": 1}, INVALID, "vgpu"),
     "local disks": ({"localDisk": 1}, INVALID, "localDisk"),
     "SR-IOV": ({"sriov": 1}, INVALID, "sriov"),
-    "host group": ({"hgId": "hg-12345678"}, INVALID, "hgId"),
+    "host group": ({"hgld": "hg-12345678"}, NO_DATA, "host group"),
     "resource pool": ({"rpld": "rp-12345678901234"}, NO_DATA, "resource pool"),
     "deployment set": ({"deploymentSet": "d-set-1"}, INVALID, "deploymentSet"),
     "body is no object": ({"memory": "4Gi"}, INVALID, "memory"),

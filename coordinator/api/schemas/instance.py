@@ -71,7 +71,7 @@ class InstanceBody(AnswerModel):
     ssh_key_pairs: list[dict[str, str]] = Field(default_factory=list, alias="SSHKeyPairs")
     image: InstanceImageBody | None
     hg_id: str
-    hg_name: str = ""
+    hg_name: str
     vnc_pwd_enable: bool = Field(description="Whether the caller chose the VNC password.")
     deployment_set: str
     snapshot_policy_bind: None = None
@@ -120,6 +120,7 @@ class InstanceBody(AnswerModel):
             cpu_arch=row.architecture,
             is_lock=row.is_locked,
             rp_name=pool.name if pool else "",
+            hg_name=around.host_group.name if around.host_group else "",
             image_id=row.image_id or "",
             image_url=view.image_url,
             tenant_name=around.tenant.name,

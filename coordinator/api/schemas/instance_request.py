@@ -169,7 +169,7 @@ class CreateInstanceRequest(LenientModel):
     key_pair_id: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
     key_pair_name: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
     deployment_set: Text = Field(default="", description="Not available yet.")
-    hg_id: Text = Field(default="", description="Not available yet.")
+    hg_id: Text = Field(default="", description="Host group to run in; without one, hosts of groups are left out.")
     rp_id: Text = Field(default="", description="Resource pool to place it in; one of the flavor's, if that is bound.")
     is_install_agent: bool = Field(default=False, description="Not available yet.")
     cwp_enable: bool = Field(default=False, description="Not available yet.")
@@ -189,6 +189,7 @@ class CreateInstanceRequest(LenientModel):
             architecture=self.arch_type,
             flavor_id=self.flavor_id,
             pool_id=self.rp_id,
+            host_group_id=self.hg_id,
             cpu_count=self.cpus,
             memory_amount=self.memory.amount,
             image_id=self.image.image_uid,
@@ -232,7 +233,6 @@ class CreateInstanceRequest(LenientModel):
             "keyPairId": self.key_pair_id,
             "keyPairName": self.key_pair_name,
             "deploymentSet": self.deployment_set,
-            "hgId": self.hg_id,
             "isInstallAgent": self.is_install_agent,
             "cwpEnable": self.cwp_enable,
             "memory.hugePage": self.memory.huge_page,

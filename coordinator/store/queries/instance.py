@@ -16,6 +16,7 @@ from coordinator.store.tables import (
     Department,
     Flavor,
     FlavorType,
+    HostGroup,
     Image,
     Instance,
     InstanceLabel,
@@ -121,6 +122,7 @@ class Surroundings:
     node: Node | None
     image: Image | None
     task: Task | None
+    host_group: HostGroup | None
     # vCPUs for each CPU of the node.
     cpu_ratio: float | None
 
@@ -135,7 +137,18 @@ class PortPlace:
     security_group: SecurityGroup
 
 
-_SURROUNDINGS = (Flavor, FlavorType, Tenant, Department, ResourceGroup, Node, Image, Task, Inventory.allocation_ratio)
+_SURROUNDINGS = (
+    Flavor,
+    FlavorType,
+    Tenant,
+    Department,
+    ResourceGroup,
+    Node,
+    Image,
+    Task,
+    HostGroup,
+    Inventory.allocation_ratio,
+)
 _VCPUS_OF_NODE = and_(
     col(Inventory.node_id) == col(Instance.node_id), col(Inventory.resource_class) == ResourceClass.VCPU
 )
@@ -153,6 +166,7 @@ def read_surroundings(session: Session, instance_ids: Collection[int]) -> dict[i
         .outerjoin(Node, col(Node.id) == col(Instance.node_id))
         .outerjoin(Image, col(Image.id) == col(Instance.image_id))
         .outerjoin(Task, col(Task.id) == col(Instance.task_id))
+        .outerjoin(HostGroup, col(HostGroup.id) == col(Instance.hg_id))
         .outerjoin(Inventory, _VCPUS_OF_NODE)
         .where(col(Instance.id).in_(instance_ids))
     )

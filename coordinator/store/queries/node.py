@@ -73,7 +73,10 @@ def find_nodes_by_name(session: Session, names: Collection[str]) -> Sequence[Nod
 def list_node_page(
     session: Session, query: ListQuery, *, without_pool: bool = False, without_group: bool = False
 ) -> Listing[Node]:
-    """Nodes that fulfil the conditions of `query`, by name unless it orders otherwise; also only those of no pool."""
+    """Nodes that fulfil the conditions of `query`, by name unless it orders otherwise.
+
+    Where asked for, only those that belong to no pool, or to no group.
+    """
     statement = (
         select(Node)
         .outerjoin(PoolHost, col(PoolHost.node_id) == col(Node.id))

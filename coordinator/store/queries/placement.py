@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from coordinator.domain.placement import Capacity, HostView, ResourceClass
+from coordinator.store.tables.host_group import GroupHost
 from coordinator.store.tables.node import Allocation, Inventory, Node
 from coordinator.store.tables.resource_pool import PoolHost
 
@@ -41,9 +42,11 @@ _HOSTS = (
         col(Inventory.allocation_ratio),
         _used.label("used"),
         col(PoolHost.rp_id),
+        col(GroupHost.hg_id),
     )
     .join(Inventory, col(Inventory.node_id) == col(Node.id), isouter=True)
     .join(PoolHost, col(PoolHost.node_id) == col(Node.id), isouter=True)
+    .join(GroupHost, col(GroupHost.node_id) == col(Node.id), isouter=True)
     .order_by(col(Node.id))
 )
 _SOME_HOSTS = _HOSTS.where(col(Node.id).in_(bindparam("node_ids", expanding=True)))
@@ -104,6 +107,7 @@ def _view(rows: list[Any]) -> HostView:
             if row.resource_class is not None
         },
         pool_id=node.rp_id or "",
+        group_id=node.hg_id or "",
     )
 
 

@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 from coordinator.api.schemas.base import LenientModel
 from coordinator.api.schemas.flavor import CreateFlavorRequest, UpdateFlavorRequest
 from coordinator.api.schemas.flavor_type import CreateFlavorTypeRequest, UpdateFlavorTypeRequest
+from coordinator.api.schemas.host_group import CreateHostGroupRequest
 from coordinator.api.schemas.iam import (
     CreateDepartmentRequest,
     CreateResourceGroupRequest,
@@ -22,6 +23,7 @@ from coordinator.store.tables import (
     Department,
     Flavor,
     FlavorType,
+    HostGroup,
     Image,
     ResourceGroup,
     ResourcePool,
@@ -42,6 +44,7 @@ STORED: list[tuple[type[LenientModel], type[SQLModel]]] = [
     (CreateDepartmentRequest, Department),
     (CreateResourceGroupRequest, ResourceGroup),
     (CreateResourcePoolRequest, ResourcePool),
+    (CreateHostGroupRequest, HostGroup),
 ]
 
 

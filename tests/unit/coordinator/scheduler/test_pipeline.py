@@ -47,6 +47,9 @@ def test_an_empty_host_is_chosen() -> None:
         (a_host(zone="AZ0"), {"zone": "AZ1"}, RejectionReason.OTHER_ZONE),
         (a_host(), {"pool_ids": frozenset({"rp-1"})}, RejectionReason.OTHER_POOL),
         (a_host(pool_id="rp-2"), {"pool_ids": frozenset({"rp-1", "rp-3"})}, RejectionReason.OTHER_POOL),
+        (a_host(), {"group_id": "hg-1"}, RejectionReason.OTHER_GROUP),
+        (a_host(group_id="hg-2"), {"group_id": "hg-1"}, RejectionReason.OTHER_GROUP),
+        (a_host(group_id="hg-2"), {}, RejectionReason.GROUPED),
         (a_host(architecture="x86"), {"architecture": "arm"}, RejectionReason.OTHER_ARCHITECTURE),
         (a_host(cpu_model="EPYC"), {"cpu_model": "Kunpeng"}, RejectionReason.OTHER_CPU_MODEL),
         (a_host(traits=frozenset({"uefi"})), {"traits": frozenset({"vtpm-2.0"})}, RejectionReason.TRAIT_MISSING),
@@ -73,6 +76,13 @@ def test_a_host_is_rejected_for_its_nature(
 )
 def test_a_host_that_is_what_was_asked_for_passes(request_fields: dict[str, Any]) -> None:
     assert decide([a_host("a")], a_request(**request_fields)).placed
+
+
+def test_hosts_of_a_group_are_for_its_consumers_alone() -> None:
+    hosts = [a_host("a"), a_host("b", group_id="hg-1"), a_host("c", group_id="hg-2"), a_host("d")]
+    several = [a_consumer() for _ in range(8)]
+    assert {host.name for host in decide(hosts, a_request(*several)).assignments} == {"a", "d"}
+    assert {host.name for host in decide(hosts, a_request(*several, group_id="hg-1")).assignments} == {"b"}
 
 
 def test_a_request_is_bound_to_pools_but_a_pool_not_to_requests() -> None:
