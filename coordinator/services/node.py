@@ -1,17 +1,24 @@
 """Nodes as operators see them."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
+import structlog
 from google.protobuf.json_format import ParseDict
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
+from coordinator.errors import ResourceNotFound
 from coordinator.runtime import Runtime
+from coordinator.services.host import HostReference, find_hosts
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.node import NodePlace
+from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 from protos.agent.v1.host_pb2 import BlockDevice, HostFacts
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,16 @@ class NodeView:
     disk_groups: tuple[DiskGroup, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NodeLabels:
+    """Where nodes stand, by the names of their columns; None leaves a label as it is, an empty text takes it off."""
+
+    label: str | None = None
+    rack: str | None = None
+    switch: str | None = None
+    net_switch: str | None = None
+
+
 def list_nodes(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[NodeView]:
     """Nodes, by name unless the query orders otherwise."""
     return _list(runtime, query)
@@ -48,6 +65,35 @@ def list_nodes_without_pool(runtime: Runtime, caller: Caller, query: ListQuery) 
 def list_nodes_without_group(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[NodeView]:
     """Nodes that belong to no host group, by name unless the query orders otherwise."""
     return _list(runtime, query, without_group=True)
+
+
+def set_labels(runtime: Runtime, caller: Caller, references: Sequence[HostReference], labels: NodeLabels) -> None:
+    """Labels all of the nodes, or none when one of them does not exist."""
+    with runtime.database.write() as session:
+        nodes = find_hosts(session, runtime.settings, references)
+        # Locks the rows in one order, so that two callers cannot wait for each other.
+        advance_generations(session, [node.id for node in nodes])
+        for node in nodes:
+            for name, label in asdict(labels).items():
+                if label is not None:
+                    setattr(node, name, label)
+            session.add(node)
+    log.info("node.labelled", nodeIds=[node.id for node in nodes], by=caller.token_id)
+
+
+def set_schedulable(runtime: Runtime, caller: Caller, node_id: str, schedulable: bool) -> NodeView:
+    """Closes the node for new instances, or opens it; what runs there stays. Idempotent."""
+    with runtime.database.write() as session:
+        node = queries.lock_node(session, node_id)
+        if node is None:
+            raise ResourceNotFound("node", node_id)
+        node.schedulable = schedulable
+        session.add(node)
+        session.flush()
+        advance_generations(session, [node_id])
+        place = queries.read_places(session, [node_id])[node_id]
+    log.info("node.schedulable", nodeId=node_id, schedulable=schedulable, by=caller.token_id)
+    return _view(node, place)
 
 
 def _list(runtime: Runtime, query: ListQuery, **without: bool) -> Listing[NodeView]:

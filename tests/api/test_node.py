@@ -4,8 +4,10 @@ from typing import Any
 
 from coordinator.runtime import Runtime
 from coordinator.services.host_fact import apply_facts
+from coordinator.store.tables import Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api
+from tests.api.cloud import INSTANCES, stock
 from tests.builders import a_node, add
 
 NODES = "/api/ecs/v1/nodes"
@@ -100,3 +102,72 @@ def test_nodes_are_filtered(operator: Api, runtime: Runtime) -> None:
         add(session, a_node("a", zone="AZ1"), a_node("b", ready=False))
     found = operator.ok("GET", f"{NODES}?filter=ready:eq:true|az:eq:AZ1")
     assert ([node["name"] for node in found["list"]], found["total"]) == (["a"], 1)
+
+
+def node_of(api: Api, name: str = "host-a") -> dict[str, Any]:
+    (node,) = api.ok("GET", f"{NODES}?filter=name:eq:{name}")["list"]
+    return dict(node)
+
+
+LABELS = {
+    "hostLabel": "slot-7",
+    "rackLabel": "rack-3",
+    "switchLabel": "switch-12",
+    "netSwitchLabel": "core-1",
+}
+
+
+def test_labels_are_set_kept_and_taken_off(operator: Api, runtime: Runtime) -> None:
+    stored_node(runtime)
+    with runtime.database.write() as session:
+        add(session, a_node("host-b"), a_node("host-c"))
+    nodes = [{"cell": "cell0", "name": name} for name in ("host-a", "host-b")]
+    assert operator.ok("POST", f"{NODES}/label", {"nodes": nodes, **LABELS}) is None
+    shown = ("hostLabel", "hostSlot", "hostRack", "hostSwitch", "hostNetSwitch")
+    for name in ("host-a", "host-b"):
+        labelled = node_of(operator, name)
+        assert [labelled[field] for field in shown] == ["slot-7", "slot-7", "rack-3", "switch-12", "core-1"]
+    assert node_of(operator, "host-c")["hostRack"] == ""
+    operator.ok("POST", f"{NODES}/label", {"nodes": nodes[:1], "rackLabel": "rack-4", "hostLabel": ""})
+    assert [node_of(operator)[field] for field in shown] == ["", "serial-1", "rack-4", "switch-12", "core-1"]
+    assert operator.ok("GET", f"{NODES}?filter=hostRack:eq:rack-3")["total"] == 1
+
+
+def test_of_several_nodes_all_are_labelled_or_none(operator: Api, runtime: Runtime) -> None:
+    stored_node(runtime)
+    known = {"cell": "cell0", "name": "host-a"}
+    for other, code in (
+        ({"cell": "cell0", "name": "nobody"}, "ECS.DBGet.NoData"),
+        ({"cell": "cell9", "name": "host-a"}, "ECS.DBGet.NoData"),
+        ({"cell": "cell0"}, "ECS.InvalidParameter"),
+    ):
+        assert operator.refused("POST", f"{NODES}/label", {"nodes": [known, other], **LABELS}).code == code
+    refused: list[dict[str, Any]] = [{"nodes": []}, {"nodes": [known], "rackLabel": "x" * 64}]
+    for wrong in refused:
+        assert operator.refused("POST", f"{NODES}/label", wrong).code == "ECS.InvalidParameter"
+    assert node_of(operator)["hostRack"] == ""
+
+
+def test_a_node_is_closed_for_new_instances_and_opened_again(
+    operator: Api, customer: Api, runtime: Runtime, tenant: Tenant
+) -> None:
+    cloud = stock(runtime, tenant)
+    before = customer.ok("POST", INSTANCES, cloud.order())
+    path = f"{NODES}/{cloud.node.id}/schedulable"
+    assert not operator.ok("PUT", path, {"schedulable": False})["schedulable"]
+    refused = customer.ok("POST", INSTANCES, cloud.order())
+    assert refused["errMessage"] == "0/1 hosts: 1 closed for new instances"
+    assert customer.ok("GET", f"{INSTANCES}/{before['ecsId']}")["nodeName"] == cloud.node.name
+    for _ in range(2):
+        assert operator.ok("PUT", path, {"schedulable": "true"})["schedulable"]
+    assert customer.ok("POST", INSTANCES, cloud.order())["nodeName"] == cloud.node.name
+
+
+def test_what_cannot_be_closed(operator: Api, customer: Api, auditor: Api, runtime: Runtime) -> None:
+    path = f"{NODES}/{stored_node(runtime)}/schedulable"
+    assert operator.refused("PUT", path, {}).message == "schedulable: is required"
+    nowhere = operator.refused("PUT", f"{NODES}/node-nothing/schedulable", {"schedulable": False})
+    assert (nowhere.code, nowhere.message) == ("ECS.DBGet.NoData", "node 'node-nothing' does not exist")
+    for caller in (customer, auditor):
+        assert caller.refused("PUT", path, {"schedulable": False}).code == "ECS.OperationDenied.Identity"
+        assert caller.refused("POST", f"{NODES}/label", {"nodes": []}).code == "ECS.OperationDenied.Identity"

@@ -7,7 +7,7 @@ from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
 from coordinator.api.paging import PageByCurrent
 from coordinator.api.query import LenientRoute
-from coordinator.api.schemas.node import NodeBody, NodeListBody
+from coordinator.api.schemas.node import NodeBody, NodeListBody, SetNodeLabelsRequest, SetSchedulableRequest
 from coordinator.domain.listing import ListQuery
 from coordinator.services import node as service
 
@@ -22,3 +22,19 @@ def list_nodes(
     listing = service.list_nodes(runtime, caller, ListQuery(page, conditions, orderings))
     nodes = [NodeBody.of(view, runtime.settings.cell) for view in listing.items]
     return success(NodeListBody(size=page.size, current=page.number, total=listing.total, items=nodes))
+
+
+@router.post("/label", operation_id="setNodeLabels")
+def set_node_labels(body: SetNodeLabelsRequest, caller: Operator, runtime: RuntimeDep) -> Envelope[None]:
+    """Labels nodes with where they stand. A label that is absent stays, an empty one is taken off."""
+    service.set_labels(runtime, caller, body.to_references(), body.to_labels())
+    return success(None)
+
+
+@router.put("/{node_id}/schedulable", operation_id="setNodeSchedulable")
+def set_node_schedulable(
+    node_id: str, body: SetSchedulableRequest, caller: Operator, runtime: RuntimeDep
+) -> Envelope[NodeBody]:
+    """Closes a node for new instances, or opens it again. What runs there goes on."""
+    view = service.set_schedulable(runtime, caller, node_id, body.schedulable)
+    return success(NodeBody.of(view, runtime.settings.cell))

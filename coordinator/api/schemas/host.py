@@ -12,8 +12,8 @@ from coordinator.store.tables import Node
 # How the API spells architectures of hosts.
 HOST_ARCHITECTURES = {"x86": "amd64", "arm": "arm64"}
 
-_Cell = Annotated[str, Field(max_length=255, description="Cluster of nodes that it belongs to.", examples=["cell0"])]
-_Name = Annotated[str, Field(min_length=1, max_length=255, description="Name of the host.", examples=["node-a"])]
+Cell = Annotated[str, Field(max_length=255, description="Cluster of nodes that it belongs to.", examples=["cell0"])]
+HostName = Annotated[str, Field(min_length=1, max_length=255, description="Name of the host.", examples=["node-a"])]
 
 
 def host_architecture(node: Node) -> str:
@@ -24,8 +24,8 @@ def host_architecture(node: Node) -> str:
 class HostRequest(LenientModel):
     """A host by its names."""
 
-    cell: _Cell
-    name: _Name
+    cell: Cell
+    name: HostName
     inner_ip: str = Field(max_length=255, description="Its address; empty: any of that name.", examples=["192.0.2.7"])
 
     def to_reference(self) -> HostReference:

@@ -1,10 +1,16 @@
 """Nodes on the wire."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from coordinator.api.schemas.base import AnswerModel, Moment
-from coordinator.api.schemas.host import host_architecture
-from coordinator.services.node import DiskGroup, NodeView
+from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
+from coordinator.api.schemas.host import Cell, HostName, host_architecture
+from coordinator.services.host import HostReference
+from coordinator.services.node import DiskGroup, NodeLabels, NodeView
+
+# Absent leaves it as it is; an empty one takes it off.
+Label = Annotated[str | None, Field(max_length=63)]
 
 
 class GpuInfoBody(AnswerModel):
@@ -98,6 +104,40 @@ class NodeBody(AnswerModel):
             gpu_info=GpuInfoBody(),
             hard_disk_list=[HardDiskBody.of(view, group, cell) for group in view.disk_groups],
         )
+
+
+class NodeReference(LenientModel):
+    """A node by its names."""
+
+    cell: Cell
+    name: HostName
+    inner_ip: str = Field(
+        default="", max_length=255, description="Its address, where several have that name.", examples=["192.0.2.7"]
+    )
+
+
+class SetNodeLabelsRequest(LenientModel):
+    """Nodes, and where they stand."""
+
+    nodes: list[NodeReference] = Field(min_length=1, max_length=1000, description="Nodes: all of them or none.")
+    host_label: Label = Field(default=None, description="Label of the host.", examples=["slot-07"])
+    rack_label: Label = Field(default=None, description="Label of its rack.", examples=["rack-3"])
+    switch_label: Label = Field(default=None, description="Label of its switch.", examples=["switch-12"])
+    net_switch_label: Label = Field(default=None, description="Label of its network switch.", examples=["core-1"])
+
+    def to_references(self) -> list[HostReference]:
+        """The nodes in our words."""
+        return [HostReference(node.cell, node.name, node.inner_ip) for node in self.nodes]
+
+    def to_labels(self) -> NodeLabels:
+        """The labels in our words."""
+        return NodeLabels(self.host_label, self.rack_label, self.switch_label, self.net_switch_label)
+
+
+class SetSchedulableRequest(LenientModel):
+    """Whether a node takes new instances."""
+
+    schedulable: bool = Field(description="False closes it for new instances.")
 
 
 class NodeListBody(AnswerModel):
