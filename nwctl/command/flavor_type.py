@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nwctl.binding import command, noun
+from nwctl.command.pool import POOL
 from nwctl.option import Page
 from nwctl.output import Column, size
 from nwctl.resource import Resource
@@ -31,6 +32,7 @@ FLAVOR_TYPE = Resource(
         Column("GPU", "gpuProduct"),
         Column("Security", "securityType"),
         Column("Zone", "az"),
+        Column("Pool", "rpName"),
         Column("Flavors", "flavorCount"),
         Column("Instances", "vmCount"),
     ),
@@ -97,6 +99,9 @@ def create_flavor_type(
     gpu_type: Annotated[str, typer.Option(help="GPU type, as `flavor-type gpus` lists.")] = "",
     security: Annotated[Security, typer.Option(help="Level of trusted boot.")] = Security.NONE,
     zone: Annotated[str, typer.Option(help="Zone; empty for all.")] = "",
+    pools: Annotated[
+        list[str] | None, typer.Option("--pool", help="Pool to bind it to, id or name.", autocompletion=POOL.complete)
+    ] = None,
     cpu_price: Annotated[float, typer.Option(help="Price of a vCPU.")] = 0.0,
     ram_price: Annotated[float, typer.Option(help="Price of a GiB of memory.")] = 0.0,
     gpu_price: Annotated[float, typer.Option(help="Price of a GPU, or of a GB of a vGPU's memory.")] = 0.0,
@@ -116,6 +121,8 @@ def create_flavor_type(
         "isSystemLocalDisk": False,
         "flavorPrices": [price],
     }
+    if pools:
+        body["rpIds"] = [POOL.find_id(session.client, pool) for pool in pools]
     if vcpu_type:
         body["vcpuType"] = vcpu_type
     session.show(FLAVOR_TYPE, session.client.create(FLAVOR_TYPE.path, body).data)

@@ -12,10 +12,12 @@ from nwctl.binding import command
 from nwctl.client import Client
 from nwctl.command.context import WHOAMI
 from nwctl.command.flavor import FLAVOR
+from nwctl.command.host_group import HOST_GROUP
 from nwctl.command.image import IMAGE
 from nwctl.command.instance import INSTANCE, app, labels_of
 from nwctl.command.network import SECURITY_GROUP, SUBNET
 from nwctl.command.node import NODE
+from nwctl.command.pool import POOL
 from nwctl.command.tenant import TENANT
 from nwctl.error import OperationFailed, UsageError
 from nwctl.option import Waiting
@@ -115,6 +117,10 @@ class Place:
     resource_group: Annotated[str, typer.Option(help="Id of a resource group.")] = ""
     zone: Annotated[str, typer.Option(help="By default the region's first.")] = ""
     node: Annotated[str, typer.Option(help="Id or name of the node it must run on.", autocompletion=NODE.complete)] = ""
+    pool: Annotated[str, typer.Option(help="Id or name of a resource pool.", autocompletion=POOL.complete)] = ""
+    host_group: Annotated[
+        str, typer.Option(help="Id or name of the host group to run in.", autocompletion=HOST_GROUP.complete)
+    ] = ""
 
     def body(self, client: Client, region: str) -> dict[str, Any]:
         """Its part of the request."""
@@ -130,6 +136,8 @@ class Place:
             "region": found["regionId"],
             "az": self.zone or found["azList"][0]["azId"],
             **({"hostId": NODE.find_id(client, self.node)} if self.node else {}),
+            **({"rpId": POOL.find_id(client, self.pool)} if self.pool else {}),
+            **({"hgId": HOST_GROUP.find_id(client, self.host_group)} if self.host_group else {}),
         }
 
     def owner(self, client: Client) -> tuple[str, str]:

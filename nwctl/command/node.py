@@ -5,9 +5,10 @@ from typing import Annotated
 import typer
 
 from nwctl.binding import command, noun
+from nwctl.error import UsageError
 from nwctl.option import Page, duration
 from nwctl.output import Column, joined, moment
-from nwctl.resource import Resource
+from nwctl.resource import Entry, Resource
 from nwctl.session import Session
 
 NODE = Resource(
@@ -26,13 +27,18 @@ NODE = Resource(
         Column("CPU", "cpuModel"),
         Column("Ready", "ready"),
         Column("Schedulable", "schedulable"),
+        Column("Pool", "rpName"),
+        Column("Host group", "hgName"),
         Column("GPU", "gpuInfo.product"),
     ),
     details=(
         Column("Agent", "agentVersion"),
         Column("Cell", "cell"),
-        Column("Serial number", "hostSlot"),
+        Column("Label or serial number", "hostSlot"),
         Column("Rack", "hostRack"),
+        Column("Switch", "hostSwitch"),
+        Column("Network switch", "hostNetSwitch"),
+        Column("vCPUs per CPU", "cpuAllocationRatio"),
         Column("Disks", "hardDiskList", joined("diskNum", "localDiskType", "localDiskInterface")),
         Column("Created", "createdAt", moment),
         Column("Updated", "updatedAt", moment),
@@ -43,6 +49,18 @@ app = noun("node", "Nodes: the hosts that run instances.")
 enrolment = noun("enrolment-token", "Enrolment tokens: with one of them a new node joins.")
 app.add_typer(enrolment)
 
+NodeReference = Annotated[str, typer.Argument(metavar="NODE", help="Id or name.", autocompletion=NODE.complete)]
+NodeReferences = Annotated[
+    list[str], typer.Argument(metavar="NODE...", help="Ids or names.", autocompletion=NODE.complete)
+]
+# Absent: stays; empty: taken off.
+Label = Annotated[str | None, typer.Option(help="At most 63 characters; empty takes it off.")]
+
+
+def named(node: Entry) -> dict[str, str]:
+    """How calls that take hosts name this node."""
+    return {"cell": node["cell"], "name": node["name"], "innerIp": node["hostIp"]}
+
 
 @command(app, "list")
 def list_nodes(session: Session, page: Page) -> None:
@@ -51,12 +69,47 @@ def list_nodes(session: Session, page: Page) -> None:
 
 
 @command(app, "show")
-def show_node(
-    session: Session,
-    node: Annotated[str, typer.Argument(help="Id or name.", autocompletion=NODE.complete)],
-) -> None:
+def show_node(session: Session, node: NodeReference) -> None:
     """Show one node."""
     session.show(NODE, NODE.find(session.client, node))
+
+
+@command(app, "cordon")
+def cordon_node(session: Session, node: NodeReference) -> None:
+    """Close a node for new instances; what runs there goes on."""
+    set_schedulable(session, node, schedulable=False)
+
+
+@command(app, "uncordon")
+def uncordon_node(session: Session, node: NodeReference) -> None:
+    """Open a node for new instances again."""
+    set_schedulable(session, node, schedulable=True)
+
+
+def set_schedulable(session: Session, node: str, *, schedulable: bool) -> None:
+    """Closes or opens a node."""
+    node_id = NODE.find_id(session.client, node)
+    answer = session.client.change("PUT", f"{NODE.at(node_id)}/schedulable", {"schedulable": schedulable})
+    session.report(answer.data, f"{'Opened' if schedulable else 'Closed'} {node_id} for new instances")
+
+
+@command(app, "label")
+def label_nodes(
+    session: Session,
+    nodes: NodeReferences,
+    host: Label = None,
+    rack: Label = None,
+    switch: Label = None,
+    net_switch: Label = None,
+) -> None:
+    """Label nodes with where they stand; what is not given stays as it is."""
+    given = {"hostLabel": host, "rackLabel": rack, "switchLabel": switch, "netSwitchLabel": net_switch}
+    labels = {name: label for name, label in given.items() if label is not None}
+    if not labels:
+        raise UsageError("give at least one label")
+    body = {"nodes": [named(NODE.find(session.client, node)) for node in nodes], **labels}
+    answer = session.client.change("POST", f"{NODE.path}/label", body)
+    session.report(answer.data, f"Labelled {', '.join(nodes)}")
 
 
 @command(enrolment, "create")

@@ -97,10 +97,12 @@ def test_what_is_given_is_sent(cloud: StandIn, nwctl: Nwctl, tmp_path: Path) -> 
     network = ("--subnet", "other", "--fixed-ip", "10.0.1.9", "--label", "tier=web=1", "--resource-group", "rg")
     cloud.on("GET", "/api/ecs/v1/nodes", {"list": [{"hostId": "node-1", "name": "host-1"}], "total": 1})
 
-    nwctl(*CREATE, *options, *network, "--ssh-key-file", str(keys), "--user-data", str(script), "--node", "host-1")
+    place = ("--node", "host-1", "--pool", "rp-" + "a" * 14, "--host-group", "hg-" + "a" * 8)
+
+    nwctl(*CREATE, *options, *network, "--ssh-key-file", str(keys), "--user-data", str(script), *place)
 
     body = order(cloud)
-    assert body["hostId"] == "node-1"
+    assert (body["hostId"], body["rpId"], body["hgId"]) == ("node-1", "rp-" + "a" * 14, "hg-" + "a" * 8)
     assert (body["ecsCount"], body["az"], body["hostName"], body["resourceGroupId"]) == (3, "AZ8", "h", "rg")
     assert (body["volumes"][0]["volumeSize"], body["volumes"][0]["volumeType"]) == (40, "ssd")
     assert body["networks"][0]["subnetId"] == "snet-other"

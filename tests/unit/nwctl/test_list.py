@@ -20,6 +20,8 @@ LISTS = {
     ("security-group",): ("/api/vpc/v1/security-groups", "list", "totalCount"),
     ("operation",): ("/api/ecs/v1/operations", "operations", "totalCount"),
     ("node",): ("/api/ecs/v1/nodes", "list", "total"),
+    ("pool",): ("/api/ecs/v1/resource-pools", "resourcePools", "totalCount"),
+    ("host-group",): ("/api/ecs/v1/host-groups", "hostGroups", "totalCount"),
     ("token",): ("/api/iam/v1/tokens", "list", "totalCount"),
     ("tenant",): ("/api/iam/v1/tenants", "list", "totalCount"),
 }

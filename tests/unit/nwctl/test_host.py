@@ -1,0 +1,91 @@
+"""Pools, host groups and nodes: who belongs to what, and which hosts take new instances."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.nwctl.conftest import Nwctl, data_of
+from tests.unit.nwctl.standin import StandIn
+
+NODES, POOLS, GROUPS = "/api/ecs/v1/nodes", "/api/ecs/v1/resource-pools", "/api/ecs/v1/host-groups"
+POOL_ID, OTHER_POOL_ID, GROUP_ID, NODE_ID = "rp-" + "a" * 14, "rp-" + "b" * 14, "hg-" + "a" * 8, "node-" + "a" * 14
+POOL = {"rpId": POOL_ID, "name": "fast", "az": "AZ0", "cpuAllocationRatio": 2, "hostCnt": 1, "ftCnt": 0}
+GROUP = {"hgId": GROUP_ID, "name": "licensed", "hostCnt": 1}
+NAMED = {"cell": "cell0", "name": "host-1", "innerIp": "192.0.2.1"}
+
+
+@pytest.fixture
+def cloud(coordinator: StandIn) -> StandIn:
+    """A coordinator with a node, two pools and a group."""
+    coordinator.on("GET", NODES, {"list": [{"hostId": NODE_ID, "hostIp": "192.0.2.1", **NAMED}], "total": 1})
+    pools = [POOL, {**POOL, "rpId": OTHER_POOL_ID, "name": "slow"}]
+    coordinator.on("GET", POOLS, {"resourcePools": pools, "totalCount": 2})
+    coordinator.on("GET", GROUPS, {"hostGroups": [GROUP], "totalCount": 1})
+    return coordinator
+
+
+def test_a_pool_and_a_group_are_created(cloud: StandIn, nwctl: Nwctl) -> None:
+    cloud.on("POST", POOLS, POOL)
+    cloud.on("POST", GROUPS, GROUP)
+    made = nwctl("pool", "create", "--name", "fast", "--zone", "AZ0", "--cpu-ratio", "2", "--json")
+    assert data_of(made) == POOL
+    assert data_of(nwctl("host-group", "create", "--name", "licensed", "--json")) == GROUP
+    [pool], [group] = cloud.asked("POST", POOLS), cloud.asked("POST", GROUPS)
+    assert pool.headers["idempotency-key"]
+    assert pool.body == {"az": "AZ0", "name": "fast", "cpuAllocationRatio": 2}
+    assert group.body == {"name": "licensed"}
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "body"),
+    [
+        (("pool", "add-host", "fast", "host-1", NODE_ID), f"{POOLS}/{POOL_ID}/add-hosts", {"hosts": [NAMED, NAMED]}),
+        (("pool", "remove-host", POOL_ID, "host-1"), f"{POOLS}/{POOL_ID}/remove-host", NAMED),
+        (
+            ("pool", "move-host", "fast", "host-1", "--to", "slow"),
+            f"{POOLS}/{POOL_ID}/host-modify-rp",
+            {"destRpId": OTHER_POOL_ID, "host": NAMED},
+        ),
+        (("host-group", "add-host", "licensed", "host-1"), f"{GROUPS}/{GROUP_ID}/add-hosts", {"hosts": [NAMED]}),
+        (("host-group", "remove-host", "licensed", "host-1"), f"{GROUPS}/{GROUP_ID}/remove-host", NAMED),
+        (
+            ("node", "label", "host-1", "--rack", "r1", "--host", ""),
+            f"{NODES}/label",
+            {"nodes": [NAMED], "rackLabel": "r1", "hostLabel": ""},
+        ),
+    ],
+)
+def test_hosts_are_named_as_the_api_names_them(
+    cloud: StandIn, nwctl: Nwctl, command: tuple[str, ...], path: str, body: dict[str, Any]
+) -> None:
+    cloud.on("POST", path)
+    assert nwctl(*command).exit_code == 0
+    assert cloud.asked("POST", path)[0].body == body
+
+
+def test_pools_and_groups_are_shown_and_deleted_by_name(cloud: StandIn, nwctl: Nwctl) -> None:
+    assert data_of(nwctl("pool", "show", "fast", "--json")) == POOL
+    assert GROUP_ID in nwctl("host-group", "show", "licensed").stdout
+    cloud.on("DELETE", f"{POOLS}/{POOL_ID}")
+    cloud.on("DELETE", f"{GROUPS}/{GROUP_ID}")
+    assert nwctl("pool", "delete", "fast").exit_code == 0
+    assert nwctl("host-group", "delete", "licensed").exit_code == 0
+
+
+@pytest.mark.parametrize(("verb", "schedulable"), [("cordon", False), ("uncordon", True)])
+def test_a_node_is_closed_and_opened(cloud: StandIn, nwctl: Nwctl, verb: str, schedulable: bool) -> None:
+    path = f"{NODES}/{NODE_ID}/schedulable"
+    cloud.on("PUT", path, {"hostId": NODE_ID, "schedulable": schedulable})
+    assert data_of(nwctl("node", verb, "host-1", "--json"))["schedulable"] is schedulable
+    assert cloud.asked("PUT", path)[0].body == {"schedulable": schedulable}
+
+
+def test_a_label_without_a_label_makes_no_sense(cloud: StandIn, nwctl: Nwctl) -> None:
+    assert nwctl("node", "label", "host-1").exit_code == 2
+
+
+def test_a_flavor_type_is_bound_to_pools(cloud: StandIn, nwctl: Nwctl) -> None:
+    path = "/api/ecs/v1/flavortypes"
+    cloud.on("POST", path, {"flavorTypeId": "flavortype-aaaabbbb"})
+    nwctl("flavor-type", "create", "--name", "general", "--pool", "fast", "--pool", OTHER_POOL_ID)
+    assert cloud.asked("POST", path)[0].body["rpIds"] == [POOL_ID, OTHER_POOL_ID]
