@@ -349,3 +349,16 @@ def test_a_pool_that_does_not_exist(operator: Api, cloud: Cloud) -> None:
     assert operator.refused("DELETE", path).code == "ECS.DBGet.NoData"
     assert operator.refused("POST", f"{path}/add-hosts", {"hosts": [named(cloud.node)]}).code == "ECS.DBGet.NoData"
     assert operator.refused("POST", f"{path}/remove-host", named(cloud.node)).code == "ECS.DBGet.NoData"
+
+
+def test_a_host_never_leaves_while_an_instance_arrives(operator: Api, cloud: Cloud) -> None:
+    pool = make_pool(operator)
+    add_host(operator, pool, cloud.node)
+    order = cloud.order(flavorId=bound_flavor(cloud, pool))
+    calls = [("POST", INSTANCES, order)] * 3 + [("POST", f"{POOLS}/{pool}/remove-host", named(cloud.node))]
+    with ThreadPoolExecutor(len(calls)) as executor:
+        *created, removed = executor.map(lambda call: operator.call(*call), calls)
+    assert {answer.code for answer in created} == {"Success"}
+    placed = [answer.data["ecsId"] for answer in created if answer.data["nodeName"]]
+    assert removed.code == ("ECS.OperationDenied.InUse" if placed else "Success")
+    assert hosts_of(operator, pool) == ([cloud.node.name] if placed else [])

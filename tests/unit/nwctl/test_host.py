@@ -89,3 +89,16 @@ def test_a_flavor_type_is_bound_to_pools(cloud: StandIn, nwctl: Nwctl) -> None:
     cloud.on("POST", path, {"flavorTypeId": "flavortype-aaaabbbb"})
     nwctl("flavor-type", "create", "--name", "general", "--pool", "fast", "--pool", OTHER_POOL_ID)
     assert cloud.asked("POST", path)[0].body["rpIds"] == [POOL_ID, OTHER_POOL_ID]
+
+
+def test_overcommitment_is_shown_and_set(coordinator: StandIn, nwctl: Nwctl) -> None:
+    path = "/api/ecs/v1/global-config/cpu"
+    ratios = {"globalCpuOR": 2, "azCpuConfigs": [{"az": "AZ1", "azCpuOR": 4}]}
+    coordinator.on("GET", path, ratios)
+    coordinator.on("POST", path)
+    assert data_of(nwctl("overcommit", "show", "--json")) == ratios
+    assert [line.split()[0] for line in nwctl("overcommit", "show").stdout.splitlines()] == ["Zone", "AZ1", "(all"]
+    assert nwctl("overcommit", "set", "2", "--zone", "AZ1=4").exit_code == 0
+    assert coordinator.asked("POST", path)[0].body == ratios
+    for wrong in (("7",), ("2", "--zone", "AZ1")):
+        assert nwctl("overcommit", "set", *wrong).exit_code == 2
