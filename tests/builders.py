@@ -10,6 +10,7 @@ from sqlmodel import Session, SQLModel
 from coordinator.domain.identifier import Identifiers, Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.placement import Capacity, Consumer, HostView, PlacementRequest, ResourceClass
+from coordinator.scheduler.gpu.request import GPU_MILLI, GpuNode, GpuRequest
 from coordinator.store.tables.flavor import Flavor, FlavorType
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
@@ -265,3 +266,15 @@ def a_consumer(vcpus: int = 2, memory_gib: float = 4, storage_gib: int = 10, uui
 def a_request(*consumers: Consumer, **fields: Any) -> PlacementRequest:
     """Consumers (one by default) to be placed on any host."""
     return PlacementRequest(consumers=consumers or (a_consumer(),), **fields)
+
+
+def a_gpu_node(gpu_count: int = 4, cpus: int = 64, memory_mib: int = 262_144, model: str = "L40S") -> GpuNode:
+    """A node with GPUs of one model, and nothing allocated."""
+    return GpuNode(cpus * 1000, memory_mib, gpu_count, model)
+
+
+def a_gpu_request(
+    gpu_count: int = 1, gpu_milli: int = GPU_MILLI, cpus: int = 4, memory_mib: int = 1024, *models: str
+) -> GpuRequest:
+    """A request for GPUs, whole ones unless `gpu_milli` says otherwise; without any when `gpu_count` is 0."""
+    return GpuRequest(cpus * 1000, memory_mib, gpu_count, gpu_milli if gpu_count else 0, frozenset(models))
