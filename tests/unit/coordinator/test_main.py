@@ -165,7 +165,7 @@ def test_bad_configuration_is_told_in_one_line(installation: Installation, name:
 
 
 def test_configuration_file_that_is_not_there_is_told(installation: Installation) -> None:
-    assert "/nowhere.toml" in refusal(installation.invoke("serve", "--config", "/nowhere.toml"))
+    assert "/nowhere.toml" in refusal(installation.run("serve", "--config", "/nowhere.toml"))
 
 
 def refusal(done: Result | subprocess.CompletedProcess[str]) -> str:
