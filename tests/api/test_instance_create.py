@@ -1,8 +1,6 @@
 """Orders of instances over REST: what is answered, what is stored, what is refused."""
 
 import base64
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -361,16 +359,3 @@ def test_the_same_idempotency_key_creates_once(customer: Api, cloud: Cloud) -> N
     )
     assert keyed()["ecsId"] == keyed()["ecsId"]
     assert len(cloud.rows(Instance)) == len(cloud.rows(Volume)) == len(cloud.rows(Port)) == 1
-
-
-def test_an_order_is_answered_within_50_ms_at_the_median(customer: Api, cloud: Cloud) -> None:
-    if not cloud.runtime.database.is_sqlite:
-        pytest.skip("the bound is on the default database")
-    cloud.change(cloud.flavor, cpu=1, ram_gib=1)
-    order = cloud.order(cpus=1, memory={"amount": "1Gi"}, password="Admin@123")
-    seconds = []
-    for _ in range(15):
-        began = time.perf_counter()
-        customer.ok("POST", INSTANCES, order)
-        seconds.append(time.perf_counter() - began)
-    assert statistics.median(seconds) < 0.05
