@@ -113,7 +113,11 @@ class Snapshot:
 
     def has_traits(self, traits: Iterable[str]) -> BoolColumn:
         """Which hosts have all the traits."""
-        wanted = self._trait_bits(traits)[:, np.newaxis]
+        wanted_traits = frozenset(traits)
+        # Callers name what they like: only traits that a host has are learnt.
+        if any(self._vocabularies["trait"].find(trait) < 0 for trait in wanted_traits):
+            return np.zeros(len(self), np.bool_)
+        wanted = self._trait_bits(wanted_traits)[:, np.newaxis]
         found: BoolColumn = ((self._traits[:, : len(self)] & wanted) == wanted).all(axis=0)
         return found
 
