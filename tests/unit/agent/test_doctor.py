@@ -163,7 +163,7 @@ class TestSpace:
         reserved_bytes = free_bytes - 5 * GIB if spare_bytes is None else spare_bytes
         finding = (await check("storage", replace(config, reserved_storage_bytes=reserved_bytes)))["space"]
         assert finding.verdict == verdict
-        assert ("5.0 GiB free" in finding.detail) == (verdict == "warn")
+        assert finding.detail.startswith("5.0 GiB free of ") == (verdict == "warn")
 
 
 class TestClock:
