@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,10 +25,15 @@ def start(*arguments: str, environment: Mapping[str, str | None], **streams: int
     given = {name: value for name, value in environment.items() if value is not None}
     inherited = {name: value for name, value in os.environ.items() if name not in environment}
     command = [sys.executable, "-m", "nwctl", *arguments]
-    # In a session of its own it cannot reach for the terminal that the tests run at.
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-        command, env={**inherited, **given}, text=True, start_new_session=True, **streams
-    )
+    # Tests that run in the background ignore Ctrl-C, and what they start would, too.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        # In a session of its own it cannot reach for the terminal that the tests run at.
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+            command, env={**inherited, **given}, text=True, start_new_session=True, **streams
+        )
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def converse(*arguments: str, environment: Mapping[str, str | None], dialogue: Mapping[str, str] = {}) -> Outcome:
