@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 import psutil
 
-from agent.facts.cpu import collect_cpu, parse_cpu_list
+from agent.cpu_list import parse_cpu_list
+from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
 from agent.facts.nic import collect_nics
 from agent.facts.numa import collect_numa
