@@ -86,6 +86,10 @@ class HostView:
         capacity = self.capacities.get(ResourceClass.VCPU)
         return capacity.pinnable if capacity else 0
 
+    def device(self, device_id: str) -> Device:
+        """The device with that id; StopIteration when there is none."""
+        return next(device for device in self.devices if device.id == device_id)
+
     def taken(self, consumer: "Consumer", assignment: "Assignment") -> "HostView":
         """As it is once the consumer has what it was assigned."""
         cells = {share.cell: share for share in assignment.cells}

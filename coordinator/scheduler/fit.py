@@ -38,7 +38,7 @@ def locality(assignment: Assignment) -> float:
     return sum(cell in cells for cell in attached) / len(attached)
 
 
-def holds(host: HostView, consumer: Consumer, assignment: Assignment) -> bool:
+def holds(host: HostView, assignment: Assignment) -> bool:
     """Whether the host can give what was assigned when it looked different."""
     cells = {cell.id: cell for cell in host.cells}
     if any(share.cell not in cells or not _holds_share(cells[share.cell], share, host) for share in assignment.cells):

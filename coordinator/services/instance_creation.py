@@ -132,10 +132,10 @@ def placement_request(order: InstanceOrder, references: References, uuids: Seque
 
 def _settle_placement(instances: list[Instance], request: PlacementRequest, decision: Decision) -> None:
     if decision.placed:
-        for instance, host in zip(instances, decision.assignments, strict=True):
-            instance.node_id = host.node_id
+        for instance, assignment in zip(instances, decision.assignments, strict=True):
+            instance.node_id = assignment.host.node_id
             # Who may run anywhere is no instance of the pool that its host happens to be in.
-            instance.rp_id = host.pool_id if request.pool_ids else ""
+            instance.rp_id = assignment.host.pool_id if request.pool_ids else ""
         return
     reason = summarize(decision)
     if len(instances) > 1:
@@ -150,14 +150,14 @@ def _record_placement(session: Session, runtime: Runtime, instances: list[Instan
     session.add_all(
         PlacementRecord(
             instance_id=instance.id,
-            node_id=host.node_id,
-            node_name=host.name,
+            node_id=assignment.host.node_id,
+            node_name=assignment.host.name,
             decided_at=runtime.now(),
             host_count=decision.host_count,
             rejected=dict(decision.rejected),
             scores=dict(decision.scores.get(instance.uuid, {})),
         )
-        for instance, host in zip(instances, decision.assignments, strict=False)
+        for instance, assignment in zip(instances, decision.assignments, strict=False)
         if instance.id is not None
     )
 

@@ -50,7 +50,7 @@ def explain_order(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Exp
     with runtime.database.read() as session:
         references = find_references(session, runtime, caller, order)
         uuids = [runtime.identifiers.new_uuid() for _ in range(order.count)]
-        decision = explain(session, placement_request(order, references, uuids))
+        decision = explain(session, runtime.hosts, placement_request(order, references, uuids))
     return Explanation(decision, summarize(decision), group_rejections(decision), not caller.is_tenant)
 
 

@@ -78,7 +78,7 @@ class ExplanationBody(AnswerModel):
             accepted_count=sum(verdict.rejection is None for verdict in decision.verdicts),
             rejections=[RejectionCountBody.of(group) for group in explanation.groups],
             hosts=[HostVerdictBody.of(verdict) for verdict in decision.verdicts] if shown else None,
-            node_names=[host.name for host in decision.assignments] if shown else None,
+            node_names=[assignment.host.name for assignment in decision.assignments] if shown else None,
         )
 
 

@@ -35,6 +35,11 @@ class Node(Timestamped, table=True):
     traits: list[str] = Field(default_factory=list, sa_type=JSON)
     # HostFacts as JSON, for people and for REST.
     facts: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    # NUMA cells: [{id, cores: [[cpu]], memory_mib, huge_pages_mib: {page KiB: MiB}}], for the scheduler.
+    cells: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    # Kept for the host itself; None: what the configuration says.
+    reserved_vcpus: int | None = None
+    reserved_memory_mib: int | None = None
     # Where it stands, as operators say; placement can spread or gather by them.
     label: str = Field(default="", max_length=63)
     rack: str = Field(default="", max_length=63)
