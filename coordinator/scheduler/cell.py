@@ -1,7 +1,5 @@
 """What is free in the NUMA cells of all hosts."""
 
-from typing import Final
-
 import numpy as np
 
 from coordinator.domain.cell import CellWish

@@ -18,6 +18,7 @@ from coordinator.domain.placement import (
     RejectionReason,
     Verdict,
 )
+from coordinator.scheduler.column import BoolColumn, FloatColumn, IntColumn
 from coordinator.scheduler.filters.attribute import AttributeFilter
 from coordinator.scheduler.filters.base import Filter
 from coordinator.scheduler.filters.capacity import CapacityFilter
@@ -28,7 +29,6 @@ from coordinator.scheduler.filters.named_host import NamedHostFilter
 from coordinator.scheduler.filters.pool import PoolFilter
 from coordinator.scheduler.filters.state import ReadyFilter, SchedulableFilter
 from coordinator.scheduler.filters.trait import TraitFilter
-from coordinator.scheduler.column import BoolColumn, FloatColumn, IntColumn
 from coordinator.scheduler.fit import fit, holds, locality
 from coordinator.scheduler.gpu.request import gpu_request_of
 from coordinator.scheduler.snapshot import Snapshot

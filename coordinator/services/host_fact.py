@@ -66,7 +66,7 @@ def reserved_memory_mib_of(node: Node, settings: Settings) -> int:
 
 
 def make_devices(node_id: str, devices: Iterable[host_pb2.Device]) -> list[Device]:
-    """The devices as they are stored; texts that are too long are cut, an id would not be: such a device is left out."""
+    """The devices as they are stored; one whose id is too long is left out."""
     return [
         Device(
             node_id=node_id,

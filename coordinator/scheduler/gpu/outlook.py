@@ -5,7 +5,6 @@ included. Equal histories and seeds give equal answers.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np

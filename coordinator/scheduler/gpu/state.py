@@ -79,5 +79,7 @@ class StateTable:
         return [known[number] for number in numbers]
 
     def _find_moves(self, request: GpuRequest, state: NodeState) -> tuple[Move, ...]:
-        choices = sorted({free for free in state[3] if free >= request.gpu_milli}) if request.is_share else [WHOLE_MILLI]
+        choices = (
+            sorted({free for free in state[3] if free >= request.gpu_milli}) if request.is_share else [WHOLE_MILLI]
+        )
         return tuple((free, self.number(state_after(state, request, free))) for free in choices)

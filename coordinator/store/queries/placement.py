@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -23,7 +22,21 @@ from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.node import Allocation, Inventory, Node
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 
-# Statements are made once, here: making one takes longer than executing it on a few rows.
+
+class _Statement:
+    """A query on nodes, of all of them or of some. Made once: making one takes longer than executing it."""
+
+    def __init__(self, all_nodes: Select[Any], node: ColumnElement[str]) -> None:
+        self._all = all_nodes
+        self._some = all_nodes.where(node.in_(bindparam("node_ids", expanding=True)))
+
+    def read(self, connection: Connection, node_ids: Collection[str] | None) -> Sequence[Row[Any]]:
+        """The rows of the nodes; of all without `node_ids`."""
+        if node_ids is None:
+            return connection.execute(self._all).all()
+        return connection.execute(self._some, {"node_ids": list(node_ids)}).all()
+
+
 _used = (
     select(func.coalesce(func.sum(Allocation.amount), 0))
     .where(
@@ -34,7 +47,7 @@ _used = (
     .scalar_subquery()
 )
 # A row for each class that a node offers, its use included: one statement sees one moment.
-_HOSTS = (
+_HOSTS = _Statement(
     select(
         col(Node.id),
         col(Node.name),
@@ -56,11 +69,11 @@ _HOSTS = (
     .join(Inventory, col(Inventory.node_id) == col(Node.id), isouter=True)
     .join(PoolHost, col(PoolHost.node_id) == col(Node.id), isouter=True)
     .join(GroupHost, col(GroupHost.node_id) == col(Node.id), isouter=True)
-    .order_by(col(Node.id))
+    .order_by(col(Node.id)),
+    col(Node.id),
 )
-# Each with the condition that picks some nodes.
-_CELLS = (select(col(Node.id), col(Node.cells)).where(cast(Node.cells, Text) != "[]"), col(Node.id))
-_CELL_USE = (
+_CELLS = _Statement(select(col(Node.id), col(Node.cells)).where(cast(Node.cells, Text) != "[]"), col(Node.id))
+_CELL_USE = _Statement(
     select(
         col(CellAllocation.node_id),
         col(CellAllocation.cell),
@@ -80,7 +93,7 @@ _slices = (
     .correlate(tables.Device)
     .scalar_subquery()
 )
-_DEVICES = (
+_DEVICES = _Statement(
     select(
         col(tables.Device.node_id),
         col(tables.Device.id),
@@ -95,7 +108,7 @@ _DEVICES = (
     .order_by(col(tables.Device.node_id), col(tables.Device.id)),
     col(tables.Device.node_id),
 )
-_IN_FLIGHT = (
+_IN_FLIGHT = _Statement(
     select(col(Instance.node_id), func.count().label("instances"))
     .where(col(Instance.status).in_(IN_FLIGHT_STATUSES), col(Instance.deleted_at).is_(None))
     .group_by(col(Instance.node_id)),
@@ -158,19 +171,16 @@ class _Details:
     """What nodes have besides their counted capacity."""
 
     def __init__(self, connection: Connection, node_ids: Collection[str] | None) -> None:
-        read = partial(_read, connection, node_ids)
-        self.cells: dict[str, list[dict[str, Any]]] = {row.id: row.cells for row in read(*_CELLS)}
+        self.cells: dict[str, list[dict[str, Any]]] = {row.id: row.cells for row in _CELLS.read(connection, node_ids)}
         self.shares: dict[str, list[CellShare]] = defaultdict(list)
-        for node_id, cell, vcpus, memory_mib, page_kib, cpus in read(*_CELL_USE):
+        for node_id, cell, vcpus, memory_mib, page_kib, cpus in _CELL_USE.read(connection, node_ids):
             self.shares[node_id].append(CellShare(cell, vcpus, memory_mib, page_kib, tuple(cpus)))
         self.devices: dict[str, list[Device]] = defaultdict(list)
-        for row in read(*_DEVICES):
+        for row in _DEVICES.read(connection, node_ids):
             kind = DeviceType(row.kind, frozenset(row.attributes.items()), row.size_bytes, row.shareable)
             self.devices[row.node_id].append(Device(row.id, kind, row.cell, int(row.used_milli)))
-        self.in_flight: dict[str, int] = {row.node_id: row.instances for row in read(*_IN_FLIGHT)}
-        self.weights: dict[str, dict[str, float]] = {
-            row.id: row.weights for row in connection.execute(_POOL_WEIGHTS)
-        }
+        self.in_flight: dict[str, int] = {row.node_id: row.instances for row in _IN_FLIGHT.read(connection, node_ids)}
+        self.weights: dict[str, dict[str, float]] = {row.id: row.weights for row in connection.execute(_POOL_WEIGHTS)}
 
 
 def read_hosts(connection: Connection, node_ids: Collection[str] | None = None) -> tuple[HostView, ...]:
@@ -178,19 +188,9 @@ def read_hosts(connection: Connection, node_ids: Collection[str] | None = None) 
 
     Rows, not entities: a session that read a node before would answer what it remembers.
     """
-    rows = _read(connection, node_ids, _HOSTS, col(Node.id))
+    rows = _HOSTS.read(connection, node_ids)
     details = _Details(connection, node_ids)
     return tuple(_view(list(group), details) for _node_id, group in groupby(rows, key=lambda row: row.id))
-
-
-def _read(
-    connection: Connection, node_ids: Collection[str] | None, statement: Select[Any], node: ColumnElement[str]
-) -> Sequence[Row[Any]]:
-    """The rows of all nodes, or of some."""
-    if node_ids is None:
-        return connection.execute(statement).all()
-    some = statement.where(node.in_(bindparam("node_ids", expanding=True)))
-    return connection.execute(some, {"node_ids": list(node_ids)}).all()
 
 
 def _view(rows: list[Any], details: _Details) -> HostView:

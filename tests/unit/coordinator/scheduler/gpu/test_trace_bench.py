@@ -10,6 +10,7 @@ from tests.bench import gpu_trace
 from tests.bench.gpu_baselines import TypicalMix
 from tests.bench.gpu_request import GpuRequest
 
+
 def a_gpu_request(
     gpu_count: int = 1, gpu_milli: int = 1000, cpus: int = 4, memory_mib: int = 1024, *models: str
 ) -> GpuRequest:
