@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from sqlmodel import Session, SQLModel
 
+from coordinator.domain.device import WHOLE_MILLI, Device, DeviceKind, DeviceType, DeviceWish
 from coordinator.domain.identifier import Identifiers, Prefix
 from coordinator.domain.instance import InstanceStatus
-from coordinator.domain.device import WHOLE_MILLI, Device, DeviceKind, DeviceType, DeviceWish
 from coordinator.domain.placement import Capacity, Consumer, HostView, PlacementRequest, ResourceClass
 from coordinator.scheduler.gpu.request import GpuRequest
 from coordinator.store.tables.flavor import Flavor, FlavorType

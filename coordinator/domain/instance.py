@@ -37,8 +37,8 @@ class PowerState(StrEnum):
     ABSENT = "absent"
 
 
-# A build or a move is under way, which costs the node more than a guest at rest.
-IN_FLIGHT_STATUSES = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.MIGRATING})
+# A build, a start or a move is under way, which costs the node more than a guest at rest.
+IN_FLIGHT_STATUSES = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.STARTING, InstanceStatus.MIGRATING})
 
 ERROR_STATUSES = frozenset(
     {

@@ -63,7 +63,7 @@ def explain(session: Session, hosts: HostCache, request: PlacementRequest) -> De
     missing = _without(request, held)
     hosts.reload()
     with hosts.current() as snapshot:
-        decision = pipeline.explain(snapshot, missing)
+        decision = pipeline.explain(snapshot, missing, hosts.weights)
     return _merge(request, held, decision)
 
 
@@ -82,11 +82,11 @@ def _choose(hosts: HostCache, request: PlacementRequest, *, is_arrival: bool) ->
     with hosts.current() as snapshot:
         if is_arrival:
             snapshot.observe(request.consumers)
-        decision = pipeline.decide(snapshot, request)
+        decision = pipeline.decide(snapshot, request, hosts.weights)
     if decision.placed or not request.consumers or not hosts.reload():
         return decision
     with hosts.current() as snapshot:
-        return pipeline.decide(snapshot, request)
+        return pipeline.decide(snapshot, request, hosts.weights)
 
 
 def _confirm(session: Session, request: PlacementRequest, decision: Decision, external: bool) -> None:

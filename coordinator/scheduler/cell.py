@@ -66,12 +66,12 @@ class CellColumns:
         holding = self._present[:, :rows] & (memory_mib[:, :rows] >= part.memory_mib)
         if not part.dedicated:
             holding &= self._vcpus[:, :rows] >= part.vcpus
-            return np.count_nonzero(holding, axis=0) >= count
+            return np.asarray(np.count_nonzero(holding, axis=0) >= count, np.bool_)
         threads = self._threads[:rows]
         whole_cores = -(-part.vcpus // threads) * threads
         holding &= self._pinnable[:, :rows] >= whole_cores
-        admitted: BoolColumn = np.count_nonzero(holding, axis=0) >= count
-        return admitted & (self._host_pinnable[:rows] >= count * whole_cores)
+        enough = np.count_nonzero(holding, axis=0) >= count
+        return np.asarray(enough & (self._host_pinnable[:rows] >= count * whole_cores), np.bool_)
 
     def _deepen(self, host: HostView) -> None:
         depth = len(host.cells)

@@ -45,9 +45,10 @@ class DeviceColumns:
         """Which of the first `rows` hosts have free devices for the wish, taken alone."""
         types = self._find_types(wish)
         if wish.is_share:
-            admitted: BoolColumn = (self._largest_milli[types, :rows] >= wish.milli).any(axis=0)
-            return admitted
-        return self._idle[types, :rows].sum(axis=0) >= wish.count
+            found = self._largest_milli[types, :rows].max(axis=0, initial=0) >= wish.milli
+        else:
+            found = self._idle[types, :rows].sum(axis=0) >= wish.count
+        return np.asarray(found, np.bool_)
 
     def _find_types(self, wish: DeviceWish) -> IntColumn:
         types = self._types_of.get(wish)

@@ -5,7 +5,7 @@ Pure: the same snapshot, seed and request give the same decision.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import isnan
+from math import isfinite, isnan
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,7 @@ from coordinator.scheduler.gpu.request import gpu_request_of
 from coordinator.scheduler.snapshot import Snapshot
 from coordinator.scheduler.weighers.base import Weigher
 from coordinator.scheduler.weighers.gpu import GpuWeigher
+from coordinator.scheduler.weighers.in_flight import InFlightWeigher
 from coordinator.scheduler.weighers.room import BalanceWeigher, RoomWeigher
 
 # In this order, cheap and lasting reasons first: a host is told the first one that applies.
@@ -52,11 +53,20 @@ FILTERS: Final[tuple[Filter, ...]] = (
     DeviceFilter(),
 )
 
-WEIGHERS: Final[tuple[Weigher, ...]] = (RoomWeigher(), BalanceWeigher(), GpuWeigher())
+WEIGHERS: Final[tuple[Weigher, ...]] = (RoomWeigher(), BalanceWeigher(), InFlightWeigher(), GpuWeigher())
 # What a whole GPU is worth beside all the others together: hosts of equal worth to GPUs are told apart by them.
-DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {"room": 1.0, "balance": 0.25, "gpu": 100.0}
+DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {"room": 1.0, "balance": 0.25, "in_flight": 0.25, "gpu": 100.0}
 # Hosts, the best first, on which a consumer that wants named things is tried for how near these are to each other.
 _NEAR_CANDIDATES: Final = 8
+
+
+def merge_weights(configured: Mapping[str, float]) -> dict[str, float]:
+    """The default weights with these instead where they are given; ValueError for an unknown name or no number."""
+    if unknown := configured.keys() - DEFAULT_WEIGHTS.keys():
+        raise ValueError(f"no such weigher: {', '.join(sorted(unknown))}; there are {', '.join(DEFAULT_WEIGHTS)}")
+    if any(not isfinite(weight) for weight in configured.values()):
+        raise ValueError("weights are finite numbers")
+    return {**DEFAULT_WEIGHTS, **configured}
 
 
 def decide(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> Decision:
@@ -154,11 +164,12 @@ def _weigh(
     hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]
 ) -> dict[str, FloatColumn]:
     """What each weigher that counts gives each of the rows."""
-    return {
-        weigher.name: weights[weigher.name] * weigher.weigh(hosts, rows, consumer, request)
-        for weigher in WEIGHERS
-        if weights.get(weigher.name)
-    }
+    columns = {}
+    for weigher in WEIGHERS:
+        weight = hosts.weight(weigher.name, weights.get(weigher.name, 0.0), rows)
+        if np.any(weight):
+            columns[weigher.name] = weight * weigher.weigh(hosts, rows, consumer, request)
+    return columns
 
 
 def _best_first(hosts: Snapshot, rows: IntColumn, merits: FloatColumn) -> Iterator[int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from coordinator.domain.placement import Consumer, HostView, ResourceClass
 from coordinator.scheduler.cell import CellColumns
-from coordinator.scheduler.column import FIRST_ROOM, BoolColumn, IntColumn, widened
+from coordinator.scheduler.column import FIRST_ROOM, BoolColumn, FloatColumn, IntColumn, widened
 from coordinator.scheduler.device import DeviceColumns
 from coordinator.scheduler.gpu.outlook import GpuOutlook
 from coordinator.scheduler.gpu.request import gpu_request_of
@@ -62,6 +62,9 @@ class Snapshot:
         self._ready: BoolColumn = np.zeros(FIRST_ROOM, np.bool_)
         self._schedulable: BoolColumn = np.zeros(FIRST_ROOM, np.bool_)
         self._rank: IntColumn = np.zeros(FIRST_ROOM, np.int64)
+        self._in_flight: IntColumn = np.zeros(FIRST_ROOM, np.int64)
+        # By weigher, where any host has its own; NaN: this one has not.
+        self._weights: dict[str, FloatColumn] = {}
         for host in hosts:
             self.put(host)
 
@@ -89,6 +92,11 @@ class Snapshot:
             column[row] = self._vocabularies[name].learn(getattr(host, name))
         self._traits[:, row] = self._trait_bits(host.traits)
         self._ready[row], self._schedulable[row] = host.ready, host.schedulable
+        self._in_flight[row] = host.in_flight
+        for name in host.weights.keys() - self._weights.keys():
+            self._weights[name] = np.full(len(self._ready), np.nan)
+        for name, weights in self._weights.items():
+            weights[row] = host.weights.get(name, np.nan)
         self._put_use(row, host)
 
     def remove(self, node_id: str) -> None:
@@ -135,6 +143,16 @@ class Snapshot:
     def schedulable(self) -> BoolColumn:
         """Which hosts no operator closed."""
         return self._schedulable[: len(self)]
+
+    @property
+    def in_flight(self) -> IntColumn:
+        """Builds and moves under way on each host."""
+        return self._in_flight[: len(self)]
+
+    def weight(self, name: str, default: float, rows: IntColumn) -> FloatColumn | float:
+        """What a weigher counts on these hosts."""
+        own = self._weights.get(name)
+        return default if own is None else np.where(np.isnan(own[rows]), default, own[rows])
 
     @property
     def rank(self) -> IntColumn:
@@ -184,13 +202,15 @@ class Snapshot:
 
     def _columns(self) -> Iterator[NDArray[np.generic]]:
         yield from self._texts.values()
-        yield from (self._traits, self._limit, self._free, self._ready, self._schedulable, self._rank)
+        yield from self._weights.values()
+        yield from (self._traits, self._limit, self._free, self._ready, self._schedulable, self._rank, self._in_flight)
 
     def _grow(self) -> None:
         self._texts = {name: widened(column) for name, column in self._texts.items()}
         self._traits, self._limit, self._free = widened(self._traits), widened(self._limit), widened(self._free)
         self._ready, self._schedulable = widened(self._ready), widened(self._schedulable)
-        self._rank = widened(self._rank)
+        self._rank, self._in_flight = widened(self._rank), widened(self._in_flight)
+        self._weights = {name: widened(column) for name, column in self._weights.items()}
         for group in (self.cells, self.devices, self.gpus):
             group.widen()
 

@@ -208,9 +208,6 @@ def _unavailable_features(flavor: Flavor, flavor_type: FlavorType) -> list[str]:
         or flavor.elasticity_local_data_disk_num > 0
         or flavor_type.is_system_local_disk,
         "SR-IOV": flavor.sriov > 0 or flavor_type.sriov,
-        "dedicated CPUs": flavor_type.is_dedicated_cpu,
-        "dedicated memory": flavor_type.is_dedicated_mem,
-        "a virtual NUMA topology": flavor_type.v_numa,
     }
     return [name for name, is_promised in promises.items() if is_promised]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Text, bindparam, cast, func, select, update
+from sqlalchemy import Connection, Row, Select, Text, bindparam, cast, func, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -26,9 +26,9 @@ from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 class _Statement:
     """A query on nodes, of all of them or of some. Made once: making one takes longer than executing it."""
 
-    def __init__(self, all_nodes: Select[Any], node: ColumnElement[str]) -> None:
-        self._all = all_nodes
-        self._some = all_nodes.where(node.in_(bindparam("node_ids", expanding=True)))
+    def __init__(self, all_nodes: Any, node: Any) -> None:
+        self._all: Select[Any] = all_nodes
+        self._some: Select[Any] = all_nodes.where(node.in_(bindparam("node_ids", expanding=True)))
 
     def read(self, connection: Connection, node_ids: Collection[str] | None) -> Sequence[Row[Any]]:
         """The rows of the nodes; of all without `node_ids`."""
@@ -173,8 +173,9 @@ class _Details:
     def __init__(self, connection: Connection, node_ids: Collection[str] | None) -> None:
         self.cells: dict[str, list[dict[str, Any]]] = {row.id: row.cells for row in _CELLS.read(connection, node_ids)}
         self.shares: dict[str, list[CellShare]] = defaultdict(list)
-        for node_id, cell, vcpus, memory_mib, page_kib, cpus in _CELL_USE.read(connection, node_ids):
-            self.shares[node_id].append(CellShare(cell, vcpus, memory_mib, page_kib, tuple(cpus)))
+        for row in _CELL_USE.read(connection, node_ids):
+            share = CellShare(row.cell, row.vcpus, row.memory_mib, row.page_kib, tuple(row.cpus))
+            self.shares[row.node_id].append(share)
         self.devices: dict[str, list[Device]] = defaultdict(list)
         for row in _DEVICES.read(connection, node_ids):
             kind = DeviceType(row.kind, frozenset(row.attributes.items()), row.size_bytes, row.shareable)
