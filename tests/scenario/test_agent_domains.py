@@ -20,6 +20,7 @@ from agent.errors import (
     GuestAgentTimeout,
     HypervisorUnavailable,
 )
+from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import PowerState
@@ -62,13 +63,19 @@ class _Agent:
         self.connection = Connection(f"qemu+unix:///system?socket={host.namespace.path('/run/libvirt/libvirt-sock')}")
         self.events = DomainEvents(self.connection)
         self.guests = Guests(self.connection, self.events)
+        self.affinities = Affinities(self.connection)
         self.guest_agents = GuestAgents(self.connection)
         self.prober = GuestAgentProber(self.guests, self.guest_agents, self.events)
         self.stops = Stops(self.guests, self.guest_agents, self.events)
         self.reboots = Reboots(self.guests, self.stops, self.directory / "journal")
         self.capability = CapabilityReader(self.connection, self.directory / "accelerator.json")
         self.definitions = Definitions(
-            self.guests, Seeds(self.directory / "seeds"), self._profile, volumes=self, subnets=self
+            self.guests,
+            self.affinities,
+            Seeds(self.directory / "seeds"),
+            self._profile,
+            volumes=self,
+            subnets=self,
         )
 
     async def _profile(self) -> HostProfile:
