@@ -12,7 +12,7 @@ from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk import find_block_users, find_disk_users
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
@@ -91,7 +91,12 @@ def build_node(config: AgentConfig) -> Node:
         images=images,
         volumes=volumes,
         networks=networks,
-        host=HostReader(read_machine_uuid(config.machine_uuid), capability.get, volumes.capacity),
+        host=HostReader(
+            read_machine_uuid(config.machine_uuid),
+            capability.get,
+            volumes.capacity,
+            read_block_users=lambda: find_block_users(connection),
+        ),
         metrics=Metrics(),
     )
 
