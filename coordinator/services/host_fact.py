@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
+from sqlmodel import Session
 
 from coordinator.config import Settings
 from coordinator.domain.placement import ResourceClass
@@ -63,6 +64,19 @@ def reserved_vcpus_of(node: Node, settings: Settings) -> int:
 def reserved_memory_mib_of(node: Node, settings: Settings) -> int:
     """Memory that the host keeps for itself."""
     return settings.reserved_host_memory_mib if node.reserved_memory_mib is None else node.reserved_memory_mib
+
+
+def reserve(session: Session, node: Node, settings: Settings) -> None:
+    """The node's inventory, if it has one, follows what is reserved now."""
+    reserved = {
+        ResourceClass.VCPU: reserved_vcpus_of(node, settings),
+        ResourceClass.MEMORY_MIB: reserved_memory_mib_of(node, settings),
+    }
+    for name, amount in reserved.items():
+        inventory = session.get(Inventory, (node.id, name))
+        if inventory:
+            inventory.reserved = min(amount, inventory.total)
+            session.add(inventory)
 
 
 def make_devices(node_id: str, devices: Iterable[host_pb2.Device]) -> list[Device]:

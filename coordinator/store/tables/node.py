@@ -84,4 +84,7 @@ class ReportedDomain(SQLModel, table=True):
     name: str = Field(max_length=255)
     foreign: bool
     power_state: str = Field(max_length=16)
+    # 0: not told.
+    vcpus: int = 0
+    memory_bytes: int = Field(default=0, sa_type=BigInteger)
     reported_at: datetime = Field(sa_type=UtcDateTime)

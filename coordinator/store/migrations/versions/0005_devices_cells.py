@@ -17,6 +17,8 @@ def upgrade() -> None:
     op.add_column("node", sa.Column("reserved_vcpus", sa.Integer(), nullable=True))
     op.add_column("node", sa.Column("reserved_memory_mib", sa.Integer(), nullable=True))
     op.add_column("resource_pool", sa.Column("weights", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("reported_domain", sa.Column("vcpus", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("reported_domain", sa.Column("memory_bytes", sa.BigInteger(), nullable=False, server_default="0"))
     op.create_table(
         "device",
         sa.Column("node_id", sa.String(length=32), nullable=False),
@@ -64,6 +66,8 @@ def downgrade() -> None:
     """Takes the revision back."""
     for table in ("cell_allocation", "device_allocation", "device"):
         op.drop_table(table)
+    for column in ("memory_bytes", "vcpus"):
+        op.drop_column("reported_domain", column)
     op.drop_column("resource_pool", "weights")
     for column in ("reserved_memory_mib", "reserved_vcpus", "cells"):
         op.drop_column("node", column)

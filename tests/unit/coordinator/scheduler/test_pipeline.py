@@ -176,3 +176,27 @@ def test_the_seed_decides_between_equals() -> None:
     hosts = [a_host(f"host-{number}") for number in range(20)]
     chosen = {pipeline.decide(Snapshot(hosts, seed=seed), a_request()).assignments[0].host.name for seed in range(20)}
     assert len(chosen) > 5
+
+
+def test_hosts_with_less_under_way_come_first() -> None:
+    hosts = [a_host("busy", in_flight=3), a_host("idle")]
+    for seed in range(5):
+        [assignment] = pipeline.decide(Snapshot(hosts, seed=seed), a_request()).assignments
+        assert assignment.host.name == "idle"
+
+
+def test_weights_of_a_host_count_there_and_configured_ones_elsewhere() -> None:
+    hosts = [
+        a_host("packed", used=resources(vcpus=8, memory_gib=32), weights={"room": -4.0}),
+        a_host("spread", used=resources(vcpus=8, memory_gib=32)),
+    ]
+    verdicts = {it.node_name: it for it in explain(Snapshot(hosts), a_request()).verdicts}
+    assert verdicts["packed"].scores["room"] == pytest.approx(-4 * verdicts["spread"].scores["room"], abs=1e-3)
+    assert verdicts["packed"].scores["balance"] == verdicts["spread"].scores["balance"]
+
+
+def test_weights_have_names_and_are_numbers() -> None:
+    assert pipeline.merge_weights({"room": -1})["room"] == -1
+    for wrong in ({"luck": 1.0}, {"room": float("inf")}, {"room": float("nan")}):
+        with pytest.raises(ValueError, match="weigh"):
+            pipeline.merge_weights(wrong)
