@@ -12,6 +12,7 @@ from agent.configure.check import check_spec
 from agent.configure.host_profile import HostProfile, NetworkSource, VolumeSource
 from agent.configure.pipeline import build_domain
 from agent.errors import DomainForeign
+from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.description import GuestDescription
 from agent.hypervisor.guest import Guests
 from agent.storage.seed import Seeds
@@ -38,6 +39,7 @@ class Definitions:
     def __init__(
         self,
         guests: Guests,
+        affinities: Affinities,
         seeds: Seeds,
         profile: Callable[[], Awaitable[HostProfile]],
         *,
@@ -45,6 +47,7 @@ class Definitions:
         subnets: SubnetDirectory,
     ) -> None:
         self._guests = guests
+        self._affinities = affinities
         self._seeds = seeds
         self._profile = profile
         self._volumes = volumes
@@ -53,7 +56,8 @@ class Definitions:
     async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
         """libvirt holds the definition and the seed is on disk; a running guest keeps running.
 
-        Raises RequestInvalid, CapabilityMissing, DomainForeign, DomainGenerationStale, and what the directories raise.
+        When it pins CPUs, all other guests have made room. Raises RequestInvalid, CapabilityMissing, CpuPinned,
+        CpusExhausted, DomainForeign, DomainGenerationStale, and what the directories raise.
         """
         check_spec(spec)
         known = await self._guests.find(spec.uuid)
@@ -63,6 +67,26 @@ class Definitions:
         if known is not None and known.machine:
             # The hardware that a guest was installed on does not change when the node's QEMU is upgraded.
             host = replace(host, machine=known.machine)
+        pins = frozenset(cpu for cell in spec.cells for cpu in cell.pinned_cpu_ids)
+        async with self._affinities.defining(spec.uuid, spec.name, pins) as cpus:
+            return await self._define(spec, replace(host, cpus=cpus))
+
+    async def check_startable(self, uuid: str) -> None:
+        """Raises CpusExhausted when other guests have pinned all CPUs that the guest could float on."""
+        await self._affinities.check_startable(uuid)
+
+    async def ensure_removed(self, uuid: str) -> None:
+        """No domain, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest.
+
+        CPUs that it had pinned are everybody's again.
+        """
+        await self._guests.remove(uuid)
+        await self._affinities.settle()
+        host = await self._profile()
+        self._seeds.ensure_removed(uuid)
+        await asyncio.to_thread(_remove_logs, host.serial_log(uuid))
+
+    async def _define(self, spec: DomainSpec, host: HostProfile) -> GuestDescription:
         domain = build_domain(spec, host)
         host.serial_log_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         if spec.HasField("cloud_init"):
@@ -71,13 +95,6 @@ class Definitions:
         if not spec.HasField("cloud_init"):
             self._seeds.ensure_removed(spec.uuid)
         return description
-
-    async def ensure_removed(self, uuid: str) -> None:
-        """No domain, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest."""
-        await self._guests.remove(uuid)
-        host = await self._profile()
-        self._seeds.ensure_removed(uuid)
-        await asyncio.to_thread(_remove_logs, host.serial_log(uuid))
 
     async def _host_for(self, spec: DomainSpec) -> HostProfile:
         host = await self._profile()

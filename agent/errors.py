@@ -120,6 +120,18 @@ class CapabilityMissing(AgentError, category=Category.STATE):
     """The node lacks a feature that the domain needs, for example secure boot or a TPM emulator."""
 
 
+class CpuPinned(AgentError, category=Category.STATE):
+    """A CPU that the guest would have for itself is another guest's."""
+
+
+class CpusExhausted(AgentError, category=Category.STATE):
+    """All CPUs that a guest could float on are pinned by others."""
+
+
+class MemoryLockRefused(AgentError, category=Category.STATE):
+    """The node does not let guests keep their memory resident."""
+
+
 class VolumeNotFound(AgentError, category=Category.ABSENT):
     """No complete volume has this UUID."""
 

@@ -9,9 +9,10 @@ from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
 from agent.facts.host import HostReader
+from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk import find_block_users, find_disk_users
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
@@ -42,6 +43,7 @@ class Node:
     connection: Connection
     events: DomainEvents
     guests: Guests
+    affinities: Affinities
     guest_agents: GuestAgents
     prober: GuestAgentProber
     stops: Stops
@@ -64,6 +66,7 @@ def build_node(config: AgentConfig) -> Node:
     connection = Connection(config.libvirt_uri)
     events = DomainEvents(connection)
     guests = Guests(connection, events)
+    affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
     images, volumes = _build_storage(config, coordinator, connection)
@@ -79,15 +82,21 @@ def build_node(config: AgentConfig) -> Node:
         connection=connection,
         events=events,
         guests=guests,
+        affinities=affinities,
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
         reboots=Reboots(guests, stops, config.journal_dir / "reboots"),
-        definitions=_build_definitions(config, capability, guests, seeds, volumes, networks),
+        definitions=_build_definitions(config, capability, guests, affinities, seeds, volumes, networks),
         images=images,
         volumes=volumes,
         networks=networks,
-        host=HostReader(read_machine_uuid(config.machine_uuid), capability.get, volumes.capacity),
+        host=HostReader(
+            read_machine_uuid(config.machine_uuid),
+            capability.get,
+            volumes.capacity,
+            read_block_users=lambda: find_block_users(connection),
+        ),
         metrics=Metrics(),
     )
 
@@ -119,6 +128,7 @@ def _build_definitions(
     config: AgentConfig,
     capability: CapabilityReader,
     guests: Guests,
+    affinities: Affinities,
     seeds: Seeds,
     volumes: DirectoryBackend,
     networks: NatBackend,
@@ -133,4 +143,4 @@ def _build_definitions(
             direct_io=direct_io,
         )
 
-    return Definitions(guests, seeds, read_profile, volumes=volumes, subnets=networks)
+    return Definitions(guests, affinities, seeds, read_profile, volumes=volumes, subnets=networks)

@@ -234,12 +234,10 @@ class Session:
     def _is_news(self, facts: HostFacts, inventory: HostInventory) -> bool:
         told_facts, told = self._told
         drift_bytes = abs(told.storage_free_bytes - inventory.storage_free_bytes)
-        same_capacity = (told.vcpus, told.memory_bytes, told.storage_bytes) == (
-            inventory.vcpus,
-            inventory.memory_bytes,
-            inventory.storage_bytes,
-        )
-        return facts != told_facts or not same_capacity or drift_bytes > _STORAGE_STEP_BYTES
+        others = HostInventory()
+        others.CopyFrom(inventory)
+        others.storage_free_bytes = told.storage_free_bytes
+        return facts != told_facts or others != told or drift_bytes > _STORAGE_STEP_BYTES
 
 
 async def _pause(changes: asyncio.Queue[DomainChange], seconds: float) -> None:

@@ -20,7 +20,7 @@ from agent.identity import Credentials
 from agent.metric import MetricInterceptor, Metrics, MetricServer
 from agent.node import Node, build_node
 from agent.notification import notify_systemd
-from agent.recovery import NetworkRecovery
+from agent.recovery import AffinityRecovery, NetworkRecovery
 from agent.renewal import CertificateRenewal
 from agent.reporter import DomainView, Reporter
 from agent.rpc.deadline import DeadlineInterceptor
@@ -203,6 +203,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         node.prober.run(),
         renewal.run(),
         NetworkRecovery(node.connection, node.networks).run(),
+        AffinityRecovery(node.connection, node.affinities, node.events).run(),
         node.images.run(),
     )
     try:

@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     reserved_host_vcpus: int = Field(default=0, ge=0)
     reserved_host_memory_mib: int = Field(default=512, ge=0)
 
+    # Weights of the scheduler's weighers, instead of its own: {"room": -1} packs hosts rather than spread over them.
+    weights: dict[str, float] = Field(default_factory=dict)
+    # Decides between hosts of equal merit.
+    scheduler_seed: int = 0
+
     node_lease: timedelta = timedelta(seconds=30)
     heartbeat_interval: timedelta = timedelta(seconds=5)
     stop_grace: timedelta = timedelta(seconds=120)
@@ -94,6 +99,11 @@ class Settings(BaseSettings):
             raise ValueError(f"default_zone {self.default_zone!r} is none of the zones {', '.join(self.zones)}")
         if bool(self.tls_certificate_file) != bool(self.tls_key_file):
             raise ValueError("tls_certificate_file and tls_key_file belong together")
+        if self.weights:
+            # Else whoever reads the configuration would load the scheduler, NumPy included.
+            from coordinator.scheduler.pipeline import merge_weights
+
+            merge_weights(self.weights)
         if self.heartbeat_interval * 2 > self.node_lease:
             raise ValueError("node_lease must be at least twice the heartbeat_interval")
         return self

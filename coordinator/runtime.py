@@ -12,6 +12,7 @@ from coordinator.domain.identifier import Identifiers
 from coordinator.domain.lease import LeaseBook
 from coordinator.pki import Authority
 from coordinator.placement.cache import HostCache
+from coordinator.scheduler.pipeline import merge_weights
 from coordinator.secret import SecretBox
 from coordinator.store.database import Database
 
@@ -50,7 +51,8 @@ class Runtime:
     _authority: Authority | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.hosts = HostCache(self.database)
+        settings = self.settings
+        self.hosts = HostCache(self.database, seed=settings.scheduler_seed, weights=merge_weights(settings.weights))
 
     @property
     def authority(self) -> Authority:

@@ -7,10 +7,11 @@ from uuid import uuid4
 
 from sqlmodel import Session, SQLModel
 
+from coordinator.domain.device import WHOLE_MILLI, Device, DeviceKind, DeviceType, DeviceWish
 from coordinator.domain.identifier import Identifiers, Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.placement import Capacity, Consumer, HostView, PlacementRequest, ResourceClass
-from coordinator.scheduler.gpu.request import GPU_MILLI, GpuNode, GpuRequest
+from coordinator.scheduler.gpu.request import GpuRequest
 from coordinator.store.tables.flavor import Flavor, FlavorType
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
@@ -258,9 +259,11 @@ def a_host(
     )
 
 
-def a_consumer(vcpus: int = 2, memory_gib: float = 4, storage_gib: int = 10, uuid: str = "") -> Consumer:
+def a_consumer(
+    vcpus: int = 2, memory_gib: float = 4, storage_gib: int = 10, uuid: str = "", devices: tuple[DeviceWish, ...] = ()
+) -> Consumer:
     """Who takes resources."""
-    return Consumer(uuid or str(uuid4()), resources(vcpus, memory_gib, storage_gib))
+    return Consumer(uuid or str(uuid4()), resources(vcpus, memory_gib, storage_gib), devices)
 
 
 def a_request(*consumers: Consumer, **fields: Any) -> PlacementRequest:
@@ -268,13 +271,19 @@ def a_request(*consumers: Consumer, **fields: Any) -> PlacementRequest:
     return PlacementRequest(consumers=consumers or (a_consumer(),), **fields)
 
 
-def a_gpu_node(gpu_count: int = 4, cpus: int = 64, memory_mib: int = 262_144, model: str = "L40S") -> GpuNode:
-    """A node with GPUs of one model, and nothing allocated."""
-    return GpuNode(cpus * 1000, memory_mib, gpu_count, model)
+def gpus(count: int, model: str = "L40S", cells: int = 1, used_milli: int = 0) -> tuple[Device, ...]:
+    """GPUs of a host that can be shared, the first ones attached to its first cell."""
+    kind = DeviceType(DeviceKind.GPU, frozenset({("model", model)}), shareable=True)
+    return tuple(Device(f"gpu-{number}", kind, number * cells // count, used_milli) for number in range(count))
+
+
+def a_gpu_wish(count: int = 1, milli: int = WHOLE_MILLI, *models: str) -> DeviceWish:
+    """GPUs, whole ones unless `milli` says otherwise."""
+    return DeviceWish(DeviceKind.GPU, count, milli, {"model": frozenset(models)} if models else {})
 
 
 def a_gpu_request(
-    gpu_count: int = 1, gpu_milli: int = GPU_MILLI, cpus: int = 4, memory_mib: int = 1024, *models: str
+    gpu_count: int = 1, gpu_milli: int = WHOLE_MILLI, vcpus: int = 4, memory_mib: int = 1024, *models: str
 ) -> GpuRequest:
-    """A request for GPUs, whole ones unless `gpu_milli` says otherwise; without any when `gpu_count` is 0."""
-    return GpuRequest(cpus * 1000, memory_mib, gpu_count, gpu_milli if gpu_count else 0, frozenset(models))
+    """A request for GPUs; without any when `gpu_count` is 0."""
+    return GpuRequest(vcpus, memory_mib, a_gpu_wish(gpu_count, gpu_milli, *models) if gpu_count else None)

@@ -30,6 +30,7 @@ def check_spec(spec: DomainSpec) -> None:
     _check_choices(spec)
     _check_text(spec)
     _check_memory(spec)
+    _check_cells(spec)
     _check_disks(spec)
     _check_nics(spec)
     if spec.HasField("cloud_init"):
@@ -62,14 +63,38 @@ def _check_text(spec: DomainSpec) -> None:
 
 
 def _check_memory(spec: DomainSpec) -> None:
-    page_bytes = spec.huge_page_bytes
-    _require(spec.memory_bytes >= _LEAST_MEMORY_BYTES, "spec.memory_bytes: at least 1 MiB")
-    _require(spec.memory_bytes % 1024 == 0, "spec.memory_bytes: a multiple of 1 KiB")
-    _require(page_bytes % 1024 == 0, "spec.huge_page_bytes: a multiple of 1 KiB")
-    _require(
-        not page_bytes or spec.memory_bytes % page_bytes == 0,
-        "spec.memory_bytes: a multiple of huge_page_bytes",
-    )
+    _require(spec.huge_page_bytes % 1024 == 0, "spec.huge_page_bytes: a multiple of 1 KiB")
+    _check_amount(spec.memory_bytes, spec.huge_page_bytes, "spec.memory_bytes")
+
+
+def _check_amount(memory_bytes: int, page_bytes: int, field: str) -> None:
+    _require(memory_bytes >= _LEAST_MEMORY_BYTES, f"{field}: at least 1 MiB")
+    _require(memory_bytes % 1024 == 0, f"{field}: a multiple of 1 KiB")
+    _require(not page_bytes or memory_bytes % page_bytes == 0, f"{field}: a multiple of huge_page_bytes")
+
+
+def _check_cells(spec: DomainSpec) -> None:
+    cells = spec.cells
+    _require(cells or not spec.has_virtual_numa, "spec.has_virtual_numa: there are no cells to show")
+    if not cells:
+        return
+    _check_unique((cell.host_cell for cell in cells), "spec.cells.host_cell")
+    _require(all(cell.vcpus for cell in cells), "spec.cells.vcpus: at least 1")
+    _require(sum(cell.vcpus for cell in cells) == spec.vcpus, "spec.cells.vcpus: their sum is not spec.vcpus")
+    for cell in cells:
+        _check_amount(cell.memory_bytes, spec.huge_page_bytes, "spec.cells.memory_bytes")
+    total_bytes = sum(cell.memory_bytes for cell in cells)
+    _require(total_bytes == spec.memory_bytes, "spec.cells.memory_bytes: their sum is not spec.memory_bytes")
+    _check_pins(spec)
+
+
+def _check_pins(spec: DomainSpec) -> None:
+    field = "spec.cells.pinned_cpu_ids"
+    pins = [cpu for cell in spec.cells for cpu in cell.pinned_cpu_ids]
+    if pins:
+        complete = all(len(cell.pinned_cpu_ids) == cell.vcpus for cell in spec.cells)
+        _require(complete, f"{field}: one for each vCPU, of all cells or of none")
+    _check_unique(pins, field)
 
 
 def _check_disks(spec: DomainSpec) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from agent.configure.host_cpu import HostCpus
+
 DomainType = Literal["kvm", "qemu", "test"]
 FirmwareName = Literal["bios", "uefi", "uefi-secure-boot"]
 
@@ -44,6 +46,8 @@ class HostProfile:
     emulator: str | None = None
     # Named CPU models that guests can run with here.
     cpu_models: frozenset[str] = frozenset()
+    # libvirt's name of who made the node's CPU: "Intel", "AMD"; empty when it does not know.
+    cpu_vendor: str = ""
     firmwares: frozenset[FirmwareName] = frozenset(("bios",))
     tpm_versions: frozenset[str] = frozenset()
     vnc_address: str = "127.0.0.1"
@@ -51,7 +55,9 @@ class HostProfile:
     spare_pcie_ports: int = 16
     # Whether the file system of the volumes can pass the page cache by.
     direct_io: bool = False
-    # Of the guest that is being configured: its volumes by volume UUID, its networks by subnet id.
+    # Of the guest that is being configured: the CPUs that it may use beside the others, its volumes by volume UUID, its
+    # networks by subnet id.
+    cpus: HostCpus = field(default_factory=HostCpus)
     volumes: Mapping[str, VolumeSource] = field(default_factory=dict)
     networks: Mapping[str, NetworkSource] = field(default_factory=dict)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.configure.affinity import place_cells
 from agent.configure.host_profile import HostProfile
 from agent.domainxml.boot import SystemEntry, SystemInformation, SystemTable
 from agent.domainxml.domain import Domain
@@ -25,6 +26,6 @@ def configure_identity(domain: Domain, spec: DomainSpec, _host: HostProfile) -> 
         name=spec.name,
         uuid=spec.uuid,
         title=spec.title or None,
-        metadata=Metadata(Ownership(spec.generation, labels)),
+        metadata=Metadata(Ownership(spec.generation, labels, place_cells(spec))),
         system_information=SystemInformation("smbios", SystemTable(system)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from agent.configure.affinity import configure_affinity
 from agent.configure.check import check_spec
 from agent.configure.cloud_init import configure_cloud_init
 from agent.configure.console import configure_console
@@ -17,6 +18,7 @@ from agent.configure.identity import configure_identity
 from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
+from agent.configure.numa import configure_numa
 from agent.configure.pcie import configure_pcie
 from agent.configure.processor import configure_processor
 from agent.configure.rng import configure_rng
@@ -34,6 +36,8 @@ CONFIGURATORS: Final[tuple[Configurator, ...]] = (
     configure_machine,
     configure_memory,
     configure_processor,
+    configure_numa,
+    configure_affinity,
     configure_firmware,
     configure_tpm,
     configure_disks,
@@ -51,7 +55,8 @@ _ARCHITECTURES = {Architecture.ARCHITECTURE_X86_64: "x86_64", Architecture.ARCHI
 def build_domain(spec: DomainSpec, host: HostProfile) -> Domain:
     """The libvirt domain for what is asked, on this node.
 
-    Raises RequestInvalid for a field that is wrong, CapabilityMissing for one that this node cannot provide.
+    Raises RequestInvalid for a field that is wrong, CapabilityMissing for one that this node cannot provide,
+    CpuPinned and CpusExhausted when other guests have the CPUs.
     """
     check_spec(spec)
     architecture = _ARCHITECTURES.get(spec.architecture, host.architecture)

@@ -12,6 +12,7 @@ from agent.domainxml.element import YES_NO, Element, attribute, child, text_chil
 from agent.domainxml.memory import Memory, MemoryBacking
 from agent.domainxml.metadata import Metadata
 from agent.domainxml.processor import Cpu, Vcpu
+from agent.domainxml.tuning import CpuTune, NumaTune
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Domain(Element, tag="domain"):
     memory: Memory | None = child(Memory, default=None)
     memory_backing: MemoryBacking | None = child(MemoryBacking, default=None)
     vcpu: Vcpu | None = child(Vcpu, default=None)
+    cpu_tune: CpuTune | None = child(CpuTune, default=None)
+    numa_tune: NumaTune | None = child(NumaTune, default=None)
     system_information: SystemInformation | None = child(SystemInformation, default=None)
     os: Os | None = child(Os, default=None)
     features: Features | None = child(Features, default=None)

@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from lxml import etree
 
+from agent.cpu_list import format_cpu_list, parse_cpu_list
+
 _FIELD = "domainxml"
 _MISSING = dataclasses.MISSING
 
@@ -44,6 +46,9 @@ def _switch(on: str, off: str) -> _Codec:
 
 YES_NO = _switch("yes", "no")
 ON_OFF = _switch("on", "off")
+# Numbers of CPUs or of NUMA cells, "0-3,8"; the list keeps its order and needs no ranges.
+CPU_SET = _Codec(format_cpu_list, lambda text: frozenset(parse_cpu_list(text)))
+CPU_LIST = _Codec(lambda numbers: ",".join(map(str, numbers)), lambda text: tuple(parse_cpu_list(text)))
 
 
 class _Part:
@@ -141,7 +146,7 @@ def _declare(part: _Part, default: Any, *, secret: bool = False) -> Any:
 
 
 def attribute(name: str, kind: type | _Codec = str, *, default: Any = _MISSING, secret: bool = False) -> Any:
-    """An attribute; `kind` is str, int, YES_NO or ON_OFF. A secret one is not shown by repr()."""
+    """An attribute; `kind` is str, int or one of the codecs above. A secret one is not shown by repr()."""
     return _declare(_Attribute(name, _codec(kind)), default, secret=secret)
 
 

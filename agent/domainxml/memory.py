@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.domainxml.element import Element, attribute, child, text
+from agent.domainxml.element import Element, attribute, child, presence, text
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,5 @@ class MemoryBacking(Element, tag="memoryBacking"):
     """How the node provides the memory."""
 
     huge_pages: HugePages | None = child(HugePages, default=None)
+    no_share_pages: bool = presence("nosharepages")
+    locked: bool = presence("locked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from agent.domainxml.element import Element, attribute, child, children, text
+from agent.domainxml.element import CPU_LIST, Element, attribute, child, children, text
 
 NAMESPACE: Final = "https://nodewright.dev/xmlns/domain/1"
 
@@ -19,11 +19,30 @@ class Label(Element, tag="label", namespace=NAMESPACE):
 
 
 @dataclass(frozen=True)
+class PlacedCell(Element, tag="cell", namespace=NAMESPACE):
+    """What a guest has of one NUMA cell of the node.
+
+    Affinities alone do not tell pins from the one CPU that is left to float on.
+    """
+
+    host_cell: int = attribute("host", int)
+    vcpus: int = attribute("vcpus", int)
+    # One CPU for each vCPU; None: they float.
+    pins: tuple[int, ...] | None = attribute("pins", CPU_LIST, default=None)
+
+
+@dataclass(frozen=True)
 class Ownership(Element, tag="domain", namespace=NAMESPACE):
     """The mark of a domain that Nodewright created."""
 
     generation: int = attribute("generation", int)
     labels: tuple[Label, ...] = children(Label)
+    cells: tuple[PlacedCell, ...] = children(PlacedCell)
+
+    @property
+    def pins(self) -> frozenset[int]:
+        """All CPUs that the guest has for itself."""
+        return frozenset(cpu for cell in self.cells for cpu in cell.pins or ())
 
 
 @dataclass(frozen=True)

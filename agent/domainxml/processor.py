@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.domainxml.element import ON_OFF, Element, attribute, child, text
+from agent.domainxml.element import CPU_SET, ON_OFF, Element, attribute, child, children, text
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,31 @@ class Model(Element, tag="model"):
 
 
 @dataclass(frozen=True)
+class CpuFeature(Element, tag="feature"):
+    """A feature that the model has or lacks by itself."""
+
+    policy: str = attribute("policy")
+    name: str = attribute("name")
+
+
+@dataclass(frozen=True)
+class NumaCell(Element, tag="cell"):
+    """A NUMA cell that the guest sees."""
+
+    id: int = attribute("id", int)
+    cpus: frozenset[int] = attribute("cpus", CPU_SET)
+    memory: int = attribute("memory", int)
+    unit: str = attribute("unit", default="KiB")
+
+
+@dataclass(frozen=True)
+class Numa(Element, tag="numa"):
+    """How the guest sees its CPUs and memory divided."""
+
+    cells: tuple[NumaCell, ...] = children(NumaCell)
+
+
+@dataclass(frozen=True)
 class Cpu(Element, tag="cpu"):
     """What CPU the guest sees."""
 
@@ -42,6 +67,8 @@ class Cpu(Element, tag="cpu"):
     migratable: bool | None = attribute("migratable", ON_OFF, default=None)
     model: Model | None = child(Model, default=None)
     topology: Topology | None = child(Topology, default=None)
+    features: tuple[CpuFeature, ...] = children(CpuFeature)
+    numa: Numa | None = child(Numa, default=None)
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from agent.cpu_list import parse_cpu_list
 from agent.facts.sysfs import Sysfs
-from protos.agent.v1.host_pb2 import CpuFacts
+from protos.agent.v1.host_pb2 import CpuCore, CpuFacts
 
 _CPUS: Final = "devices/system/cpu"
 _KHZ_PER_MHZ: Final = 1000
-
-
-def parse_cpu_list(text: str) -> list[int]:
-    """The numbers in the kernel's notation "0-3,8"."""
-    numbers: list[int] = []
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        numbers.extend(range(int(first), int(last or first) + 1))
-    return numbers
 
 
 def collect_cpu(sysfs: Sysfs, *, libvirt_model: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuFacts:
@@ -45,7 +37,22 @@ def collect_cpu(sysfs: Sysfs, *, libvirt_model: str, cpuinfo: Path = Path("/proc
 def _place(sysfs: Sysfs, number: int) -> tuple[str, str]:
     """The socket, and the core: the kernel counts cores anew in each die or cluster, so its threads tell it apart."""
     base = f"{_CPUS}/cpu{number}/topology"
-    return sysfs.read(f"{base}/physical_package_id"), sysfs.read(f"{base}/thread_siblings_list") or str(number)
+    return sysfs.read(f"{base}/physical_package_id"), _siblings(sysfs, number)
+
+
+def group_threads(sysfs: Sysfs, cpu_ids: list[int]) -> list[CpuCore]:
+    """These CPUs by physical core; where the kernel tells no topology each is a core of its own.
+
+    Source: Documentation/ABI/stable/sysfs-devices-system-cpu, "thread_siblings_list", which libvirt reads as well.
+    """
+    cores: dict[str, list[int]] = {}
+    for number in sorted(cpu_ids):
+        cores.setdefault(_siblings(sysfs, number), []).append(number)
+    return [CpuCore(cpu_ids=threads) for threads in cores.values()]
+
+
+def _siblings(sysfs: Sysfs, number: int) -> str:
+    return sysfs.read(f"{_CPUS}/cpu{number}/topology/thread_siblings_list") or str(number)
 
 
 def _first_processor(cpuinfo: Path) -> dict[str, str]:

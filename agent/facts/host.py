@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final, Protocol
 
 import psutil
 
-from agent.facts.cpu import collect_cpu, parse_cpu_list
+from agent.cpu_list import parse_cpu_list
+from agent.devices.base import Surroundings
+from agent.devices.block_use import read_block_use
+from agent.devices.inventory import discover_devices
+from agent.errors import AgentError
+from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
 from agent.facts.nic import collect_nics
 from agent.facts.numa import collect_numa
@@ -23,6 +30,7 @@ from protos.agent.v1.host_pb2 import (
     ARCHITECTURE_AARCH64,
     ARCHITECTURE_UNSPECIFIED,
     ARCHITECTURE_X86_64,
+    Device,
     HostFacts,
     HostInventory,
 )
@@ -59,6 +67,10 @@ class HypervisorCapability(Protocol):
         """Named abilities."""
 
 
+async def _no_guests() -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True)
 class HostReader:
     """Reads the node. Facts raise HypervisorUnavailable while libvirt is away."""
@@ -68,6 +80,9 @@ class HostReader:
     read_storage: Callable[[], Awaitable[StorageCapacity]]
     sysfs: Sysfs = Sysfs()  # noqa: RUF009 - frozen
     read_properties: DeviceProperties = read_udev_properties
+    # Names of domains by the kernel name of the block device that each has.
+    read_block_users: Callable[[], Awaitable[Mapping[str, str]]] = _no_guests
+    procfs: Path = Path("/proc")
 
     async def facts(self) -> HostFacts:
         """Facts of the hardware and the software."""
@@ -81,7 +96,18 @@ class HostReader:
             memory_bytes=psutil.virtual_memory().total,
             storage_bytes=storage.total_bytes,
             storage_free_bytes=storage.free_bytes,
+            devices=await self._devices(),
         )
+
+    async def _devices(self) -> list[Device]:
+        guests: Mapping[str, str] | None = None
+        with contextlib.suppress(AgentError):  # libvirt is away: what guests have is not known, and nothing is offered
+            guests = await self.read_block_users()
+        return await asyncio.to_thread(self._discover, guests)
+
+    def _discover(self, guests: Mapping[str, str] | None) -> list[Device]:
+        use = read_block_use(self.procfs, guests)
+        return discover_devices(Surroundings(self.sysfs, self.read_properties, use))
 
     def _collect(self, capability: HypervisorCapability) -> HostFacts:
         memory_bytes = psutil.virtual_memory().total

@@ -32,6 +32,7 @@ class Capability:
     # Named CPU models that guests can run with, and the one nearest to the host's own CPU.
     cpu_models: frozenset[str]
     host_cpu_model: str
+    cpu_vendor: str
     firmwares: frozenset[FirmwareName]
     tpm_versions: frozenset[str]
     # "major.minor.release"; empty when there is none.
@@ -59,6 +60,7 @@ class Capability:
             machine=self.machine,
             emulator=self.emulator,
             cpu_models=self.cpu_models,
+            cpu_vendor=self.cpu_vendor,
             firmwares=self.firmwares,
             tpm_versions=self.tpm_versions,
             vnc_address=vnc_address,
@@ -114,6 +116,7 @@ async def read_capability(connection: Connection, accelerator_cache: Path) -> Ca
         emulator=emulator,
         cpu_models=_cpu_models(guest),
         host_cpu_model=host.findtext("host/cpu/model") or "",
+        cpu_vendor=host.findtext("host/cpu/vendor") or "",
         firmwares=_firmwares(guest),
         tpm_versions=_tpm_versions(guest),
         libvirt_version=libvirt_version,
@@ -132,6 +135,7 @@ async def _test_driver_capability(connection: Connection) -> Capability:
         emulator=None,
         cpu_models=frozenset(("qemu64",)),
         host_cpu_model="",
+        cpu_vendor="",
         firmwares=frozenset(("bios",)),
         tpm_versions=frozenset(),
         libvirt_version=libvirt_version,

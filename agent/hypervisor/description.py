@@ -118,9 +118,13 @@ def describe(domain: libvirt.virDomain) -> GuestDescription:
     )
 
 
-def read_ownership(domain: libvirt.virDomain) -> Ownership | None:
-    """Our mark in the domain's definition, None when it is foreign; blocks."""
-    scope = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else libvirt.VIR_DOMAIN_AFFECT_LIVE
+def read_ownership(domain: libvirt.virDomain, scope: int | None = None) -> Ownership | None:
+    """Our mark in the domain's definition, None when it is foreign; blocks.
+
+    The scope is one of libvirt's VIR_DOMAIN_AFFECT_…; by itself it is what counts from the next start.
+    """
+    if scope is None:
+        scope = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else libvirt.VIR_DOMAIN_AFFECT_LIVE
     try:
         document = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, scope)
     except libvirt.libvirtError as error:

@@ -1,4 +1,4 @@
-"""Which running domains have a file open, as libvirt sees it."""
+"""Which domains have a file or a block device, as libvirt sees it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,36 @@ async def find_disk_users(connection: Connection, path: Path) -> list[str]:
     return await connection.call(run)
 
 
+async def find_block_users(connection: Connection) -> dict[str, str]:
+    """Names of the domains that have a block device of the node, by its kernel name: whoever made them, running or not.
+
+    Raises HypervisorUnavailable.
+    """
+
+    def run(handle: libvirt.virConnect) -> dict[str, str]:
+        return {
+            Path(device).resolve().name: domain.name()
+            for domain in handle.listAllDomains()
+            for device in _block_devices(domain)
+        }
+
+    return await connection.call(run)
+
+
+def _block_devices(domain: libvirt.virDomain) -> set[str]:
+    return {source.get("dev") or "" for source in _disk_sources(domain)} - {""}
+
+
 def _files(domain: libvirt.virDomain) -> set[str]:
+    return {source.get("file") or "" for source in _disk_sources(domain)}
+
+
+def _disk_sources(domain: libvirt.virDomain) -> list[etree._Element]:
+    """The sources of each disk and of its whole backing chain."""
     try:
         description = etree.fromstring(domain.XMLDesc(0))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return set()  # it has ended meanwhile
+            return []  # it has ended meanwhile
         raise
-    # The sources of a disk and of its whole backing chain.
-    return {source.get("file") or "" for source in description.iterfind("devices/disk//source")}
+    return description.findall("devices/disk//source")

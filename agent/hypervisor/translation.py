@@ -17,6 +17,7 @@ from agent.errors import (
     HypervisorTimeout,
     HypervisorUnavailable,
     HypervisorUnsupported,
+    MemoryLockRefused,
     StorageExhausted,
     tells_out_of_space,
 )
@@ -40,7 +41,14 @@ _ERRORS: dict[int, type[AgentError]] = {
     112: GuestAgentCommandFailed,
 }
 # QEMU's own words are all that tells too little memory from other failures to start.
-_NO_MEMORY = ("cannot allocate memory", "cannot set up guest memory", "unable to map backing store")
+_NO_MEMORY = (
+    "cannot allocate memory",
+    "cannot set up guest memory",
+    "unable to map backing store",
+    "preallocating memory failed",
+)
+# libvirt's when it lacks the capability, then QEMU's when its limit was too low all the same.
+_NO_MEMORY_LOCK = ("cannot limit locked memory", "locking memory failed")
 _CONNECTION_DOMAINS = frozenset((libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE))
 
 
@@ -48,6 +56,8 @@ def translate(error: libvirt.libvirtError) -> AgentError:
     """The agent's error for one of libvirt; its message is libvirt's."""
     message = error.get_error_message() or str(error)
     number = error.get_error_code()
+    if any(words in message.lower() for words in _NO_MEMORY_LOCK):
+        return MemoryLockRefused(f"memory_locked: {message}")
     if any(words in message.lower() for words in _NO_MEMORY):
         return DomainMemoryInsufficient(message)
     if tells_out_of_space(message):

@@ -55,6 +55,7 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
     async def EnsureRunning(self, request: messages.EnsureRunningRequest, context: Context) -> messages.Domain:
         """The domain runs."""
         async with self._lock(request.uuid):
+            await self._definitions.check_startable(request.uuid)
             return self._encode(await self._guests.start(request.uuid))
 
     async def EnsurePaused(self, request: messages.EnsurePausedRequest, context: Context) -> messages.Domain:

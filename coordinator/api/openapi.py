@@ -32,6 +32,7 @@ TAGS = (
     ("monitor", "How many instances there are, and how much room is left."),
     ("instances", "Virtual machines."),
     ("placement", "Why instances are, or would be, where they are."),
+    ("localdisks", "Whole disks of nodes."),
     ("power", "Starting, stopping, suspending and resuming."),
     ("guest", "What happens inside of a guest, through its agent."),
     ("regions", "Region, zones and what is offered there."),

@@ -37,6 +37,9 @@ class PowerState(StrEnum):
     ABSENT = "absent"
 
 
+# A build, a start or a move is under way, which costs the node more than a guest at rest.
+IN_FLIGHT_STATUSES = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.STARTING, InstanceStatus.MIGRATING})
+
 ERROR_STATUSES = frozenset(
     {
         InstanceStatus.UNKNOWN,

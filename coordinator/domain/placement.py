@@ -1,16 +1,24 @@
 """What the scheduler reads and answers: immutable views, no database, no network."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import ceil
+
+from coordinator.domain.cell import Cell, CellShare, CellWish
+from coordinator.domain.device import Device, DeviceShare, DeviceWish
 
 
 class ResourceClass(StrEnum):
     """Counted resources, in the unit that the name states."""
 
     VCPU = "VCPU"
+    # vCPUs with host CPUs of their own. Hosts have no inventory of them: they come out of that of VCPU, at ratio 1.
+    DEDICATED_VCPU = "DEDICATED_VCPU"
     MEMORY_MIB = "MEMORY_MIB"
     STORAGE_GIB = "STORAGE_GIB"
+    # Elastic local disks.
+    LOCAL_STORAGE_GIB = "LOCAL_STORAGE_GIB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +29,23 @@ class Capacity:
     reserved: int
     allocation_ratio: float
     used: int
+    # Of vCPUs: host CPUs that are out of it because somebody has them to himself.
+    pinned: int = 0
 
     @property
     def limit(self) -> int:
         """What may be allocated in all."""
-        return int((self.total - self.reserved) * self.allocation_ratio)
+        return int((self.total - self.reserved - self.pinned) * self.allocation_ratio)
 
     @property
     def free(self) -> int:
         """What may still be allocated; negative when a ratio was lowered under the present use."""
         return self.limit - self.used
+
+    @property
+    def pinnable(self) -> int:
+        """Host CPUs that the present use can do without."""
+        return self.total - self.reserved - self.pinned - ceil(self.used / self.allocation_ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,50 @@ class HostView:
     pool_id: str = ""
     # Host group that it belongs to; empty: none.
     group_id: str = ""
+    # NUMA cells; none: not known, nobody can be placed in one.
+    cells: tuple[Cell, ...] = ()
+    devices: tuple[Device, ...] = ()
+    # Builds and moves that are under way there.
+    in_flight: int = 0
+    # Weights of its pool, for weighers that count there otherwise than elsewhere.
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cpu_ratio(self) -> float:
+        """vCPUs to a host CPU that is not pinned."""
+        capacity = self.capacities.get(ResourceClass.VCPU)
+        return capacity.allocation_ratio if capacity else 1.0
+
+    @property
+    def pinnable(self) -> int:
+        """Host CPUs that the consumers there can do without."""
+        capacity = self.capacities.get(ResourceClass.VCPU)
+        return capacity.pinnable if capacity else 0
+
+    def device(self, device_id: str) -> Device:
+        """The device with that id; StopIteration when there is none."""
+        return next(device for device in self.devices if device.id == device_id)
+
+    def taken(self, consumer: "Consumer", assignment: "Assignment") -> "HostView":
+        """As it is once the consumer has what it was assigned."""
+        cells = {share.cell: share for share in assignment.cells}
+        devices = {share.device_id: share.milli for share in assignment.devices}
+        pinned = sum(len(share.cpus) for share in assignment.cells)
+        return replace(
+            self,
+            capacities={
+                name: replace(
+                    capacity,
+                    used=capacity.used + consumer.resources.get(name, 0),
+                    pinned=capacity.pinned + pinned if name is ResourceClass.VCPU else 0,
+                )
+                for name, capacity in self.capacities.items()
+            },
+            cells=tuple(cell.taken(cells[cell.id]) if cell.id in cells else cell for cell in self.cells),
+            devices=tuple(
+                device.taken(devices[device.id]) if device.id in devices else device for device in self.devices
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +118,18 @@ class Consumer:
 
     uuid: str
     resources: Mapping[ResourceClass, int]
+    devices: tuple[DeviceWish, ...] = ()
+    # None: its vCPUs and memory may be anywhere on the host.
+    cells: CellWish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a consumer is given: a host, and what is named on it."""
+
+    host: HostView
+    cells: tuple[CellShare, ...] = ()
+    devices: tuple[DeviceShare, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +163,12 @@ class RejectionReason(StrEnum):
     AWAY = "away"
     CORDONED = "closed for new instances"
     TOO_FEW_VCPUS = "too few vCPUs"
+    TOO_FEW_DEDICATED_CPUS = "too few CPUs to dedicate"
     TOO_LITTLE_MEMORY = "too little memory"
     TOO_LITTLE_STORAGE = "too little storage"
+    TOO_LITTLE_LOCAL_STORAGE = "too little local storage"
+    NUMA_MISFIT = "no NUMA cells that fit"
+    TOO_FEW_DEVICES = "too few free devices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +196,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Host of each consumer, in their order, or none; and the verdict on every host where somebody asked why."""
+    """What each consumer gets, in their order, or nothing; and the verdict on every host where somebody asked why."""
 
-    assignments: tuple[HostView, ...]
+    assignments: tuple[Assignment, ...]
     verdicts: tuple[Verdict, ...]
     host_count: int
     # How many hosts each filter kept from the first consumer, in the order of the filters.

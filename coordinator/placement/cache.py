@@ -6,12 +6,13 @@ matter that a change may be seen late, only that it is seen soon.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import Connection
 
+from coordinator.scheduler.pipeline import DEFAULT_WEIGHTS
 from coordinator.scheduler.snapshot import Snapshot
 from coordinator.store.database import Database
 from coordinator.store.queries.placement import find_changed_nodes, read_hosts
@@ -25,7 +26,16 @@ _RELOAD_SECONDS: Final = 1.0
 class HostCache:
     """What the database said about all hosts. For any thread."""
 
-    def __init__(self, database: Database, *, seed: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        seed: int = 0,
+        weights: Mapping[str, float] = DEFAULT_WEIGHTS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`seed` and `weights` are the scheduler's: they decide between hosts, and are the same for all requests."""
+        self.weights: Final = weights
         self._database = database
         self._seed = seed
         self._snapshot: Snapshot | None = None

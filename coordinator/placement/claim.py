@@ -7,19 +7,20 @@ about one more try.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import delete, func, insert, select
 from sqlmodel import Session, col
 
-from coordinator.domain.placement import Consumer, Decision, HostView, PlacementRequest, ResourceClass
+from coordinator.domain.placement import Assignment, Consumer, Decision, PlacementRequest, ResourceClass
 from coordinator.errors import AllocationMismatch, ServiceUnavailable
 from coordinator.placement.cache import HostCache
 from coordinator.scheduler import pipeline
 from coordinator.scheduler.snapshot import Snapshot
-from coordinator.store.queries.placement import advance_generations, read_allocations, read_hosts
+from coordinator.store.queries.placement import Held, advance_generations, read_held, read_hosts
+from coordinator.store.tables.device import CellAllocation, DeviceAllocation
 from coordinator.store.tables.node import Allocation
 
 _MAX_TRIES: Final = 12
@@ -41,53 +42,58 @@ def claim(session: Session, hosts: HostCache, request: PlacementRequest, *, exte
     """
     _lock_consumers(session, request.consumers)
     session.flush()
-    held = _read_held_hosts(session, request.consumers)
+    held = _read_assignments(session, request.consumers)
     missing = _without(request, held)
     for attempt in range(_MAX_TRIES):
         if attempt > 0:
             _queue_up(session)
-        decision = _choose(hosts, missing)
+        decision = _choose(hosts, missing, is_arrival=attempt == 0)
         try:
             with session.begin_nested():
                 _confirm(session, missing, decision, external)
             return _merge(request, held, decision)
         except _SnapshotStale:
-            hosts.suspect({host.node_id for host in decision.assignments})
+            hosts.suspect({assignment.host.node_id for assignment in decision.assignments})
     raise ServiceUnavailable("too many placements at once; try again", "同时进行的调度过多，请稍后重试")
 
 
-def explain(session: Session, request: PlacementRequest) -> Decision:
+def explain(session: Session, hosts: HostCache, request: PlacementRequest) -> Decision:
     """What `claim` would decide now, with a verdict on every host; changes nothing."""
-    held = _read_held_hosts(session, request.consumers)
+    held = _read_assignments(session, request.consumers)
     missing = _without(request, held)
-    decision = pipeline.explain(Snapshot(read_hosts(session.connection())), missing)
+    hosts.reload()
+    with hosts.current() as snapshot:
+        decision = pipeline.explain(snapshot, missing, hosts.weights)
     return _merge(request, held, decision)
 
 
 def release(session: Session, consumer_uuids: Collection[str]) -> None:
     """The consumers hold nothing any more; absence is success."""
-    held = read_allocations(session, consumer_uuids)
-    node_ids = {allocation.node_id for allocations in held.values() for allocation in allocations}
-    if node_ids:
-        session.execute(delete(Allocation).where(col(Allocation.consumer_uuid).in_(list(held))))
-        advance_generations(session, node_ids)
+    held = read_held(session, consumer_uuids)
+    if not held:
+        return
+    for table in (Allocation, CellAllocation, DeviceAllocation):
+        session.execute(delete(table).where(col(table.consumer_uuid).in_(list(held))))
+    advance_generations(session, {it.node_id for it in held.values()})
 
 
-def _choose(hosts: HostCache, request: PlacementRequest) -> Decision:
+def _choose(hosts: HostCache, request: PlacementRequest, *, is_arrival: bool) -> Decision:
     """The decision on the cached snapshot; on a new one before anybody is told that there is no room."""
     with hosts.current() as snapshot:
-        decision = pipeline.decide(snapshot, request)
+        if is_arrival:
+            snapshot.observe(request.consumers)
+        decision = pipeline.decide(snapshot, request, hosts.weights)
     if decision.placed or not request.consumers or not hosts.reload():
         return decision
     with hosts.current() as snapshot:
-        return pipeline.decide(snapshot, request)
+        return pipeline.decide(snapshot, request, hosts.weights)
 
 
 def _confirm(session: Session, request: PlacementRequest, decision: Decision, external: bool) -> None:
     """Allocates after another look at the chosen hosts, which nobody else can change now."""
     if not decision.placed:
         return
-    chosen = {host.node_id for host in decision.assignments}
+    chosen = {assignment.host.node_id for assignment in decision.assignments}
     advance_generations(session, chosen)
     present = Snapshot(read_hosts(session.connection(), chosen))
     if not pipeline.admits(present, request, decision.assignments):
@@ -95,36 +101,52 @@ def _confirm(session: Session, request: PlacementRequest, decision: Decision, ex
     _insert_allocations(session, request.consumers, decision.assignments, external)
 
 
-def _read_held_hosts(session: Session, consumers: Sequence[Consumer]) -> Mapping[str, HostView]:
-    """The present host of each consumer that holds just what it asks for."""
-    allocations_of = read_allocations(session, [consumer.uuid for consumer in consumers])
+def _read_assignments(session: Session, consumers: Sequence[Consumer]) -> Mapping[str, Assignment]:
+    """What each consumer has that holds just what it asks for."""
+    held = read_held(session, [consumer.uuid for consumer in consumers])
     for consumer in consumers:
-        allocations = allocations_of.get(consumer.uuid, [])
-        amounts = {ResourceClass(allocation.resource_class): allocation.amount for allocation in allocations}
-        if allocations and amounts != _positive(consumer.resources):
+        if consumer.uuid in held and not _is_same(held[consumer.uuid], consumer):
             raise AllocationMismatch(consumer.uuid)
-    node_of = {uuid: allocations[0].node_id for uuid, allocations in allocations_of.items()}
-    host_of = (
-        {host.node_id: host for host in read_hosts(session.connection(), set(node_of.values()))} if node_of else {}
+    if not held:
+        return {}
+    hosts = {host.node_id: host for host in read_hosts(session.connection(), {it.node_id for it in held.values()})}
+    return {uuid: Assignment(hosts[it.node_id], tuple(it.cells), tuple(it.devices)) for uuid, it in held.items()}
+
+
+def _is_same(held: Held, consumer: Consumer) -> bool:
+    """Whether the consumer asks for what it has."""
+    wish = consumer.cells
+    in_cells = sum(share.vcpus for share in held.cells), sum(share.memory_mib for share in held.cells)
+    kinds = [(kind, share.milli) for kind, share in zip(held.kinds, held.devices, strict=True)]
+    wanted = [(wished.kind, wished.milli) for wished in consumer.devices for _ in range(wished.count)]
+    return (
+        held.amounts == _positive(consumer.resources)
+        and in_cells == ((wish.vcpus, wish.memory_mib) if wish else (0, 0))
+        and sorted(kinds) == sorted(wanted)
     )
-    return {uuid: host_of[node_id] for uuid, node_id in node_of.items()}
 
 
 def _insert_allocations(
-    session: Session, consumers: Sequence[Consumer], assignments: Sequence[HostView], external: bool
+    session: Session, consumers: Sequence[Consumer], assignments: Sequence[Assignment], external: bool
 ) -> None:
-    rows = [
-        {
-            "consumer_uuid": consumer.uuid,
-            "node_id": host.node_id,
-            "resource_class": resource_class,
-            "amount": amount,
-            "external": external,
-        }
-        for consumer, host in zip(consumers, assignments, strict=True)
+    pairs = [
+        (consumer, {"consumer_uuid": consumer.uuid, "node_id": assignment.host.node_id}, assignment)
+        for consumer, assignment in zip(consumers, assignments, strict=True)
+    ]
+    amounts = [
+        {**holder, "resource_class": resource_class, "amount": amount, "external": external}
+        for consumer, holder, _ in pairs
         for resource_class, amount in _positive(consumer.resources).items()
     ]
-    session.connection().execute(insert(Allocation), rows)
+    cells = [{**holder, **asdict(share), "cpus": list(share.cpus)} for _, holder, it in pairs for share in it.cells]
+    devices = [
+        {**holder, **asdict(share), "kind": it.host.device(share.device_id).type.kind}
+        for _, holder, it in pairs
+        for share in it.devices
+    ]
+    for table, rows in ((Allocation, amounts), (CellAllocation, cells), (DeviceAllocation, devices)):
+        if rows:
+            session.connection().execute(insert(table), rows)
 
 
 def _lock_consumers(session: Session, consumers: Sequence[Consumer]) -> None:
@@ -145,11 +167,11 @@ def _is_postgresql(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
 
-def _without(request: PlacementRequest, held: Mapping[str, HostView]) -> PlacementRequest:
+def _without(request: PlacementRequest, held: Mapping[str, Assignment]) -> PlacementRequest:
     return replace(request, consumers=tuple(c for c in request.consumers if c.uuid not in held))
 
 
-def _merge(request: PlacementRequest, held: Mapping[str, HostView], decision: Decision) -> Decision:
+def _merge(request: PlacementRequest, held: Mapping[str, Assignment], decision: Decision) -> Decision:
     """The decision on all consumers, those that held something before included."""
     if len(held) < len(request.consumers) and not decision.placed:
         return decision

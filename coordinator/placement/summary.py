@@ -20,15 +20,33 @@ _CHINESE: Final = {
     RejectionReason.AWAY: "失去连接",
     RejectionReason.CORDONED: "已停止调度",
     RejectionReason.TOO_FEW_VCPUS: "vCPU不足",
+    RejectionReason.TOO_FEW_DEDICATED_CPUS: "可独占的CPU不足",
     RejectionReason.TOO_LITTLE_MEMORY: "内存不足",
     RejectionReason.TOO_LITTLE_STORAGE: "存储不足",
+    RejectionReason.TOO_LITTLE_LOCAL_STORAGE: "本地存储不足",
+    RejectionReason.NUMA_MISFIT: "没有合适的NUMA节点",
+    RejectionReason.TOO_FEW_DEVICES: "空闲设备不足",
 }
 
 _COUNTED: Final = frozenset(
-    {RejectionReason.TOO_FEW_VCPUS, RejectionReason.TOO_LITTLE_MEMORY, RejectionReason.TOO_LITTLE_STORAGE}
+    {
+        RejectionReason.TOO_FEW_VCPUS,
+        RejectionReason.TOO_FEW_DEDICATED_CPUS,
+        RejectionReason.TOO_LITTLE_MEMORY,
+        RejectionReason.TOO_LITTLE_STORAGE,
+        RejectionReason.TOO_LITTLE_LOCAL_STORAGE,
+    }
 )
 # What is wanted is worth telling; what each host has instead would be a list.
-_NAMED: Final = frozenset({RejectionReason.TRAIT_MISSING, RejectionReason.OTHER_CPU_MODEL, RejectionReason.OTHER_POOL})
+_NAMED: Final = frozenset(
+    {
+        RejectionReason.TRAIT_MISSING,
+        RejectionReason.OTHER_CPU_MODEL,
+        RejectionReason.OTHER_POOL,
+        RejectionReason.NUMA_MISFIT,
+        RejectionReason.TOO_FEW_DEVICES,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

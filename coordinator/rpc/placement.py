@@ -5,20 +5,23 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from coordinator.domain.cell import CellWish
+from coordinator.domain.device import WHOLE_MILLI, DeviceWish
 from coordinator.domain.message import Message
-from coordinator.domain.placement import Consumer, Decision, PlacementRequest, ResourceClass, Verdict
-from coordinator.domain.unit import GIB, MIB
+from coordinator.domain.placement import Assignment, Consumer, Decision, PlacementRequest, ResourceClass, Verdict
+from coordinator.domain.unit import GIB, KIB, MIB
 from coordinator.errors import CapacityInsufficient, ParameterInvalid, StatusUnsupported
 from coordinator.placement.cache import HostCache
 from coordinator.placement.claim import claim, explain, release
 from coordinator.placement.summary import summarize
 from coordinator.store.database import Database
-from coordinator.store.queries.placement import read_allocations
+from coordinator.store.queries.placement import read_held
 from protos.agent.v1 import host_pb2
 from protos.coordinator.v1 import placement_pb2, placement_pb2_grpc
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAX_CONSUMERS: Final = 1000
+_MAX_WISHES: Final = 32
 
 _ARCHITECTURES: Final = {
     host_pb2.ARCHITECTURE_UNSPECIFIED: "",
@@ -65,15 +68,15 @@ class PlacementServicer(placement_pb2_grpc.PlacementServiceServicer):
 
     def _release(self, consumer_uuids: Sequence[str]) -> None:
         with self._database.write() as session:
-            for consumer_uuid, allocations in read_allocations(session, consumer_uuids).items():
-                if not all(allocation.external for allocation in allocations):
+            for consumer_uuid, held in read_held(session, consumer_uuids).items():
+                if not held.external:
                     message = _own_instance(consumer_uuid)
                     raise StatusUnsupported(message.en, message.zh)
             release(session, consumer_uuids)
 
     def _explain(self, wanted: PlacementRequest) -> Decision:
         with self._database.read() as session:
-            return explain(session, wanted)
+            return explain(session, self._hosts, wanted)
 
 
 def _own_instance(consumer_uuid: str) -> Message:
@@ -98,23 +101,48 @@ def _parse_request(
         zone=requirements.zone,
         node_id=requirements.node_id,
         traits=frozenset(requirements.traits),
+        pool_ids=frozenset(requirements.pool_ids),
+        group_id=requirements.host_group_id,
     )
 
 
 def _parse_consumer(consumer: placement_pb2.Consumer) -> Consumer:
     """Amounts are rounded up to whole units: what was promised must be there."""
+    if len(consumer.devices) > _MAX_WISHES:
+        raise ParameterInvalid("consumers.devices", f"must be at most {_MAX_WISHES}", f"最多 {_MAX_WISHES} 个")
     if consumer.vcpus < 1 or consumer.memory_bytes < 1:
         raise ParameterInvalid(
             "consumers", "vcpus and memory_bytes must be at least 1", "vcpus 与 memory_bytes 至少为 1"
         )
+    if consumer.huge_page_bytes % KIB:
+        raise ParameterInvalid("consumers.huge_page_bytes", "must be whole KiB", "须为整 KiB")
+    memory_mib = -(-consumer.memory_bytes // MIB)
+    is_celled = consumer.numa or consumer.dedicated_cpus or consumer.huge_page_bytes > 0
+    cells = CellWish(consumer.vcpus, memory_mib, consumer.huge_page_bytes // KIB, consumer.dedicated_cpus)
     return Consumer(
         _parse_uuid(consumer.uuid, "consumers.uuid"),
         {
-            ResourceClass.VCPU: consumer.vcpus,
-            ResourceClass.MEMORY_MIB: -(-consumer.memory_bytes // MIB),
+            ResourceClass.DEDICATED_VCPU if consumer.dedicated_cpus else ResourceClass.VCPU: consumer.vcpus,
+            ResourceClass.MEMORY_MIB: 0 if consumer.huge_page_bytes else memory_mib,
             ResourceClass.STORAGE_GIB: -(-consumer.storage_bytes // GIB),
+            ResourceClass.LOCAL_STORAGE_GIB: -(-consumer.local_storage_bytes // GIB),
         },
+        tuple(map(_parse_wish, consumer.devices)),
+        cells if is_celled else None,
     )
+
+
+def _parse_wish(wish: placement_pb2.DeviceWish) -> DeviceWish:
+    try:
+        return DeviceWish(
+            kind=wish.kind,
+            count=wish.count or 1,
+            milli=wish.milli or WHOLE_MILLI,
+            attributes={name: frozenset(values.values) for name, values in wish.attributes.items()},
+            least_bytes=wish.least_bytes,
+        )
+    except ValueError as error:
+        raise ParameterInvalid("consumers.devices", str(error), "设备数量或份额无效") from None
 
 
 def _parse_uuid(text: str, field: str) -> str:
@@ -127,9 +155,29 @@ def _render_placements(wanted: PlacementRequest, decision: Decision) -> Iterable
     if not decision.placed:
         return []
     return [
-        placement_pb2.Placement(consumer_uuid=consumer.uuid, node_id=host.node_id, node_name=host.name)
-        for consumer, host in zip(wanted.consumers, decision.assignments, strict=True)
+        _render_placement(consumer, assignment)
+        for consumer, assignment in zip(wanted.consumers, decision.assignments, strict=True)
     ]
+
+
+def _render_placement(consumer: Consumer, assignment: Assignment) -> placement_pb2.Placement:
+    return placement_pb2.Placement(
+        consumer_uuid=consumer.uuid,
+        node_id=assignment.host.node_id,
+        node_name=assignment.host.name,
+        cells=[
+            placement_pb2.CellShare(
+                cell=share.cell,
+                vcpus=share.vcpus,
+                memory_bytes=share.memory_mib * MIB,
+                pinned_cpu_ids=share.cpus,
+            )
+            for share in assignment.cells
+        ],
+        devices=[
+            placement_pb2.DeviceShare(device_id=share.device_id, milli=share.milli) for share in assignment.devices
+        ],
+    )
 
 
 def _render_verdict(verdict: Verdict) -> placement_pb2.HostVerdict:

@@ -3,30 +3,38 @@
 Pure: the same snapshot, seed and request give the same decision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite, isnan
 from typing import Final
 
 import numpy as np
 
 from coordinator.domain.placement import (
+    Assignment,
     Consumer,
     Decision,
-    HostView,
     PlacementRequest,
     RejectionReason,
     Verdict,
 )
+from coordinator.scheduler.column import BoolColumn, FloatColumn, IntColumn
 from coordinator.scheduler.filters.attribute import AttributeFilter
 from coordinator.scheduler.filters.base import Filter
 from coordinator.scheduler.filters.capacity import CapacityFilter
+from coordinator.scheduler.filters.cell import CellFilter
+from coordinator.scheduler.filters.device import DeviceFilter
 from coordinator.scheduler.filters.host_group import HostGroupFilter
 from coordinator.scheduler.filters.named_host import NamedHostFilter
 from coordinator.scheduler.filters.pool import PoolFilter
 from coordinator.scheduler.filters.state import ReadyFilter, SchedulableFilter
 from coordinator.scheduler.filters.trait import TraitFilter
-from coordinator.scheduler.snapshot import BoolColumn, FloatColumn, IntColumn, Snapshot
+from coordinator.scheduler.fit import fit, holds, locality
+from coordinator.scheduler.gpu.request import gpu_request_of
+from coordinator.scheduler.snapshot import Snapshot
 from coordinator.scheduler.weighers.base import Weigher
+from coordinator.scheduler.weighers.gpu import GpuWeigher
+from coordinator.scheduler.weighers.in_flight import InFlightWeigher
 from coordinator.scheduler.weighers.room import BalanceWeigher, RoomWeigher
 
 # In this order, cheap and lasting reasons first: a host is told the first one that applies.
@@ -41,10 +49,24 @@ FILTERS: Final[tuple[Filter, ...]] = (
     ReadyFilter(),
     SchedulableFilter(),
     CapacityFilter(),
+    CellFilter(),
+    DeviceFilter(),
 )
 
-WEIGHERS: Final[tuple[Weigher, ...]] = (RoomWeigher(), BalanceWeigher())
-DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {"room": 1.0, "balance": 0.25}
+WEIGHERS: Final[tuple[Weigher, ...]] = (RoomWeigher(), BalanceWeigher(), InFlightWeigher(), GpuWeigher())
+# What a whole GPU is worth beside all the others together: hosts of equal worth to GPUs are told apart by them.
+DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {"room": 1.0, "balance": 0.25, "in_flight": 0.25, "gpu": 100.0}
+# Hosts, the best first, on which a consumer that wants named things is tried for how near these are to each other.
+_NEAR_CANDIDATES: Final = 8
+
+
+def merge_weights(configured: Mapping[str, float]) -> dict[str, float]:
+    """The default weights with these instead where they are given; ValueError for an unknown name or no number."""
+    if unknown := configured.keys() - DEFAULT_WEIGHTS.keys():
+        raise ValueError(f"no such weigher: {', '.join(sorted(unknown))}; there are {', '.join(DEFAULT_WEIGHTS)}")
+    if any(not isfinite(weight) for weight in configured.values()):
+        raise ValueError("weights are finite numbers")
+    return {**DEFAULT_WEIGHTS, **configured}
 
 
 def decide(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> Decision:
@@ -53,21 +75,20 @@ def decide(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, flo
     The snapshot is the same afterwards. When a consumer has no host, the decision has the verdicts on all hosts as the
     consumers before it left them.
     """
-    assignments: list[HostView] = []
+    assignments: list[Assignment] = []
     rejected: dict[str, int] = {}
     scores: dict[str, Mapping[str, float]] = {}
     with hosts.trial() as trial:
         for consumer in request.consumers:
             admitted, tally = _admit(hosts, consumer, request)
             rejected = rejected or tally
-            rows = np.flatnonzero(admitted)
-            if len(rows) == 0:
+            choice = _choose(hosts, np.flatnonzero(admitted), consumer, request, weights)
+            if choice is None:
                 return Decision((), _judge(hosts, consumer, request, weights), len(hosts), tally)
-            columns = _weigh(hosts, consumer, request, weights)
-            row = _best(hosts, rows, columns)
-            scores[consumer.uuid] = _scores_of(columns, row)
-            trial.take(row, consumer.resources)
-            assignments.append(hosts.host(row))
+            row, assignment, scores[consumer.uuid] = choice
+            assignments.append(assignment)
+            if len(assignments) < len(request.consumers):
+                trial.take(row, assignment.host.taken(consumer, assignment))
     return Decision(tuple(assignments), (), len(hosts), rejected, scores)
 
 
@@ -79,14 +100,17 @@ def explain(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, fl
     return replace(decision, verdicts=_judge(hosts, request.consumers[0], request, weights))
 
 
-def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[HostView]) -> bool:
-    """Whether each consumer may have the host that was chosen for it, all of them together."""
+def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[Assignment]) -> bool:
+    """Whether each consumer may have what was chosen for it, all of them together."""
     with hosts.trial() as trial:
-        for consumer, host in zip(request.consumers, assignments, strict=True):
-            row = hosts.find(host.node_id)
+        for consumer, assignment in zip(request.consumers, assignments, strict=True):
+            row = hosts.find(assignment.host.node_id)
             if row is None or not _admit(hosts, consumer, request)[0][row]:
                 return False
-            trial.take(row, consumer.resources)
+            host = hosts.host(row)
+            if not holds(host, assignment):
+                return False
+            trial.take(row, host.taken(consumer, assignment))
     return True
 
 
@@ -105,27 +129,63 @@ def _admit(hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> tu
     return admitted, rejected
 
 
+def _choose(
+    hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]
+) -> tuple[int, Assignment, dict[str, float]] | None:
+    """The best of the rows, and what the consumer gets there."""
+    if len(rows) == 0:
+        return None
+    columns = _weigh(hosts, rows, consumer, request, weights)
+    merits = np.nan_to_num(sum(columns.values(), np.zeros(len(rows))), nan=-np.inf)
+    fitting: list[tuple[int, Assignment]] = []
+    wanted = _NEAR_CANDIDATES if consumer.devices and consumer.cells else 1
+    for index in _best_first(hosts, rows, merits):
+        assignment = _fit(hosts, int(rows[index]), consumer)
+        if assignment:
+            fitting.append((index, assignment))
+        if len(fitting) == wanted:
+            break
+    if not fitting:
+        return None
+    # The first of equals, which is the best by the other weighers.
+    index, assignment = max(fitting, key=lambda pair: locality(pair[1]))
+    return int(rows[index]), assignment, _scores_of(columns, index)
+
+
+def _fit(hosts: Snapshot, row: int, consumer: Consumer) -> Assignment | None:
+    host = hosts.host(row)
+    if not consumer.devices and consumer.cells is None:
+        return Assignment(host)
+    gpus = gpu_request_of(consumer)
+    return fit(host, consumer, hosts.gpus.choose_share(gpus, row) if gpus.is_share else 0)
+
+
 def _weigh(
-    hosts: Snapshot, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]
+    hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]
 ) -> dict[str, FloatColumn]:
-    """What each weigher that counts gives each host."""
-    return {
-        weigher.name: weights[weigher.name] * weigher.weigh(hosts, consumer, request)
-        for weigher in WEIGHERS
-        if weights.get(weigher.name)
-    }
+    """What each weigher that counts gives each of the rows."""
+    columns = {}
+    for weigher in WEIGHERS:
+        weight = hosts.weight(weigher.name, weights.get(weigher.name, 0.0), rows)
+        if np.any(weight):
+            columns[weigher.name] = weight * weigher.weigh(hosts, rows, consumer, request)
+    return columns
 
 
-def _best(hosts: Snapshot, rows: IntColumn, columns: Mapping[str, FloatColumn]) -> int:
-    merits = np.zeros(len(rows))
-    for column in columns.values():
-        merits += column[rows]
-    best = rows[merits == merits.max()]
-    return int(best[hosts.rank[best].argmin()])
+def _best_first(hosts: Snapshot, rows: IntColumn, merits: FloatColumn) -> Iterator[int]:
+    """Indices of the rows by merit; the first, which mostly is enough, without sorting."""
+    best = np.flatnonzero(merits == merits.max())
+    first = int(best[hosts.rank[rows[best]].argmin()])
+    yield first
+    for index in np.lexsort((hosts.rank[rows], -merits)):
+        if index != first:
+            yield int(index)
 
 
-def _scores_of(columns: Mapping[str, FloatColumn], row: int) -> dict[str, float]:
-    return {name: round(float(column[row]), 4) for name, column in columns.items()}
+def _scores_of(columns: Mapping[str, FloatColumn], index: int) -> dict[str, float]:
+    """Without those of weighers that did not look at the host."""
+    scores = {name: float(column[index]) for name, column in columns.items()}
+    return {name: round(score, 4) for name, score in scores.items() if not isnan(score)}
 
 
 def _judge(
@@ -141,10 +201,12 @@ def _judge(
             if row not in verdicts:
                 host = hosts.host(row)
                 verdicts[row] = Verdict(host.node_id, host.name, rule.explain(hosts, row, consumer, request))
-    columns = _weigh(hosts, consumer, request, weights)
-    for row in set(range(len(hosts))) - verdicts.keys():
+    rows = np.setdiff1d(np.arange(len(hosts)), list(verdicts))
+    columns = _weigh(hosts, rows, consumer, request, weights)
+    for index, row in enumerate(map(int, rows)):
         host = hosts.host(row)
-        verdicts[row] = Verdict(host.node_id, host.name, None, _scores_of(columns, row))
+        misfit = None if _fit(hosts, row, consumer) else DeviceFilter().misfit(consumer)
+        verdicts[row] = Verdict(host.node_id, host.name, misfit, _scores_of(columns, index))
     return tuple(sorted(verdicts.values(), key=_order))
 
 

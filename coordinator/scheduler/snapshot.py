@@ -4,27 +4,27 @@ A row is the same host in every column. Texts stand as codes of a vocabulary and
 to all hosts is one comparison of arrays. Rows have no order: a host that is removed leaves its row to the last one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.domain.placement import HostView, ResourceClass
-
-BoolColumn = NDArray[np.bool_]
-FloatColumn = NDArray[np.float64]
-IntColumn = NDArray[np.int64]
-Scalar = TypeVar("Scalar", bound=np.generic)
+from coordinator.domain.placement import Consumer, HostView, ResourceClass
+from coordinator.scheduler.cell import CellColumns
+from coordinator.scheduler.column import FIRST_ROOM, BoolColumn, FloatColumn, IntColumn, widened
+from coordinator.scheduler.device import DeviceColumns
+from coordinator.scheduler.gpu.outlook import GpuOutlook
+from coordinator.scheduler.gpu.request import gpu_request_of
 
 # Attributes of a host that are compared with what a request names.
 TEXTS: Final = ("zone", "architecture", "cpu_model", "pool_id", "group_id")
 
 _CLASSES: Final = tuple(ResourceClass)
 _INDEX: Final = {resource_class: index for index, resource_class in enumerate(_CLASSES)}
-_FIRST_ROOM: Final = 64
+_DEDICATED: Final = _INDEX[ResourceClass.DEDICATED_VCPU]
 _WORD_BITS: Final = 63
 
 
@@ -49,16 +49,22 @@ class Snapshot:
     def __init__(self, hosts: Iterable[HostView] = (), *, seed: int = 0) -> None:
         """`seed` decides between hosts of equal merit."""
         self._seed = seed.to_bytes(8, signed=True)
+        self.cells: Final = CellColumns()
+        self.devices: Final = DeviceColumns()
+        self.gpus: Final = GpuOutlook(seed=seed)
         self._hosts: list[HostView] = []
         self._rows: dict[str, int] = {}
         self._vocabularies = {name: Vocabulary() for name in (*TEXTS, "trait")}
-        self._texts: dict[str, NDArray[np.int32]] = {name: np.zeros(_FIRST_ROOM, np.int32) for name in TEXTS}
-        self._traits: IntColumn = np.zeros((1, _FIRST_ROOM), np.int64)
-        self._limit: IntColumn = np.zeros((len(_CLASSES), _FIRST_ROOM), np.int64)
+        self._texts: dict[str, NDArray[np.int32]] = {name: np.zeros(FIRST_ROOM, np.int32) for name in TEXTS}
+        self._traits: IntColumn = np.zeros((1, FIRST_ROOM), np.int64)
+        self._limit: IntColumn = np.zeros((len(_CLASSES), FIRST_ROOM), np.int64)
         self._free: IntColumn = np.zeros_like(self._limit)
-        self._ready: BoolColumn = np.zeros(_FIRST_ROOM, np.bool_)
-        self._schedulable: BoolColumn = np.zeros(_FIRST_ROOM, np.bool_)
-        self._rank: IntColumn = np.zeros(_FIRST_ROOM, np.int64)
+        self._ready: BoolColumn = np.zeros(FIRST_ROOM, np.bool_)
+        self._schedulable: BoolColumn = np.zeros(FIRST_ROOM, np.bool_)
+        self._rank: IntColumn = np.zeros(FIRST_ROOM, np.int64)
+        self._in_flight: IntColumn = np.zeros(FIRST_ROOM, np.int64)
+        # By weigher, where any host has its own; NaN: this one has not.
+        self._weights: dict[str, FloatColumn] = {}
         for host in hosts:
             self.put(host)
 
@@ -82,16 +88,16 @@ class Snapshot:
         row = self._rows.get(host.node_id)
         if row is None:
             row = self._append(host)
-        else:
-            self._hosts[row] = host
         for name, column in self._texts.items():
             column[row] = self._vocabularies[name].learn(getattr(host, name))
         self._traits[:, row] = self._trait_bits(host.traits)
         self._ready[row], self._schedulable[row] = host.ready, host.schedulable
-        for index, resource_class in enumerate(_CLASSES):
-            capacity = host.capacities.get(resource_class)
-            self._limit[index, row] = capacity.limit if capacity else 0
-            self._free[index, row] = capacity.free if capacity else 0
+        self._in_flight[row] = host.in_flight
+        for name in host.weights.keys() - self._weights.keys():
+            self._weights[name] = np.full(len(self._ready), np.nan)
+        for name, weights in self._weights.items():
+            weights[row] = host.weights.get(name, np.nan)
+        self._put_use(row, host)
 
     def remove(self, node_id: str) -> None:
         """The host is gone; absence is success."""
@@ -99,12 +105,19 @@ class Snapshot:
         if row is None:
             return
         last = self._hosts.pop()
-        if row == len(self._hosts):
-            return
-        self._hosts[row] = last
-        self._rows[last.node_id] = row
-        for column in self._columns():
-            column[..., row] = column[..., len(self._hosts)]
+        if row < len(self._hosts):
+            self._hosts[row] = last
+            self._rows[last.node_id] = row
+            for column in self._columns():
+                column[..., row] = column[..., len(self._hosts)]
+            for group in (self.cells, self.devices, self.gpus):
+                group.move(len(self._hosts), row)
+        self.gpus.shrink()
+
+    def observe(self, consumers: Iterable[Consumer]) -> None:
+        """Consumers arrived: what is asked for tells what will be."""
+        for consumer in consumers:
+            self.gpus.observe(gpu_request_of(consumer))
 
     def matches(self, name: str, text: str) -> BoolColumn:
         """Which hosts have this text as an attribute of TEXTS."""
@@ -132,6 +145,16 @@ class Snapshot:
         return self._schedulable[: len(self)]
 
     @property
+    def in_flight(self) -> IntColumn:
+        """Builds and moves under way on each host."""
+        return self._in_flight[: len(self)]
+
+    def weight(self, name: str, default: float, rows: IntColumn) -> FloatColumn | float:
+        """What a weigher counts on these hosts."""
+        own = self._weights.get(name)
+        return default if own is None else np.where(np.isnan(own[rows]), default, own[rows])
+
+    @property
     def rank(self) -> IntColumn:
         """A fixed number of each host, which decides between equals: by the seed, not by the name."""
         return self._rank[: len(self)]
@@ -147,11 +170,25 @@ class Snapshot:
     @contextmanager
     def trial(self) -> Iterator["Trial"]:
         """Takes that are undone at the end."""
-        trial = Trial(self._free)
+        trial = Trial(self)
         try:
             yield trial
         finally:
             trial.undo()
+
+    def replace_use(self, row: int, host: HostView) -> None:
+        """The host of the row has other amounts in use; what it is by nature is the same."""
+        self._put_use(row, host)
+
+    def _put_use(self, row: int, host: HostView) -> None:
+        self._hosts[row] = host
+        for index, resource_class in enumerate(_CLASSES):
+            capacity = host.capacities.get(resource_class)
+            self._limit[index, row] = capacity.limit if capacity else 0
+            self._free[index, row] = capacity.free if capacity else 0
+        self._free[_DEDICATED, row] = host.pinnable
+        for group in (self.cells, self.devices, self.gpus):
+            group.put(row, host)
 
     def _append(self, host: HostView) -> int:
         row = len(self._hosts)
@@ -165,13 +202,17 @@ class Snapshot:
 
     def _columns(self) -> Iterator[NDArray[np.generic]]:
         yield from self._texts.values()
-        yield from (self._traits, self._limit, self._free, self._ready, self._schedulable, self._rank)
+        yield from self._weights.values()
+        yield from (self._traits, self._limit, self._free, self._ready, self._schedulable, self._rank, self._in_flight)
 
     def _grow(self) -> None:
-        self._texts = {name: _doubled(column) for name, column in self._texts.items()}
-        self._traits, self._limit, self._free = _doubled(self._traits), _doubled(self._limit), _doubled(self._free)
-        self._ready, self._schedulable = _doubled(self._ready), _doubled(self._schedulable)
-        self._rank = _doubled(self._rank)
+        self._texts = {name: widened(column) for name, column in self._texts.items()}
+        self._traits, self._limit, self._free = widened(self._traits), widened(self._limit), widened(self._free)
+        self._ready, self._schedulable = widened(self._ready), widened(self._schedulable)
+        self._rank, self._in_flight = widened(self._rank), widened(self._in_flight)
+        self._weights = {name: widened(column) for name, column in self._weights.items()}
+        for group in (self.cells, self.devices, self.gpus):
+            group.widen()
 
     def _trait_bits(self, traits: Iterable[str]) -> IntColumn:
         """One bit a trait, in as many words as all traits ever seen need."""
@@ -188,22 +229,16 @@ class Snapshot:
 class Trial:
     """What consumers of one request take from the hosts, one after the other."""
 
-    def __init__(self, free: IntColumn) -> None:
-        self._free = free
-        self._taken: list[tuple[int, int, int]] = []
+    def __init__(self, hosts: Snapshot) -> None:
+        self._snapshot = hosts
+        self._before: dict[int, HostView] = {}
 
-    def take(self, row: int, resources: Mapping[ResourceClass, int]) -> None:
-        """The host has that much less, until the end of the trial."""
-        for resource_class, amount in resources.items():
-            index = _INDEX[resource_class]
-            self._free[index, row] -= amount
-            self._taken.append((index, row, amount))
+    def take(self, row: int, host: HostView) -> None:
+        """The host of the row is this until the end of the trial."""
+        self._before.setdefault(row, self._snapshot.host(row))
+        self._snapshot.replace_use(row, host)
 
     def undo(self) -> None:
         """The hosts are as they were."""
-        for index, row, amount in self._taken:
-            self._free[index, row] += amount
-
-
-def _doubled(column: NDArray[Scalar]) -> NDArray[Scalar]:
-    return np.concatenate((column, np.zeros_like(column)), axis=-1)
+        for row, host in self._before.items():
+            self._snapshot.replace_use(row, host)

@@ -127,6 +127,8 @@ def _record(session: Session, node_id: str, domain: domain_pb2.Domain, now: date
             name=domain.name,
             foreign=domain.foreign,
             power_state=power_state_of(domain),
+            vcpus=domain.vcpus,
+            memory_bytes=domain.memory_bytes,
             reported_at=now,
         )
     )

@@ -10,15 +10,16 @@ from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
 from coordinator.domain.noun import in_chinese
-from coordinator.domain.placement import Consumer, Decision, PlacementRequest, ResourceClass
-from coordinator.domain.unit import GIB, MIB
+from coordinator.domain.placement import Decision, PlacementRequest
+from coordinator.domain.unit import GIB
 from coordinator.errors import BatchUnschedulable, QuotaExceeded
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.instance_reference import References, find_references
+from coordinator.services.instance_resource import InstanceSize, make_consumer
 from coordinator.services.instance_task import begin_task
-from coordinator.services.instance_validation import check_order
+from coordinator.services.instance_validation import check_order, huge_page_bytes_of
 from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
@@ -93,6 +94,7 @@ def _new_instance(
         flavor_type_id=flavor_type.flavor_type_id,
         vcpus=order.cpu_count,
         memory_bytes=references.memory_bytes,
+        huge_page_bytes=huge_page_bytes_of(order),
         vcpu_type=flavor_type.vcpu_type,
         security_type=flavor_type.security_type or "none",
         image_id=references.image.id,
@@ -113,13 +115,14 @@ def _new_instance(
 
 def placement_request(order: InstanceOrder, references: References, uuids: Sequence[str]) -> PlacementRequest:
     """What the scheduler is asked for consumers with these UUIDs."""
-    resources = {
-        ResourceClass.VCPU: order.cpu_count,
-        ResourceClass.MEMORY_MIB: references.memory_bytes // MIB,
-        ResourceClass.STORAGE_GIB: sum(volume.size_gib for volume in order.volumes),
-    }
+    size = InstanceSize(
+        vcpus=order.cpu_count,
+        memory_bytes=references.memory_bytes,
+        storage_gib=sum(volume.size_gib for volume in order.volumes),
+        huge_page_bytes=huge_page_bytes_of(order),
+    )
     return PlacementRequest(
-        consumers=tuple(Consumer(uuid, resources) for uuid in uuids),
+        consumers=tuple(make_consumer(uuid, size, references.flavor, references.flavor_type) for uuid in uuids),
         architecture=order.architecture,
         zone=order.zone,
         node_id=order.node_id,
@@ -132,10 +135,10 @@ def placement_request(order: InstanceOrder, references: References, uuids: Seque
 
 def _settle_placement(instances: list[Instance], request: PlacementRequest, decision: Decision) -> None:
     if decision.placed:
-        for instance, host in zip(instances, decision.assignments, strict=True):
-            instance.node_id = host.node_id
+        for instance, assignment in zip(instances, decision.assignments, strict=True):
+            instance.node_id = assignment.host.node_id
             # Who may run anywhere is no instance of the pool that its host happens to be in.
-            instance.rp_id = host.pool_id if request.pool_ids else ""
+            instance.rp_id = assignment.host.pool_id if request.pool_ids else ""
         return
     reason = summarize(decision)
     if len(instances) > 1:
@@ -150,14 +153,14 @@ def _record_placement(session: Session, runtime: Runtime, instances: list[Instan
     session.add_all(
         PlacementRecord(
             instance_id=instance.id,
-            node_id=host.node_id,
-            node_name=host.name,
+            node_id=assignment.host.node_id,
+            node_name=assignment.host.name,
             decided_at=runtime.now(),
             host_count=decision.host_count,
             rejected=dict(decision.rejected),
             scores=dict(decision.scores.get(instance.uuid, {})),
         )
-        for instance, host in zip(instances, decision.assignments, strict=False)
+        for instance, assignment in zip(instances, decision.assignments, strict=False)
         if instance.id is not None
     )
 
@@ -253,6 +256,7 @@ def _check_quota(session: Session, order: InstanceOrder, references: References)
     quotas = {
         "instances": tenant.quota_instances,
         "vCPUs": tenant.quota_vcpus,
+        "GPUs": tenant.quota_gpus,
         "memory in GiB": tenant.quota_memory_gib,
         "volumes": tenant.quota_volumes,
         "storage in GiB": tenant.quota_storage_gib,
@@ -265,6 +269,7 @@ def _check_quota(session: Session, order: InstanceOrder, references: References)
     wanted = {
         "instances": use.instances + order.count,
         "vCPUs": use.vcpus + order.count * order.cpu_count,
+        "GPUs": use.gpus + order.count * references.flavor.gpu,
         "memory in GiB": -(-(use.memory_bytes + order.count * references.memory_bytes) // GIB),
         "volumes": use.volumes + order.count * len(order.volumes),
         "storage in GiB": use.storage_gib + order.count * sum(volume.size_gib for volume in order.volumes),

@@ -132,7 +132,9 @@ def _choose_flavor(session: Session, order: InstanceOrder) -> tuple[Flavor, Flav
 
 def _admits(order: InstanceOrder, flavor: Flavor, flavor_type: FlavorType) -> bool:
     is_in_pool = not (order.pool_id and flavor_type.rp_ids) or order.pool_id in flavor_type.rp_ids
-    return is_in_pool and not _unavailable_features(flavor, flavor_type)
+    # Who asks for a size alone shall not pay for CPUs or memory of its own.
+    is_plain = not (flavor_type.is_dedicated_cpu or flavor_type.is_dedicated_mem or flavor_type.v_numa)
+    return is_in_pool and is_plain and not _unavailable_features(flavor, flavor_type)
 
 
 def _settle_pools(session: Session, order: InstanceOrder, flavor_type: FlavorType) -> frozenset[str]:
@@ -208,9 +210,6 @@ def _unavailable_features(flavor: Flavor, flavor_type: FlavorType) -> list[str]:
         or flavor.elasticity_local_data_disk_num > 0
         or flavor_type.is_system_local_disk,
         "SR-IOV": flavor.sriov > 0 or flavor_type.sriov,
-        "dedicated CPUs": flavor_type.is_dedicated_cpu,
-        "dedicated memory": flavor_type.is_dedicated_mem,
-        "a virtual NUMA topology": flavor_type.v_numa,
     }
     return [name for name, is_promised in promises.items() if is_promised]
 

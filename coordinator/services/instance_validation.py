@@ -9,7 +9,7 @@ from typing import Final
 
 from coordinator.config import Settings
 from coordinator.domain.instance_order import InstanceOrder, Label, NetworkOrder, VolumeOrder
-from coordinator.domain.unit import GIB, MIB, parse_amount_bytes
+from coordinator.domain.unit import GIB, KIB, MIB, format_bytes, parse_amount_bytes
 from coordinator.errors import (
     DisplayNameInvalid,
     ImageMissing,
@@ -26,6 +26,8 @@ _MAXIMUM_LABELS: Final = 5
 _MAXIMUM_VCPUS: Final = 256
 _MAXIMUM_MEMORY_GIB: Final = 1024
 _MAXIMUM_COUNT: Final = 50
+# Those of x86 and ARM kernels.
+_HUGE_PAGES_BYTES: Final = (64 * KIB, 2 * MIB, 32 * MIB, 512 * MIB, GIB, 16 * GIB)
 _MAXIMUM_VOLUMES: Final = 16
 _MAXIMUM_VOLUME_GIB: Final = 32 * 1024
 _MAXIMUM_NETWORKS: Final = 8
@@ -115,6 +117,22 @@ def memory_bytes_of(order: InstanceOrder) -> int:
     return amount_bytes
 
 
+def huge_page_bytes_of(order: InstanceOrder) -> int:
+    """Bytes of `memory.hugePage`; 0 for ordinary pages."""
+    if not order.huge_page:
+        return 0
+    try:
+        page_bytes = parse_amount_bytes(order.huge_page)
+    except ValueError:
+        page_bytes = 0
+    if page_bytes not in _HUGE_PAGES_BYTES:
+        known = ", ".join(format_bytes(size) for size in _HUGE_PAGES_BYTES)
+        raise ParameterInvalid(
+            "memory.hugePage", f"one of {known}, not {order.huge_page!r}", f"取值为{known}之一，例如2Mi"
+        )
+    return page_bytes
+
+
 def _check_available(fields: Collection[str]) -> None:
     if fields:
         names = ", ".join(fields)
@@ -139,7 +157,12 @@ def _check_size(order: InstanceOrder) -> None:
     _check_range("cpus", order.cpu_count, 1, _MAXIMUM_VCPUS)
     # Where nothing is said, the named flavor's memory counts.
     if order.memory_amount or not order.flavor_id:
-        memory_bytes_of(order)
+        memory_bytes = memory_bytes_of(order)
+        page_bytes = huge_page_bytes_of(order)
+        if page_bytes and memory_bytes % page_bytes:
+            raise MemoryAmountInvalid(
+                "memory.amount", f"whole huge pages of {order.huge_page}", f"须为巨页大小{order.huge_page}的整数倍"
+            )
     _check_range("ecsCount", order.count, 1, _MAXIMUM_COUNT)
 
 

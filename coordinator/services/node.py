@@ -12,6 +12,7 @@ from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.services.host import HostReference, find_hosts
+from coordinator.services.host_fact import reserve
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.node import NodePlace
 from coordinator.store.queries.placement import advance_generations
@@ -93,6 +94,22 @@ def set_schedulable(runtime: Runtime, caller: Caller, node_id: str, schedulable:
         advance_generations(session, [node_id])
         place = queries.read_places(session, [node_id])[node_id]
     log.info("node.schedulable", nodeId=node_id, schedulable=schedulable, by=caller.token_id)
+    return _view(node, place)
+
+
+def set_reserved(runtime: Runtime, caller: Caller, node_id: str, vcpus: int | None, memory_mib: int | None) -> NodeView:
+    """What the node keeps for itself; None: what the configuration says. Takes nothing from instances. Idempotent."""
+    with runtime.database.write() as session:
+        node = queries.lock_node(session, node_id)
+        if node is None:
+            raise ResourceNotFound("node", node_id)
+        node.reserved_vcpus, node.reserved_memory_mib = vcpus, memory_mib
+        session.add(node)
+        session.flush()
+        reserve(session, node, runtime.settings)
+        advance_generations(session, [node_id])
+        place = queries.read_places(session, [node_id])[node_id]
+    log.info("node.reserved", nodeId=node_id, vcpus=vcpus, memoryMib=memory_mib, by=caller.token_id)
     return _view(node, place)
 
 

@@ -13,9 +13,10 @@ from coordinator.domain.lease import NodeSession
 from coordinator.errors import CredentialsInvalid, NodeIdentityTaken, NodeSessionUnknown, ParameterInvalid
 from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, reconcile_domains, record_domain
-from coordinator.services.host_fact import apply_facts, make_inventory
+from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
+from coordinator.store.queries.device import replace_devices
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 from protos.agent.v1 import domain_pb2, host_pb2
@@ -221,5 +222,6 @@ def _apply_host(
     session.flush()
     advance_generations(session, [node.id])
     cpu_ratio = cpu_ratio_of_node(session, runtime.settings, node.id)
-    for row in make_inventory(node.id, inventory, runtime.settings, cpu_ratio):
+    for row in make_inventory(node, inventory, runtime.settings, cpu_ratio):
         session.merge(row)
+    replace_devices(session, node.id, make_devices(node.id, inventory.devices))

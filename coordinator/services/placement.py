@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from coordinator.domain.caller import Caller
+from coordinator.domain.difference import Difference
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder
 from coordinator.domain.message import Message
@@ -15,6 +16,7 @@ from coordinator.services.instance import find_own
 from coordinator.services.instance_creation import placement_request
 from coordinator.services.instance_reference import find_references
 from coordinator.services.instance_validation import check_order
+from coordinator.store.queries.difference import find_differences
 from coordinator.store.tables.placement import PlacementRecord
 
 
@@ -50,8 +52,17 @@ def explain_order(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Exp
     with runtime.database.read() as session:
         references = find_references(session, runtime, caller, order)
         uuids = [runtime.identifiers.new_uuid() for _ in range(order.count)]
-        decision = explain(session, placement_request(order, references, uuids))
+        decision = explain(session, runtime.hosts, placement_request(order, references, uuids))
     return Explanation(decision, summarize(decision), group_rejections(decision), not caller.is_tenant)
+
+
+def list_differences(runtime: Runtime, caller: Caller) -> list[Difference]:
+    """Where allocations, instances and nodes' reports do not agree; shown, never mended by itself.
+
+    Instances with which a task is busy are left out, and domains of nodes that are away cannot be missed.
+    """
+    with runtime.database.read() as session:
+        return find_differences(session)
 
 
 def tell_placement(runtime: Runtime, caller: Caller, ecs_id: str) -> PlacementStory:

@@ -3,7 +3,7 @@
 Whoever changes who belongs to a pool locks the pool's row first, then the hosts': claims wait, and see the change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +14,7 @@ from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ParameterInvalid, ResourceExists, ResourceInUse, ResourceNotFound
 from coordinator.runtime import Runtime
+from coordinator.scheduler.pipeline import merge_weights
 from coordinator.services.host import HostReference, find_hosts, require_none
 from coordinator.services.overcommit import apply_cpu_ratios
 from coordinator.services.region import zone_names
@@ -46,6 +47,23 @@ def create_resource_pool(runtime: Runtime, caller: Caller, *, name: str, zone: s
             raise ResourceExists(f"a resource pool named {name!r} exists", f"资源池{name!r}已存在") from None
     log.info("resource_pool.created", rpId=pool.id, by=caller.token_id)
     return PoolUse(pool, 0, 0)
+
+
+def set_pool_weights(runtime: Runtime, caller: Caller, rp_id: str, weights: Mapping[str, float]) -> PoolUse:
+    """Weights of the scheduler's weighers that count for the pool's hosts, instead of the configured. Idempotent."""
+    try:
+        merge_weights(weights)
+    except ValueError as error:
+        raise ParameterInvalid("weights", str(error), "未知的权重名称或数值无效") from None
+    with runtime.database.write() as session:
+        pool = _lock(session, rp_id)
+        pool.weights = dict(weights)
+        session.add(pool)
+        session.flush()
+        advance_generations(session, queries.list_node_ids(session, rp_id))
+        use = queries.find_pool_use(session, rp_id)
+    log.info("resource_pool.weighted", rpId=rp_id, weights=dict(weights), by=caller.token_id)
+    return use or PoolUse(pool, 0, 0)
 
 
 def get_resource_pool(runtime: Runtime, caller: Caller, rp_id: str) -> PoolUse:

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
-from coordinator.domain.unit import GIB
+from coordinator.domain.unit import GIB, MIB
 from coordinator.errors import ResourceNotFound
 from coordinator.secret import SecretBox
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables.device import CellAllocation
+from coordinator.store.tables.flavor import FlavorType
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.network import Port, Subnet
@@ -51,6 +53,9 @@ class Blueprint:
     volumes: tuple[Volume, ...]
     ports: tuple[tuple[Port, Subnet], ...]
     image: Image | None
+    flavor_type: FlavorType
+    # What it has of its node's NUMA cells; none: it floats over the node.
+    cells: tuple[CellAllocation, ...]
 
 
 def read_blueprint(session: Session, args: Mapping[str, Any]) -> Blueprint:
@@ -63,6 +68,8 @@ def read_blueprint(session: Session, args: Mapping[str, Any]) -> Blueprint:
         volumes=tuple(instance_query.list_volumes(session, instance)),
         ports=tuple(instance_query.list_ports(session, instance)),
         image=session.get(Image, instance.image_id) if instance.image_id else None,
+        flavor_type=instance_query.get_flavor_type(session, instance),
+        cells=tuple(instance_query.list_cells(session, instance)),
     )
 
 
@@ -118,6 +125,9 @@ def domain_spec(blueprint: Blueprint, secrets: SecretBox) -> domain_pb2.DomainSp
         graphics=domain_pb2.Graphics(vnc_password=secrets.decrypt(instance.vnc_password_encrypted)),
         labels={"ecsId": instance.ecs_id, "tenantId": instance.tenant_id, "flavorId": instance.flavor_id},
         generation=instance.generation,
+        cells=[_cell(share) for share in blueprint.cells],
+        memory_locked=blueprint.flavor_type.is_dedicated_mem,
+        has_virtual_numa=blueprint.flavor_type.v_numa,
     )
 
 
@@ -147,6 +157,16 @@ def _cpu_mode(vcpu_type: str) -> domain_pb2.CpuMode:
     # A flavor type's cpuModel names hardware ("SkyLake"), not one of libvirt's models: the node chooses that itself.
     is_passthrough = vcpu_type == "host-passthrough"
     return domain_pb2.CPU_MODE_HOST_PASSTHROUGH if is_passthrough else domain_pb2.CPU_MODE_CUSTOM
+
+
+def _cell(share: CellAllocation) -> domain_pb2.GuestCell:
+    # CPUs beyond its own number are the other threads of its last core: nobody runs there.
+    return domain_pb2.GuestCell(
+        host_cell=share.cell,
+        vcpus=share.vcpus,
+        memory_bytes=share.memory_mib * MIB,
+        pinned_cpu_ids=share.cpus[: share.vcpus],
+    )
 
 
 def _disk(volume: Volume) -> domain_pb2.Disk:

@@ -9,9 +9,10 @@ from sqlmodel import Session
 from coordinator.agents.client import AgentClient
 from coordinator.agents.power_state import power_state_of
 from coordinator.domain.clock import utc_now
-from coordinator.domain.instance import InstanceStatus, PowerState, status_of
+from coordinator.domain.instance import IN_FLIGHT_STATUSES, InstanceStatus, PowerState, status_of
 from coordinator.errors import ResourceNotFound, StatusUnsupported
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables.instance import Instance
 from coordinator.tasks.blueprint import Blueprint, domain_spec, port_message, read_blueprint
 from coordinator.tasks.model import Failure, StepContext, StepResult
@@ -151,6 +152,9 @@ def settle_failure(session: Session, args: Args, failure: Failure) -> None:
 def rest(session: Session, instance: Instance, status: InstanceStatus, error_message: str) -> None:
     """No task works on the instance any more. One that is being deleted keeps status and operation of its deletion."""
     if not is_being_deleted(instance):
+        if instance.status in IN_FLIGHT_STATUSES and instance.node_id:
+            # The scheduler counts what is under way there.
+            advance_generations(session, [instance.node_id])
         instance.status = status
         instance.error_message = error_message
         instance.task_id = None

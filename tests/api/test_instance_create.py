@@ -229,7 +229,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "memory too small": ({"memory": {"amount": "512Mi"}}, MEMORY, "memory.amount"),
     "memory too large": ({"memory": {"amount": "2Ti"}}, MEMORY, "memory.amount"),
     "memory not the flavor's": ({"memory": {"amount": "8Gi"}}, MEMORY, "memory.amount"),
-    "huge pages": ({"memory": {"amount": "4Gi", "hugePage": "2Mi"}}, INVALID, "memory.hugePage"),
+    "huge pages of no size": ({"memory": {"amount": "4Gi", "hugePage": "3Mi"}}, INVALID, "memory.hugePage"),
+    "huge pages are no amount": ({"memory": {"amount": "4Gi", "hugePage": "big"}}, INVALID, "memory.hugePage"),
+    "a part of a huge page": ({"memory": {"amount": "4098Mi", "hugePage": "1Gi"}}, MEMORY, "memory.amount"),
     "unknown architecture": ({"archType": "mips"}, INVALID, "archType"),
     "architecture not the flavor's": ({"archType": "arm"}, INVALID, "archType"),
     "unknown flavor": ({"flavorId": "flavor-nowhere"}, NO_DATA, "flavorId"),
@@ -319,8 +321,7 @@ def test_an_image_that_does_not_serve_is_refused(
     "columns",
     [
         {"device_type": "gpu"},
-        {"is_dedicated_cpu": True},
-        {"v_numa": True},
+        {"sriov": True},
     ],
 )
 def test_a_flavor_that_promises_too_much_is_refused(customer: Api, cloud: Cloud, columns: dict[str, Any]) -> None:

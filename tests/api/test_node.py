@@ -56,6 +56,8 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
         "hgId": "",
         "hgName": "",
         "cpuAllocationRatio": None,
+        "reservedVcpus": None,
+        "reservedMemoryMib": None,
         "isGPUNode": False,
         "gpuInfo": {"gpuType": "", "product": "", "mode": "", "vgpuDisplayName": "", "gpus": None},
     }
@@ -171,3 +173,25 @@ def test_what_cannot_be_closed(operator: Api, customer: Api, auditor: Api, runti
     for caller in (customer, auditor):
         assert caller.refused("PUT", path, {"schedulable": False}).code == "ECS.OperationDenied.Identity"
         assert caller.refused("POST", f"{NODES}/label", {"nodes": []}).code == "ECS.OperationDenied.Identity"
+
+
+def test_what_a_node_keeps_for_itself_is_given_to_nobody(
+    operator: Api, customer: Api, runtime: Runtime, tenant: Tenant
+) -> None:
+    cloud = stock(runtime, tenant)
+    path = f"{NODES}/{cloud.node.id}/reserved"
+    told = operator.ok("PUT", path, {"vcpus": 15, "memoryMib": "1024"})
+    assert (told["reservedVcpus"], told["reservedMemoryMib"]) == (15, 1024)
+    refused = customer.ok("POST", INSTANCES, cloud.order())
+    assert "too few vCPUs (wanted 2 vCPUs, at most 1 vCPU free)" in refused["errMessage"]
+    assert operator.ok("PUT", path, {})["reservedVcpus"] is None
+    assert customer.ok("POST", INSTANCES, cloud.order())["status"] == "Provisioning"
+
+
+def test_a_reservation_names_a_node_and_amounts(operator: Api, customer: Api, auditor: Api, runtime: Runtime) -> None:
+    path = f"{NODES}/{stored_node(runtime)}/reserved"
+    assert operator.ok("PUT", path, {"vcpus": 2})["reservedVcpus"] == 2
+    assert operator.refused("PUT", path, {"vcpus": -1}).code == "ECS.InvalidParameter"
+    assert operator.refused("PUT", f"{NODES}/node-nothing/reserved", {}).code == "ECS.DBGet.NoData"
+    for caller in (customer, auditor):
+        assert caller.refused("PUT", path, {}).code == "ECS.OperationDenied.Identity"

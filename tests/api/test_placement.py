@@ -1,11 +1,13 @@
 """Why instances are, or would be, where they are, over REST."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from coordinator.domain.clock import utc_now
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Allocation, Instance, Node, Task, Tenant
+from coordinator.store.tables import Allocation, Instance, Node, ReportedDomain, Task, Tenant
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, stock
 from tests.builders import a_node, add, an_inventory
@@ -34,7 +36,7 @@ def test_an_operator_sees_every_host_with_its_score_or_its_rejection(operator: A
     best, rejected = told["hosts"]
     assert (best["nodeName"], best["accepted"], best["filter"]) == (cloud.node.name, True, "")
     assert best["score"] == pytest.approx(sum(best["scores"].values()), abs=1e-3)
-    assert set(best["scores"]) == {"room", "balance"}
+    assert set(best["scores"]) == {"room", "balance", "in_flight", "gpu"}
     assert (rejected["nodeName"], rejected["accepted"], rejected["scores"]) == ("small", False, {})
     assert (rejected["filter"], rejected["wanted"], rejected["available"]) == ("capacity", "2 vCPUs", "1 vCPU")
 
@@ -71,7 +73,7 @@ def test_a_placed_instance_tells_why_it_is_where_it_is(customer: Api, operator: 
     told: dict[str, Any] = operator.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
     assert (told["placed"], told["nodeName"], told["hostCount"]) == (True, cloud.node.name, 2)
     assert told["rejected"] == {"capacity": 1}
-    assert set(told["scores"]) == {"room", "balance"}
+    assert set(told["scores"]) == {"room", "balance", "in_flight", "gpu"}
     assert told["decidedAt"] > "2000"
     seen = customer.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
     assert seen == told | {"nodeId": "", "nodeName": ""}
@@ -90,3 +92,67 @@ def test_an_instance_that_is_nowhere_tells_why(customer: Api, cloud: Cloud) -> N
 def test_another_tenants_instance_is_not_explained(customer: Api, stranger: Api, cloud: Cloud) -> None:
     ecs_id = customer.ok("POST", INSTANCES, cloud.order())["ecsId"]
     assert stranger.refused("GET", f"{INSTANCES}/{ecs_id}/placement").code == "ECS.DBGet.NoData"
+
+
+DIFFERENCES = "/api/ecs/v1/placement/differences"
+
+
+def reported(node: Node, uuid: str, **columns: Any) -> ReportedDomain:
+    fields = {"name": "ecs-x", "foreign": False, "power_state": "running", "reported_at": utc_now(), **columns}
+    return ReportedDomain(node_id=node.id, uuid=uuid, **fields)
+
+
+def an_instance_at_rest(customer: Api, cloud: Cloud) -> Instance:
+    """It runs, its node reports it, and no task is busy with it."""
+    customer.ok("POST", INSTANCES, cloud.order())
+    [instance] = cloud.rows(Instance)
+    cloud.change(instance, task_id=None, status="Running")
+    size = {"vcpus": instance.vcpus, "memory_bytes": instance.memory_bytes}
+    with cloud.runtime.database.write() as session:
+        add(session, reported(cloud.node, instance.uuid, **size))
+    return instance
+
+
+def differences(operator: Api) -> list[tuple[str, str, str]]:
+    return [(it["kind"], it["nodeName"], it["consumerUuid"]) for it in operator.ok("GET", DIFFERENCES)]
+
+
+def test_where_all_agree_there_are_no_differences(operator: Api, customer: Api, cloud: Cloud) -> None:
+    an_instance_at_rest(customer, cloud)
+    with cloud.runtime.database.write() as session:
+        add(session, reported(cloud.node, str(uuid4()), foreign=True))
+    assert differences(operator) == []
+
+
+def test_each_kind_of_difference_is_told(operator: Api, customer: Api, cloud: Cloud, other: Node) -> None:
+    instance = an_instance_at_rest(customer, cloud)
+    stray, leaked, name = str(uuid4()), str(uuid4()), cloud.node.name
+    with cloud.runtime.database.write() as session:
+        add(session, reported(cloud.node, stray))
+        leak = {"node_id": other.id, "resource_class": "VCPU", "amount": 1}
+        add(
+            session,
+            Allocation(consumer_uuid=leaked, **leak),
+            Allocation(consumer_uuid=str(uuid4()), external=True, **leak),
+        )
+        session.get_one(ReportedDomain, (cloud.node.id, instance.uuid)).vcpus = 8
+    assert differences(operator) == [
+        ("allocation-without-instance", "small", leaked),
+        ("domain-without-allocation", name, stray),
+        ("domain-of-other-size", name, instance.uuid),
+    ]
+    cloud.change(instance, node_id=other.id, task_id=None, status="Running")
+    assert {it for it in differences(operator) if it[2] == instance.uuid} == {
+        ("allocation-elsewhere", name, instance.uuid),
+        ("instance-without-allocation", "small", instance.uuid),
+        ("instance-without-domain", "small", instance.uuid),
+    }
+
+
+def test_a_task_at_work_is_no_difference(operator: Api, customer: Api, cloud: Cloud) -> None:
+    customer.ok("POST", INSTANCES, cloud.order())
+    assert differences(operator) == []
+
+
+def test_differences_are_the_operators_business(customer: Api) -> None:
+    assert customer.refused("GET", DIFFERENCES).code == "ECS.OperationDenied.Identity"

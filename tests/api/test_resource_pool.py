@@ -362,3 +362,26 @@ def test_a_host_never_leaves_while_an_instance_arrives(operator: Api, cloud: Clo
     placed = [answer.data["ecsId"] for answer in created if answer.data["nodeName"]]
     assert removed.code == ("ECS.OperationDenied.InUse" if placed else "Success")
     assert hosts_of(operator, pool) == ([cloud.node.name] if placed else [])
+
+
+def test_a_pool_can_be_packed_while_others_are_spread(operator: Api, customer: Api, cloud: Cloud) -> None:
+    pool = make_pool(operator)
+    add_host(operator, pool, *[add_node(cloud, f"pooled-{number}") for number in range(3)])
+    assert operator.ok("PUT", f"{POOLS}/{pool}/weights", {"weights": {"room": -2}})["weights"] == {"room": -2}
+    order = cloud.order(flavorId=bound_flavor(cloud, pool), ecsCount=4)
+    assert len({it["nodeName"] for it in customer.ok("POST", BATCH, order)}) == 1
+    operator.ok("PUT", f"{POOLS}/{pool}/weights", {"weights": {}})
+    assert len({it["nodeName"] for it in customer.ok("POST", BATCH, order)}) > 1
+
+
+@pytest.mark.parametrize("weights", [{"luck": 1}, {"room": "much"}, {"room": "inf"}, ["room"]])
+def test_weights_that_are_none_are_refused(operator: Api, weights: Any) -> None:
+    answer = operator.refused("PUT", f"{POOLS}/{make_pool(operator)}/weights", {"weights": weights})
+    assert answer.code == "ECS.InvalidParameter"
+    assert "weights" in answer.message
+
+
+def test_weights_are_a_pools(operator: Api, customer: Api) -> None:
+    path = f"{POOLS}/rp-nowhere/weights"
+    assert operator.refused("PUT", path, {"weights": {}}).code == "ECS.DBGet.NoData"
+    assert customer.refused("PUT", path, {"weights": {}}).code == "ECS.OperationDenied.Identity"

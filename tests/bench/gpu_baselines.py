@@ -11,9 +11,9 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.scheduler.gpu.inventory import GpuInventory
-from coordinator.scheduler.gpu.request import GPU_MILLI, GpuNode, GpuPlacement, GpuRequest
-from coordinator.scheduler.snapshot import BoolColumn, FloatColumn, IntColumn
+from coordinator.scheduler.column import BoolColumn, FloatColumn, IntColumn
+from tests.bench.gpu_inventory import GpuInventory
+from tests.bench.gpu_request import GPU_MILLI, GpuNode, GpuPlacement, GpuRequest
 
 # The part of all requests whose kinds, the most frequent first, FGD calls typical.
 TYPICAL: Final = 0.95

@@ -7,6 +7,9 @@ Every placement is checked by bookkeeping of its own.
 
 Columns of the nodes: cpu_milli, memory_mib, gpu (how many), model. Columns of the requests: cpu_milli, memory_mib,
 num_gpu, gpu_milli, gpu_spec (models, separated by |; empty: any). Decision times are processor time.
+
+The policy nodewright is the scheduler's own pipeline, all its filters and weighers, with claims in memory; the others
+are published ones.
 """
 
 import argparse
@@ -23,12 +26,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from coordinator.scheduler.gpu.packing import GpuPacking
-from coordinator.scheduler.gpu.request import GPU_MILLI, GpuNode, GpuPlacement, GpuRequest
 from tests.bench.gpu_baselines import BestFit, Fgd, Packing, Policy, Random, TypicalMix
+from tests.bench.gpu_pipeline import Pipeline
+from tests.bench.gpu_request import GPU_MILLI, GpuNode, GpuPlacement, GpuRequest
 
 POLICIES: Final[Mapping[str, Callable[[Sequence[GpuNode], Sequence[GpuRequest], int], Policy]]] = {
-    "lookahead": lambda nodes, _requests, _seed: GpuPacking(nodes),
+    "nodewright": lambda nodes, _requests, _seed: Pipeline(nodes),
     "fgd": lambda nodes, requests, _seed: Fgd(nodes, requests),
     "bestfit": lambda nodes, _requests, _seed: BestFit(nodes),
     "packing": lambda nodes, _requests, _seed: Packing(nodes),

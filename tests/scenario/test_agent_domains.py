@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 
 import pytest
 
-from agent.configure.host_profile import HostProfile
-from agent.definition import Definitions
 from agent.errors import (
     DomainMemoryInsufficient,
     DomainStopTimeout,
@@ -20,19 +17,13 @@ from agent.errors import (
     GuestAgentTimeout,
     HypervisorUnavailable,
 )
-from agent.hypervisor.capability import CapabilityReader
-from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import PowerState
-from agent.hypervisor.events import DomainEvents
-from agent.hypervisor.guest import Guests
-from agent.hypervisor.guest_agent import GuestAgents
-from agent.hypervisor.prober import GuestAgentProber, GuestAgentState
-from agent.hypervisor.reboot import Reboots
-from agent.hypervisor.stop import StopProgress, Stops
-from agent.storage.seed import Seeds
+from agent.hypervisor.prober import GuestAgentState
+from agent.hypervisor.stop import StopProgress
 from protos.agent.v1.domain_pb2 import DomainSpec, Firmware, TpmModel
 from tests.lab.host import Host
-from tests.unit.agent.guest_builder import GUEST_UUID, ANetwork, AVolume, a_spec
+from tests.scenario.domain_agent import DEMO_IMAGE, DomainAgent
+from tests.unit.agent.guest_builder import GUEST_UUID, a_spec
 
 pytestmark = [
     pytest.mark.scenario,
@@ -42,7 +33,6 @@ pytestmark = [
 
 MIB = 1024**2
 TIB = 1024**4
-DEMO_IMAGE = os.environ.get("NODEWRIGHT_DEMO_IMAGE", "")
 needs_demo_image = pytest.mark.skipif(not DEMO_IMAGE, reason="needs the demo image of tests/run")
 
 
@@ -54,58 +44,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     host.end()
 
 
-class _Agent:
-    """The agent's parts that deal with domains, on a host of the lab."""
-
-    def __init__(self, host: Host) -> None:
-        self.directory = host.directory
-        self.connection = Connection(f"qemu+unix:///system?socket={host.namespace.path('/run/libvirt/libvirt-sock')}")
-        self.events = DomainEvents(self.connection)
-        self.guests = Guests(self.connection, self.events)
-        self.guest_agents = GuestAgents(self.connection)
-        self.prober = GuestAgentProber(self.guests, self.guest_agents, self.events)
-        self.stops = Stops(self.guests, self.guest_agents, self.events)
-        self.reboots = Reboots(self.guests, self.stops, self.directory / "journal")
-        self.capability = CapabilityReader(self.connection, self.directory / "accelerator.json")
-        self.definitions = Definitions(
-            self.guests, Seeds(self.directory / "seeds"), self._profile, volumes=self, subnets=self
-        )
-
-    async def _profile(self) -> HostProfile:
-        capability = await self.capability.get()
-        return capability.host_profile(
-            seed_directory=self.directory / "seeds",
-            serial_log_directory=self.directory / "serial",
-            vnc_address="127.0.0.1",
-            direct_io=False,
-        )
-
-    async def describe_volume(self, uuid: str) -> AVolume:
-        """A disk with the demo guest, or an empty one."""
-        path = self.directory / f"{uuid}.qcow2"
-        base = ("-b", DEMO_IMAGE, "-F", "qcow2") if DEMO_IMAGE else ()
-        size = () if DEMO_IMAGE else ("64M",)
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *base, path, *size], check=True)
-        return AVolume(path)
-
-    async def describe_subnet(self, subnet_id: str) -> ANetwork:
-        """No guest here has a network."""
-        raise NotImplementedError(subnet_id)
-
-    async def start(self, spec: DomainSpec) -> None:
-        await self.definitions.ensure_defined(spec)
-        await self.guests.start(spec.uuid)
-
-    async def state(self) -> PowerState:
-        return (await self.guests.get(GUEST_UUID)).power_state
-
-    async def agent_state(self) -> GuestAgentState:
-        return self.prober.last(await self.guests.get(GUEST_UUID)).state
-
-
 @pytest.fixture
-async def agent(host: Host) -> AsyncIterator[_Agent]:
-    agent = _Agent(host)
+async def agent(host: Host) -> AsyncIterator[DomainAgent]:
+    agent = DomainAgent(host)
     await agent.connection.open()
     probing = asyncio.create_task(agent.prober.run())
     yield agent
@@ -138,7 +79,7 @@ async def _drain(stop: AsyncIterator[StopProgress], methods: list[str]) -> None:
         methods.append(progress.method)
 
 
-async def test_the_node_knows_what_it_can_do(agent: _Agent) -> None:
+async def test_the_node_knows_what_it_can_do(agent: DomainAgent) -> None:
     capability = await agent.capability.get()
     assert capability.firmwares == {"bios", "uefi", "uefi-secure-boot"}
     assert capability.tpm_versions == {"1.2", "2.0"}
@@ -149,7 +90,7 @@ async def test_the_node_knows_what_it_can_do(agent: _Agent) -> None:
     assert all(part.isdigit() for part in capability.libvirt_version.split("."))
 
 
-async def test_a_guest_that_does_not_hear_is_never_forced(agent: _Agent) -> None:
+async def test_a_guest_that_does_not_hear_is_never_forced(agent: DomainAgent) -> None:
     await agent.start(_deaf_spec())
     methods: list[str] = []
     with pytest.raises(DomainStopTimeout):
@@ -159,14 +100,14 @@ async def test_a_guest_that_does_not_hear_is_never_forced(agent: _Agent) -> None
     assert await agent.state() is PowerState.RUNNING
 
 
-async def test_who_stops_waiting_leaves_the_guest_as_it_is(agent: _Agent) -> None:
+async def test_who_stops_waiting_leaves_the_guest_as_it_is(agent: DomainAgent) -> None:
     await agent.start(_deaf_spec())
     async with aclosing(agent.stops.ask(GUEST_UUID, grace_seconds=60)) as stop:
         await anext(stop)
     assert await agent.state() is PowerState.RUNNING
 
 
-async def test_a_reboot_that_failed_is_not_tried_again_under_its_operation(agent: _Agent) -> None:
+async def test_a_reboot_that_failed_is_not_tried_again_under_its_operation(agent: DomainAgent) -> None:
     await agent.start(_deaf_spec())
 
     async def reboot() -> float:
@@ -180,7 +121,7 @@ async def test_a_reboot_that_failed_is_not_tried_again_under_its_operation(agent
     assert await agent.state() is PowerState.RUNNING
 
 
-async def test_a_forced_reboot_starts_the_guest_anew(agent: _Agent) -> None:
+async def test_a_forced_reboot_starts_the_guest_anew(agent: DomainAgent) -> None:
     await agent.start(_deaf_spec())
     async with agent.events.subscribe() as changes:
         async for progress in agent.reboots.reboot(GUEST_UUID, "op-2", force=True, grace_seconds=1):
@@ -192,7 +133,7 @@ async def test_a_forced_reboot_starts_the_guest_anew(agent: _Agent) -> None:
     assert await agent.state() is PowerState.RUNNING
 
 
-async def test_secure_boot_and_a_tpm_start_and_leave_nothing_behind(agent: _Agent, host: Host) -> None:
+async def test_secure_boot_and_a_tpm_start_and_leave_nothing_behind(agent: DomainAgent, host: Host) -> None:
     spec = _deaf_spec()
     spec.firmware = Firmware.FIRMWARE_UEFI_SECURE_BOOT
     spec.tpm = TpmModel.TPM_MODEL_2_0
@@ -207,24 +148,24 @@ async def test_secure_boot_and_a_tpm_start_and_leave_nothing_behind(agent: _Agen
         assert list(directory.iterdir()) == [], directory
 
 
-async def test_memory_that_the_node_does_not_have_is_named_as_such(agent: _Agent) -> None:
+async def test_memory_that_the_node_does_not_have_is_named_as_such(agent: DomainAgent) -> None:
     await agent.definitions.ensure_defined(_deaf_spec(memory_bytes=64 * TIB))
     with pytest.raises(DomainMemoryInsufficient):
         await agent.guests.start(GUEST_UUID)
     assert await agent.state() is PowerState.SHUTOFF
 
 
-async def test_a_guest_that_crashed_is_told_from_one_that_shut_down(agent: _Agent, host: Host) -> None:
+async def test_a_guest_that_crashed_is_told_from_one_that_shut_down(agent: DomainAgent, host: Host) -> None:
     await agent.start(_deaf_spec())
     host.namespace.run("bash", "-c", f"kill -KILL $(cat /run/libvirt/qemu/{_deaf_spec().name}.pid)")
     await _until(lambda: _is(agent, PowerState.CRASHED), "the guest is seen to have crashed")
 
 
-async def _is(agent: _Agent, state: PowerState) -> bool:
+async def _is(agent: DomainAgent, state: PowerState) -> bool:
     return await agent.state() is state
 
 
-async def test_libvirt_that_dies_comes_back_with_its_guests_and_its_events(agent: _Agent, host: Host) -> None:
+async def test_libvirt_that_dies_comes_back_with_its_guests_and_its_events(agent: DomainAgent, host: Host) -> None:
     await agent.start(_deaf_spec())
     async with agent.events.subscribe() as changes:
         host.libvirtd.kill()
@@ -242,7 +183,7 @@ async def test_libvirt_that_dies_comes_back_with_its_guests_and_its_events(agent
 
 
 @needs_demo_image
-async def test_a_guest_agent_is_known_by_asking_it(agent: _Agent) -> None:
+async def test_a_guest_agent_is_known_by_asking_it(agent: DomainAgent) -> None:
     await agent.start(_demo_spec())
     assert await agent.agent_state() is GuestAgentState.NOT_RUNNING
     await _until(lambda: _agent_is(agent, GuestAgentState.RUNNING), "the guest agent answers", 120)
@@ -262,12 +203,12 @@ async def test_a_guest_agent_is_known_by_asking_it(agent: _Agent) -> None:
     assert await agent.state() is PowerState.RUNNING
 
 
-async def _agent_is(agent: _Agent, state: GuestAgentState) -> bool:
+async def _agent_is(agent: DomainAgent, state: GuestAgentState) -> bool:
     return await agent.agent_state() is state
 
 
 @needs_demo_image
-async def test_a_guest_shuts_down_when_it_is_asked(agent: _Agent) -> None:
+async def test_a_guest_shuts_down_when_it_is_asked(agent: DomainAgent) -> None:
     await agent.start(_demo_spec())
     await _until(lambda: _agent_is(agent, GuestAgentState.RUNNING), "the guest agent answers", 120)
     methods = {progress.method async for progress in agent.stops.ask(GUEST_UUID, grace_seconds=60)}

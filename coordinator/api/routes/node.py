@@ -7,7 +7,13 @@ from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
 from coordinator.api.paging import PageByCurrent
 from coordinator.api.query import LenientRoute
-from coordinator.api.schemas.node import NodeBody, NodeListBody, SetNodeLabelsRequest, SetSchedulableRequest
+from coordinator.api.schemas.node import (
+    NodeBody,
+    NodeListBody,
+    SetNodeLabelsRequest,
+    SetReservedRequest,
+    SetSchedulableRequest,
+)
 from coordinator.domain.listing import ListQuery
 from coordinator.services import node as service
 
@@ -37,4 +43,13 @@ def set_node_schedulable(
 ) -> Envelope[NodeBody]:
     """Closes a node for new instances, or opens it again. What runs there goes on."""
     view = service.set_schedulable(runtime, caller, node_id, body.schedulable)
+    return success(NodeBody.of(view, runtime.settings.cell))
+
+
+@router.put("/{node_id}/reserved", operation_id="setNodeReserved")
+def set_node_reserved(
+    node_id: str, body: SetReservedRequest, caller: Operator, runtime: RuntimeDep
+) -> Envelope[NodeBody]:
+    """Sets what a node keeps for itself, instead of what the configuration says. What runs there goes on."""
+    view = service.set_reserved(runtime, caller, node_id, body.vcpus, body.memory_mib)
     return success(NodeBody.of(view, runtime.settings.cell))

@@ -2,13 +2,14 @@
 
 from fastapi import APIRouter
 
-from coordinator.api.deps import RuntimeDep, TenantUser
+from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.schemas.instance_request import BatchCreateInstancesRequest
-from coordinator.api.schemas.placement import ExplanationBody, PlacementStoryBody
+from coordinator.api.schemas.placement import DifferenceBody, ExplanationBody, PlacementStoryBody
 from coordinator.services import placement as service
 
 router = APIRouter(prefix="/api/ecs/v1/instances", tags=["placement"])
+cluster_router = APIRouter(prefix="/api/ecs/v1/placement", tags=["placement"])
 
 
 @router.post("/explain-placement", operation_id="explainPlacement")
@@ -24,3 +25,9 @@ def explain_placement(
 def get_instance_placement(ecs_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[PlacementStoryBody]:
     """Tells why an instance is where it is."""
     return success(PlacementStoryBody.of(service.tell_placement(runtime, caller, ecs_id)))
+
+
+@cluster_router.get("/differences", operation_id="listPlacementDifferences")
+def list_differences(caller: Operator, runtime: RuntimeDep) -> Envelope[list[DifferenceBody]]:
+    """Lists where allocations, instances and what nodes report do not agree. Nothing is mended by itself."""
+    return success([DifferenceBody.of(it, caller.language) for it in service.list_differences(runtime, caller)])

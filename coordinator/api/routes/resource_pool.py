@@ -19,6 +19,7 @@ from coordinator.api.schemas.resource_pool import (
     PoolHostListBody,
     ResourcePoolBody,
     ResourcePoolListBody,
+    SetPoolWeightsRequest,
 )
 from coordinator.domain.listing import Condition, ListQuery
 from coordinator.services import node as node_service
@@ -55,6 +56,14 @@ def list_resource_pools(
     listing = service.list_resource_pools(runtime, caller, query)
     pools = [ResourcePoolBody.of(use) for use in listing.items]
     return success(ResourcePoolListBody(resource_pools=pools, total_count=listing.total))
+
+
+@router.put("/resource-pools/{rp_id}/weights", operation_id="setResourcePoolWeights")
+def set_resource_pool_weights(
+    rp_id: str, body: SetPoolWeightsRequest, caller: Operator, runtime: RuntimeDep
+) -> Envelope[ResourcePoolBody]:
+    """Sets how hosts of a pool are chosen: spread over, or packed."""
+    return success(ResourcePoolBody.of(service.set_pool_weights(runtime, caller, rp_id, body.weights)))
 
 
 @router.delete("/resource-pools/{rp_id}", operation_id="deleteResourcePool")

@@ -209,6 +209,7 @@ class CreateInstanceRequest(LenientModel):
             count=count,
             checks_quota=self.b_update_quotas is not False,
             options=self._options,
+            huge_page=self.memory.huge_page,
             unavailable_fields=self._unavailable_fields,
         )
 
@@ -235,7 +236,6 @@ class CreateInstanceRequest(LenientModel):
             "deploymentSet": self.deployment_set,
             "isInstallAgent": self.is_install_agent,
             "cwpEnable": self.cwp_enable,
-            "memory.hugePage": self.memory.huge_page,
         }
         for position, volume in enumerate(self.volumes):
             asked[f"volumes[{position}].osSnapshotId"] = volume.os_snapshot_id

@@ -75,6 +75,8 @@ class NodeBody(AnswerModel):
     hg_id: str = Field(description="Host group that it belongs to; empty without one.")
     hg_name: str
     cpu_allocation_ratio: float | None = Field(description="vCPUs for each of its CPUs; null until it registered.")
+    reserved_vcpus: int | None = Field(description="CPUs that it keeps for itself; null: as configured.")
+    reserved_memory_mib: int | None = Field(description="Memory that it keeps for itself, MiB; null: as configured.")
     is_gpu_node: bool = Field(alias="isGPUNode")
     gpu_info: GpuInfoBody
     hard_disk_list: list[HardDiskBody]
@@ -83,6 +85,7 @@ class NodeBody(AnswerModel):
     def of(cls, view: NodeView, cell: str) -> "NodeBody":
         row, pool, group = view.node, view.place.pool, view.place.group
         same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version"}
+        same |= {"reserved_vcpus", "reserved_memory_mib"}
         return cls(
             **row.model_dump(include=same),
             cell=cell,
@@ -138,6 +141,13 @@ class SetSchedulableRequest(LenientModel):
     """Whether a node takes new instances."""
 
     schedulable: bool = Field(description="False closes it for new instances.")
+
+
+class SetReservedRequest(LenientModel):
+    """What a node keeps for itself; absent: as much as the configuration says."""
+
+    vcpus: int | None = Field(default=None, ge=0, le=4096, description="CPUs, not multiplied by any ratio.")
+    memory_mib: int | None = Field(default=None, ge=0, le=2**31 - 1, description="Memory, MiB.", examples=[4096])
 
 
 class NodeListBody(AnswerModel):

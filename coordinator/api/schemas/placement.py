@@ -1,8 +1,13 @@
 """Explanations of placements on the wire."""
 
+from dataclasses import asdict
+from typing import Final
+
 from pydantic import Field
 
 from coordinator.api.schemas.base import AnswerModel, Moment
+from coordinator.domain.difference import Difference, DifferenceKind
+from coordinator.domain.message import Message
 from coordinator.domain.placement import Verdict
 from coordinator.placement.summary import RejectionGroup
 from coordinator.services.placement import Explanation, PlacementStory
@@ -78,7 +83,7 @@ class ExplanationBody(AnswerModel):
             accepted_count=sum(verdict.rejection is None for verdict in decision.verdicts),
             rejections=[RejectionCountBody.of(group) for group in explanation.groups],
             hosts=[HostVerdictBody.of(verdict) for verdict in decision.verdicts] if shown else None,
-            node_names=[host.name for host in decision.assignments] if shown else None,
+            node_names=[assignment.host.name for assignment in decision.assignments] if shown else None,
         )
 
 
@@ -102,3 +107,40 @@ class PlacementStoryBody(AnswerModel):
     @classmethod
     def of(cls, story: PlacementStory) -> "PlacementStoryBody":
         return cls.model_validate(story)
+
+
+_MEANINGS: Final = {
+    DifferenceKind.ALLOCATION_WITHOUT_INSTANCE: Message(
+        "resources of the node are held for an instance that is not there", "节点资源被不存在的云主机占用"
+    ),
+    DifferenceKind.ALLOCATION_ELSEWHERE: Message(
+        "the instance holds resources of a node that it is not on", "云主机占用了其不在的节点的资源"
+    ),
+    DifferenceKind.INSTANCE_WITHOUT_ALLOCATION: Message(
+        "the instance is on the node and holds nothing there", "云主机在该节点上但未占用资源"
+    ),
+    DifferenceKind.DOMAIN_WITHOUT_ALLOCATION: Message(
+        "the node has a domain of this cloud that nobody placed there", "节点上存在未经调度的虚拟机"
+    ),
+    DifferenceKind.INSTANCE_WITHOUT_DOMAIN: Message(
+        "the node does not have the instance's domain", "节点上没有该云主机的虚拟机"
+    ),
+    DifferenceKind.DOMAIN_OF_OTHER_SIZE: Message(
+        "the domain has other vCPUs or memory than the instance", "虚拟机的CPU或内存与云主机不一致"
+    ),
+}
+
+
+class DifferenceBody(AnswerModel):
+    """Something that does not agree."""
+
+    kind: DifferenceKind
+    node_id: str
+    node_name: str
+    consumer_uuid: str = Field(description="UUID of the instance, the domain, or who else holds the allocation.")
+    name: str = Field(description="Id of the instance, or name of the domain; empty where there is neither.")
+    meaning: str = Field(description="What it means, for people.")
+
+    @classmethod
+    def of(cls, difference: Difference, language: str) -> "DifferenceBody":
+        return cls(**asdict(difference), meaning=_MEANINGS[difference.kind].text(language))

@@ -22,6 +22,15 @@ class CreateResourcePoolRequest(LenientModel):
     cpu_allocation_ratio: CpuRatio = Field(examples=[2])
 
 
+class SetPoolWeightsRequest(LenientModel):
+    """How hosts of a pool are chosen."""
+
+    weights: dict[str, float] = Field(
+        description="By weigher; those that are absent are as configured. A negative one for room packs hosts.",
+        examples=[{"room": -1.0}],
+    )
+
+
 class MoveHostRequest(LenientModel):
     """A host, and the pool that it shall belong to."""
 
@@ -38,6 +47,7 @@ class ResourcePoolBody(AnswerModel):
     host_cnt: int = Field(description="How many hosts it has.")
     ft_cnt: int = Field(description="How many flavor types are bound to it.")
     cpu_allocation_ratio: int = Field(description="vCPUs for each CPU of its hosts.")
+    weights: dict[str, float] = Field(description="Weights of weighers that count otherwise than configured.")
     create_time: Moment
     update_time: Moment
 
@@ -50,6 +60,7 @@ class ResourcePoolBody(AnswerModel):
             host_cnt=use.host_count,
             ft_cnt=use.flavor_type_count,
             cpu_allocation_ratio=use.pool.cpu_allocation_ratio,
+            weights=use.pool.weights,
             create_time=use.pool.created_at,
             update_time=use.pool.updated_at,
         )

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
-from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from typing import Protocol
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection
-from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 
 class Filter(Protocol):

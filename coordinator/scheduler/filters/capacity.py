@@ -13,18 +13,23 @@ from coordinator.domain.placement import (
     ResourceClass,
 )
 from coordinator.domain.unit import GIB, MIB, format_bytes
-from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 _REASONS: Final[Mapping[ResourceClass, RejectionReason]] = {
     ResourceClass.VCPU: RejectionReason.TOO_FEW_VCPUS,
+    ResourceClass.DEDICATED_VCPU: RejectionReason.TOO_FEW_DEDICATED_CPUS,
     ResourceClass.MEMORY_MIB: RejectionReason.TOO_LITTLE_MEMORY,
     ResourceClass.STORAGE_GIB: RejectionReason.TOO_LITTLE_STORAGE,
+    ResourceClass.LOCAL_STORAGE_GIB: RejectionReason.TOO_LITTLE_LOCAL_STORAGE,
 }
 
 _FORMATS: Final[Mapping[ResourceClass, Callable[[int], str]]] = {
     ResourceClass.VCPU: lambda amount: f"{amount} vCPU" if amount == 1 else f"{amount} vCPUs",
+    ResourceClass.DEDICATED_VCPU: lambda amount: f"{amount} CPU" if amount == 1 else f"{amount} CPUs",
     ResourceClass.MEMORY_MIB: lambda amount: format_bytes(amount * MIB),
     ResourceClass.STORAGE_GIB: lambda amount: format_bytes(amount * GIB),
+    ResourceClass.LOCAL_STORAGE_GIB: lambda amount: format_bytes(amount * GIB),
 }
 
 

@@ -1,7 +1,8 @@
 """The host is in the host group of the request; who has no group stays off hosts that have one."""
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
-from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 
 class HostGroupFilter:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
-from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 
 class NamedHostFilter:

@@ -1,7 +1,8 @@
 """The host is in a state in which it takes consumers: its agent is connected, and no operator closed it."""
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
-from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 
 class ReadyFilter:

@@ -1,7 +1,8 @@
 """The host has the abilities that were asked for."""
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
-from coordinator.scheduler.snapshot import BoolColumn, Snapshot
+from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 
 class TraitFilter:

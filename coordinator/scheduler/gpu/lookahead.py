@@ -15,9 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.scheduler.gpu.request import GPU_MILLI, GpuRequest
+from coordinator.domain.device import WHOLE_MILLI
+from coordinator.scheduler.column import BoolColumn, FloatColumn, IntColumn
+from coordinator.scheduler.gpu.request import GpuRequest
 from coordinator.scheduler.gpu.state import NodeState
-from coordinator.scheduler.snapshot import BoolColumn, FloatColumn, IntColumn
 
 # Futures of a node. The mean of 16 is exact to about the quantum in which the packing compares; 32 place no better.
 FUTURES: Final = 16
@@ -41,11 +42,14 @@ class Futures:
         self,
         requests: Sequence[GpuRequest],
         counts: FloatColumn,
-        models: Sequence[str],
+        accepted: BoolColumn,
         slots: int,
         random: np.random.Generator,
     ) -> None:
-        """Draws `requests` in proportion to `counts`; `slots` is the number of GPUs of the largest node."""
+        """Draws `requests` in proportion to `counts`; `slots` is the number of GPUs of the largest host.
+
+        `accepted` says which model is good for which request: [model, request].
+        """
         self._words = -(-TRIES_PER_GPU * slots // _WORD_BITS)
         shape = (FUTURES, self._words, _WORD_BITS)
         drawn = np.searchsorted(np.cumsum(counts), random.random(shape) * counts.sum(), side="right")
@@ -55,7 +59,7 @@ class Futures:
         self._by_share = _Threshold(needs[..., _SHARE])
         gangs = np.where(needs[..., _COUNT] > 1, needs[..., _COUNT], 0)
         self._by_whole = _Threshold(gangs) if gangs.any() else None
-        self._by_model = _pack(_acceptance(requests, models)[:, drawn])
+        self._by_model = _pack(accepted[:, drawn])
         # One more row, which is what a future without an acceptable request places: nothing.
         self._needs = np.pad(needs, ((0, 0), (0, 0), (0, 1), (0, 0)))
 
@@ -71,11 +75,11 @@ class Futures:
         return lanes.filled_milli()
 
     def _fitting(self, left: Words, lanes: "_Lanes", word: int) -> Words:
-        left &= self._by_cpu.words(lanes.future, word, lanes.cpu_milli)
+        left &= self._by_cpu.words(lanes.future, word, lanes.vcpus)
         left &= self._by_memory.words(lanes.future, word, lanes.memory_mib)
         left &= self._by_share.words(lanes.future, word, lanes.gpu_milli.max(axis=1))
         if self._by_whole:
-            left &= self._by_whole.words(lanes.future, word, (lanes.gpu_milli == GPU_MILLI).sum(axis=1))
+            left &= self._by_whole.words(lanes.future, word, (lanes.gpu_milli == WHOLE_MILLI).sum(axis=1))
         return left
 
 
@@ -97,9 +101,9 @@ class _Lanes:
     """Nodes while they are being filled: each state once for every future."""
 
     def __init__(self, states: Sequence[NodeState]) -> None:
-        cpu_milli, memory_mib, model, gpus = zip(*states, strict=True)
+        vcpus, memory_mib, model, gpus = zip(*states, strict=True)
         self.future: Final[IntColumn] = np.tile(np.arange(FUTURES), len(states))
-        self.cpu_milli: IntColumn = np.repeat(np.array(cpu_milli, np.int64), FUTURES)
+        self.vcpus: IntColumn = np.repeat(np.array(vcpus, np.int64), FUTURES)
         self.memory_mib: IntColumn = np.repeat(np.array(memory_mib, np.int64), FUTURES)
         self.model: Final[IntColumn] = np.repeat(np.array(model, np.int64), FUTURES)
         self.gpu_milli: Final[IntColumn] = np.repeat(np.array(gpus, np.int64), FUTURES, axis=0)
@@ -114,14 +118,14 @@ class _Lanes:
 
     def place(self, needs: IntColumn) -> None:
         """Places one request in each lane, which has room for it."""
-        self.cpu_milli -= needs[:, _CPU]
+        self.vcpus -= needs[:, _CPU]
         self.memory_mib -= needs[:, _MEMORY]
         share = needs[:, _SHARE]
-        best = np.where(self.gpu_milli >= share[:, np.newaxis], self.gpu_milli, GPU_MILLI + 1).argmin(axis=1)
+        best = np.where(self.gpu_milli >= share[:, np.newaxis], self.gpu_milli, WHOLE_MILLI + 1).argmin(axis=1)
         self.gpu_milli[self._index, best] -= share
         for taken in range(1, int(needs[:, _COUNT].max())):  # the other GPUs of gangs
             lanes = np.flatnonzero(needs[:, _COUNT] > taken)
-            self.gpu_milli[lanes, (self.gpu_milli[lanes] == GPU_MILLI).argmax(axis=1)] = 0
+            self.gpu_milli[lanes, (self.gpu_milli[lanes] == WHOLE_MILLI).argmax(axis=1)] = 0
 
     def filled_milli(self) -> list[float]:
         """What was placed in each state, the mean over its lanes."""
@@ -131,15 +135,7 @@ class _Lanes:
 
 
 def _needs_of(requests: Sequence[GpuRequest]) -> IntColumn:
-    return np.array([(it.cpu_milli, it.memory_mib, it.gpu_milli, it.gpu_count) for it in requests], np.int64)
-
-
-def _acceptance(requests: Sequence[GpuRequest], models: Sequence[str]) -> BoolColumn:
-    """Which model is good for which request: [model, request]."""
-    anything = [not request.models or not request.gpu_count for request in requests]
-    named = [[model in request.models for request in requests] for model in models]
-    accepted: BoolColumn = np.array(named, np.bool_) | np.array(anything, np.bool_)
-    return accepted
+    return np.array([(it.vcpus, it.memory_mib, it.gpu_milli, it.gpu_count) for it in requests], np.int64)
 
 
 def _pack(bits: BoolColumn) -> Words:

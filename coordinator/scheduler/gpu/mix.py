@@ -1,14 +1,14 @@
 """What has been asked for so far: the best guess at what will be asked for."""
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from coordinator.scheduler.column import FloatColumn
 from coordinator.scheduler.gpu.request import GpuRequest
-from coordinator.scheduler.snapshot import FloatColumn
 
 # Distinct requests that are counted. Clouds sell flavors: hundreds, not thousands. What was not seen for longest is
 # forgotten first.
@@ -27,17 +27,17 @@ class _Tally:
 class RequestMix:
     """Counts of equal requests, and what they want together."""
 
-    def __init__(self, slots: int, *, request_limit: int = REQUEST_LIMIT, horizon: int = HORIZON_ARRIVALS) -> None:
-        """`slots` is the number of GPUs of the largest node; `horizon` a power of two."""
+    def __init__(self, *, request_limit: int = REQUEST_LIMIT, horizon: int = HORIZON_ARRIVALS) -> None:
+        """`horizon` is a power of two."""
         self._tallies: OrderedDict[GpuRequest, _Tally] = OrderedDict()
         self._request_limit = request_limit
         self._horizon = horizon
         self._first = 0
         self._arrivals = 0
-        self.cpu_milli = 0.0
+        self.vcpus = 0.0
         self.gpu_milli = 0.0
-        # Arrivals by the number of GPUs that they want; those that no node could ever hold are left out.
-        self.by_gpu_count: Final[FloatColumn] = np.zeros(slots + 1)
+        # Arrivals by the number of GPUs that they want.
+        self.by_gpu_count: Final[dict[int, float]] = defaultdict(float)
 
     def __len__(self) -> int:
         return len(self._tallies)
@@ -53,10 +53,9 @@ class RequestMix:
         if len(self._tallies) > self._request_limit:
             self._tallies.popitem(last=False)
         self._arrivals += 1
-        self.cpu_milli += request.cpu_milli
+        self.vcpus += request.vcpus
         self.gpu_milli += request.demand_milli
-        if request.gpu_count < len(self.by_gpu_count):
-            self.by_gpu_count[request.gpu_count] += 1.0
+        self.by_gpu_count[request.gpu_count] += 1.0
         doubled = not self._arrivals & (self._arrivals - 1)
         if self._arrivals >= self._horizon:
             self._halve()
@@ -70,8 +69,9 @@ class RequestMix:
 
     def _halve(self) -> None:
         self._arrivals //= 2
-        self.cpu_milli /= 2
+        self.vcpus /= 2
         self.gpu_milli /= 2
-        self.by_gpu_count[:] /= 2
+        for gpu_count in self.by_gpu_count:
+            self.by_gpu_count[gpu_count] /= 2
         for tally in self._tallies.values():
             tally.count /= 2

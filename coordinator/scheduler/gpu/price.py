@@ -5,32 +5,32 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.scheduler.gpu.inventory import GpuInventory
+from coordinator.domain.device import WHOLE_MILLI
+from coordinator.scheduler.column import FloatColumn, IntColumn
 from coordinator.scheduler.gpu.mix import RequestMix
-from coordinator.scheduler.gpu.request import GPU_MILLI
-from coordinator.scheduler.snapshot import FloatColumn
 
 # Keeps the division defined when nothing is free; the chance is then 0 or 1 anyway.
 _LEAST_MEAN: Final = 1e-9
 
 
-def price_gang_room(inventory: GpuInventory, mix: RequestMix) -> FloatColumn | None:
-    """Expected GPU milli lost to later gangs when a node with `i` whole GPUs free gives `j` of them away: [i, j].
+def price_gang_room(free_milli: int, hosts_by_whole: IntColumn, mix: RequestMix) -> FloatColumn | None:
+    """Expected GPU milli lost to later gangs when a host with `i` whole GPUs free gives `j` of them away: [i, j].
 
-    A node has as many rooms for a gang of n as n goes into its whole GPUs. Losing one costs n GPUs, times the chance
-    that the gangs of n still to come need all the rooms that the cluster has. None when no gang was ever asked for.
+    `hosts_by_whole` counts the hosts by how many GPUs nothing is taken of. A host has as many rooms for a gang of n as
+    n goes into these. Losing one costs n GPUs, times the chance that the gangs of n still to come need all the rooms
+    that the cluster has. None when no gang was ever asked for.
     """
-    if not mix.by_gpu_count[2:].any():
+    whole = np.arange(len(hosts_by_whole))
+    gangs = {size: count for size, count in mix.by_gpu_count.items() if 1 < size < len(whole)}
+    if not gangs:
         return None
-    to_come = inventory.free_gpu_milli / mix.gpu_milli  # as a multiple of all that has arrived
-    whole = np.arange(inventory.slots + 1)
+    to_come = free_milli / mix.gpu_milli  # as a multiple of all that has arrived
     left = np.maximum(whole[:, np.newaxis] - whole, 0)
     price = np.zeros((len(whole), len(whole)))
-    for size in range(2, len(whole)):
-        if mix.by_gpu_count[size]:
-            rooms = int((inventory.nodes_by_whole * (whole // size)).sum())
-            short = chance_of_shortage(to_come * float(mix.by_gpu_count[size]), rooms)
-            price += short * size * GPU_MILLI * ((whole // size)[:, np.newaxis] - left // size)
+    for size, count in sorted(gangs.items()):
+        rooms = int((hosts_by_whole * (whole // size)).sum())
+        short = chance_of_shortage(to_come * count, rooms)
+        price += short * size * WHOLE_MILLI * ((whole // size)[:, np.newaxis] - left // size)
     return price
 
 

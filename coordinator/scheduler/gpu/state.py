@@ -1,25 +1,39 @@
-"""What is left of a node, apart from which node it is: equal states have equal futures."""
+"""What is left of a host with GPUs, apart from which host it is: equal states have equal futures."""
 
 from typing import Final, TypeAlias
 
-from coordinator.scheduler.gpu.request import GPU_MILLI, GpuRequest
+from coordinator.domain.device import WHOLE_MILLI, DeviceKind, DeviceType
+from coordinator.domain.placement import HostView, ResourceClass
+from coordinator.scheduler.gpu.request import GpuRequest
 
-# Free CPU milli, free memory MiB, number of the GPU model, free milli of each GPU from the largest to the smallest.
+# Free vCPUs, free memory MiB, number of the GPU model, free milli of each GPU from the largest to the smallest.
 NodeState: TypeAlias = tuple[int, int, int, tuple[int, ...]]
-# Free milli of the GPU that is taken (GPU_MILLI for anything but a share), and the number of the state after it.
+# Free milli of the GPU that is taken (WHOLE_MILLI for anything but a share), and the number of the state after it.
 Move: TypeAlias = tuple[int, int]
 
 
 def state_after(state: NodeState, request: GpuRequest, free_milli: int) -> NodeState:
     """What is left once the request is there, a share on a GPU with `free_milli`."""
-    cpu_milli, memory_mib, model, gpus = state
+    vcpus, memory_mib, model, gpus = state
     if request.is_share:
         left = list(gpus)
         left[gpus.index(free_milli)] -= request.gpu_milli
         left.sort(reverse=True)
     else:
         left = [*gpus[request.gpu_count :], *[0] * request.gpu_count]
-    return cpu_milli - request.cpu_milli, memory_mib - request.memory_mib, model, tuple(left)
+    return vcpus - request.vcpus, memory_mib - request.memory_mib, model, tuple(left)
+
+
+def state_of(host: HostView, model: int) -> NodeState:
+    """What is left of the host."""
+    vcpus, memory = (host.capacities.get(name) for name in (ResourceClass.VCPU, ResourceClass.MEMORY_MIB))
+    gpus = sorted((device.free_milli for device in host.devices if device.type.kind == DeviceKind.GPU), reverse=True)
+    return vcpus.free if vcpus else 0, memory.free if memory else 0, model, tuple(gpus)
+
+
+def model_of(host: HostView) -> frozenset[DeviceType]:
+    """The types of GPUs that it has; empty: none."""
+    return frozenset(device.type for device in host.devices if device.type.kind == DeviceKind.GPU)
 
 
 class StateTable:
@@ -65,5 +79,7 @@ class StateTable:
         return [known[number] for number in numbers]
 
     def _find_moves(self, request: GpuRequest, state: NodeState) -> tuple[Move, ...]:
-        choices = sorted({free for free in state[3] if free >= request.gpu_milli}) if request.is_share else [GPU_MILLI]
+        choices = (
+            sorted({free for free in state[3] if free >= request.gpu_milli}) if request.is_share else [WHOLE_MILLI]
+        )
         return tuple((free, self.number(state_after(state, request, free))) for free in choices)

@@ -3,15 +3,19 @@
 from typing import Protocol
 
 from coordinator.domain.placement import Consumer, PlacementRequest
-from coordinator.scheduler.snapshot import FloatColumn, Snapshot
+from coordinator.scheduler.column import FloatColumn, IntColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 
 class Weigher(Protocol):
-    """An opinion on how good each host would be."""
+    """An opinion on how good hosts would be."""
 
     @property
     def name(self) -> str:
         """What people know it by, and its weight in the configuration."""
 
-    def weigh(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
-        """From 0, the worst, to 1. Values of hosts that the filters reject mean nothing."""
+    def weigh(self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
+        """A number for each of these rows, all of which the filters admit: more is better, mostly from 0 to 1.
+
+        NaN for a host that was not looked at, because others promise more.
+        """

@@ -5,26 +5,30 @@ from typing import Final
 import numpy as np
 
 from coordinator.domain.placement import Consumer, PlacementRequest, ResourceClass
-from coordinator.scheduler.snapshot import FloatColumn, Snapshot
+from coordinator.scheduler.column import FloatColumn, IntColumn
+from coordinator.scheduler.snapshot import Snapshot
 
 _CLASSES: Final = (ResourceClass.VCPU, ResourceClass.MEMORY_MIB)
 
 
-def shares_left(hosts: Snapshot, consumer: Consumer, resource_class: ResourceClass) -> FloatColumn:
+def shares_left(hosts: Snapshot, rows: IntColumn, consumer: Consumer, resource_class: ResourceClass) -> FloatColumn:
     """The share of each host's limit that is free once the consumer is there."""
-    left = hosts.free(resource_class) - consumer.resources.get(resource_class, 0)
-    return np.clip(left / np.maximum(hosts.limit(resource_class), 1), 0.0, 1.0)
+    left = hosts.free(resource_class)[rows] - consumer.resources.get(resource_class, 0)
+    return np.clip(left / np.maximum(hosts.limit(resource_class)[rows], 1), 0.0, 1.0)
 
 
 class RoomWeigher:
-    """The mean of the shares of vCPUs and memory that stay free."""
+    """The mean of the shares of vCPUs and memory that stay free.
+
+    Of hosts with GPUs always a half: there the GPUs decide, and spreading would break up room for many of them.
+    """
 
     name = "room"
 
-    def weigh(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
+    def weigh(self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
         """See Weigher."""
-        vcpus, memory = (shares_left(hosts, consumer, resource_class) for resource_class in _CLASSES)
-        return (vcpus + memory) / 2
+        vcpus, memory = (shares_left(hosts, rows, consumer, resource_class) for resource_class in _CLASSES)
+        return np.where(hosts.gpus.present(rows), 0.5, (vcpus + memory) / 2)
 
 
 class BalanceWeigher:
@@ -32,7 +36,7 @@ class BalanceWeigher:
 
     name = "balance"
 
-    def weigh(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
+    def weigh(self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
         """See Weigher."""
-        vcpus, memory = (shares_left(hosts, consumer, resource_class) for resource_class in _CLASSES)
-        return 1.0 - np.abs(vcpus - memory)
+        vcpus, memory = (shares_left(hosts, rows, consumer, resource_class) for resource_class in _CLASSES)
+        return np.where(hosts.gpus.present(rows), 0.5, 1.0 - np.abs(vcpus - memory))

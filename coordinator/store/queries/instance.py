@@ -13,6 +13,7 @@ from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.domain.placement import ResourceClass
 from coordinator.store.queries.filter import Field, Statement, fetch_rows_of, fields
 from coordinator.store.tables import (
+    CellAllocation,
     Department,
     Flavor,
     FlavorType,
@@ -108,6 +109,17 @@ def list_ports(session: Session, instance: Instance) -> Sequence[tuple[Port, Sub
         .order_by(col(Port.position).asc())
     )
     return session.exec(statement).all()
+
+
+def list_cells(session: Session, instance: Instance) -> Sequence[CellAllocation]:
+    """What the instance has of its node's NUMA cells."""
+    statement = select(CellAllocation).where(CellAllocation.consumer_uuid == instance.uuid)
+    return session.exec(statement.order_by(col(CellAllocation.cell))).all()
+
+
+def get_flavor_type(session: Session, instance: Instance) -> FlavorType:
+    """The flavor type of the instance, which may be deleted by now."""
+    return session.exec(select(FlavorType).where(FlavorType.flavor_type_id == instance.flavor_type_id)).one()
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +327,12 @@ def find_image_by_source(session: Session, url: str) -> Image | None:
 
 @dataclass(frozen=True, slots=True)
 class TenantUse:
-    """What a tenant's instances and volumes take; an instance without a host has neither vCPUs nor memory."""
+    """What a tenant's instances and volumes take; an instance without a host has no vCPUs, memory and GPUs."""
 
     instances: int
     vcpus: int
     memory_bytes: int
+    gpus: int
     volumes: int
     storage_gib: int
 
@@ -327,11 +340,16 @@ class TenantUse:
 def read_tenant_use(session: Session, tenant_id: str) -> TenantUse:
     """What the tenant uses now."""
     is_placed = col(Instance.node_id).is_not(None)
-    instances = select_columns(
-        func.count(),
-        func.coalesce(func.sum(Instance.vcpus).filter(is_placed), 0),
-        func.coalesce(func.sum(Instance.memory_bytes).filter(is_placed), 0),
-    ).where(col(Instance.tenant_id) == tenant_id, col(Instance.deleted_at).is_(None))
+    instances = (
+        select_columns(
+            func.count(),
+            func.coalesce(func.sum(Instance.vcpus).filter(is_placed), 0),
+            func.coalesce(func.sum(Instance.memory_bytes).filter(is_placed), 0),
+            func.coalesce(func.sum(Flavor.gpu).filter(is_placed), 0),
+        )
+        .join(Flavor, col(Flavor.flavor_id) == col(Instance.flavor_id))
+        .where(col(Instance.tenant_id) == tenant_id, col(Instance.deleted_at).is_(None))
+    )
     volumes = select_columns(func.count(), func.coalesce(func.sum(Volume.size_gib), 0)).where(
         col(Volume.tenant_id) == tenant_id
     )

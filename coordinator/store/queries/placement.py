@@ -1,20 +1,42 @@
 """What the scheduler looks at, and what consumers hold."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Select, Text, bindparam, cast, func, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
+from coordinator.domain.cell import CellShare
+from coordinator.domain.device import Device, DeviceShare, DeviceType
+from coordinator.domain.instance import IN_FLIGHT_STATUSES
 from coordinator.domain.placement import Capacity, HostView, ResourceClass
+from coordinator.domain.topology import make_cells
+from coordinator.store import tables
+from coordinator.store.tables.device import CellAllocation, DeviceAllocation
 from coordinator.store.tables.host_group import GroupHost
+from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.node import Allocation, Inventory, Node
-from coordinator.store.tables.resource_pool import PoolHost
+from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 
-# Statements are made once, here: making one takes longer than executing it on a few rows.
+
+class _Statement:
+    """A query on nodes, of all of them or of some. Made once: making one takes longer than executing it."""
+
+    def __init__(self, all_nodes: Any, node: Any) -> None:
+        self._all: Select[Any] = all_nodes
+        self._some: Select[Any] = all_nodes.where(node.in_(bindparam("node_ids", expanding=True)))
+
+    def read(self, connection: Connection, node_ids: Collection[str] | None) -> Sequence[Row[Any]]:
+        """The rows of the nodes; of all without `node_ids`."""
+        if node_ids is None:
+            return connection.execute(self._all).all()
+        return connection.execute(self._some, {"node_ids": list(node_ids)}).all()
+
+
 _used = (
     select(func.coalesce(func.sum(Allocation.amount), 0))
     .where(
@@ -25,7 +47,7 @@ _used = (
     .scalar_subquery()
 )
 # A row for each class that a node offers, its use included: one statement sees one moment.
-_HOSTS = (
+_HOSTS = _Statement(
     select(
         col(Node.id),
         col(Node.name),
@@ -47,9 +69,52 @@ _HOSTS = (
     .join(Inventory, col(Inventory.node_id) == col(Node.id), isouter=True)
     .join(PoolHost, col(PoolHost.node_id) == col(Node.id), isouter=True)
     .join(GroupHost, col(GroupHost.node_id) == col(Node.id), isouter=True)
-    .order_by(col(Node.id))
+    .order_by(col(Node.id)),
+    col(Node.id),
 )
-_SOME_HOSTS = _HOSTS.where(col(Node.id).in_(bindparam("node_ids", expanding=True)))
+_CELLS = _Statement(select(col(Node.id), col(Node.cells)).where(cast(Node.cells, Text) != "[]"), col(Node.id))
+_CELL_USE = _Statement(
+    select(
+        col(CellAllocation.node_id),
+        col(CellAllocation.cell),
+        col(CellAllocation.vcpus),
+        col(CellAllocation.memory_mib),
+        col(CellAllocation.page_kib),
+        col(CellAllocation.cpus),
+    ),
+    col(CellAllocation.node_id),
+)
+_slices = (
+    select(func.coalesce(func.sum(DeviceAllocation.milli), 0))
+    .where(
+        col(DeviceAllocation.node_id) == col(tables.Device.node_id),
+        col(DeviceAllocation.device_id) == col(tables.Device.id),
+    )
+    .correlate(tables.Device)
+    .scalar_subquery()
+)
+_DEVICES = _Statement(
+    select(
+        col(tables.Device.node_id),
+        col(tables.Device.id),
+        col(tables.Device.kind),
+        col(tables.Device.attributes),
+        col(tables.Device.size_bytes),
+        col(tables.Device.shareable),
+        col(tables.Device.cell),
+        _slices.label("used_milli"),
+    )
+    .where(col(tables.Device.withheld_reason) == "")
+    .order_by(col(tables.Device.node_id), col(tables.Device.id)),
+    col(tables.Device.node_id),
+)
+_IN_FLIGHT = _Statement(
+    select(col(Instance.node_id), func.count().label("instances"))
+    .where(col(Instance.status).in_(IN_FLIGHT_STATUSES), col(Instance.deleted_at).is_(None))
+    .group_by(col(Instance.node_id)),
+    col(Instance.node_id),
+)
+_POOL_WEIGHTS = select(col(ResourcePool.id), col(ResourcePool.weights))
 _CHANGED_NODES = select(col(Node.id)).where(col(Node.generation) > bindparam("generation"))
 _ALLOCATIONS = select(
     col(Allocation.consumer_uuid),
@@ -58,6 +123,28 @@ _ALLOCATIONS = select(
     col(Allocation.amount),
     col(Allocation.external),
 ).where(col(Allocation.consumer_uuid).in_(bindparam("uuids", expanding=True)))
+_HELD_CELLS = (
+    select(
+        col(CellAllocation.consumer_uuid),
+        col(CellAllocation.cell),
+        col(CellAllocation.vcpus),
+        col(CellAllocation.memory_mib),
+        col(CellAllocation.page_kib),
+        col(CellAllocation.cpus),
+    )
+    .where(col(CellAllocation.consumer_uuid).in_(bindparam("uuids", expanding=True)))
+    .order_by(col(CellAllocation.cell))
+)
+_HELD_DEVICES = (
+    select(
+        col(DeviceAllocation.consumer_uuid),
+        col(DeviceAllocation.device_id),
+        col(DeviceAllocation.kind),
+        col(DeviceAllocation.milli),
+    )
+    .where(col(DeviceAllocation.consumer_uuid).in_(bindparam("uuids", expanding=True)))
+    .order_by(col(DeviceAllocation.device_id))
+)
 _others = aliased(Node)
 # A generation that no node has: what changed is told by one column of all nodes.
 _ADVANCE = (
@@ -67,14 +154,34 @@ _ADVANCE = (
 )
 
 
-class Held(NamedTuple):
-    """What a consumer holds of one resource class."""
+@dataclass(slots=True)
+class Held:
+    """Everything that a consumer holds on its node."""
 
-    consumer_uuid: str
     node_id: str
-    resource_class: str
-    amount: int
     external: bool
+    amounts: dict[str, int] = field(default_factory=dict)
+    cells: list[CellShare] = field(default_factory=list)
+    devices: list[DeviceShare] = field(default_factory=list)
+    # Of each of the devices.
+    kinds: list[str] = field(default_factory=list)
+
+
+class _Details:
+    """What nodes have besides their counted capacity."""
+
+    def __init__(self, connection: Connection, node_ids: Collection[str] | None) -> None:
+        self.cells: dict[str, list[dict[str, Any]]] = {row.id: row.cells for row in _CELLS.read(connection, node_ids)}
+        self.shares: dict[str, list[CellShare]] = defaultdict(list)
+        for row in _CELL_USE.read(connection, node_ids):
+            share = CellShare(row.cell, row.vcpus, row.memory_mib, row.page_kib, tuple(row.cpus))
+            self.shares[row.node_id].append(share)
+        self.devices: dict[str, list[Device]] = defaultdict(list)
+        for row in _DEVICES.read(connection, node_ids):
+            kind = DeviceType(row.kind, frozenset(row.attributes.items()), row.size_bytes, row.shareable)
+            self.devices[row.node_id].append(Device(row.id, kind, row.cell, int(row.used_milli)))
+        self.in_flight: dict[str, int] = {row.node_id: row.instances for row in _IN_FLIGHT.read(connection, node_ids)}
+        self.weights: dict[str, dict[str, float]] = {row.id: row.weights for row in connection.execute(_POOL_WEIGHTS)}
 
 
 def read_hosts(connection: Connection, node_ids: Collection[str] | None = None) -> tuple[HostView, ...]:
@@ -82,15 +189,16 @@ def read_hosts(connection: Connection, node_ids: Collection[str] | None = None) 
 
     Rows, not entities: a session that read a node before would answer what it remembers.
     """
-    if node_ids is None:
-        rows = connection.execute(_HOSTS).all()
-    else:
-        rows = connection.execute(_SOME_HOSTS, {"node_ids": list(node_ids)}).all()
-    return tuple(_view(list(group)) for _node_id, group in groupby(rows, key=lambda row: row.id))
+    rows = _HOSTS.read(connection, node_ids)
+    details = _Details(connection, node_ids)
+    return tuple(_view(list(group), details) for _node_id, group in groupby(rows, key=lambda row: row.id))
 
 
-def _view(rows: list[Any]) -> HostView:
+def _view(rows: list[Any], details: _Details) -> HostView:
     node = rows[0]
+    reserved = next((row.reserved for row in rows if row.resource_class == ResourceClass.VCPU), 0)
+    cells = make_cells(details.cells.get(node.id, ()), reserved, details.shares.get(node.id, ()))
+    pinned = {ResourceClass.VCPU: sum(len(cell.pinned) for cell in cells)}
     return HostView(
         node_id=node.id,
         name=node.name,
@@ -102,12 +210,18 @@ def _view(rows: list[Any]) -> HostView:
         schedulable=node.schedulable,
         traits=frozenset(node.traits),
         capacities={
-            ResourceClass(row.resource_class): Capacity(row.total, row.reserved, row.allocation_ratio, int(row.used))
+            (name := ResourceClass(row.resource_class)): Capacity(
+                row.total, row.reserved, row.allocation_ratio, int(row.used), pinned.get(name, 0)
+            )
             for row in rows
             if row.resource_class is not None
         },
         pool_id=node.rp_id or "",
         group_id=node.hg_id or "",
+        cells=cells,
+        devices=tuple(details.devices.get(node.id, ())),
+        in_flight=details.in_flight.get(node.id, 0),
+        weights=details.weights.get(node.rp_id, {}),
     )
 
 
@@ -124,9 +238,16 @@ def advance_generations(session: Session, node_ids: Collection[str]) -> None:
         connection.execute(_ADVANCE, {"node_id": node_id})
 
 
-def read_allocations(session: Session, consumer_uuids: Collection[str]) -> dict[str, list[Held]]:
+def read_held(session: Session, consumer_uuids: Collection[str]) -> dict[str, Held]:
     """What each of the consumers holds; those that hold nothing are absent."""
-    held: dict[str, list[Held]] = defaultdict(list)
-    for row in session.connection().execute(_ALLOCATIONS, {"uuids": list(consumer_uuids)}):
-        held[row.consumer_uuid].append(Held(*row))
+    connection, uuids = session.connection(), {"uuids": list(consumer_uuids)}
+    held: dict[str, Held] = {}
+    for uuid, node_id, resource_class, amount, external in connection.execute(_ALLOCATIONS, uuids):
+        held.setdefault(uuid, Held(node_id, external)).amounts[resource_class] = amount
+    if held:
+        for uuid, cell, vcpus, memory_mib, page_kib, cpus in connection.execute(_HELD_CELLS, uuids):
+            held[uuid].cells.append(CellShare(cell, vcpus, memory_mib, page_kib, tuple(cpus)))
+        for uuid, device_id, kind, milli in connection.execute(_HELD_DEVICES, uuids):
+            held[uuid].devices.append(DeviceShare(device_id, milli))
+            held[uuid].kinds.append(kind)
     return held

@@ -116,6 +116,11 @@ def list_pool_members(session: Session, query: ListQuery) -> Listing[PoolMember]
     return Listing(tuple(PoolMember(*row) for row in page.items), page.total)
 
 
+def list_node_ids(session: Session, rp_id: str) -> Sequence[str]:
+    """Ids of the pool's hosts."""
+    return session.exec(select(PoolHost.node_id).where(PoolHost.rp_id == rp_id)).all()
+
+
 def read_memberships(session: Session, node_ids: Collection[str]) -> dict[str, PoolHost]:
     """The memberships of these nodes, by node; nodes of no pool are absent."""
     rows = session.exec(select(PoolHost).where(col(PoolHost.node_id).in_(node_ids)))

@@ -1,6 +1,7 @@
 """All tables; importing this package fills `SQLModel.metadata`."""
 
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
+from coordinator.store.tables.device import CellAllocation, Device, DeviceAllocation
 from coordinator.store.tables.flavor import Flavor, FlavorType
 from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
@@ -17,8 +18,11 @@ from coordinator.store.tables.volume import Volume
 __all__ = [
     "Allocation",
     "ApiToken",
+    "CellAllocation",
     "CpuOvercommit",
     "Department",
+    "Device",
+    "DeviceAllocation",
     "EnrolmentToken",
     "Flavor",
     "FlavorType",

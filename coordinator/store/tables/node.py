@@ -35,6 +35,11 @@ class Node(Timestamped, table=True):
     traits: list[str] = Field(default_factory=list, sa_type=JSON)
     # HostFacts as JSON, for people and for REST.
     facts: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    # NUMA cells: [{id, cores: [[cpu]], memory_mib, huge_pages_mib: {page KiB: MiB}}], for the scheduler.
+    cells: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    # Kept for the host itself; None: what the configuration says.
+    reserved_vcpus: int | None = None
+    reserved_memory_mib: int | None = None
     # Where it stands, as operators say; placement can spread or gather by them.
     label: str = Field(default="", max_length=63)
     rack: str = Field(default="", max_length=63)
@@ -79,4 +84,7 @@ class ReportedDomain(SQLModel, table=True):
     name: str = Field(max_length=255)
     foreign: bool
     power_state: str = Field(max_length=16)
+    # 0: not told.
+    vcpus: int = 0
+    memory_bytes: int = Field(default=0, sa_type=BigInteger)
     reported_at: datetime = Field(sa_type=UtcDateTime)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlmodel import Field
+from sqlmodel import JSON, Field
 
 from coordinator.store.column import UtcDateTime
 from coordinator.store.tables.base import Timestamped
@@ -17,6 +17,8 @@ class ResourcePool(Timestamped, table=True):
     name: str = Field(unique=True, max_length=127)
     zone: str = Field(max_length=63)
     cpu_allocation_ratio: int
+    # Weights of the scheduler's weighers that count for its hosts instead of the configured ones.
+    weights: dict[str, float] = Field(default_factory=dict, sa_type=JSON)
 
 
 class PoolHost(Timestamped, table=True):

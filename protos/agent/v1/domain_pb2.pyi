@@ -85,7 +85,7 @@ GUEST_AGENT_STATE_NOT_RUNNING: GuestAgentState
 GUEST_AGENT_STATE_NOT_RESPONDING: GuestAgentState
 
 class DomainSpec(_message.Message):
-    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation")
+    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation", "cells", "memory_locked", "has_virtual_numa")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,9 @@ class DomainSpec(_message.Message):
     GRAPHICS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LOCKED_FIELD_NUMBER: _ClassVar[int]
+    HAS_VIRTUAL_NUMA_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     name: str
     title: str
@@ -127,7 +130,22 @@ class DomainSpec(_message.Message):
     graphics: Graphics
     labels: _containers.ScalarMap[str, str]
     generation: int
-    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ...) -> None: ...
+    cells: _containers.RepeatedCompositeFieldContainer[GuestCell]
+    memory_locked: bool
+    has_virtual_numa: bool
+    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., cells: _Optional[_Iterable[_Union[GuestCell, _Mapping]]] = ..., memory_locked: _Optional[bool] = ..., has_virtual_numa: _Optional[bool] = ...) -> None: ...
+
+class GuestCell(_message.Message):
+    __slots__ = ("host_cell", "vcpus", "memory_bytes", "pinned_cpu_ids")
+    HOST_CELL_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PINNED_CPU_IDS_FIELD_NUMBER: _ClassVar[int]
+    host_cell: int
+    vcpus: int
+    memory_bytes: int
+    pinned_cpu_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, host_cell: _Optional[int] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., pinned_cpu_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Disk(_message.Message):
     __slots__ = ("volume_uuid", "bus", "boot_index", "read_only")

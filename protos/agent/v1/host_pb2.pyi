@@ -95,16 +95,24 @@ class CpuFacts(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., vendor: _Optional[str] = ..., libvirt_model: _Optional[str] = ..., sockets: _Optional[int] = ..., cores_per_socket: _Optional[int] = ..., threads_per_core: _Optional[int] = ..., logical_cpus: _Optional[int] = ..., frequency_mhz: _Optional[int] = ...) -> None: ...
 
 class NumaNode(_message.Message):
-    __slots__ = ("id", "cpu_ids", "memory_bytes", "huge_pages")
+    __slots__ = ("id", "cpu_ids", "memory_bytes", "huge_pages", "cores")
     ID_FIELD_NUMBER: _ClassVar[int]
     CPU_IDS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     HUGE_PAGES_FIELD_NUMBER: _ClassVar[int]
+    CORES_FIELD_NUMBER: _ClassVar[int]
     id: int
     cpu_ids: _containers.RepeatedScalarFieldContainer[int]
     memory_bytes: int
     huge_pages: _containers.RepeatedCompositeFieldContainer[HugePages]
-    def __init__(self, id: _Optional[int] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., memory_bytes: _Optional[int] = ..., huge_pages: _Optional[_Iterable[_Union[HugePages, _Mapping]]] = ...) -> None: ...
+    cores: _containers.RepeatedCompositeFieldContainer[CpuCore]
+    def __init__(self, id: _Optional[int] = ..., cpu_ids: _Optional[_Iterable[int]] = ..., memory_bytes: _Optional[int] = ..., huge_pages: _Optional[_Iterable[_Union[HugePages, _Mapping]]] = ..., cores: _Optional[_Iterable[_Union[CpuCore, _Mapping]]] = ...) -> None: ...
+
+class CpuCore(_message.Message):
+    __slots__ = ("cpu_ids",)
+    CPU_IDS_FIELD_NUMBER: _ClassVar[int]
+    cpu_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, cpu_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class HugePages(_message.Message):
     __slots__ = ("page_size_bytes", "total_pages", "free_pages")
@@ -151,13 +159,40 @@ class NetworkInterface(_message.Message):
     def __init__(self, name: _Optional[str] = ..., mac_address: _Optional[str] = ..., speed_mbps: _Optional[int] = ..., link_up: _Optional[bool] = ..., mtu_bytes: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HostInventory(_message.Message):
-    __slots__ = ("vcpus", "memory_bytes", "storage_bytes", "storage_free_bytes")
+    __slots__ = ("vcpus", "memory_bytes", "storage_bytes", "storage_free_bytes", "devices")
     VCPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORAGE_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     vcpus: int
     memory_bytes: int
     storage_bytes: int
     storage_free_bytes: int
-    def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ...) -> None: ...
+    devices: _containers.RepeatedCompositeFieldContainer[Device]
+    def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ...) -> None: ...
+
+class Device(_message.Message):
+    __slots__ = ("id", "kind", "attributes", "numa_node", "size_bytes", "shareable", "withheld_reason")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    NUMA_NODE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHAREABLE_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_REASON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: str
+    attributes: _containers.ScalarMap[str, str]
+    numa_node: int
+    size_bytes: int
+    shareable: bool
+    withheld_reason: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., numa_node: _Optional[int] = ..., size_bytes: _Optional[int] = ..., shareable: _Optional[bool] = ..., withheld_reason: _Optional[str] = ...) -> None: ...

@@ -25,33 +25,45 @@ _sym_db = _symbol_database.Default()
 from protos.agent.v1 import host_pb2 as protos_dot_agent_dot_v1_dot_host__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/coordinator/v1/placement.proto\x12\x19nodewright.coordinator.v1\x1a\x1aprotos/agent/v1/host.proto\"T\n\x08\x43onsumer\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05vcpus\x18\x02 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x15\n\rstorage_bytes\x18\x04 \x01(\x04\"v\n\x0cRequirements\x12\x37\n\x0c\x61rchitecture\x18\x01 \x01(\x0e\x32!.nodewright.agent.v1.Architecture\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x0e\n\x06traits\x18\x04 \x03(\t\"\x85\x01\n\x0c\x43laimRequest\x12\x36\n\tconsumers\x18\x01 \x03(\x0b\x32#.nodewright.coordinator.v1.Consumer\x12=\n\x0crequirements\x18\x02 \x01(\x0b\x32\'.nodewright.coordinator.v1.Requirements\"F\n\tPlacement\x12\x15\n\rconsumer_uuid\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x11\n\tnode_name\x18\x03 \x01(\t\"I\n\rClaimResponse\x12\x38\n\nplacements\x18\x01 \x03(\x0b\x32$.nodewright.coordinator.v1.Placement\"(\n\x0eReleaseRequest\x12\x16\n\x0e\x63onsumer_uuids\x18\x01 \x03(\t\"\x11\n\x0fReleaseResponse\"\x87\x01\n\x0e\x45xplainRequest\x12\x36\n\tconsumers\x18\x01 \x03(\x0b\x32#.nodewright.coordinator.v1.Consumer\x12=\n\x0crequirements\x18\x02 \x01(\x0b\x32\'.nodewright.coordinator.v1.Requirements\"\x93\x01\n\x0f\x45xplainResponse\x12\x38\n\nplacements\x18\x01 \x03(\x0b\x32$.nodewright.coordinator.v1.Placement\x12\x35\n\x05hosts\x18\x02 \x03(\x0b\x32&.nodewright.coordinator.v1.HostVerdict\x12\x0f\n\x07summary\x18\x03 \x01(\t\"c\n\x0bHostVerdict\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t2\xb2\x02\n\x10PlacementService\x12Z\n\x05\x43laim\x12\'.nodewright.coordinator.v1.ClaimRequest\x1a(.nodewright.coordinator.v1.ClaimResponse\x12`\n\x07Release\x12).nodewright.coordinator.v1.ReleaseRequest\x1a*.nodewright.coordinator.v1.ReleaseResponse\x12`\n\x07\x45xplain\x12).nodewright.coordinator.v1.ExplainRequest\x1a*.nodewright.coordinator.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/coordinator/v1/placement.proto\x12\x19nodewright.coordinator.v1\x1a\x1aprotos/agent/v1/host.proto\"\xe8\x01\n\x08\x43onsumer\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05vcpus\x18\x02 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x15\n\rstorage_bytes\x18\x04 \x01(\x04\x12\x36\n\x07\x64\x65vices\x18\x05 \x03(\x0b\x32%.nodewright.coordinator.v1.DeviceWish\x12\x0c\n\x04numa\x18\x06 \x01(\x08\x12\x16\n\x0e\x64\x65\x64icated_cpus\x18\x07 \x01(\x08\x12\x17\n\x0fhuge_page_bytes\x18\x08 \x01(\x04\x12\x1b\n\x13local_storage_bytes\x18\t \x01(\x04\"\xee\x01\n\nDeviceWish\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\r\n\x05milli\x18\x03 \x01(\r\x12I\n\nattributes\x18\x04 \x03(\x0b\x32\x35.nodewright.coordinator.v1.DeviceWish.AttributesEntry\x12\x13\n\x0bleast_bytes\x18\x05 \x01(\x04\x1aT\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.nodewright.coordinator.v1.Values:\x02\x38\x01\"\x18\n\x06Values\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x9f\x01\n\x0cRequirements\x12\x37\n\x0c\x61rchitecture\x18\x01 \x01(\x0e\x32!.nodewright.agent.v1.Architecture\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x0e\n\x06traits\x18\x04 \x03(\t\x12\x10\n\x08pool_ids\x18\x05 \x03(\t\x12\x15\n\rhost_group_id\x18\x06 \x01(\t\"\x85\x01\n\x0c\x43laimRequest\x12\x36\n\tconsumers\x18\x01 \x03(\x0b\x32#.nodewright.coordinator.v1.Consumer\x12=\n\x0crequirements\x18\x02 \x01(\x0b\x32\'.nodewright.coordinator.v1.Requirements\"\xb4\x01\n\tPlacement\x12\x15\n\rconsumer_uuid\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x11\n\tnode_name\x18\x03 \x01(\t\x12\x33\n\x05\x63\x65lls\x18\x04 \x03(\x0b\x32$.nodewright.coordinator.v1.CellShare\x12\x37\n\x07\x64\x65vices\x18\x05 \x03(\x0b\x32&.nodewright.coordinator.v1.DeviceShare\"V\n\tCellShare\x12\x0c\n\x04\x63\x65ll\x18\x01 \x01(\r\x12\r\n\x05vcpus\x18\x02 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x16\n\x0epinned_cpu_ids\x18\x04 \x03(\r\"/\n\x0b\x44\x65viceShare\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05milli\x18\x02 \x01(\r\"I\n\rClaimResponse\x12\x38\n\nplacements\x18\x01 \x03(\x0b\x32$.nodewright.coordinator.v1.Placement\"(\n\x0eReleaseRequest\x12\x16\n\x0e\x63onsumer_uuids\x18\x01 \x03(\t\"\x11\n\x0fReleaseResponse\"\x87\x01\n\x0e\x45xplainRequest\x12\x36\n\tconsumers\x18\x01 \x03(\x0b\x32#.nodewright.coordinator.v1.Consumer\x12=\n\x0crequirements\x18\x02 \x01(\x0b\x32\'.nodewright.coordinator.v1.Requirements\"\x93\x01\n\x0f\x45xplainResponse\x12\x38\n\nplacements\x18\x01 \x03(\x0b\x32$.nodewright.coordinator.v1.Placement\x12\x35\n\x05hosts\x18\x02 \x03(\x0b\x32&.nodewright.coordinator.v1.HostVerdict\x12\x0f\n\x07summary\x18\x03 \x01(\t\"c\n\x0bHostVerdict\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t2\xb2\x02\n\x10PlacementService\x12Z\n\x05\x43laim\x12\'.nodewright.coordinator.v1.ClaimRequest\x1a(.nodewright.coordinator.v1.ClaimResponse\x12`\n\x07Release\x12).nodewright.coordinator.v1.ReleaseRequest\x1a*.nodewright.coordinator.v1.ReleaseResponse\x12`\n\x07\x45xplain\x12).nodewright.coordinator.v1.ExplainRequest\x1a*.nodewright.coordinator.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.coordinator.v1.placement_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSUMER']._serialized_start=96
-  _globals['_CONSUMER']._serialized_end=180
-  _globals['_REQUIREMENTS']._serialized_start=182
-  _globals['_REQUIREMENTS']._serialized_end=300
-  _globals['_CLAIMREQUEST']._serialized_start=303
-  _globals['_CLAIMREQUEST']._serialized_end=436
-  _globals['_PLACEMENT']._serialized_start=438
-  _globals['_PLACEMENT']._serialized_end=508
-  _globals['_CLAIMRESPONSE']._serialized_start=510
-  _globals['_CLAIMRESPONSE']._serialized_end=583
-  _globals['_RELEASEREQUEST']._serialized_start=585
-  _globals['_RELEASEREQUEST']._serialized_end=625
-  _globals['_RELEASERESPONSE']._serialized_start=627
-  _globals['_RELEASERESPONSE']._serialized_end=644
-  _globals['_EXPLAINREQUEST']._serialized_start=647
-  _globals['_EXPLAINREQUEST']._serialized_end=782
-  _globals['_EXPLAINRESPONSE']._serialized_start=785
-  _globals['_EXPLAINRESPONSE']._serialized_end=932
-  _globals['_HOSTVERDICT']._serialized_start=934
-  _globals['_HOSTVERDICT']._serialized_end=1033
-  _globals['_PLACEMENTSERVICE']._serialized_start=1036
-  _globals['_PLACEMENTSERVICE']._serialized_end=1342
+  _globals['_DEVICEWISH_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_DEVICEWISH_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_CONSUMER']._serialized_start=97
+  _globals['_CONSUMER']._serialized_end=329
+  _globals['_DEVICEWISH']._serialized_start=332
+  _globals['_DEVICEWISH']._serialized_end=570
+  _globals['_DEVICEWISH_ATTRIBUTESENTRY']._serialized_start=486
+  _globals['_DEVICEWISH_ATTRIBUTESENTRY']._serialized_end=570
+  _globals['_VALUES']._serialized_start=572
+  _globals['_VALUES']._serialized_end=596
+  _globals['_REQUIREMENTS']._serialized_start=599
+  _globals['_REQUIREMENTS']._serialized_end=758
+  _globals['_CLAIMREQUEST']._serialized_start=761
+  _globals['_CLAIMREQUEST']._serialized_end=894
+  _globals['_PLACEMENT']._serialized_start=897
+  _globals['_PLACEMENT']._serialized_end=1077
+  _globals['_CELLSHARE']._serialized_start=1079
+  _globals['_CELLSHARE']._serialized_end=1165
+  _globals['_DEVICESHARE']._serialized_start=1167
+  _globals['_DEVICESHARE']._serialized_end=1214
+  _globals['_CLAIMRESPONSE']._serialized_start=1216
+  _globals['_CLAIMRESPONSE']._serialized_end=1289
+  _globals['_RELEASEREQUEST']._serialized_start=1291
+  _globals['_RELEASEREQUEST']._serialized_end=1331
+  _globals['_RELEASERESPONSE']._serialized_start=1333
+  _globals['_RELEASERESPONSE']._serialized_end=1350
+  _globals['_EXPLAINREQUEST']._serialized_start=1353
+  _globals['_EXPLAINREQUEST']._serialized_end=1488
+  _globals['_EXPLAINRESPONSE']._serialized_start=1491
+  _globals['_EXPLAINRESPONSE']._serialized_end=1638
+  _globals['_HOSTVERDICT']._serialized_start=1640
+  _globals['_HOSTVERDICT']._serialized_end=1739
+  _globals['_PLACEMENTSERVICE']._serialized_start=1742
+  _globals['_PLACEMENTSERVICE']._serialized_end=2048
 # @@protoc_insertion_point(module_scope)

@@ -15,6 +15,7 @@ import pytest
 from agent.configure.host_profile import HostProfile
 from agent.definition import Definitions
 from agent.errors import SubnetNotFound, VolumeNotFound
+from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
@@ -65,6 +66,7 @@ class DomainServer:
     guests_api: Any
     connection: Connection
     guests: Guests
+    affinities: Affinities
     events: DomainEvents
     stops: Stops
     directory: Path
@@ -78,6 +80,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
     connection = Connection(f"test://{node}")
     events = DomainEvents(connection)
     guests = Guests(connection, events)
+    affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=("guest-*",))
     prober = GuestAgentProber(guests, guest_agents, events)
     stops = Stops(guests, guest_agents, events)
@@ -94,7 +97,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
 
     directories = _Directories()
     definitions = Definitions(
-        guests, Seeds(directory / "seeds"), read_profile, volumes=directories, subnets=directories
+        guests, affinities, Seeds(directory / "seeds"), read_profile, volumes=directories, subnets=directories
     )
     reboots = Reboots(guests, stops, directory / "journal")
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
@@ -114,6 +117,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
                 guests_api=guest_pb2_grpc.GuestServiceStub(channel),
                 connection=connection,
                 guests=guests,
+                affinities=affinities,
                 events=events,
                 stops=stops,
                 directory=directory,

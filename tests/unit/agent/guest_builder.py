@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from agent.configure.host_cpu import HostCell, HostCpus
 from agent.configure.host_profile import HostProfile
 from protos.agent.v1.domain_pb2 import (
     CloudInit,
@@ -15,6 +17,7 @@ from protos.agent.v1.domain_pb2 import (
     DomainSpec,
     Firmware,
     Graphics,
+    GuestCell,
     Nic,
     TpmModel,
 )
@@ -77,6 +80,19 @@ def a_seed(**changes: Any) -> CloudInit:
     return CloudInit(**{**values, **changes})
 
 
+def a_cell(host_cell: int, *pins: int, vcpus: int = 1, memory_bytes: int = GIB) -> GuestCell:
+    """A cell of a guest that has these CPUs for itself, or floats."""
+    vcpus = len(pins) or vcpus
+    return GuestCell(host_cell=host_cell, vcpus=vcpus, memory_bytes=memory_bytes, pinned_cpu_ids=pins)
+
+
+def host_cpus(taken: Mapping[int, str] | None = None, *, threads: int = 2, cores: int = 4) -> HostCpus:
+    """Two cells, as Linux numbers them: first one thread of every core, then the others."""
+    every = range(2 * cores)
+    groups = [frozenset(core + thread * len(every) for thread in range(threads)) for core in every]
+    return HostCpus((HostCell(0, tuple(groups[:cores])), HostCell(1, tuple(groups[cores:]))), taken or {})
+
+
 def a_host(**changes: Any) -> HostProfile:
     """A node with KVM, every firmware, both TPMs, and the volumes and networks of `a_spec`."""
     host = HostProfile(
@@ -85,6 +101,8 @@ def a_host(**changes: Any) -> HostProfile:
         seed_directory=Path("/srv/agent/seeds"),
         emulator="/usr/bin/qemu-system-x86_64",
         cpu_models=frozenset(("qemu64", "Nehalem", "EPYC")),
+        cpu_vendor="AMD",
+        cpus=host_cpus(),
         firmwares=frozenset(("bios", "uefi", "uefi-secure-boot")),
         tpm_versions=frozenset(("1.2", "2.0")),
         vnc_address="10.0.0.7",

@@ -1,7 +1,7 @@
 """Each configurator against its golden file, and the whole against libvirt's own schema and test driver."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,20 @@ import libvirt
 import pytest
 from lxml import etree
 
+from agent.configure.affinity import configure_affinity
 from agent.configure.cloud_init import configure_cloud_init
 from agent.configure.console import configure_console
 from agent.configure.disk import configure_disks, device_name
 from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
 from agent.configure.guest_agent import configure_guest_agent
+from agent.configure.host_cpu import HostCell, HostCpus
 from agent.configure.host_profile import HostProfile
 from agent.configure.identity import configure_identity
 from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
+from agent.configure.numa import configure_numa
 from agent.configure.pcie import configure_pcie
 from agent.configure.pipeline import CONFIGURATORS, Configurator, build_domain
 from agent.configure.processor import configure_processor
@@ -27,8 +30,9 @@ from agent.configure.rng import configure_rng
 from agent.configure.tpm import configure_tpm
 from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document, parse_document
-from agent.errors import AgentError, CapabilityMissing, RequestInvalid
-from protos.agent.v1.domain_pb2 import CpuMode, Disk, DiskBus, DomainSpec, Firmware, Graphics, Nic, TpmModel
+from agent.domainxml.tuning import EmulatorPin
+from agent.errors import AgentError, CapabilityMissing, CpuPinned, CpusExhausted, RequestInvalid
+from protos.agent.v1.domain_pb2 import CpuMode, Disk, DiskBus, DomainSpec, Firmware, Graphics, GuestCell, Nic, TpmModel
 from protos.agent.v1.host_pb2 import Architecture
 from tests.unit.agent.guest_builder import (
     DATA_VOLUME_UUID,
@@ -36,9 +40,11 @@ from tests.unit.agent.guest_builder import (
     SUBNET_ID,
     VOLUME_UUID,
     AVolume,
+    a_cell,
     a_host,
     a_seed,
     a_spec,
+    host_cpus,
 )
 
 GOLDEN = Path(__file__).parents[2] / "data" / "domainxml"
@@ -71,11 +77,34 @@ def _with_seed(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
 _SIXTEEN_SCSI, _SIXTEEN_SCSI_HOST = _many_disks(*[DiskBus.DISK_BUS_SCSI] * 16)
 _MIXED, _MIXED_HOST = _many_disks(*_BUSES * 7)
 
+# On two of the node's cells, with both threads of a core on each: CPUs 0 and 8, 4 and 12.
+_DEDICATED = a_spec(vcpus=4, cells=[a_cell(0, 0, 8), a_cell(1, 4, 12)], has_virtual_numa=True)
+# Without SMT to speak of: its pins are halves of cores.
+_HALVES = a_spec(cells=[a_cell(0, 1, 2, memory_bytes=2 * GIB)])
+_FLOATING = a_spec(vcpus=3, cells=[a_cell(1, vcpus=3, memory_bytes=2 * GIB)])
+_NEIGHBOUR = host_cpus({4: "ecs-neighbour", 12: "ecs-neighbour"})
+
 CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "identity": (configure_identity, a_spec(), a_host()),
     "machine": (configure_machine, a_spec(), a_host()),
     "memory": (configure_memory, a_spec(), a_host()),
     "memory-huge-pages": (configure_memory, a_spec(huge_page_bytes=_TWO_MIB), a_host()),
+    "memory-locked": (configure_memory, a_spec(memory_locked=True), a_host()),
+    "memory-locked-huge-pages": (
+        configure_memory,
+        a_spec(memory_locked=True, huge_page_bytes=_TWO_MIB),
+        a_host(),
+    ),
+    "identity-cells": (configure_identity, _DEDICATED, a_host()),
+    "processor-threads": (configure_processor, _DEDICATED, a_host()),
+    "processor-halves": (configure_processor, _HALVES, a_host()),
+    "numa-virtual": (configure_numa, _DEDICATED, a_host()),
+    "numa-hidden": (configure_numa, a_spec(cells=[a_cell(0), a_cell(1)]), a_host()),
+    "numa-none": (configure_numa, a_spec(), a_host()),
+    "affinity-dedicated": (configure_affinity, _DEDICATED, a_host()),
+    "affinity-cell": (configure_affinity, _FLOATING, a_host(cpus=_NEIGHBOUR)),
+    "affinity-floating": (configure_affinity, a_spec(), a_host(cpus=_NEIGHBOUR)),
+    "affinity-everywhere": (configure_affinity, a_spec(), a_host()),
     "processor-passthrough": (configure_processor, a_spec(), a_host()),
     "processor-emulated": (configure_processor, a_spec(), a_host(domain_type="qemu")),
     "processor-custom": (
@@ -113,6 +142,9 @@ WHOLE: dict[str, DomainSpec] = {
     "many": a_spec(vcpus=256, disks=_DISKS, nics=[*a_spec().nics, _SECOND_NIC], huge_page_bytes=_TWO_MIB),
     "16-scsi": a_spec(disks=_SIXTEEN_SCSI),
     "mixed": a_spec(disks=_MIXED),
+    "dedicated": _DEDICATED,
+    "locked": a_spec(cells=[a_cell(0, 1, 2, memory_bytes=2 * GIB)], memory_locked=True, huge_page_bytes=_TWO_MIB),
+    "floating-cell": _FLOATING,
     "bare": DomainSpec(uuid=a_spec().uuid, name="bare", vcpus=1, memory_bytes=GIB),
 }
 _VOLUMES = {**a_host().volumes, **_MIXED_HOST.volumes}
@@ -167,6 +199,49 @@ def test_a_whole_domain_is_defined_by_the_test_driver(name: str, test_driver: li
     domain = test_driver.defineXMLFlags(document, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     assert domain.UUIDString() == spec.uuid
     domain.undefine()
+
+
+@pytest.mark.parametrize(
+    ("cells", "topology"),
+    [
+        # Both threads of two cores: in the guest, too.
+        ([a_cell(0, 0, 8, 1, 9)], (1, 2, 2)),
+        # The same CPUs, but no two in a row are one core.
+        ([a_cell(0, 0, 1, 8, 9)], (1, 4, 1)),
+        # The second core is half of one.
+        ([a_cell(0, 0, 8, 1)], (1, 3, 1)),
+        ([a_cell(0, vcpus=4)], (1, 4, 1)),
+        # A socket for each cell.
+        ([a_cell(0, 0, 8, 1, 9), a_cell(1, 4, 12, 5, 13)], (2, 2, 2)),
+        # Cells of different size are whole sockets as well.
+        ([a_cell(0, 0, 8), a_cell(1, 4, 12, 5, 13)], (3, 1, 2)),
+        ([a_cell(0, vcpus=3), a_cell(1, vcpus=4)], (7, 1, 1)),
+    ],
+)
+def test_a_guest_is_arranged_like_what_it_has_of_the_node(cells: list[Any], topology: tuple[int, int, int]) -> None:
+    vcpus = sum(cell.vcpus for cell in cells)
+    spec = a_spec(vcpus=vcpus, memory_bytes=len(cells) * GIB, cells=cells, has_virtual_numa=True)
+    cpu = build_domain(spec, a_host()).cpu
+    assert cpu is not None
+    assert cpu.topology is not None
+    assert (cpu.topology.sockets, cpu.topology.cores, cpu.topology.threads) == topology
+    # Only CPUs of AMD need to be told that their threads are to be seen.
+    assert bool(cpu.features) == (topology[2] > 1)
+    other = build_domain(spec, a_host(cpu_vendor="Intel")).cpu
+    assert other is not None
+    assert not other.features
+
+
+@pytest.mark.parametrize(
+    ("cell_vcpus", "needs_iommu"), [((127, 127), False), ((128, 127), False), ((129, 129), True), ((85, 85, 85), True)]
+)
+def test_the_numbers_of_cpus_have_gaps_that_may_need_interrupt_remapping(
+    cell_vcpus: tuple[int, ...], needs_iommu: bool
+) -> None:
+    cells = [a_cell(number, vcpus=vcpus) for number, vcpus in enumerate(cell_vcpus)]
+    spec = a_spec(vcpus=sum(cell_vcpus), memory_bytes=len(cells) * GIB, cells=cells, has_virtual_numa=True)
+    node = HostCpus(tuple(HostCell(number, (frozenset((number,)),)) for number in range(3)))
+    assert (build_domain(spec, a_host(cpus=node)).devices.iommu is not None) == needs_iommu
 
 
 def test_the_password_of_the_screen_is_cut_to_what_the_protocol_takes_and_never_printed() -> None:
@@ -234,6 +309,31 @@ REFUSED: dict[str, tuple[DomainSpec, type[AgentError], str]] = {
         CapabilityMissing,
         "cpu_model",
     ),
+    "cells with too few CPUs": (a_spec(cells=[a_cell(0, memory_bytes=2 * GIB)]), RequestInvalid, r"cells\.vcpus"),
+    "a cell without CPUs": (
+        a_spec(cells=[a_cell(0, vcpus=2), a_cell(1, vcpus=0)]),
+        RequestInvalid,
+        r"cells\.vcpus",
+    ),
+    "cells with too little memory": (a_spec(cells=[a_cell(0, vcpus=2)]), RequestInvalid, r"cells\.memory_bytes"),
+    "a cell with half a page": (
+        a_spec(
+            huge_page_bytes=_TWO_MIB, cells=[a_cell(0, memory_bytes=GIB - 1024), a_cell(1, memory_bytes=GIB + 1024)]
+        ),
+        RequestInvalid,
+        r"cells\.memory_bytes",
+    ),
+    "a cell twice": (a_spec(cells=[a_cell(0), a_cell(0)]), RequestInvalid, "host_cell"),
+    "a cell that is not here": (a_spec(cells=[a_cell(0), a_cell(2)]), RequestInvalid, "host_cell"),
+    "half pinned": (a_spec(cells=[a_cell(0, 1), a_cell(1)]), RequestInvalid, "pinned_cpu_ids"),
+    "too many pins": (
+        a_spec(cells=[GuestCell(vcpus=2, memory_bytes=2 * GIB, pinned_cpu_ids=[0, 1, 2])]),
+        RequestInvalid,
+        "pinned_cpu_ids",
+    ),
+    "a CPU twice": (a_spec(cells=[a_cell(0, 3, 3, memory_bytes=2 * GIB)]), RequestInvalid, "pinned_cpu_ids"),
+    "a CPU of another cell": (a_spec(cells=[a_cell(0, 3, 4, memory_bytes=2 * GIB)]), RequestInvalid, "pinned_cpu_ids"),
+    "virtual NUMA without cells": (a_spec(has_virtual_numa=True), RequestInvalid, "has_virtual_numa"),
     "another architecture": (
         a_spec(architecture=Architecture.ARCHITECTURE_AARCH64),
         CapabilityMissing,
@@ -261,3 +361,34 @@ def test_what_cannot_be_a_guest_is_refused_by_the_name_of_its_field(name: str) -
 def test_a_node_refuses_what_it_lacks(spec: DomainSpec, host: HostProfile, field: str) -> None:
     with pytest.raises(CapabilityMissing, match=field):
         build_domain(spec, host)
+
+
+def test_a_cpu_of_another_guest_is_refused_with_the_name_of_its_owner() -> None:
+    with pytest.raises(CpuPinned, match=r"pinned_cpu_ids: CPU 4 is pinned by ecs-neighbour"):
+        build_domain(_DEDICATED, a_host(cpus=_NEIGHBOUR))
+
+
+@pytest.mark.parametrize(
+    ("spec", "pinned"),
+    [(a_spec(), range(16)), (_FLOATING, (4, 5, 6, 7, 12, 13, 14, 15))],
+)
+def test_a_guest_that_has_nowhere_to_float_is_refused(spec: DomainSpec, pinned: Iterable[int]) -> None:
+    with pytest.raises(CpusExhausted, match="is pinned by another guest"):
+        build_domain(spec, a_host(cpus=host_cpus(dict.fromkeys(pinned, "ecs-neighbour"))))
+
+
+@pytest.mark.parametrize(
+    ("others", "emulator"),
+    [
+        ((), {2, 3, 8, 9, 10, 11}),
+        # Nothing is left of its own cell.
+        ((2, 3, 8, 9, 10, 11), {4, 5, 6, 7, 12, 13, 14, 15}),
+        # Nothing is left at all.
+        ((2, 3, *range(4, 16)), {0, 1}),
+    ],
+)
+def test_the_rest_of_qemu_stays_off_the_pins_while_it_can(others: tuple[int, ...], emulator: set[int]) -> None:
+    spec = a_spec(cells=[a_cell(0, 0, 1, memory_bytes=2 * GIB)])
+    domain = build_domain(spec, a_host(cpus=host_cpus(dict.fromkeys(others, "ecs-neighbour"))))
+    assert domain.cpu_tune is not None
+    assert domain.cpu_tune.emulator_pin == EmulatorPin(frozenset(emulator))

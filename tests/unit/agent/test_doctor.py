@@ -47,6 +47,7 @@ def a_capability(**changes: Any) -> Capability:
         emulator="/usr/bin/qemu-system-x86_64",
         cpu_models=frozenset(),
         host_cpu_model="EPYC",
+        cpu_vendor="AMD",
         firmwares=frozenset(("bios", "uefi", "uefi-secure-boot")),
         tpm_versions=frozenset(("2.0", "1.2")),
         libvirt_version="9.0.0",

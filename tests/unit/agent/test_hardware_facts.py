@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from agent.facts.cpu import collect_cpu, parse_cpu_list
+from agent.cpu_list import format_cpu_list, parse_cpu_list
+from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
 from agent.facts.nic import collect_nics
 from agent.facts.numa import collect_numa
 from agent.facts.sysfs import Sysfs, read_udev_properties
-from protos.agent.v1.host_pb2 import BlockDevice, CpuFacts, HugePages, NetworkInterface, NumaNode
+from protos.agent.v1.host_pb2 import BlockDevice, CpuCore, CpuFacts, HugePages, NetworkInterface, NumaNode
 from tests.unit.agent.network_namespace import network_namespaces
 from tests.unit.agent.sysfs_builder import Machine
 
@@ -53,6 +54,7 @@ def nothing(_subsystem: str, _name: str) -> Mapping[str, str]:
 )
 def test_lists_of_cpus_are_those_of_the_kernel(text: str, numbers: list[int]) -> None:
     assert parse_cpu_list(text) == numbers
+    assert format_cpu_list(reversed(numbers)) == text
 
 
 class TestProcessor:
@@ -109,10 +111,12 @@ class TestNuma:
             machine.add_huge_pages(pages, 1048576, total=4 + number, free=1)
             machine.add_huge_pages(pages, 2048, total=512, free=500)
         machine.write("devices/system/node/online", "0-1")
-        first, second = collect_numa(machine.sysfs, cpu_ids=[], memory_bytes=0)
+        machine.add_processors(sockets=2, cores=4, threads=2)
+        first, second = collect_numa(machine.sysfs, cpu_ids=[*range(16)], memory_bytes=0)
         assert first == NumaNode(
             id=0,
             cpu_ids=[0, 1, 2, 3, 8, 9, 10, 11],
+            cores=[CpuCore(cpu_ids=[number, number + 8]) for number in range(4)],
             memory_bytes=64 * GIB,
             huge_pages=[
                 HugePages(page_size_bytes=2 * 1024**2, total_pages=512, free_pages=500),
@@ -120,6 +124,13 @@ class TestNuma:
             ],
         )
         assert (second.id, second.cpu_ids[0], second.huge_pages[1].total_pages) == (1, 4, 5)
+
+    def test_threads_that_are_offline_are_left_out(self, machine: Machine) -> None:
+        machine.add_processors(sockets=1, cores=3, threads=2, online="0-3")
+        machine.add_numa_node(0, "0-5", memory_gib=1)
+        (node,) = collect_numa(machine.sysfs, cpu_ids=[0, 1, 2, 3], memory_bytes=0)
+        assert list(node.cpu_ids) == [0, 1, 2, 3]
+        assert [list(core.cpu_ids) for core in node.cores] == [[0, 3], [1], [2]]
 
     def test_cells_are_in_the_order_of_their_numbers(self, machine: Machine) -> None:
         for number in (10, 2, 0):
@@ -137,6 +148,7 @@ class TestNuma:
             NumaNode(
                 id=0,
                 cpu_ids=[0, 1],
+                cores=[CpuCore(cpu_ids=[0]), CpuCore(cpu_ids=[1])],
                 memory_bytes=4 * GIB,
                 huge_pages=[HugePages(page_size_bytes=2 * 1024**2, total_pages=16, free_pages=8)],
             )

@@ -49,6 +49,11 @@ class Server:
             raise HypervisorUnavailable("libvirt is away")
         return self.capability
 
+    async def read_block_users(self) -> dict[str, str]:
+        if self.capability is None:
+            raise HypervisorUnavailable("libvirt is away")
+        return {"sdc": "somebody's"}
+
     async def read_storage(self) -> StorageCapacity:
         return StorageCapacity(total_bytes=1000, free_bytes=400)
 
@@ -61,7 +66,13 @@ class Server:
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     made = Server(Machine(tmp_path))
     reader = HostReader(
-        MACHINE_UUID, made.read_capability, made.read_storage, made.machine.sysfs, lambda *_: {"ID_MODEL": "a disk"}
+        MACHINE_UUID,
+        made.read_capability,
+        made.read_storage,
+        made.machine.sysfs,
+        lambda _, name: {"ID_MODEL": "a disk", "USEC_INITIALIZED": "1", "ID_WWN": f"0x{name}"},
+        made.read_block_users,
+        tmp_path / "proc",
     )
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(reader), server)
@@ -134,6 +145,17 @@ async def test_the_inventory_is_what_guests_can_have(server: Server) -> None:
     assert await server.stub.GetInventory(host_pb2.GetInventoryRequest()) == host_pb2.HostInventory(
         vcpus=3, memory_bytes=psutil.virtual_memory().total, storage_bytes=1000, storage_free_bytes=400
     )
+
+
+async def test_disks_are_in_the_inventory_with_what_keeps_them_from_being_offered(server: Server) -> None:
+    for name in ("sdb", "sdc"):
+        server.machine.add_block(name, size_gib=1, device=f"ata1/{name}")
+    away = "libvirt, which knows the disks of guests, is away"
+    for capability, reasons in ((Capability(), ["", "used by domain somebody's"]), (None, [away, away])):
+        server.capability = capability
+        devices = (await server.stub.GetInventory(host_pb2.GetInventoryRequest())).devices
+        assert [device.id for device in devices] == ["wwn-0xsdb", "wwn-0xsdc"]
+        assert [device.withheld_reason for device in devices] == reasons
 
 
 async def test_without_libvirt_there_is_an_inventory_but_no_facts(server: Server) -> None:

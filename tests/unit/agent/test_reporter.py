@@ -408,6 +408,15 @@ class TestInventory:
             await nothing(coordinator, "ReportInventory")
         assert (told.session_id, told.inventory) == (session_id, agent.host.inventory_now)
 
+    async def test_a_device_that_is_not_offered_any_more_is_told(self, agent: Agent, coordinator: Coordinator) -> None:
+        disk = host_pb2.Device(id="wwn-0x5000", kind="disk")
+        agent.host.inventory_now.devices.append(disk)
+        async with reporting(agent):
+            await coordinator.request("Register")
+            agent.host.inventory_now.devices[0].withheld_reason = "mounted"
+            told = await coordinator.request("ReportInventory")
+        assert [device.withheld_reason for device in told.inventory.devices] == ["mounted"]
+
     async def test_changed_facts_are_told(self, agent: Agent, coordinator: Coordinator) -> None:
         async with reporting(agent):
             await coordinator.request("Register")

@@ -57,7 +57,7 @@ def test_a_claim_allocates_every_class_on_the_chosen_node(database: Database) ->
     [node] = add_nodes(database)
     consumer = a_consumer(vcpus=2, memory_gib=4, storage_gib=10)
     decision = claim_in(database, a_request(consumer))
-    assert [host.node_id for host in decision.assignments] == [node.id]
+    assert [it.host.node_id for it in decision.assignments] == [node.id]
     with database.read() as session:
         rows = session.exec(select(Allocation)).all()
     assert {(row.consumer_uuid, row.node_id, row.external) for row in rows} == {(consumer.uuid, node.id, False)}
@@ -97,16 +97,16 @@ def test_claiming_again_answers_the_present_host(database: Database) -> None:
     add_nodes(database, count=3)
     request = a_request(a_consumer(), a_consumer())
     first, second = claim_in(database, request), claim_in(database, request)
-    assert [host.node_id for host in first.assignments] == [host.node_id for host in second.assignments]
+    assert [it.host.node_id for it in first.assignments] == [it.host.node_id for it in second.assignments]
     assert used(database) == 4
 
 
 def test_a_batch_is_completed_by_those_that_hold_nothing_yet(database: Database) -> None:
     add_nodes(database, count=2)
     old, new = a_consumer(), a_consumer()
-    [old_host] = claim_in(database, a_request(old)).assignments
+    [held] = claim_in(database, a_request(old)).assignments
     decision = claim_in(database, a_request(new, old))
-    assert decision.assignments[1].node_id == old_host.node_id
+    assert decision.assignments[1].host.node_id == held.host.node_id
     assert len(decision.assignments) == 2
     assert used(database) == 4
 
@@ -134,8 +134,8 @@ def test_released_resources_can_be_claimed_again(database: Database) -> None:
 def test_explaining_changes_nothing(database: Database) -> None:
     [node] = add_nodes(database)
     with database.write() as session:
-        decision = explain(session, a_request())
-    assert [host.node_id for host in decision.assignments] == [node.id]
+        decision = explain(session, cache_of(database), a_request())
+    assert [it.host.node_id for it in decision.assignments] == [node.id]
     assert used(database) == 0
     assert generation(database, node) == node.generation
 
@@ -178,7 +178,7 @@ def test_the_same_consumer_claimed_at_once_is_placed_once(database: Database) ->
     add_nodes(database, count=4)
     request = a_request(a_consumer())
     outcomes = in_threads(16, lambda _number: claim_in(database, request))
-    assert len({outcome.assignments[0].node_id for outcome in outcomes if outcome}) == 1
+    assert len({outcome.assignments[0].host.node_id for outcome in outcomes if outcome}) == 1
     assert used(database) == 2
 
 
@@ -186,7 +186,7 @@ def test_the_same_consumer_claimed_at_once_for_different_hosts_is_placed_once(da
     nodes = add_nodes(database, count=16)
     consumer = a_consumer()
     outcomes = in_threads(16, lambda number: claim_in(database, a_request(consumer, node_id=nodes[number].id)))
-    assert len({outcome.assignments[0].node_id for outcome in outcomes if outcome}) == 1
+    assert len({outcome.assignments[0].host.node_id for outcome in outcomes if outcome}) == 1
     assert used(database) == 2
 
 
@@ -232,7 +232,7 @@ def test_inventories_of_other_nodes_do_not_leak(database: Database) -> None:
     with database.write() as session:
         for inventory in session.exec(select(Inventory).where(Inventory.node_id == first.id)):
             inventory.total = 0
-    assert [host.node_id for host in claim_in(database, a_request()).assignments] == [second.id]
+    assert [it.host.node_id for it in claim_in(database, a_request()).assignments] == [second.id]
 
 
 def test_a_claim_reads_no_more_hosts_than_changed(database: Database) -> None:
@@ -263,7 +263,7 @@ def test_a_node_that_is_gone_is_not_chosen_for_ever(database: Database) -> None:
         session.flush()
         session.delete(session.get_one(Node, doomed.id))
     decision = claim_in(database, a_request(*[a_consumer(vcpus=4) for _ in range(4)]))
-    assert {host.node_id for host in decision.assignments} == {other.id}
+    assert {it.host.node_id for it in decision.assignments} == {other.id}
 
 
 def test_another_coordinators_changes_are_seen_before_anybody_is_refused(database: Database) -> None:

@@ -32,9 +32,9 @@ def rejection_of(host: HostView, request: Any) -> Rejection | None:
 
 def test_an_empty_host_is_chosen() -> None:
     decision = explain(Snapshot([a_host("a")]), a_request())
-    assert [host.name for host in decision.assignments] == ["a"]
+    assert [it.host.name for it in decision.assignments] == ["a"]
     assert decision.verdicts[0].rejection is None
-    assert set(decision.verdicts[0].scores) == {"room", "balance"}
+    assert set(decision.verdicts[0].scores) == {"room", "balance", "in_flight", "gpu"}
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,16 @@ def test_a_host_that_is_what_was_asked_for_passes(request_fields: dict[str, Any]
 def test_hosts_of_a_group_are_for_its_consumers_alone() -> None:
     hosts = [a_host("a"), a_host("b", group_id="hg-1"), a_host("c", group_id="hg-2"), a_host("d")]
     several = [a_consumer() for _ in range(8)]
-    assert {host.name for host in decide(hosts, a_request(*several)).assignments} == {"a", "d"}
-    assert {host.name for host in decide(hosts, a_request(*several, group_id="hg-1")).assignments} == {"b"}
+    assert {it.host.name for it in decide(hosts, a_request(*several)).assignments} == {"a", "d"}
+    assert {it.host.name for it in decide(hosts, a_request(*several, group_id="hg-1")).assignments} == {"b"}
 
 
 def test_a_request_is_bound_to_pools_but_a_pool_not_to_requests() -> None:
     hosts = [a_host("a"), a_host("b", pool_id="rp-1"), a_host("c", pool_id="rp-2"), a_host("d", pool_id="rp-3")]
     decision = decide(hosts, a_request(*[a_consumer() for _ in range(8)], pool_ids=frozenset({"rp-1", "rp-3"})))
-    assert {host.name for host in decision.assignments} == {"b", "d"}
+    assert {it.host.name for it in decision.assignments} == {"b", "d"}
     decision = decide(hosts, a_request(*[a_consumer() for _ in range(8)]))
-    assert {host.name for host in decision.assignments} == {"a", "b", "c", "d"}
+    assert {it.host.name for it in decision.assignments} == {"a", "b", "c", "d"}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_batch_takes_from_the_same_view() -> None:
     hosts = [a_host("a", vcpus=4), a_host("b", vcpus=4)]
     consumers = [a_consumer(vcpus=2) for _ in range(4)]
     decision = decide(hosts, a_request(*consumers))
-    assert sorted(host.name for host in decision.assignments) == ["a", "a", "b", "b"]
+    assert sorted(it.host.name for it in decision.assignments) == ["a", "a", "b", "b"]
 
 
 def test_one_misfit_refuses_the_whole_batch() -> None:
@@ -156,7 +156,7 @@ def test_one_misfit_refuses_the_whole_batch() -> None:
 
 def test_a_batch_spreads_over_equal_hosts() -> None:
     decision = decide([a_host(name) for name in "abc"], a_request(*[a_consumer() for _ in range(3)]))
-    assert sorted(host.name for host in decision.assignments) == ["a", "b", "c"]
+    assert sorted(it.host.name for it in decision.assignments) == ["a", "b", "c"]
 
 
 def test_the_same_snapshot_gives_the_same_decision_in_any_order() -> None:
@@ -174,5 +174,29 @@ def test_deciding_changes_nothing_of_the_snapshot() -> None:
 
 def test_the_seed_decides_between_equals() -> None:
     hosts = [a_host(f"host-{number}") for number in range(20)]
-    chosen = {pipeline.decide(Snapshot(hosts, seed=seed), a_request()).assignments[0].name for seed in range(20)}
+    chosen = {pipeline.decide(Snapshot(hosts, seed=seed), a_request()).assignments[0].host.name for seed in range(20)}
     assert len(chosen) > 5
+
+
+def test_hosts_with_less_under_way_come_first() -> None:
+    hosts = [a_host("busy", in_flight=3), a_host("idle")]
+    for seed in range(5):
+        [assignment] = pipeline.decide(Snapshot(hosts, seed=seed), a_request()).assignments
+        assert assignment.host.name == "idle"
+
+
+def test_weights_of_a_host_count_there_and_configured_ones_elsewhere() -> None:
+    hosts = [
+        a_host("packed", used=resources(vcpus=8, memory_gib=32), weights={"room": -4.0}),
+        a_host("spread", used=resources(vcpus=8, memory_gib=32)),
+    ]
+    verdicts = {it.node_name: it for it in explain(Snapshot(hosts), a_request()).verdicts}
+    assert verdicts["packed"].scores["room"] == pytest.approx(-4 * verdicts["spread"].scores["room"], abs=1e-3)
+    assert verdicts["packed"].scores["balance"] == verdicts["spread"].scores["balance"]
+
+
+def test_weights_have_names_and_are_numbers() -> None:
+    assert pipeline.merge_weights({"room": -1})["room"] == -1
+    for wrong in ({"luck": 1.0}, {"room": float("inf")}, {"room": float("nan")}):
+        with pytest.raises(ValueError, match="weigh"):
+            pipeline.merge_weights(wrong)

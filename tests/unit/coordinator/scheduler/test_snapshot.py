@@ -1,8 +1,8 @@
 """Hosts as columns: rows that come, go and change."""
 
-from coordinator.domain.placement import ResourceClass
+from coordinator.domain.placement import Assignment, ResourceClass
 from coordinator.scheduler.snapshot import Snapshot
-from tests.builders import a_host, resources
+from tests.builders import a_consumer, a_host, resources
 
 
 def test_a_removed_host_leaves_its_row_to_the_last_one() -> None:
@@ -44,6 +44,6 @@ def test_traits_that_only_requests_name_are_not_kept() -> None:
 def test_a_trial_leaves_no_trace() -> None:
     snapshot = Snapshot([a_host("a", vcpus=4)])
     with snapshot.trial() as trial:
-        trial.take(0, resources(vcpus=3))
+        trial.take(0, snapshot.host(0).taken(a_consumer(vcpus=3), Assignment(snapshot.host(0))))
         assert snapshot.free(ResourceClass.VCPU).tolist() == [1]
     assert snapshot.free(ResourceClass.VCPU).tolist() == [4]

@@ -3,19 +3,19 @@
 from coordinator.scheduler.gpu.state import StateTable, state_after
 from tests.builders import a_gpu_request
 
-STATE = (64_000, 262_144, 0, (1000, 1000, 600, 300))
+STATE = (64, 262_144, 0, (1000, 1000, 600, 300))
 
 
 def test_a_share_leaves_the_rest_of_its_gpu() -> None:
-    assert state_after(STATE, a_gpu_request(1, 250), 600) == (60_000, 261_120, 0, (1000, 1000, 350, 300))
+    assert state_after(STATE, a_gpu_request(1, 250), 600) == (60, 261_120, 0, (1000, 1000, 350, 300))
 
 
 def test_a_gang_leaves_nothing_of_its_gpus() -> None:
-    assert state_after(STATE, a_gpu_request(2), 1000) == (60_000, 261_120, 0, (600, 300, 0, 0))
+    assert state_after(STATE, a_gpu_request(2), 1000) == (60, 261_120, 0, (600, 300, 0, 0))
 
 
 def test_gpus_stay_when_none_is_wanted() -> None:
-    assert state_after(STATE, a_gpu_request(0), 1000) == (60_000, 261_120, 0, (1000, 1000, 600, 300))
+    assert state_after(STATE, a_gpu_request(0), 1000) == (60, 261_120, 0, (1000, 1000, 600, 300))
 
 
 def test_gpus_with_equally_much_left_are_one_way() -> None:

@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.scheduler.gpu.request import GpuRequest
 from tests.bench import gpu_trace
 from tests.bench.gpu_baselines import TypicalMix
-from tests.builders import a_gpu_request
+from tests.bench.gpu_request import GpuRequest
+
+
+def a_gpu_request(
+    gpu_count: int = 1, gpu_milli: int = 1000, cpus: int = 4, memory_mib: int = 1024, *models: str
+) -> GpuRequest:
+    """A request of the trace."""
+    return GpuRequest(cpus * 1000, memory_mib, gpu_count, gpu_milli if gpu_count else 0, frozenset(models))
+
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"n{number},8000,65536,2,T4\n" for number in range(50))
 PODS = """name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec
@@ -29,7 +36,7 @@ def test_every_policy_is_measured(
     monkeypatch.setattr("sys.argv", ["gpu_trace", *paths, "--seeds", "1-2", "--arrive", "50,200"])
     gpu_trace.main()
     results = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(results) == ["lookahead", "fgd", "bestfit", "packing", "random"]
+    assert list(results) == ["nodewright", "fgd", "bestfit", "packing", "random"]
     for summary in results.values():
         half, full = summary["arrived_percent"]["50"], summary["arrived_percent"]["200"]
         # A part of what arrives wants a model that no node has.

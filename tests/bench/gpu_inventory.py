@@ -5,9 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.scheduler.gpu.request import GPU_MILLI, GpuNode, GpuPlacement, GpuRequest
-from coordinator.scheduler.gpu.state import NodeState
-from coordinator.scheduler.snapshot import BoolColumn, IntColumn
+from coordinator.scheduler.column import BoolColumn, IntColumn
+from tests.bench.gpu_request import GPU_MILLI, GpuNode, GpuPlacement, GpuRequest
 
 
 class GpuInventory:
@@ -46,22 +45,6 @@ class GpuInventory:
         if request.gpu_count and request.models:
             admitted &= np.array([model in request.models for model in self.models])[self.model]
         return admitted
-
-    def pick(self, request: GpuRequest, row: int, free_milli: int) -> GpuPlacement:
-        """The request on this node; a share on the first GPU that has exactly `free_milli` left."""
-        wanted = free_milli if request.is_share else GPU_MILLI
-        found = np.flatnonzero(self.gpu_milli[row] == wanted)
-        return GpuPlacement(request, row, tuple(found[: request.gpu_count].tolist()))
-
-    def state(self, row: int) -> NodeState:
-        """What is left of one node."""
-        gpus = sorted(self.gpu_milli[row].tolist(), reverse=True)
-        return int(self.cpu_milli[row]), int(self.memory_mib[row]), int(self.model[row]), tuple(gpus)
-
-    def states(self) -> list[NodeState]:
-        """What is left of every node."""
-        gpus = map(tuple, np.sort(self.gpu_milli, axis=1)[:, ::-1].tolist())
-        return list(zip(self.cpu_milli.tolist(), self.memory_mib.tolist(), self.model.tolist(), gpus, strict=True))
 
     def take(self, placement: GpuPlacement) -> None:
         """The node has that much less. Raises ValueError, and takes nothing, where it has not got it."""

@@ -1,0 +1,31 @@
+"""All devices of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+from agent.devices.base import DeviceKind, Surroundings
+from agent.devices.disk import discover_disks
+from protos.agent.v1.host_pb2 import Device
+
+KINDS: Final[tuple[DeviceKind, ...]] = (discover_disks,)
+
+
+def discover_devices(surroundings: Surroundings, kinds: Sequence[DeviceKind] = KINDS) -> list[Device]:
+    """What there is, in the order of kind and id; nothing changes, so that the same node gives the same answer."""
+    found = sorted((device for kind in kinds for device in kind(surroundings)), key=_key)
+    return [_merge(list(same)) for _, same in groupby(found, key=_key)]
+
+
+def _merge(devices: list[Device]) -> Device:
+    """Devices that cannot be told apart (several paths to one, or copies with one identity) are given to nobody."""
+    first = devices[0]
+    if len(devices) > 1:
+        first.withheld_reason = f"{len(devices)} devices have this identity"
+    return first
+
+
+def _key(device: Device) -> tuple[str, str]:
+    return device.kind, device.id

@@ -1,0 +1,93 @@
+"""Devices of hosts as the scheduler counts them: by kind and attributes, whatever they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+# A device is given out in thousandths: whole, or in slices where it can be shared.
+WHOLE_MILLI: Final = 1000
+
+
+class DeviceKind(StrEnum):
+    """What a device is to those who ask for one."""
+
+    GPU = "gpu"
+    VF = "vf"
+    INFINIBAND = "infiniband"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceType:
+    """What devices that nobody needs to tell apart have in common."""
+
+    kind: str
+    # Vendor, product, model, media, interface: what requests name.
+    attributes: frozenset[tuple[str, str]] = frozenset()
+    # Capacity of a disk, memory of a GPU; 0: of no meaning.
+    size_bytes: int = 0
+    # Slices of it can be given to several consumers.
+    shareable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of one host."""
+
+    # Stable on its host over reboots: a PCI address, a disk's WWN.
+    id: str
+    type: DeviceType
+    # NUMA cell that it is attached to; -1: none, or not known.
+    cell: int = -1
+    used_milli: int = 0
+
+    @property
+    def free_milli(self) -> int:
+        return WHOLE_MILLI - self.used_milli
+
+    def taken(self, milli: int) -> "Device":
+        """With that much less of it free."""
+        return replace(self, used_milli=self.used_milli + milli)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWish:
+    """Devices that a consumer asks for: any that have, of each attribute that is named, one of the values."""
+
+    kind: str
+    count: int = 1
+    # Of each; less than whole only of devices that can be shared.
+    milli: int = WHOLE_MILLI
+    attributes: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
+    least_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no device can be."""
+        if self.count < 1 or self.least_bytes < 0:
+            raise ValueError("a wish is for one device at least")
+        if not 0 < self.milli <= WHOLE_MILLI:
+            raise ValueError(f"a share is 1 to {WHOLE_MILLI} milli, not {self.milli}")
+        if self.count > 1 and self.is_share:
+            raise ValueError("several devices can be had only whole")
+
+    @property
+    def is_share(self) -> bool:
+        return self.milli < WHOLE_MILLI
+
+    def accepts(self, offered: DeviceType) -> bool:
+        """Whether devices of the type will do."""
+        if offered.kind != self.kind or offered.size_bytes < self.least_bytes:
+            return False
+        if self.is_share and not offered.shareable:
+            return False
+        present = dict(offered.attributes)
+        return all(present.get(name) in values for name, values in self.attributes.items())
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceShare:
+    """A named device, or a slice of it, that a consumer is given."""
+
+    device_id: str
+    milli: int = WHOLE_MILLI

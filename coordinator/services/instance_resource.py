@@ -1,0 +1,89 @@
+"""What an instance takes of its host: its size and the promises of its flavor, in the scheduler's words."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from coordinator.domain.cell import CellWish
+from coordinator.domain.device import WHOLE_MILLI, DeviceKind, DeviceWish
+from coordinator.domain.gpu import load_catalogue
+from coordinator.domain.placement import Consumer, ResourceClass
+from coordinator.domain.unit import GIB, KIB, MIB
+from coordinator.store.tables import Flavor, FlavorType
+
+_MIB_PER_GIB: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSize:
+    """How large an instance is."""
+
+    vcpus: int
+    memory_bytes: int
+    storage_gib: int
+    # Size of the huge pages behind the memory; 0: ordinary pages.
+    huge_page_bytes: int = 0
+
+
+def make_consumer(uuid: str, size: InstanceSize, flavor: Flavor, flavor_type: FlavorType) -> Consumer:
+    """The instance as one that takes resources."""
+    memory_mib = size.memory_bytes // MIB
+    is_dedicated = flavor_type.is_dedicated_cpu
+    return Consumer(
+        uuid,
+        {
+            ResourceClass.DEDICATED_VCPU if is_dedicated else ResourceClass.VCPU: size.vcpus,
+            # Huge pages were taken out of the memory that hosts offer, and are counted where they are.
+            ResourceClass.MEMORY_MIB: 0 if size.huge_page_bytes else memory_mib,
+            ResourceClass.STORAGE_GIB: size.storage_gib,
+            ResourceClass.LOCAL_STORAGE_GIB: _elastic_gib(flavor),
+        },
+        (*_gpus(flavor, flavor_type), *_local_disks(flavor, flavor_type), *_virtual_functions(flavor)),
+        CellWish(size.vcpus, memory_mib, size.huge_page_bytes // KIB, is_dedicated)
+        if flavor_type.v_numa or is_dedicated or size.huge_page_bytes
+        else None,
+    )
+
+
+def _gpus(flavor: Flavor, flavor_type: FlavorType) -> tuple[DeviceWish, ...]:
+    """Whole GPUs, or vGPUs: each a share of some GPU by its memory."""
+    if not flavor.gpu:
+        return ()
+    wanted = {}
+    if flavor_type.gpu_type:
+        wanted = {
+            "vendor": frozenset({flavor_type.gpu_type[:4]}),
+            "product": frozenset({flavor_type.gpu_type[4:]}),
+        }
+    if not flavor.vgpu_type_id:
+        return (DeviceWish(DeviceKind.GPU, flavor.gpu, attributes=wanted),)
+    share = DeviceWish(DeviceKind.GPU, milli=_vgpu_milli(flavor, flavor_type), attributes=wanted)
+    return (share,) * flavor.gpu
+
+
+def _vgpu_milli(flavor: Flavor, flavor_type: FlavorType) -> int:
+    """Rounded up: the shares of a GPU must not be more than it has memory for."""
+    model = load_catalogue().get(flavor_type.gpu_type)
+    vgpu = model.find_vgpu(flavor.vgpu_type_id) if model else None
+    if model is None or vgpu is None:
+        return WHOLE_MILLI
+    milli = -(-WHOLE_MILLI * vgpu.memory_mib // (model.memory_gib * _MIB_PER_GIB))
+    return min(max(milli, 1), WHOLE_MILLI)
+
+
+def _local_disks(flavor: Flavor, flavor_type: FlavorType) -> tuple[DeviceWish, ...]:
+    """Whole disks of the host, of the kind and at least the size that the flavor type names."""
+    if not flavor.local_disk:
+        return ()
+    named = {"media": flavor_type.local_disk_type, "interface": flavor_type.local_disk_interface}
+    attributes = {name: frozenset({value.lower()}) for name, value in named.items() if value not in ("", "none")}
+    least_bytes = flavor_type.local_disk_size * GIB
+    return (DeviceWish(DeviceKind.DISK, flavor.local_disk, WHOLE_MILLI, attributes, least_bytes),)
+
+
+def _virtual_functions(flavor: Flavor) -> tuple[DeviceWish, ...]:
+    return (DeviceWish(DeviceKind.VF, flavor.sriov),) if flavor.sriov else ()
+
+
+def _elastic_gib(flavor: Flavor) -> int:
+    data_gib = flavor.elasticity_local_data_disk_num * flavor.elasticity_local_data_disk_size_gib
+    return data_gib + (flavor.elasticity_local_sys_disk_size_gib if flavor.use_elasticity_local_sys_disk else 0)

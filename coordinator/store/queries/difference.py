@@ -1,0 +1,83 @@
+"""Where what is allocated, what instances say and what nodes report do not agree."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy import and_, exists, false, literal, or_
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col
+
+from coordinator.domain.difference import Difference, DifferenceKind
+from coordinator.domain.instance import InstanceStatus
+from coordinator.store.tables import Allocation, Instance, Node, ReportedDomain
+
+# Differences of one kind that are read at most: who has more has one cause for all of them.
+LIMIT: Final = 1000
+
+_is_living = col(Instance.deleted_at).is_(None)
+# A task moves things one after the other: in its midst they need not agree.
+_is_at_rest = and_(_is_living, col(Instance.task_id).is_(None))
+_NOBODY: Final = literal("")
+
+
+def find_differences(session: Session) -> list[Difference]:
+    """All of them, by kind; of each kind at most LIMIT."""
+    return [difference for kind, statement in _STATEMENTS.items() for difference in _read(session, kind, statement)]
+
+
+def _read(session: Session, kind: DifferenceKind, statement: Any) -> Iterator[Difference]:
+    for row in session.execute(statement.distinct().limit(LIMIT)):
+        yield Difference(kind, *row)
+
+
+def _held_at(node_id: Any, uuid: Any) -> Any:
+    return exists().where(col(Allocation.consumer_uuid) == uuid, col(Allocation.node_id) == node_id)
+
+
+def _reported_at(node_id: Any, uuid: Any) -> Any:
+    return exists().where(col(ReportedDomain.uuid) == uuid, col(ReportedDomain.node_id) == node_id)
+
+
+_held = (col(Allocation.node_id), col(Node.name), col(Allocation.consumer_uuid))
+_resident = (col(Node.id), col(Node.name), col(Instance.uuid), col(Instance.ecs_id))
+_STATEMENTS: Final[dict[DifferenceKind, Any]] = {
+    DifferenceKind.ALLOCATION_WITHOUT_INSTANCE: select_columns(*_held, _NOBODY)
+    .join(Node, col(Node.id) == col(Allocation.node_id))
+    .where(
+        col(Allocation.external) == false(),
+        ~exists().where(col(Instance.uuid) == col(Allocation.consumer_uuid), _is_living),
+    ),
+    DifferenceKind.ALLOCATION_ELSEWHERE: select_columns(*_held, col(Instance.ecs_id))
+    .join(Node, col(Node.id) == col(Allocation.node_id))
+    .join(Instance, and_(col(Instance.uuid) == col(Allocation.consumer_uuid), _is_at_rest))
+    .where(or_(col(Instance.node_id).is_(None), col(Instance.node_id) != col(Allocation.node_id))),
+    DifferenceKind.INSTANCE_WITHOUT_ALLOCATION: select_columns(*_resident)
+    .join(Node, col(Node.id) == col(Instance.node_id))
+    .where(_is_at_rest, ~_held_at(col(Node.id), col(Instance.uuid))),
+    DifferenceKind.DOMAIN_WITHOUT_ALLOCATION: select_columns(
+        col(ReportedDomain.node_id), col(Node.name), col(ReportedDomain.uuid), col(ReportedDomain.name)
+    )
+    .join(Node, col(Node.id) == col(ReportedDomain.node_id))
+    .where(col(ReportedDomain.foreign) == false(), ~_held_at(col(ReportedDomain.node_id), col(ReportedDomain.uuid))),
+    DifferenceKind.INSTANCE_WITHOUT_DOMAIN: select_columns(*_resident)
+    .join(Node, and_(col(Node.id) == col(Instance.node_id), col(Node.ready)))
+    .where(
+        _is_at_rest,
+        col(Instance.status) != InstanceStatus.ERROR_UNSCHEDULABLE,
+        ~_reported_at(col(Node.id), col(Instance.uuid)),
+    ),
+    DifferenceKind.DOMAIN_OF_OTHER_SIZE: select_columns(*_resident)
+    .join(Node, and_(col(Node.id) == col(Instance.node_id), col(Node.ready)))
+    .join(
+        ReportedDomain,
+        and_(col(ReportedDomain.uuid) == col(Instance.uuid), col(ReportedDomain.node_id) == col(Node.id)),
+    )
+    .where(
+        _is_at_rest,
+        col(ReportedDomain.vcpus) > 0,
+        or_(
+            col(ReportedDomain.vcpus) != col(Instance.vcpus),
+            col(ReportedDomain.memory_bytes) != col(Instance.memory_bytes),
+        ),
+    ),
+}
