@@ -49,6 +49,7 @@ def nwctl(
 for verb in (context.login, context.logout, context.whoami):
     command(app, verb.__name__)(verb)
 command(app, "explain")(launch.explain_order)
+command(app, "differences")(launch.list_differences)
 for noun in (
     instance.app,
     image.app,

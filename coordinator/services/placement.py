@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from coordinator.domain.caller import Caller
+from coordinator.domain.cell import CellShare
+from coordinator.domain.device import DeviceShare
 from coordinator.domain.difference import Difference
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder
@@ -17,6 +19,7 @@ from coordinator.services.instance_creation import placement_request
 from coordinator.services.instance_reference import find_references
 from coordinator.services.instance_validation import check_order
 from coordinator.store.queries.difference import find_differences
+from coordinator.store.queries.placement import read_held
 from coordinator.store.tables.placement import PlacementRecord
 
 
@@ -44,6 +47,9 @@ class PlacementStory:
     host_count: int | None
     rejected: dict[str, int]
     scores: dict[str, float]
+    # What it has by name now.
+    cells: tuple[CellShare, ...]
+    devices: tuple[DeviceShare, ...]
 
 
 def explain_order(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Explanation:
@@ -66,10 +72,11 @@ def list_differences(runtime: Runtime, caller: Caller) -> list[Difference]:
 
 
 def tell_placement(runtime: Runtime, caller: Caller, ecs_id: str) -> PlacementStory:
-    """Why the instance is where it is. Names of nodes are for operators."""
+    """Why the instance is where it is. Names of nodes, and of what they have, are for operators."""
     with runtime.database.read() as session:
         instance = find_own(session, caller, ecs_id)
         record = session.get(PlacementRecord, instance.id)
+        held = read_held(session, [instance.uuid]).get(instance.uuid)
     placed = instance.node_id is not None
     unschedulable = instance.status == InstanceStatus.ERROR_UNSCHEDULABLE
     story = PlacementStory(
@@ -82,5 +89,7 @@ def tell_placement(runtime: Runtime, caller: Caller, ecs_id: str) -> PlacementSt
         host_count=record.host_count if record else None,
         rejected=record.rejected if record else {},
         scores=record.scores if record else {},
+        cells=tuple(held.cells) if held else (),
+        devices=tuple(held.devices) if held else (),
     )
-    return replace(story, node_id="", node_name="") if caller.is_tenant else story
+    return replace(story, node_id="", node_name="", cells=(), devices=()) if caller.is_tenant else story

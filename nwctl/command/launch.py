@@ -27,6 +27,7 @@ from nwctl.secret import read_secret
 from nwctl.session import Session
 
 DEPARTMENTS = "/api/iam/v1/departments"
+DIFFERENCES = "/api/ecs/v1/placement/differences"
 REGIONS = "/api/ecs/v1/service-region-info"
 
 HOST_COLUMNS = (
@@ -37,6 +38,13 @@ HOST_COLUMNS = (
     Column("REASON", "reason"),
     Column("WANTED", "wanted"),
     Column("AVAILABLE", "available"),
+)
+DIFFERENCE_COLUMNS = (
+    Column("KIND", "kind"),
+    Column("NODE", "nodeName"),
+    Column("NAME", "name"),
+    Column("UUID", "consumerUuid"),
+    Column("MEANING", "meaning"),
 )
 REJECTION_COLUMNS = (
     Column("HOSTS", "count"),
@@ -197,6 +205,14 @@ def explain_order(session: Session, shape: Shape, place: Place, network: Network
         session.show_rows(HOST_COLUMNS, told["hosts"], told)
     if not told["placeable"]:
         raise OperationFailed(told["summary"])
+
+
+def list_differences(session: Session) -> None:
+    """List where allocations, instances and what nodes report do not agree; exit status 6 when there is anything."""
+    found = session.client.get(DIFFERENCES).data
+    session.show_rows(DIFFERENCE_COLUMNS, found, found)
+    if found:
+        raise OperationFailed(f"{len(found)} differences")
 
 
 def order_of(session: Session, shape: Shape, place: Place, network: Network) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 from nwctl.binding import command, noun
 from nwctl.error import UsageError
 from nwctl.option import Page, duration
-from nwctl.output import Column, joined, moment
+from nwctl.output import Column, joined, moment, size
 from nwctl.resource import Entry, Resource
 from nwctl.session import Session
 
@@ -39,10 +39,22 @@ NODE = Resource(
         Column("Switch", "hostSwitch"),
         Column("Network switch", "hostNetSwitch"),
         Column("vCPUs per CPU", "cpuAllocationRatio"),
+        Column("Reserved CPUs", "reservedVcpus"),
+        Column("Reserved memory, MiB", "reservedMemoryMib"),
         Column("Disks", "hardDiskList", joined("diskNum", "localDiskType", "localDiskInterface")),
         Column("Created", "createdAt", moment),
         Column("Updated", "updatedAt", moment),
     ),
+)
+
+UNUSED_DISKS = "/api/ecs/v1/harddisks/nouse-list"
+DISK_COLUMNS = (
+    Column("Node", "nodeName"),
+    Column("Zone", "az"),
+    Column("Type", "localDiskType"),
+    Column("Interface", "localDiskInterface"),
+    Column("Size", "diskSize", size),
+    Column("Disks", "diskNum"),
 )
 
 app = noun("node", "Nodes: the hosts that run instances.")
@@ -91,6 +103,37 @@ def set_schedulable(session: Session, node: str, *, schedulable: bool) -> None:
     node_id = NODE.find_id(session.client, node)
     answer = session.client.change("PUT", f"{NODE.at(node_id)}/schedulable", {"schedulable": schedulable})
     session.report(answer.data, f"{'Opened' if schedulable else 'Closed'} {node_id} for new instances")
+
+
+@command(app, "reserve")
+def reserve_on_node(
+    session: Session,
+    node: NodeReference,
+    vcpus: Annotated[int | None, typer.Option(min=0, help="CPUs; as configured unless given.")] = None,
+    memory_mib: Annotated[int | None, typer.Option("--memory", min=0, metavar="MIB", help="Likewise memory.")] = None,
+) -> None:
+    """Set what a node keeps for itself; without options as much as the configuration says."""
+    node_id = NODE.find_id(session.client, node)
+    body = {"vcpus": vcpus, "memoryMib": memory_mib}
+    answer = session.client.change("PUT", f"{NODE.at(node_id)}/reserved", body)
+    session.report(answer.data, f"{node_id} keeps {told(vcpus, 'CPUs')} and {told(memory_mib, 'MiB')} for itself")
+
+
+def told(amount: int | None, unit: str) -> str:
+    """An amount that may be left to the configuration."""
+    return f"the configured {unit}" if amount is None else f"{amount} {unit}"
+
+
+@command(app, "disks")
+def list_unused_disks(
+    session: Session,
+    zone: Annotated[str, typer.Option(help="Only those of this zone.")] = "",
+    least_gib: Annotated[int | None, typer.Option("--min-size", metavar="GIB", help="Only those of this size.")] = None,
+) -> None:
+    """List the local disks that instances can have, by node and kind."""
+    query = {"az": zone, "minSize": least_gib}
+    disks = session.client.get(UNUSED_DISKS, {name: value for name, value in query.items() if value}).data
+    session.show_rows(DISK_COLUMNS, disks, disks)
 
 
 @command(app, "label")

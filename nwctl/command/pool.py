@@ -6,6 +6,7 @@ import typer
 
 from nwctl.binding import command, noun
 from nwctl.command.node import NODE, NodeReference, NodeReferences, named
+from nwctl.error import UsageError
 from nwctl.option import Page
 from nwctl.output import Column, moment
 from nwctl.resource import Resource
@@ -25,7 +26,11 @@ POOL = Resource(
         Column("Hosts", "hostCnt"),
         Column("Flavor types", "ftCnt"),
     ),
-    details=(Column("Created", "createTime", moment), Column("Updated", "updateTime", moment)),
+    details=(
+        Column("Weights", "weights"),
+        Column("Created", "createTime", moment),
+        Column("Updated", "updateTime", moment),
+    ),
 )
 
 app = noun("pool", "Resource pools: hosts set apart for flavor types that are bound to them.")
@@ -54,6 +59,30 @@ def create_pool(
     """Create a pool without hosts."""
     body = {"az": zone, "name": name, "cpuAllocationRatio": cpu_ratio}
     session.show(POOL, session.client.create(POOL.path, body).data)
+
+
+@command(app, "weigh")
+def weigh_pool(
+    session: Session,
+    pool: Reference,
+    weights: Annotated[
+        list[str] | None, typer.Option("--weight", metavar="WEIGHER=NUMBER", help="For example room=-1, which packs.")
+    ] = None,
+) -> None:
+    """Set how hosts of a pool are chosen; without weights as configured."""
+    pool_id = POOL.find_id(session.client, pool)
+    body = {"weights": dict(parse_weight(weight) for weight in weights or [])}
+    answer = session.client.change("PUT", f"{POOL.at(pool_id)}/weights", body)
+    session.report(answer.data, f"Set the weights of {pool_id}")
+
+
+def parse_weight(text: str) -> tuple[str, float]:
+    """A weigher and what it counts."""
+    name, separator, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise UsageError(f"{text!r} is not WEIGHER=NUMBER" if separator else f"{text!r} has no number") from None
 
 
 @command(app, "delete")

@@ -7,7 +7,16 @@ import pytest
 
 from coordinator.domain.clock import utc_now
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Allocation, Instance, Node, ReportedDomain, Task, Tenant
+from coordinator.store.tables import (
+    Allocation,
+    CellAllocation,
+    DeviceAllocation,
+    Instance,
+    Node,
+    ReportedDomain,
+    Task,
+    Tenant,
+)
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, stock
 from tests.builders import a_node, add, an_inventory
@@ -79,6 +88,20 @@ def test_a_placed_instance_tells_why_it_is_where_it_is(customer: Api, operator: 
     assert seen == told | {"nodeId": "", "nodeName": ""}
 
 
+def test_an_operator_sees_what_an_instance_has_by_name(customer: Api, operator: Api, cloud: Cloud) -> None:
+    ecs_id = customer.ok("POST", INSTANCES, cloud.order())["ecsId"]
+    [instance] = cloud.rows(Instance)
+    holder = {"consumer_uuid": instance.uuid, "node_id": cloud.node.id}
+    with cloud.runtime.database.write() as session:
+        add(session, CellAllocation(**holder, cell=1, vcpus=2, memory_mib=4096, cpus=[4, 5]))
+        add(session, DeviceAllocation(**holder, device_id="0000:3b:00.0", kind="gpu", milli=250))
+    told = operator.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
+    assert told["cells"] == [{"cell": 1, "vcpus": 2, "memoryMib": 4096, "pageKib": 0, "cpus": [4, 5]}]
+    assert told["devices"] == [{"deviceId": "0000:3b:00.0", "milli": 250}]
+    seen = customer.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
+    assert seen["cells"] == seen["devices"] == []
+
+
 def test_an_instance_that_is_nowhere_tells_why(customer: Api, cloud: Cloud) -> None:
     with cloud.runtime.database.write() as session:
         session.get_one(Node, cloud.node.id).generation += 1
@@ -105,6 +128,7 @@ def reported(node: Node, uuid: str, **columns: Any) -> ReportedDomain:
 def an_instance_at_rest(customer: Api, cloud: Cloud) -> Instance:
     """It runs, its node reports it, and no task is busy with it."""
     customer.ok("POST", INSTANCES, cloud.order())
+    instance: Instance
     [instance] = cloud.rows(Instance)
     cloud.change(instance, task_id=None, status="Running")
     size = {"vcpus": instance.vcpus, "memory_bytes": instance.memory_bytes}
@@ -129,7 +153,7 @@ def test_each_kind_of_difference_is_told(operator: Api, customer: Api, cloud: Cl
     stray, leaked, name = str(uuid4()), str(uuid4()), cloud.node.name
     with cloud.runtime.database.write() as session:
         add(session, reported(cloud.node, stray))
-        leak = {"node_id": other.id, "resource_class": "VCPU", "amount": 1}
+        leak: dict[str, Any] = {"node_id": other.id, "resource_class": "VCPU", "amount": 1}
         add(
             session,
             Allocation(consumer_uuid=leaked, **leak),

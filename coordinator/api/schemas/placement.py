@@ -87,6 +87,23 @@ class ExplanationBody(AnswerModel):
         )
 
 
+class CellShareBody(AnswerModel):
+    """What an instance has of a NUMA cell."""
+
+    cell: int
+    vcpus: int
+    memory_mib: int
+    page_kib: int = Field(description="Size of the huge pages behind the memory; 0: ordinary pages.")
+    cpus: list[int] = Field(description="Host CPUs of its own, whole cores; empty: it has a share of the cell's.")
+
+
+class DeviceShareBody(AnswerModel):
+    """A device that an instance has."""
+
+    device_id: str = Field(examples=["0000:3b:00.0"])
+    milli: int = Field(description="Thousandths of it.", examples=[1000])
+
+
 class PlacementStoryBody(AnswerModel):
     """Why an instance is where it is."""
 
@@ -103,6 +120,8 @@ class PlacementStoryBody(AnswerModel):
     scores: dict[str, float] = Field(
         description="What each weigher gave the chosen host.", examples=[{"room": 0.95, "balance": 0.25}]
     )
+    cells: list[CellShareBody] = Field(description="NUMA cells that it was placed in; for operators only.")
+    devices: list[DeviceShareBody] = Field(description="Devices that it has; for operators only.")
 
     @classmethod
     def of(cls, story: PlacementStory) -> "PlacementStoryBody":

@@ -102,3 +102,43 @@ def test_overcommitment_is_shown_and_set(coordinator: StandIn, nwctl: Nwctl) -> 
     assert coordinator.asked("POST", path)[0].body == ratios
     for wrong in (("7",), ("2", "--zone", "AZ1")):
         assert nwctl("overcommit", "set", *wrong).exit_code == 2
+
+
+def test_a_node_keeps_something_for_itself(cloud: StandIn, nwctl: Nwctl) -> None:
+    path = f"{NODES}/{NODE_ID}/reserved"
+    cloud.on("PUT", path, {"hostId": NODE_ID})
+    shown = nwctl("node", "reserve", "host-1", "--vcpus", "2")
+    assert "keeps 2 CPUs and the configured MiB for itself" in shown.stderr + shown.stdout
+    assert cloud.asked("PUT", path)[0].body == {"vcpus": 2, "memoryMib": None}
+
+
+def test_unused_disks_are_listed(cloud: StandIn, nwctl: Nwctl) -> None:
+    disk = {"nodeName": "host-1", "az": "AZ0", "localDiskType": "SSD", "localDiskInterface": "NVME"}
+    cloud.on("GET", "/api/ecs/v1/harddisks/nouse-list", [{**disk, "diskSize": 500 * 1024**3, "diskNum": 2}])
+    shown = nwctl("node", "disks", "--zone", "AZ0", "--min-size", "100").stdout
+    assert "500 GiB" in shown
+    [asked] = cloud.asked("GET", "/api/ecs/v1/harddisks/nouse-list")
+    assert asked.query == {"az": "AZ0", "minSize": "100"}
+
+
+def test_a_pool_is_weighed(cloud: StandIn, nwctl: Nwctl) -> None:
+    path = f"{POOLS}/{POOL_ID}/weights"
+    cloud.on("PUT", path, POOL)
+    assert nwctl("pool", "weigh", "fast", "--weight", "room=-1", "--weight", "balance=0.5").exit_code == 0
+    assert nwctl("pool", "weigh", "fast").exit_code == 0
+    assert [it.body for it in cloud.asked("PUT", path)] == [
+        {"weights": {"room": -1.0, "balance": 0.5}},
+        {"weights": {}},
+    ]
+    assert nwctl("pool", "weigh", "fast", "--weight", "room").exit_code == 2
+
+
+def test_differences_are_listed_and_told_by_the_exit_status(cloud: StandIn, nwctl: Nwctl) -> None:
+    path = "/api/ecs/v1/placement/differences"
+    cloud.on("GET", path, [])
+    assert nwctl("differences").exit_code == 0
+    difference = {"kind": "allocation-elsewhere", "nodeId": NODE_ID, "nodeName": "host-1", "name": "ecs-a"}
+    cloud.on("GET", path, [{**difference, "consumerUuid": "u", "meaning": "held elsewhere"}])
+    shown = nwctl("differences")
+    assert shown.exit_code == 6
+    assert "allocation-elsewhere" in shown.stdout

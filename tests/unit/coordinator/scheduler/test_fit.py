@@ -178,6 +178,6 @@ def test_what_was_assigned_is_looked_at_again(assignment: Assignment, is_held: b
 
 
 @pytest.mark.parametrize("fields", [{"count": 0}, {"milli": 0}, {"milli": 1001}, {"count": 2, "milli": 500}])
-def test_what_no_device_can_be_is_refused(fields: dict[str, int]) -> None:
+def test_what_no_device_can_be_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"device|share"):
         DeviceWish("gpu", **fields)

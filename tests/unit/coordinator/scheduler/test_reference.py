@@ -110,7 +110,7 @@ features_ = st.fixed_dictionaries(
     },
 )
 # A batch of alike consumers arrives; or one that was placed, counted round, leaves.
-events_ = st.one_of(
+events_: st.SearchStrategy[Any] = st.one_of(
     st.tuples(a_random_consumer(), st.integers(1, 3), features_),
     st.tuples(a_random_consumer(), st.just(1), st.just({})),
     st.integers(0, 99),

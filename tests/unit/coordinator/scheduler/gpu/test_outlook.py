@@ -8,10 +8,11 @@ import pytest
 from coordinator.domain.placement import Assignment, Consumer, HostView
 from coordinator.scheduler import pipeline
 from coordinator.scheduler.gpu import outlook
+from coordinator.scheduler.gpu.request import GpuRequest
 from coordinator.scheduler.snapshot import Snapshot
+from tests.bench import gpu_request
 from tests.bench.gpu_baselines import BestFit
 from tests.bench.gpu_pipeline import Pipeline
-from tests.bench.gpu_request import GpuNode, GpuRequest
 from tests.builders import a_consumer, a_gpu_wish, a_host, a_request, gpus
 
 
@@ -38,7 +39,7 @@ def some_consumers(count: int, seed: int) -> list[Consumer]:
 
 def place_all(hosts: Snapshot, consumers: Sequence[Consumer]) -> list[tuple[str, list[str]] | None]:
     placed = [place(hosts, consumer) for consumer in consumers]
-    return [it and (it.host.name, [share.device_id for share in it.devices]) for it in placed]
+    return [(it.host.name, [share.device_id for share in it.devices]) if it else None for it in placed]
 
 
 def test_equal_seeds_and_histories_give_equal_placements() -> None:
@@ -92,8 +93,8 @@ def test_who_wants_no_gpu_is_kept_off_hosts_that_have_some() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_cpus_beside_few_gpus_are_kept_for_those_who_want_them(seed: int) -> None:
     """Best fit fills the hosts of two GPUs with what wants few CPUs, and what wants many finds GPUs but no CPUs."""
-    nodes = [GpuNode(64_000, 262_144, 2, "L40S"), GpuNode(32_000, 262_144, 8, "L40S")] * 5
-    few, many = GpuRequest(4000, 1024, 1, 1000), GpuRequest(24_000, 1024, 1, 1000)
+    nodes = [gpu_request.GpuNode(64_000, 262_144, 2, "L40S"), gpu_request.GpuNode(32_000, 262_144, 8, "L40S")] * 5
+    few, many = (gpu_request.GpuRequest(cpu_milli, 1024, 1, 1000) for cpu_milli in (4000, 24_000))
     requests = [many, *[few] * 4] * 10  # exactly all GPUs
     random.Random(seed).shuffle(requests)
     refused = [
@@ -115,7 +116,7 @@ def test_many_kinds_of_requests_need_no_more_memory(monkeypatch: pytest.MonkeyPa
 def test_scores_of_few_requests_are_kept() -> None:
     cache = outlook._ScoreCache(hosts=64, limit_bytes=10 * 14 * 64)
     for number in range(150):
-        cache.get(outlook.GpuRequest(number, 1))
+        cache.get(GpuRequest(number, 1))
     assert len(cache) == 10
 
 
