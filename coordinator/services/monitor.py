@@ -60,15 +60,21 @@ def count_instances_by_status(runtime: Runtime, caller: Caller) -> InstanceCount
 
 
 def get_capacity(runtime: Runtime, caller: Caller) -> RegionCapacity:
-    """What the region's nodes can take, and what is taken."""
+    """What the region's nodes can take, and what is taken; dedicated CPUs and huge pages included."""
     with runtime.database.read() as session:
         vcpus = queries.list_capacities(session, ResourceClass.VCPU)
         memory = queries.list_capacities(session, ResourceClass.MEMORY_MIB)
-    memory_used_mib = sum(capacity.used for capacity in memory)
+        dedicated_vcpus = queries.sum_dedicated_vcpus(session)
+        pages_mib, used_pages_mib = queries.sum_huge_pages_mib(session)
+    memory_used_mib = sum(capacity.used for capacity in memory) + used_pages_mib
     return RegionCapacity(
-        vcpus=Room(sum(capacity.limit for capacity in vcpus), sum(capacity.used for capacity in vcpus)),
+        # A CPU that is dedicated counts once, whatever the ratio.
+        vcpus=Room(
+            sum(capacity.limit for capacity in vcpus) + dedicated_vcpus,
+            sum(capacity.used for capacity in vcpus) + dedicated_vcpus,
+        ),
         memory_gib=Room(
-            sum(capacity.limit for capacity in memory) // _MIB_PER_GIB,
+            (sum(capacity.limit for capacity in memory) + pages_mib) // _MIB_PER_GIB,
             # Rounded up: a started GiB is not free.
             -(-memory_used_mib // _MIB_PER_GIB),
         ),

@@ -105,3 +105,15 @@ def test_a_deleted_instance_gives_its_cpus_back(customer: Api, cloud: Cloud) -> 
     with cloud.runtime.database.write() as session:
         release(session, [row.uuid])
     assert cloud.rows(CellAllocation) == cloud.rows(Allocation) == []
+
+
+def test_capacity_counts_dedicated_cpus_and_huge_pages(customer: Api, operator: Api, cloud: Cloud) -> None:
+    before = operator.ok("GET", "/api/ecs/v1/monitor/capacity")
+    order(cloud, customer, is_dedicated_cpu=True)
+    cloud.change(cloud.flavor_type, is_dedicated_cpu=False)
+    customer.ok("POST", INSTANCES, cloud.order(memory={"amount": "4Gi", "hugePage": "2Mi"}))
+    after = operator.ok("GET", "/api/ecs/v1/monitor/capacity")
+    # 16 GiB are set aside as huge pages.
+    assert before["ram"]["allocatable"] == after["ram"]["allocatable"] == 64 + 16
+    assert (after["cpu"]["usage"] - before["cpu"]["usage"], after["ram"]["usage"] - before["ram"]["usage"]) == (4, 8)
+    assert (before["cpu"]["remain"] - after["cpu"]["remain"]) == 4

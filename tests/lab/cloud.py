@@ -63,8 +63,8 @@ class Cloud:
         wait_until(lambda: self.rest.get(f"{IMAGES}/{image_id}")["status"] == "Active", "the image is active")
         return image_id
 
-    def create_flavor(self, *, cpu: int = 1, ram: int = GUEST_MEMORY_GIB, security: str = "none") -> str:
-        """A new flavor of a new type."""
+    def create_flavor(self, *, cpu: int = 1, ram: int = GUEST_MEMORY_GIB, **promises: object) -> str:
+        """A new flavor of a new type, which promises what is given."""
         prices = [{"billingMode": "OnDemand", "cpuPrice": 0, "ramPrice": 0}]
         name = f"demo-{time.monotonic_ns()}"
         flavor_type = self.rest.post(
@@ -74,10 +74,10 @@ class Cloud:
                 "archType": "x86",
                 "cpuModel": "any",
                 "deviceType": "normal",
-                "securityType": security,
                 "isSystemLocalDisk": False,
                 "flavorPrices": prices,
-            },
+            }
+            | promises,
         )
         body = {"flavorTypeId": flavor_type["flavorTypeId"], "name": name, "cpu": cpu, "ram": ram}
         flavor_id: str = self.rest.post("/api/ecs/v1/flavors", body)["flavorId"]

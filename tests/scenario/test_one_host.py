@@ -123,7 +123,7 @@ def test_a_shutdown_from_inside_is_seen(cloud: Cloud, guest: Instance) -> None:
 @pytest.mark.parametrize("security", ["none", "2.0"])
 def test_deletion_leaves_nothing_behind(cloud: Cloud, security: str) -> None:
     before = cloud.holdings()
-    flavor_id = cloud.create_flavor(security=security)
+    flavor_id = cloud.create_flavor(securityType=security)
     instance = cloud.create_instance(flavorId=flavor_id)
     instance.wait_for_status("Running")
     traces = instance.traces()
