@@ -79,6 +79,8 @@ def rush(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rush]:
         environment = {
             "NODEWRIGHT_COORDINATOR_DATABASE_URL": url,
             "NODEWRIGHT_COORDINATOR_NODE_LEASE": "PT1H",
+            # Nobody reads the log, which must not fill the pipe.
+            "NODEWRIGHT_COORDINATOR_LOG_LEVEL": "ERROR",
         }
         first.environment |= environment
         second.environment |= environment
