@@ -15,6 +15,7 @@ from coordinator.domain.placement import (
     Assignment,
     Consumer,
     Decision,
+    HostView,
     PlacementRequest,
     RejectionReason,
     Verdict,
@@ -156,6 +157,13 @@ def explain(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, fl
     if not decision.placed:
         return decision
     return replace(decision, verdicts=_judge(hosts, request.consumers[0], request, weights))
+
+
+def find_hosts(hosts: Snapshot, request: PlacementRequest) -> tuple[HostView, ...]:
+    """All hosts that can take the first consumer."""
+    consumer = request.consumers[0]
+    rows = map(int, np.flatnonzero(_admit(hosts, consumer, request)[0]))
+    return tuple(hosts.host(row) for row in rows if _fit(hosts, row, consumer))
 
 
 def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[Assignment]) -> bool:
