@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 
 from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.instance_request import BatchCreateInstancesRequest
 from coordinator.api.schemas.placement import (
     DifferenceBody,
@@ -17,7 +18,7 @@ from coordinator.services import instance_placement as placing
 from coordinator.services import placement as service
 from coordinator.services.instance_placement import MigrationType
 
-router = APIRouter(prefix="/api/ecs/v1/instances", tags=["placement"])
+router = APIRouter(prefix="/api/ecs/v1/instances", tags=["placement"], route_class=LenientRoute)
 cluster_router = APIRouter(prefix="/api/ecs/v1/placement", tags=["placement"])
 
 
