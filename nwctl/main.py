@@ -9,6 +9,7 @@ import typer
 from nwctl.binding import before_noun, command
 from nwctl.command import (  # noqa: F401
     context,
+    deployment_set,
     flavor,
     flavor_type,
     guest,
@@ -63,6 +64,7 @@ for noun in (
     node.app,
     pool.app,
     host_group.app,
+    deployment_set.app,
     overcommit.app,
     tenant.app,
     token.app,

@@ -1,7 +1,7 @@
 """What the CLI knows about each kind of resource, and what follows from it: finding by id or name, completion."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -86,3 +86,11 @@ class Resource:
         ids = [(str(row[self.id_field]), str(row.get(self.name_field) or "")) for row in rows]
         names = [(name, entry_id) for entry_id, name in ids if incomplete]
         return [pair for pair in ids + names if pair[0].startswith(incomplete)]
+
+
+def only(resource: Resource, entries: Iterable[Entry], option: str) -> Entry:
+    """The only one of the entries; asks for a choice where there is none or are several."""
+    found = list(entries)
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} {resource.noun}s to choose from: give {option}")
+    return found[0]

@@ -12,6 +12,7 @@ from coordinator.api.deps import get_caller
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
 from coordinator.api.routes import (
+    deployment_set,
     enrolment,
     flavor,
     flavor_type,
@@ -56,6 +57,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     placement.router,
     placement.cluster_router,
     local_disk.router,
+    deployment_set.router,
     instance.router,
     guest.router,
     volume.router,

@@ -31,6 +31,7 @@ TAGS = (
     ("settings", "What holds for the whole region."),
     ("monitor", "How many instances there are, and how much room is left."),
     ("instances", "Virtual machines."),
+    ("deploymentsets", "Instances that run together or apart, by host, rack or switch."),
     ("placement", "Why instances are, or would be, where they are."),
     ("localdisks", "Whole disks of nodes."),
     ("power", "Starting, stopping, suspending and resuming."),

@@ -22,6 +22,7 @@ class Prefix(Enum):
     PORT = ("port-", 18)
     RESOURCE_POOL = ("rp-", 14)
     HOST_GROUP = ("hg-", 8)
+    DEPLOYMENT_SET = ("d-set-", 14)
     NODE = ("node-", 14)
     OPERATION = ("op-", 20)
     TOKEN = ("tok-", 14)

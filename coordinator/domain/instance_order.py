@@ -71,6 +71,8 @@ class InstanceOrder:
     pool_id: str = ""
     # Host group whose hosts it shall run on; empty: hosts of no group.
     host_group_id: str = ""
+    # Deployment set that it joins; empty: none.
+    deployment_set: str = ""
     # Size of the huge pages behind the memory, such as 2Mi; empty: ordinary pages.
     huge_page: str = ""
     image_id: str = ""

@@ -4,6 +4,7 @@ from typing import Final
 
 _CHINESE: Final = {
     "department": "部门",
+    "deployment set": "部署集",
     "enrolment token": "注册令牌",
     "flavor": "规格",
     "flavor type": "规格类型",

@@ -6,6 +6,7 @@ from enum import StrEnum
 from math import ceil
 
 from coordinator.domain.cell import Cell, CellShare, CellWish
+from coordinator.domain.deployment import DeploymentRule, Place
 from coordinator.domain.device import Device, DeviceShare, DeviceWish
 
 
@@ -73,6 +74,15 @@ class HostView:
     in_flight: int = 0
     # Weights of its pool, for weighers that count there otherwise than elsewhere.
     weights: Mapping[str, float] = field(default_factory=dict)
+    # Labels of where it stands; empty: nobody said.
+    rack: str = ""
+    switch: str = ""
+    net_switch: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return Place(self.node_id, self.rack, self.switch, self.net_switch)
 
     @property
     def cpu_ratio(self) -> float:
@@ -147,6 +157,12 @@ class PlacementRequest:
     pool_ids: frozenset[str] = field(default_factory=frozenset)
     # Host group of the consumers; empty: none, which keeps them off hosts of any.
     group_id: str = ""
+    # Of the deployment set of the consumers; None: they have no set.
+    deployment: DeploymentRule | None = None
+
+    def with_member(self, host: HostView) -> "PlacementRequest":
+        """What is asked for the others once one of the consumers is there."""
+        return replace(self, deployment=self.deployment.with_member(host.place)) if self.deployment else self
 
 
 class RejectionReason(StrEnum):
@@ -160,6 +176,17 @@ class RejectionReason(StrEnum):
     OTHER_ARCHITECTURE = "other architecture"
     OTHER_CPU_MODEL = "other CPU model"
     TRAIT_MISSING = "trait missing"
+    NO_RACK_LABEL = "no rack label"
+    NO_SWITCH_LABEL = "no switch label"
+    NO_NET_SWITCH_LABEL = "no network switch label"
+    NOT_HOST_OF_SET = "not the host of the deployment set"
+    NOT_RACK_OF_SET = "not in the rack of the deployment set"
+    NOT_SWITCH_OF_SET = "not at the switch of the deployment set"
+    NOT_NET_SWITCH_OF_SET = "not at the network switch of the deployment set"
+    HOST_TAKEN_BY_SET = "host taken by the deployment set"
+    RACK_TAKEN_BY_SET = "rack taken by the deployment set"
+    SWITCH_TAKEN_BY_SET = "switch taken by the deployment set"
+    NET_SWITCH_TAKEN_BY_SET = "network switch taken by the deployment set"
     AWAY = "away"
     CORDONED = "closed for new instances"
     TOO_FEW_VCPUS = "too few vCPUs"

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select
 from sqlmodel import Session, col
 
-from coordinator.domain.placement import Assignment, Consumer, Decision, PlacementRequest, ResourceClass
+from coordinator.domain.placement import Assignment, Consumer, Decision, HostView, PlacementRequest, ResourceClass
 from coordinator.errors import AllocationMismatch, ServiceUnavailable
 from coordinator.placement.cache import HostCache
 from coordinator.scheduler import pipeline
@@ -65,6 +65,17 @@ def explain(session: Session, hosts: HostCache, request: PlacementRequest) -> De
     with hosts.current() as snapshot:
         decision = pipeline.explain(snapshot, missing, hosts.weights)
     return _merge(request, held, decision)
+
+
+def find_candidates(hosts: HostCache, requests: Sequence[PlacementRequest]) -> list[tuple[HostView, ...]]:
+    """For each of the requests all hosts that could take its first consumer now; changes nothing."""
+    hosts.reload()
+    candidates = []
+    for request in requests:
+        # One at a time: claims shall not wait until a long list is through.
+        with hosts.current() as snapshot:
+            candidates.append(pipeline.find_hosts(snapshot, request))
+    return candidates
 
 
 def release(session: Session, consumer_uuids: Collection[str]) -> None:

@@ -10,19 +10,23 @@ from typing import Final
 
 import numpy as np
 
+from coordinator.domain.deployment import Scope
 from coordinator.domain.placement import (
     Assignment,
     Consumer,
     Decision,
+    HostView,
     PlacementRequest,
     RejectionReason,
     Verdict,
 )
 from coordinator.scheduler.column import BoolColumn, FloatColumn, IntColumn
+from coordinator.scheduler.domain import find_domains
 from coordinator.scheduler.filters.attribute import AttributeFilter
 from coordinator.scheduler.filters.base import Filter
 from coordinator.scheduler.filters.capacity import CapacityFilter
 from coordinator.scheduler.filters.cell import CellFilter
+from coordinator.scheduler.filters.deployment_set import DeploymentSetFilter
 from coordinator.scheduler.filters.device import DeviceFilter
 from coordinator.scheduler.filters.host_group import HostGroupFilter
 from coordinator.scheduler.filters.named_host import NamedHostFilter
@@ -33,8 +37,10 @@ from coordinator.scheduler.fit import fit, holds, locality
 from coordinator.scheduler.gpu.request import gpu_request_of
 from coordinator.scheduler.snapshot import Snapshot
 from coordinator.scheduler.weighers.base import Weigher
+from coordinator.scheduler.weighers.deployment_set import DeploymentSetWeigher
 from coordinator.scheduler.weighers.gpu import GpuWeigher
 from coordinator.scheduler.weighers.in_flight import InFlightWeigher
+from coordinator.scheduler.weighers.rack import RackWeigher
 from coordinator.scheduler.weighers.room import BalanceWeigher, RoomWeigher
 
 # In this order, cheap and lasting reasons first: a host is told the first one that applies.
@@ -48,14 +54,30 @@ FILTERS: Final[tuple[Filter, ...]] = (
     TraitFilter(),
     ReadyFilter(),
     SchedulableFilter(),
+    DeploymentSetFilter(),
     CapacityFilter(),
     CellFilter(),
     DeviceFilter(),
 )
 
-WEIGHERS: Final[tuple[Weigher, ...]] = (RoomWeigher(), BalanceWeigher(), InFlightWeigher(), GpuWeigher())
-# What a whole GPU is worth beside all the others together: hosts of equal worth to GPUs are told apart by them.
-DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {"room": 1.0, "balance": 0.25, "in_flight": 0.25, "gpu": 100.0}
+WEIGHERS: Final[tuple[Weigher, ...]] = (
+    RoomWeigher(),
+    BalanceWeigher(),
+    RackWeigher(),
+    InFlightWeigher(),
+    DeploymentSetWeigher(),
+    GpuWeigher(),
+)
+# A wish of a deployment set beats all that is said about room, and a whole GPU beats everything else: hosts of equal
+# worth to them are told apart by the others.
+DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
+    "room": 1.0,
+    "balance": 0.25,
+    "rack": 0.25,
+    "in_flight": 0.25,
+    "deployment": 20.0,
+    "gpu": 100.0,
+}
 # Hosts, the best first, on which a consumer that wants named things is tried for how near these are to each other.
 _NEAR_CANDIDATES: Final = 8
 
@@ -73,8 +95,41 @@ def decide(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, flo
     """A host for each consumer of `request`, or none.
 
     The snapshot is the same afterwards. When a consumer has no host, the decision has the verdicts on all hosts as the
-    consumers before it left them.
+    consumers before it left them. Where the first consumer binds the others to its rack or the like, that of the best
+    host may be too small: then others are tried.
     """
+    scopes = request.deployment.open_scopes() if request.deployment and len(request.consumers) > 1 else ()
+    decision = _place(hosts, request, weights, judges=not scopes)
+    if decision.placed or not scopes:
+        return decision
+    for domain in _find_domains(hosts, scopes, request, weights):
+        decision = _place(hosts, request, weights, judges=False, within=domain)
+        if decision.placed:
+            return decision
+    return _place(hosts, request, weights, judges=True)
+
+
+def _find_domains(
+    hosts: Snapshot, scopes: Sequence[Scope], request: PlacementRequest, weights: Mapping[str, float]
+) -> Iterator[BoolColumn]:
+    """Hosts of each domain where the first consumer could be, the best first."""
+    consumer = request.consumers[0]
+    rows = np.flatnonzero(_admit(hosts, consumer, request)[0])
+    if len(rows) == 0:
+        return iter(())
+    merits = _sum_up(_weigh(hosts, rows, consumer, request, weights), rows)
+    return find_domains(hosts, scopes, rows, merits, request.consumers)
+
+
+def _place(
+    hosts: Snapshot,
+    request: PlacementRequest,
+    weights: Mapping[str, float],
+    *,
+    judges: bool,
+    within: BoolColumn | None = None,
+) -> Decision:
+    """All consumers one after the other, the first on a host of `within`; verdicts of a failure are costly."""
     assignments: list[Assignment] = []
     rejected: dict[str, int] = {}
     scores: dict[str, Mapping[str, float]] = {}
@@ -82,11 +137,15 @@ def decide(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, flo
         for consumer in request.consumers:
             admitted, tally = _admit(hosts, consumer, request)
             rejected = rejected or tally
+            if within is not None and not assignments:
+                admitted &= within
             choice = _choose(hosts, np.flatnonzero(admitted), consumer, request, weights)
             if choice is None:
-                return Decision((), _judge(hosts, consumer, request, weights), len(hosts), tally)
+                verdicts = _judge(hosts, consumer, request, weights) if judges else ()
+                return Decision((), verdicts, len(hosts), tally)
             row, assignment, scores[consumer.uuid] = choice
             assignments.append(assignment)
+            request = request.with_member(assignment.host)
             if len(assignments) < len(request.consumers):
                 trial.take(row, assignment.host.taken(consumer, assignment))
     return Decision(tuple(assignments), (), len(hosts), rejected, scores)
@@ -100,6 +159,13 @@ def explain(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, fl
     return replace(decision, verdicts=_judge(hosts, request.consumers[0], request, weights))
 
 
+def find_hosts(hosts: Snapshot, request: PlacementRequest) -> tuple[HostView, ...]:
+    """All hosts that can take the first consumer."""
+    consumer = request.consumers[0]
+    rows = map(int, np.flatnonzero(_admit(hosts, consumer, request)[0]))
+    return tuple(hosts.host(row) for row in rows if _fit(hosts, row, consumer))
+
+
 def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[Assignment]) -> bool:
     """Whether each consumer may have what was chosen for it, all of them together."""
     with hosts.trial() as trial:
@@ -111,6 +177,7 @@ def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[Ass
             if not holds(host, assignment):
                 return False
             trial.take(row, host.taken(consumer, assignment))
+            request = request.with_member(host)
     return True
 
 
@@ -136,7 +203,7 @@ def _choose(
     if len(rows) == 0:
         return None
     columns = _weigh(hosts, rows, consumer, request, weights)
-    merits = np.nan_to_num(sum(columns.values(), np.zeros(len(rows))), nan=-np.inf)
+    merits = _sum_up(columns, rows)
     fitting: list[tuple[int, Assignment]] = []
     wanted = _NEAR_CANDIDATES if consumer.devices and consumer.cells else 1
     for index in _best_first(hosts, rows, merits):
@@ -167,9 +234,14 @@ def _weigh(
     columns = {}
     for weigher in WEIGHERS:
         weight = hosts.weight(weigher.name, weights.get(weigher.name, 0.0), rows)
-        if np.any(weight):
-            columns[weigher.name] = weight * weigher.weigh(hosts, rows, consumer, request)
+        if np.any(weight) and (column := weigher.weigh(hosts, rows, consumer, request)) is not None:
+            columns[weigher.name] = weight * column
     return columns
+
+
+def _sum_up(columns: Mapping[str, FloatColumn], rows: IntColumn) -> FloatColumn:
+    """The merit of each row; hosts that a weigher did not look at come last."""
+    return np.nan_to_num(sum(columns.values(), np.zeros(len(rows))), nan=-np.inf)
 
 
 def _best_first(hosts: Snapshot, rows: IntColumn, merits: FloatColumn) -> Iterator[int]:

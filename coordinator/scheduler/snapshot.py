@@ -4,7 +4,7 @@ A row is the same host in every column. Texts stand as codes of a vocabulary and
 to all hosts is one comparison of arrays. Rows have no order: a host that is removed leaves its row to the last one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Final
@@ -20,7 +20,17 @@ from coordinator.scheduler.gpu.outlook import GpuOutlook
 from coordinator.scheduler.gpu.request import gpu_request_of
 
 # Attributes of a host that are compared with what a request names.
-TEXTS: Final = ("zone", "architecture", "cpu_model", "pool_id", "group_id")
+TEXTS: Final = (
+    "node_id",
+    "zone",
+    "architecture",
+    "cpu_model",
+    "pool_id",
+    "group_id",
+    "rack",
+    "switch",
+    "net_switch",
+)
 
 _CLASSES: Final = tuple(ResourceClass)
 _INDEX: Final = {resource_class: index for index, resource_class in enumerate(_CLASSES)}
@@ -33,6 +43,9 @@ class Vocabulary:
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._codes)
 
     def learn(self, text: str) -> int:
         """The code of the text, a new one the first time."""
@@ -123,6 +136,19 @@ class Snapshot:
         """Which hosts have this text as an attribute of TEXTS."""
         found: BoolColumn = self._texts[name][: len(self)] == self._vocabularies[name].find(text)
         return found
+
+    def codes(self, name: str) -> NDArray[np.int32]:
+        """A small number for the text of each host: the same for the same text."""
+        return self._texts[name][: len(self)]
+
+    def count(self, name: str, counts: Mapping[str, int]) -> IntColumn:
+        """For each host the number that its text has in `counts`; 0 for texts that are not there."""
+        vocabulary = self._vocabularies[name]
+        by_code = np.zeros(len(vocabulary), np.int64)
+        for text, number in counts.items():
+            if (code := vocabulary.find(text)) >= 0:
+                by_code[code] = number
+        return by_code[self.codes(name)]
 
     def has_traits(self, traits: Iterable[str]) -> BoolColumn:
         """Which hosts have all the traits."""

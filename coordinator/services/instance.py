@@ -91,15 +91,21 @@ def find_own_batch(session: Session, caller: Caller, ecs_ids: Sequence[str]) -> 
 
     ResourceNotFound names all that do not exist.
     """
-    wanted = list(dict.fromkeys(ecs_ids))
-    if not 1 <= len(wanted) <= _MAXIMUM_BATCH:
-        raise ParameterInvalid("ecsIds", f"1 to {_MAXIMUM_BATCH} ids", f"须为1到{_MAXIMUM_BATCH}个实例ID")
+    wanted = check_batch(ecs_ids)
     found = instance_query.lock_instances(session, wanted)
     own = {ecs_id: instance for ecs_id, instance in found.items() if caller.may_see(instance.tenant_id)}
     missing = [ecs_id for ecs_id in wanted if ecs_id not in own]
     if missing:
         raise ResourceNotFound("instance", ", ".join(missing))
     return [own[ecs_id] for ecs_id in wanted]
+
+
+def check_batch(ecs_ids: Sequence[str]) -> list[str]:
+    """The ids, each once; ParameterInvalid for too many of them, or none."""
+    wanted = list(dict.fromkeys(ecs_ids))
+    if not 1 <= len(wanted) <= _MAXIMUM_BATCH:
+        raise ParameterInvalid("ecsIds", f"1 to {_MAXIMUM_BATCH} ids", f"须为1到{_MAXIMUM_BATCH}个实例ID")
+    return wanted
 
 
 def _find_changeable(session: Session, caller: Caller, ecs_id: str) -> Instance:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
+from coordinator.domain.deployment import DeploymentRule
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
@@ -16,8 +17,9 @@ from coordinator.errors import BatchUnschedulable, QuotaExceeded
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
+from coordinator.services.deployment_set import read_rule
 from coordinator.services.instance_reference import References, find_references
-from coordinator.services.instance_resource import InstanceSize, make_consumer
+from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
 from coordinator.services.instance_task import begin_task
 from coordinator.services.instance_validation import check_order, huge_page_bytes_of
 from coordinator.services.instance_view import InstanceView, load_views
@@ -59,7 +61,8 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         references = find_references(session, runtime, caller, order)
         _check_quota(session, order, references)
         instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
-        request = placement_request(order, references, [instance.uuid for instance in instances])
+        rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
+        request = placement_request(order, references, rule, [instance.uuid for instance in instances])
         decision = claim(session, runtime.hosts, request)
         _settle_placement(instances, request, decision)
         session.add_all(instances)
@@ -77,12 +80,12 @@ def _new_instance(
 ) -> Instance:
     suffix = f"-{number + 1}" if order.count > 1 else ""
     display_name = order.display_name + suffix
-    flavor_type, group = references.flavor_type, references.resource_group
+    flavor_type, group = references.flavor_type, references.owner.resource_group
     return Instance(
         ecs_id=runtime.identifiers.new(Prefix.INSTANCE),
         uuid=runtime.identifiers.new_uuid(),
         tenant_id=order.tenant_id,
-        department_id=references.department.id,
+        department_id=references.owner.department.id,
         resource_group_id=group.id if group else "",
         display_name=display_name,
         host_name=order.host_name + suffix if order.host_name else display_name,
@@ -109,12 +112,15 @@ def _new_instance(
         billing_mode=order.billing_mode,
         rp_id=order.pool_id,
         hg_id=order.host_group_id,
+        deployment_set=order.deployment_set,
         options=dict(order.options),
     )
 
 
-def placement_request(order: InstanceOrder, references: References, uuids: Sequence[str]) -> PlacementRequest:
-    """What the scheduler is asked for consumers with these UUIDs."""
+def placement_request(
+    order: InstanceOrder, references: References, rule: DeploymentRule | None, uuids: Sequence[str]
+) -> PlacementRequest:
+    """What the scheduler is asked for consumers with these UUIDs, `rule` being that of their deployment set."""
     size = InstanceSize(
         vcpus=order.cpu_count,
         memory_bytes=references.memory_bytes,
@@ -126,10 +132,11 @@ def placement_request(order: InstanceOrder, references: References, uuids: Seque
         architecture=order.architecture,
         zone=order.zone,
         node_id=order.node_id,
-        cpu_model=references.cpu_model,
+        cpu_model=cpu_model_of(references.flavor_type),
         traits=traits_of(order.architecture, references.flavor_type.security_type),
         pool_ids=references.pool_ids,
         group_id=order.host_group_id,
+        deployment=rule,
     )
 
 
@@ -252,7 +259,7 @@ def _within_quotas(order: InstanceOrder) -> InstanceOrder:
 def _check_quota(session: Session, order: InstanceOrder, references: References) -> None:
     if not order.checks_quota:
         return
-    tenant = references.tenant
+    tenant = references.owner.tenant
     quotas = {
         "instances": tenant.quota_instances,
         "vCPUs": tenant.quota_vcpus,

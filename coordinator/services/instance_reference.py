@@ -15,39 +15,32 @@ from coordinator.errors import (
     MemoryAmountInvalid,
     ParameterInvalid,
     ResourceNotFound,
-    TenantNotFound,
 )
 from coordinator.runtime import Runtime
 from coordinator.services import network as network_service
 from coordinator.services.instance_validation import memory_bytes_of
+from coordinator.services.owner import Owner, find_owner
 from coordinator.store.queries import flavor as flavor_query
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.host_group import find_group_to_use
 from coordinator.store.queries.resource_pool import find_pool_to_use
 from coordinator.store.tables import (
-    Department,
     Flavor,
     FlavorType,
     Image,
     Node,
-    ResourceGroup,
     SecurityGroup,
     Subnet,
-    Tenant,
 )
 
 _ACTIVE: Final = "Active"
-# Flavor types whose cpuModel names an architecture, or nothing, run on any processor of their architecture.
-_ANY_CPU_MODEL: Final = frozenset({"", "any", "generic", "x86", "x86_64", "arm", "aarch64"})
 
 
 @dataclass(frozen=True, slots=True)
 class References:
     """The rows that an order refers to; networks in the order's sequence, the security group of each beside it."""
 
-    tenant: Tenant
-    department: Department
-    resource_group: ResourceGroup | None
+    owner: Owner
     flavor: Flavor
     flavor_type: FlavorType
     image: Image
@@ -57,46 +50,20 @@ class References:
     # Resource pools that it may be placed in; none: any host will do.
     pool_ids: frozenset[str]
 
-    @property
-    def cpu_model(self) -> str:
-        """The processor that the host must have; empty: any."""
-        named = self.flavor_type.cpu_model
-        return "" if named.lower() in _ANY_CPU_MODEL else named
-
 
 def find_references(session: Session, runtime: Runtime, caller: Caller, order: InstanceOrder) -> References:
     """Looks everything up; raises the documented error of the first thing that is missing or does not fit."""
-    tenant = _find_tenant(session, caller, order)
-    department, resource_group = _find_owners(session, order)
+    owner = find_owner(session, caller, order.tenant_id, order.department_id, order.resource_group_id)
     _check_place(session, runtime, order)
     flavor, flavor_type = _find_flavor(session, order)
     pool_ids = _settle_pools(session, order, flavor_type)
     # From here on what counts is what the tenant may use, also when an operator orders for it.
-    user = replace(caller, role=Role.TENANT, tenant_id=tenant.id)
+    user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
     image = _find_image(session, user, order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     memory_bytes = _settle_memory(order, flavor)
-    return References(tenant, department, resource_group, flavor, flavor_type, image, networks, memory_bytes, pool_ids)
-
-
-def _find_tenant(session: Session, caller: Caller, order: InstanceOrder) -> Tenant:
-    tenant = session.get(Tenant, order.tenant_id) if caller.may_see(order.tenant_id) else None
-    if tenant is None:
-        raise TenantNotFound("tenantId", f"tenant {order.tenant_id!r} does not exist", f"租户{order.tenant_id!r}不存在")
-    return tenant
-
-
-def _find_owners(session: Session, order: InstanceOrder) -> tuple[Department, ResourceGroup | None]:
-    department = session.get(Department, order.department_id)
-    if department is None or department.tenant_id != order.tenant_id:
-        raise ResourceNotFound("departmentId", order.department_id)
-    if not order.resource_group_id:
-        return department, None
-    group = session.get(ResourceGroup, order.resource_group_id)
-    if group is None or group.tenant_id != order.tenant_id:
-        raise ResourceNotFound("resourceGroupId", order.resource_group_id)
-    return department, group
+    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids)
 
 
 def _check_place(session: Session, runtime: Runtime, order: InstanceOrder) -> None:

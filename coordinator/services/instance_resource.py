@@ -11,6 +11,8 @@ from coordinator.domain.unit import GIB, KIB, MIB
 from coordinator.store.tables import Flavor, FlavorType
 
 _MIB_PER_GIB: Final = 1024
+# Flavor types whose cpuModel names an architecture, or nothing, run on any processor of their architecture.
+_ANY_CPU_MODEL: Final = frozenset({"", "any", "generic", "x86", "x86_64", "arm", "aarch64"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,12 @@ class InstanceSize:
     storage_gib: int
     # Size of the huge pages behind the memory; 0: ordinary pages.
     huge_page_bytes: int = 0
+
+
+def cpu_model_of(flavor_type: FlavorType) -> str:
+    """The processor that the host must have; empty: any."""
+    named = flavor_type.cpu_model
+    return "" if named.lower() in _ANY_CPU_MODEL else named
 
 
 def make_consumer(uuid: str, size: InstanceSize, flavor: Flavor, flavor_type: FlavorType) -> Consumer:

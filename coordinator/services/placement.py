@@ -14,6 +14,7 @@ from coordinator.domain.placement import Decision
 from coordinator.placement.claim import explain
 from coordinator.placement.summary import RejectionGroup, group_rejections, summarize
 from coordinator.runtime import Runtime
+from coordinator.services.deployment_set import read_rule
 from coordinator.services.instance import find_own
 from coordinator.services.instance_creation import placement_request
 from coordinator.services.instance_reference import find_references
@@ -58,7 +59,8 @@ def explain_order(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Exp
     with runtime.database.read() as session:
         references = find_references(session, runtime, caller, order)
         uuids = [runtime.identifiers.new_uuid() for _ in range(order.count)]
-        decision = explain(session, runtime.hosts, placement_request(order, references, uuids))
+        rule = read_rule(session, order.deployment_set, order.tenant_id, locks=False)
+        decision = explain(session, runtime.hosts, placement_request(order, references, rule, uuids))
     return Explanation(decision, summarize(decision), group_rejections(decision), not caller.is_tenant)
 
 

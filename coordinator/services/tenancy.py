@@ -196,8 +196,8 @@ def delete_department(runtime: Runtime, caller: Caller, department_id: str) -> N
         department = _find_department(session, caller, department_id)
         if queries.is_department_used(session, department_id):
             raise ResourceInUse(
-                f"instances or resource groups belong to department {department_id}",
-                f"部门{department_id}下仍有实例或资源组",
+                f"instances, deployment sets or resource groups belong to department {department_id}",
+                f"部门{department_id}下仍有实例、部署集或资源组",
             )
         session.delete(department)
 
@@ -252,12 +252,13 @@ def rename_resource_group(runtime: Runtime, caller: Caller, resource_group_id: s
 
 
 def delete_resource_group(runtime: Runtime, caller: Caller, resource_group_id: str) -> None:
-    """Deletes a resource group that no instance belongs to."""
+    """Deletes a resource group that nothing belongs to."""
     with runtime.database.write() as session:
         group = _find_resource_group(session, caller, resource_group_id)
         if queries.is_resource_group_used(session, resource_group_id):
             raise ResourceInUse(
-                f"instances belong to resource group {resource_group_id}", f"资源组{resource_group_id}下仍有实例"
+                f"instances or deployment sets belong to resource group {resource_group_id}",
+                f"资源组{resource_group_id}下仍有实例或部署集",
             )
         session.delete(group)
 

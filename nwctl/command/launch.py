@@ -1,7 +1,6 @@
 """`nwctl instance create`: what the options leave open is looked up, for the API wants everything spelt out."""
 
 import base64
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ import typer
 
 from nwctl.binding import command
 from nwctl.client import Client
-from nwctl.command.context import WHOAMI
+from nwctl.command.deployment_set import DEPLOYMENT_SET
 from nwctl.command.flavor import FLAVOR
 from nwctl.command.host_group import HOST_GROUP
 from nwctl.command.image import IMAGE
@@ -18,16 +17,19 @@ from nwctl.command.instance import INSTANCE, app, labels_of
 from nwctl.command.network import SECURITY_GROUP, SUBNET
 from nwctl.command.node import NODE
 from nwctl.command.pool import POOL
-from nwctl.command.tenant import TENANT
+from nwctl.command.tenant import TENANT, find_owner
 from nwctl.error import OperationFailed, UsageError
 from nwctl.option import Waiting
 from nwctl.output import Column
-from nwctl.resource import Entry, Resource
+from nwctl.resource import Entry, Resource, only
 from nwctl.secret import read_secret
 from nwctl.session import Session
 
+<<<<<<< HEAD
 DEPARTMENTS = "/api/iam/v1/departments"
 DIFFERENCES = "/api/ecs/v1/placement/differences"
+=======
+>>>>>>> sets
 REGIONS = "/api/ecs/v1/service-region-info"
 
 HOST_COLUMNS = (
@@ -129,10 +131,13 @@ class Place:
     host_group: Annotated[
         str, typer.Option(help="Id or name of the host group to run in.", autocompletion=HOST_GROUP.complete)
     ] = ""
+    deployment_set: Annotated[
+        str, typer.Option(help="Id or name of the deployment set to join.", autocompletion=DEPLOYMENT_SET.complete)
+    ] = ""
 
     def body(self, client: Client, region: str) -> dict[str, Any]:
         """Its part of the request."""
-        tenant_id, department_id = self.owner(client)
+        tenant_id, department_id = find_owner(client, self.tenant, self.department)
         regions = client.ask(REGIONS, {"tenantId": tenant_id, "departmentId": department_id}).data
         found = next((item for item in regions if region in ("", item["regionId"])), None)
         if not found or not (self.zone or found["azList"]):
@@ -146,19 +151,8 @@ class Place:
             **({"hostId": NODE.find_id(client, self.node)} if self.node else {}),
             **({"rpId": POOL.find_id(client, self.pool)} if self.pool else {}),
             **({"hgId": HOST_GROUP.find_id(client, self.host_group)} if self.host_group else {}),
+            **({"deploymentSet": DEPLOYMENT_SET.find_id(client, self.deployment_set)} if self.deployment_set else {}),
         }
-
-    def owner(self, client: Client) -> tuple[str, str]:
-        """The tenant and the department: as given, else the caller's, else the only ones there are."""
-        identity = client.get(WHOAMI).data
-        own = identity.get("tenantId")
-        if self.tenant:
-            tenant_id = TENANT.find_id(client, self.tenant)
-        else:
-            tenant_id = own or only(TENANT, TENANT.entries(client), "--tenant")["tenantId"]
-        if self.department or tenant_id == own:
-            return tenant_id, self.department or identity["departmentId"]
-        return tenant_id, client.get(DEPARTMENTS, {"tenantId": tenant_id}).data["list"][0]["departmentId"]
 
 
 @dataclass(frozen=True)
@@ -249,11 +243,3 @@ def chosen(resource: Resource, client: Client, reference: str, option: str) -> E
         return resource.find(client, reference)
     entries = list(resource.entries(client))
     return only(resource, [entry for entry in entries if entry.get("isDefault")] or entries, option)
-
-
-def only(resource: Resource, entries: Iterable[Entry], option: str) -> Entry:
-    """The only one of the entries; asks for a choice where there is none or are several."""
-    found = list(entries)
-    if len(found) != 1:
-        raise UsageError(f"{len(found)} {resource.noun}s to choose from: give {option}")
-    return found[0]

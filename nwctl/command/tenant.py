@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from nwctl.binding import command, noun
+from nwctl.client import Client
+from nwctl.command.context import WHOAMI
 from nwctl.error import UsageError
 from nwctl.option import Page
 from nwctl.output import Column, moment
-from nwctl.resource import Resource
+from nwctl.resource import Resource, only
 from nwctl.session import Session
 
+DEPARTMENTS = "/api/iam/v1/departments"
 TENANT = Resource(
     noun="tenant",
     path="/api/iam/v1/tenants",
@@ -85,3 +88,16 @@ def delete_tenant(session: Session, tenant: Reference) -> None:
     """Delete a tenant that owns nothing."""
     tenant_id = TENANT.find_id(session.client, tenant)
     session.report(session.client.change("DELETE", TENANT.at(tenant_id)).data, f"Deleted {tenant_id}")
+
+
+def find_owner(client: Client, tenant: str, department: str) -> tuple[str, str]:
+    """The tenant and the department: as given, else the caller's, else the only ones there are."""
+    identity = client.get(WHOAMI).data
+    own = identity.get("tenantId")
+    if tenant:
+        tenant_id = TENANT.find_id(client, tenant)
+    else:
+        tenant_id = own or only(TENANT, TENANT.entries(client), "--tenant")["tenantId"]
+    if department or tenant_id == own:
+        return tenant_id, department or identity["departmentId"]
+    return tenant_id, client.get(DEPARTMENTS, {"tenantId": tenant_id}).data["list"][0]["departmentId"]

@@ -45,7 +45,7 @@ def test_an_operator_sees_every_host_with_its_score_or_its_rejection(operator: A
     best, rejected = told["hosts"]
     assert (best["nodeName"], best["accepted"], best["filter"]) == (cloud.node.name, True, "")
     assert best["score"] == pytest.approx(sum(best["scores"].values()), abs=1e-3)
-    assert set(best["scores"]) == {"room", "balance", "in_flight", "gpu"}
+    assert set(best["scores"]) == {"room", "balance", "rack", "in_flight", "gpu"}
     assert (rejected["nodeName"], rejected["accepted"], rejected["scores"]) == ("small", False, {})
     assert (rejected["filter"], rejected["wanted"], rejected["available"]) == ("capacity", "2 vCPUs", "1 vCPU")
 
@@ -82,7 +82,7 @@ def test_a_placed_instance_tells_why_it_is_where_it_is(customer: Api, operator: 
     told: dict[str, Any] = operator.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
     assert (told["placed"], told["nodeName"], told["hostCount"]) == (True, cloud.node.name, 2)
     assert told["rejected"] == {"capacity": 1}
-    assert set(told["scores"]) == {"room", "balance", "in_flight", "gpu"}
+    assert set(told["scores"]) == {"room", "balance", "rack", "in_flight", "gpu"}
     assert told["decidedAt"] > "2000"
     seen = customer.ok("GET", f"{INSTANCES}/{ecs_id}/placement")
     assert seen == told | {"nodeId": "", "nodeName": ""}

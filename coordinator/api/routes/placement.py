@@ -1,14 +1,24 @@
 """Explanations of placements: why an instance is where it is, and where one would go."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.instance_request import BatchCreateInstancesRequest
-from coordinator.api.schemas.placement import DifferenceBody, ExplanationBody, PlacementStoryBody
+from coordinator.api.schemas.placement import (
+    DifferenceBody,
+    ExplanationBody,
+    PlacementStoryBody,
+    SchedulableNodesRequest,
+)
+from coordinator.services import instance_placement as placing
 from coordinator.services import placement as service
+from coordinator.services.instance_placement import MigrationType
 
-router = APIRouter(prefix="/api/ecs/v1/instances", tags=["placement"])
+router = APIRouter(prefix="/api/ecs/v1/instances", tags=["placement"], route_class=LenientRoute)
 cluster_router = APIRouter(prefix="/api/ecs/v1/placement", tags=["placement"])
 
 
@@ -25,6 +35,25 @@ def explain_placement(
 def get_instance_placement(ecs_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[PlacementStoryBody]:
     """Tells why an instance is where it is."""
     return success(PlacementStoryBody.of(service.tell_placement(runtime, caller, ecs_id)))
+
+
+@router.get("/{ecs_id}/schedulable-nodes", operation_id="listSchedulableNodes")
+def list_schedulable_nodes(
+    ecs_id: str,
+    caller: TenantUser,
+    runtime: RuntimeDep,
+    migration: Annotated[MigrationType, Query(alias="type", description="cold or live.")] = MigrationType.LIVE,
+) -> Envelope[list[str]]:
+    """Lists the names of nodes, other than its own, that could take the instance now."""
+    return success(placing.list_schedulable_nodes(runtime, caller, [ecs_id], migration)[ecs_id])
+
+
+@router.post("/batch-schedulable-nodes", operation_id="batchListSchedulableNodes")
+def batch_list_schedulable_nodes(
+    body: SchedulableNodesRequest, caller: TenantUser, runtime: RuntimeDep
+) -> Envelope[dict[str, list[str]]]:
+    """Lists for each instance the names of nodes, other than its own, that could take it now, each on its own."""
+    return success(placing.list_schedulable_nodes(runtime, caller, body.ecs_ids, body.migration))
 
 
 @cluster_router.get("/differences", operation_id="listPlacementDifferences")

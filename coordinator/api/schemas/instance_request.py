@@ -168,7 +168,7 @@ class CreateInstanceRequest(LenientModel):
     sriov: int = Field(default=0, description="Not available yet.")
     key_pair_id: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
     key_pair_name: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
-    deployment_set: Text = Field(default="", description="Not available yet.")
+    deployment_set: Text = Field(default="", description="Id of the deployment set to join.")
     hg_id: Text = Field(default="", description="Host group to run in; without one, hosts of groups are left out.")
     rp_id: Text = Field(default="", description="Resource pool to place it in; one of the flavor's, if that is bound.")
     is_install_agent: bool = Field(default=False, description="Not available yet.")
@@ -190,6 +190,7 @@ class CreateInstanceRequest(LenientModel):
             flavor_id=self.flavor_id,
             pool_id=self.rp_id,
             host_group_id=self.hg_id,
+            deployment_set=self.deployment_set,
             cpu_count=self.cpus,
             memory_amount=self.memory.amount,
             image_id=self.image.image_uid,
@@ -233,7 +234,6 @@ class CreateInstanceRequest(LenientModel):
             "sriov": self.sriov,
             "keyPairId": self.key_pair_id,
             "keyPairName": self.key_pair_name,
-            "deploymentSet": self.deployment_set,
             "isInstallAgent": self.is_install_agent,
             "cwpEnable": self.cwp_enable,
         }

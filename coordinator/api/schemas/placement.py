@@ -5,12 +5,25 @@ from typing import Final
 
 from pydantic import Field
 
-from coordinator.api.schemas.base import AnswerModel, Moment
+from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
+from coordinator.api.schemas.instance_request import Texts
 from coordinator.domain.difference import Difference, DifferenceKind
 from coordinator.domain.message import Message
 from coordinator.domain.placement import Verdict
 from coordinator.placement.summary import RejectionGroup
+from coordinator.services.instance_placement import MigrationType
 from coordinator.services.placement import Explanation, PlacementStory
+
+
+class SchedulableNodesRequest(LenientModel):
+    """Instances that are to move."""
+
+    ecs_ids: Texts = Field(description="Ids of 1 to 1000 instances.", examples=[["ecs-k8d2n5s7a1f4g6"]])
+    migration: MigrationType = Field(
+        default=MigrationType.COLD,
+        validation_alias="type",
+        description="live: while they run, which some can only on the same processor.",
+    )
 
 
 class HostVerdictBody(AnswerModel):

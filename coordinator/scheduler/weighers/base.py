@@ -14,8 +14,10 @@ class Weigher(Protocol):
     def name(self) -> str:
         """What people know it by, and its weight in the configuration."""
 
-    def weigh(self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
+    def weigh(
+        self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest
+    ) -> FloatColumn | None:
         """A number for each of these rows, all of which the filters admit: more is better, mostly from 0 to 1.
 
-        NaN for a host that was not looked at, because others promise more.
+        NaN for a host that was not looked at, because others promise more. None when the request does not ask for it.
         """

@@ -78,6 +78,12 @@ def find_instance(session: Session, ecs_id: str, *, for_update: bool = False) ->
     return session.exec(statement.with_for_update() if for_update else statement).first()
 
 
+def list_instances_by_id(session: Session, ecs_ids: Collection[str]) -> Sequence[Instance]:
+    """The instances with those ids, whoever owns them; unknown ids are left out."""
+    statement = select(Instance).where(col(Instance.ecs_id).in_(ecs_ids), col(Instance.deleted_at).is_(None))
+    return session.exec(statement).all()
+
+
 def lock_instances(session: Session, ecs_ids: Collection[str]) -> dict[str, Instance]:
     """The instances with those ids, by id, kept from others until the transaction ends; unknown ids are left out."""
     statement = (

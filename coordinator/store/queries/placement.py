@@ -65,6 +65,9 @@ _HOSTS = _Statement(
         _used.label("used"),
         col(PoolHost.rp_id),
         col(GroupHost.hg_id),
+        col(Node.rack),
+        col(Node.switch),
+        col(Node.net_switch),
     )
     .join(Inventory, col(Inventory.node_id) == col(Node.id), isouter=True)
     .join(PoolHost, col(PoolHost.node_id) == col(Node.id), isouter=True)
@@ -222,6 +225,9 @@ def _view(rows: list[Any], details: _Details) -> HostView:
         devices=tuple(details.devices.get(node.id, ())),
         in_flight=details.in_flight.get(node.id, 0),
         weights=details.weights.get(node.rp_id, {}),
+        rack=node.rack,
+        switch=node.switch,
+        net_switch=node.net_switch,
     )
 
 

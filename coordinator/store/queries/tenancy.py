@@ -8,6 +8,7 @@ from coordinator.store.queries.filter import fetch_rows_of, fields
 from coordinator.store.tables import (
     ApiToken,
     Department,
+    DeploymentSet,
     Image,
     Instance,
     InstanceLabel,
@@ -92,6 +93,7 @@ def find_tenant_use(session: Session, tenant_id: str) -> str:
         "instance": instances,
         "volume": select(Volume.id).where(Volume.tenant_id == tenant_id),
         "image": select(Image.id).where(Image.tenant_id == tenant_id, col(Image.deleted_at).is_(None)),
+        "deployment set": select(DeploymentSet.id).where(DeploymentSet.tenant_id == tenant_id),
         "VPC": select(Vpc.id).where(Vpc.tenant_id == tenant_id),
         "security group": select(SecurityGroup.id).where(SecurityGroup.tenant_id == tenant_id),
     }
@@ -99,18 +101,20 @@ def find_tenant_use(session: Session, tenant_id: str) -> str:
 
 
 def is_department_used(session: Session, department_id: str) -> bool:
-    """Whether an instance or a resource group belongs to the department."""
+    """Whether an instance, a deployment set or a resource group belongs to the department."""
     instances = select(Instance.id).where(Instance.department_id == department_id, col(Instance.deleted_at).is_(None))
     groups = select(ResourceGroup.id).where(ResourceGroup.department_id == department_id)
-    return session.exec(instances).first() is not None or session.exec(groups).first() is not None
+    sets = select(DeploymentSet.id).where(DeploymentSet.department_id == department_id)
+    return any(session.exec(statement).first() is not None for statement in (instances, groups, sets))
 
 
 def is_resource_group_used(session: Session, resource_group_id: str) -> bool:
-    """Whether an instance belongs to the resource group."""
+    """Whether an instance or a deployment set belongs to the resource group."""
     instances = select(Instance.id).where(
         Instance.resource_group_id == resource_group_id, col(Instance.deleted_at).is_(None)
     )
-    return session.exec(instances).first() is not None
+    sets = select(DeploymentSet.id).where(DeploymentSet.resource_group_id == resource_group_id)
+    return session.exec(instances).first() is not None or session.exec(sets).first() is not None
 
 
 def purge_tenant(session: Session, tenant_id: str) -> None:

@@ -1,6 +1,7 @@
 """All tables; importing this package fills `SQLModel.metadata`."""
 
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
+from coordinator.store.tables.deployment_set import DeploymentSet
 from coordinator.store.tables.device import CellAllocation, Device, DeviceAllocation
 from coordinator.store.tables.flavor import Flavor, FlavorType
 from coordinator.store.tables.host_group import GroupHost, HostGroup
@@ -21,6 +22,7 @@ __all__ = [
     "CellAllocation",
     "CpuOvercommit",
     "Department",
+    "DeploymentSet",
     "Device",
     "DeviceAllocation",
     "EnrolmentToken",

@@ -69,7 +69,7 @@ class Instance(Timestamped, table=True):
     order_no: str = Field(default="", max_length=32)
     rp_id: str = Field(default="", max_length=32)
     hg_id: str = Field(default="", max_length=32)
-    deployment_set: str = Field(default="", max_length=32)
+    deployment_set: str = Field(default="", max_length=32, index=True)
     # Fields of the request that are kept and answered as given: bOperate, bCreateOrder, bUpdateQuotas, cwpEnable, …
     options: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
 

@@ -6,6 +6,7 @@ import pytest
 from sqlmodel import SQLModel
 
 from coordinator.api.schemas.base import LenientModel
+from coordinator.api.schemas.deployment_set import CreateDeploymentSetRequest
 from coordinator.api.schemas.flavor import CreateFlavorRequest, UpdateFlavorRequest
 from coordinator.api.schemas.flavor_type import CreateFlavorTypeRequest, UpdateFlavorTypeRequest
 from coordinator.api.schemas.host_group import CreateHostGroupRequest
@@ -21,6 +22,7 @@ from coordinator.api.schemas.volume import CreateVolumeRequest
 from coordinator.store.tables import (
     ApiToken,
     Department,
+    DeploymentSet,
     Flavor,
     FlavorType,
     HostGroup,
@@ -45,6 +47,7 @@ STORED: list[tuple[type[LenientModel], type[SQLModel]]] = [
     (CreateResourceGroupRequest, ResourceGroup),
     (CreateResourcePoolRequest, ResourcePool),
     (CreateHostGroupRequest, HostGroup),
+    (CreateDeploymentSetRequest, DeploymentSet),
 ]
 
 

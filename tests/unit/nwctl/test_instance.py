@@ -38,6 +38,7 @@ GROUPS = [{"securityGroupId": "sg-default", "name": "default", "isDefault": True
 REGIONS = [{"regionId": "region0", "azList": [{"azId": "AZ7"}, {"azId": "AZ8"}]}]
 PROVISIONING = [an_instance(status="Provisioning")]
 ACCEPTED = Reply(PROVISIONING, headers={"x-operation-id": OPERATION_ID})
+SET_ID = "d-set-" + "a" * 14
 CREATE = ("instance", "create", "--name", "web", "--flavor", "small", "--image", "debian")
 
 
@@ -96,13 +97,16 @@ def test_what_is_given_is_sent(cloud: StandIn, nwctl: Nwctl, tmp_path: Path) -> 
     options = ("--count", "3", "--zone", "AZ8", "--volume-size", "40", "--volume-type", "ssd", "--host-name", "h")
     network = ("--subnet", "other", "--fixed-ip", "10.0.1.9", "--label", "tier=web=1", "--resource-group", "rg")
     cloud.on("GET", "/api/ecs/v1/nodes", {"list": [{"hostId": "node-1", "name": "host-1"}], "total": 1})
+    cloud.on("GET", "/api/ecs/v1/deployment-sets", {"list": [{"deploymentSetId": SET_ID, "name": "apart"}], "total": 1})
 
     place = ("--node", "host-1", "--pool", "rp-" + "a" * 14, "--host-group", "hg-" + "a" * 8)
+    together = ("--deployment-set", "apart")
 
-    nwctl(*CREATE, *options, *network, "--ssh-key-file", str(keys), "--user-data", str(script), *place)
+    nwctl(*CREATE, *options, *network, "--ssh-key-file", str(keys), "--user-data", str(script), *place, *together)
 
     body = order(cloud)
     assert (body["hostId"], body["rpId"], body["hgId"]) == ("node-1", "rp-" + "a" * 14, "hg-" + "a" * 8)
+    assert body["deploymentSet"] == SET_ID
     assert (body["ecsCount"], body["az"], body["hostName"], body["resourceGroupId"]) == (3, "AZ8", "h", "rg")
     assert (body["volumes"][0]["volumeSize"], body["volumes"][0]["volumeType"]) == (40, "ssd")
     assert body["networks"][0]["subnetId"] == "snet-other"

@@ -22,6 +22,7 @@ LISTS = {
     ("node",): ("/api/ecs/v1/nodes", "list", "total"),
     ("pool",): ("/api/ecs/v1/resource-pools", "resourcePools", "totalCount"),
     ("host-group",): ("/api/ecs/v1/host-groups", "hostGroups", "totalCount"),
+    ("deployment-set",): ("/api/ecs/v1/deployment-sets", "list", "total"),
     ("token",): ("/api/iam/v1/tokens", "list", "totalCount"),
     ("tenant",): ("/api/iam/v1/tenants", "list", "totalCount"),
 }

@@ -6,6 +6,7 @@ from itertools import combinations, product
 from math import floor
 
 from coordinator.domain.cell import CellShare
+from coordinator.domain.deployment import DeploymentRule
 from coordinator.domain.device import DeviceShare
 from coordinator.domain.placement import Assignment, Consumer, HostView, PlacementRequest, ResourceClass
 
@@ -49,6 +50,7 @@ class Tenancy:
             and (not request.pool_ids or host.pool_id in request.pool_ids)
             and host.group_id == request.group_id
             and request.node_id in ("", host.node_id)
+            and (request.deployment is None or may_join(host, request.deployment))
         )
 
     def _counts_hold(self) -> bool:
@@ -128,6 +130,33 @@ class Tenancy:
         wishes = [wish for wish in consumer.devices for _ in range(wish.count)]
         for given in product(self.host.devices, repeat=len(wishes)):
             yield tuple(DeviceShare(device.id, wish.milli) for device, wish in zip(given, wishes, strict=True))
+
+
+def may_join(host: HostView, rule: DeploymentRule) -> bool:
+    """Whether a member on the host is where the set's conditions want it."""
+    for scope, policy in rule.policies.items():
+        domain = getattr(host, scope)
+        domains = {getattr(member, scope) for member in rule.members} - {""}
+        if policy in ("affinity", "anti-affinity") and not domain:
+            return False
+        if policy == "affinity" and domains and domain not in domains:
+            return False
+        if policy == "anti-affinity" and domain in domains:
+            return False
+    return True
+
+
+def can_place(hosts: Sequence[Tenancy], consumer: Consumer, request: PlacementRequest, number: int) -> bool:
+    """Whether so many alike consumers find room, where each changes what the next one may: all ways are tried."""
+    if number == 0:
+        return True
+    for index, tenancy in enumerate(hosts):
+        if tenancy.may_take(consumer, request):
+            filled = next(after for after in tenancy.outcomes(consumer) if after.is_within_limits())
+            after = [*hosts[:index], filled, *hosts[index + 1 :]]
+            if can_place(after, consumer, request.with_member(tenancy.host), number - 1):
+                return True
+    return False
 
 
 def count_placeable(hosts: Sequence[Tenancy], consumer: Consumer, request: PlacementRequest, limit: int) -> int:

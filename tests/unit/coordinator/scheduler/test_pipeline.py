@@ -34,7 +34,7 @@ def test_an_empty_host_is_chosen() -> None:
     decision = explain(Snapshot([a_host("a")]), a_request())
     assert [it.host.name for it in decision.assignments] == ["a"]
     assert decision.verdicts[0].rejection is None
-    assert set(decision.verdicts[0].scores) == {"room", "balance", "in_flight", "gpu"}
+    assert set(decision.verdicts[0].scores) == {"room", "balance", "rack", "in_flight", "gpu"}
 
 
 @pytest.mark.parametrize(

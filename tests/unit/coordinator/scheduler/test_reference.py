@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.domain.cell import Cell, CellWish
+from coordinator.domain.deployment import DeploymentRule, Policy, Scope
 from coordinator.domain.device import Device, DeviceType, DeviceWish
 from coordinator.domain.placement import Capacity, Consumer, HostView, PlacementRequest, ResourceClass
 from coordinator.scheduler import pipeline
 from coordinator.scheduler.snapshot import Snapshot
 from tests.builders import a_host
-from tests.unit.coordinator.scheduler.reference import Tenancy, count_placeable
+from tests.unit.coordinator.scheduler.reference import Tenancy, can_place, count_placeable
 
 ratios_ = st.sampled_from([1.0, 1.5, 2.0, 4.0])
 models_ = st.sampled_from(["A", "B"])
+labels_ = st.sampled_from(["", "1", "1", "2"])
 
 
 @st.composite
@@ -59,6 +61,8 @@ def a_random_host(draw: st.DrawFn, number: int) -> HostView:
         },
         cells=cells,
         devices=devices,
+        rack=draw(labels_),
+        switch=draw(labels_),
     )
 
 
@@ -109,12 +113,27 @@ features_ = st.fixed_dictionaries(
         "node_id": st.just("id-of-0"),
     },
 )
+# A set's policies, and the hosts of members that it has; only conditions can be told from the outside.
+rules_ = st.tuples(
+    st.dictionaries(st.sampled_from([Scope.HOST, Scope.RACK, Scope.SWITCH]), st.sampled_from(Policy), min_size=1),
+    st.lists(st.integers(0, 3), max_size=2),
+)
 # A batch of alike consumers arrives; or one that was placed, counted round, leaves.
 events_: st.SearchStrategy[Any] = st.one_of(
-    st.tuples(a_random_consumer(), st.integers(1, 3), features_),
-    st.tuples(a_random_consumer(), st.just(1), st.just({})),
+    st.tuples(a_random_consumer(), st.integers(1, 3), features_, st.none()),
+    st.tuples(a_random_consumer(), st.just(1), st.just({}), st.none()),
+    st.tuples(a_random_consumer(), st.integers(1, 3), st.just({}), rules_),
     st.integers(0, 99),
 )
+
+
+Rule = tuple[dict[Scope, Policy], list[int]]
+
+
+def is_entangled(rule: DeploymentRule) -> bool:
+    """Whether who takes a rack may have taken the wrong switch with it: then batches are not tried in all ways."""
+    apart = [scope for scope, policy in rule.policies.items() if policy is Policy.ANTI_AFFINITY]
+    return {Scope.RACK, Scope.SWITCH}.issubset(apart)
 
 
 @dataclass
@@ -130,21 +149,37 @@ class Cluster:
         self.snapshot = Snapshot(self.hosts)
         self.tenancies = {host.node_id: Tenancy(host) for host in self.hosts}
 
-    def arrive(self, consumer: Consumer, number: int, features: dict[str, Any]) -> None:
+    def arrive(self, consumer: Consumer, number: int, features: dict[str, Any], rule: Rule | None) -> None:
         consumers = tuple(replace(consumer, uuid=f"{next(self.uuids)}") for _ in range(number))
-        request = PlacementRequest(consumers, **features)
+        request = PlacementRequest(consumers, **features, deployment=self.make_rule(*rule) if rule else None)
         self.snapshot.observe(consumers)
         expected = {node_id for node_id, it in self.tenancies.items() if it.may_take(consumer, request)}
         explained = pipeline.explain(self.snapshot, replace(request, consumers=consumers[:1]))
         assert {it.node_id for it in explained.verdicts if it.rejection is None} == expected
         decision = pipeline.decide(self.snapshot, request)
-        room = count_placeable(list(self.tenancies.values()), consumer, request, number)
-        assert decision.placed == (room == number)
+        self.check_completeness(decision.placed, request)
         for placed, assignment in zip(consumers, decision.assignments, strict=False):
             tenancy = self.tenancies[assignment.host.node_id]
+            assert tenancy.may_take(consumer, request)
+            request = request.with_member(tenancy.host)
             tenancy.residents.append((placed, assignment))
             self.refresh(tenancy)
         assert all(tenancy.is_within_limits() for tenancy in self.tenancies.values())
+
+    def make_rule(self, policies: dict[Scope, Policy], members: Sequence[int]) -> DeploymentRule:
+        """With members on these hosts, counted round."""
+        return DeploymentRule(policies, tuple(self.hosts[number % len(self.hosts)].place for number in members))
+
+    def check_completeness(self, is_placed: bool, request: PlacementRequest) -> None:
+        """Whatever can be placed is."""
+        hosts, number = list(self.tenancies.values()), len(request.consumers)
+        if request.deployment is None:
+            assert is_placed == (count_placeable(hosts, request.consumers[0], request, number) == number)
+            return
+        can_be = can_place(hosts, request.consumers[0], request, number)
+        assert can_be or not is_placed
+        if not is_entangled(request.deployment):
+            assert is_placed == can_be
 
     def leave(self, number: int) -> None:
         residents = [(tenancy, place) for tenancy in self.tenancies.values() for place in tenancy.residents]

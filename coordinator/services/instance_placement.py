@@ -1,0 +1,106 @@
+"""Instances that exist as the scheduler is asked about them: where they could be besides where they are."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import Final
+
+from sqlmodel import Session
+
+from coordinator.domain.caller import Caller
+from coordinator.domain.deployment import DeploymentRule, Place
+from coordinator.domain.placement import PlacementRequest
+from coordinator.errors import ResourceNotFound
+from coordinator.placement.claim import find_candidates
+from coordinator.runtime import Runtime
+from coordinator.services.deployment_set import make_rule
+from coordinator.services.instance import check_batch
+from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
+from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.deployment_set import read_member_places, read_sets
+from coordinator.store.queries.instance import Surroundings
+from coordinator.store.tables import DeploymentSet, Instance, Volume
+from coordinator.tasks.blueprint import traits_of
+
+# Guests that see the processor as it is find no other one under them while they run.
+_PASSTHROUGH: Final = "host-passthrough"
+
+
+class MigrationType(StrEnum):
+    """Whether an instance runs while it moves."""
+
+    COLD = "cold"
+    LIVE = "live"
+
+
+def list_schedulable_nodes(
+    runtime: Runtime, caller: Caller, ecs_ids: Sequence[str], migration: MigrationType
+) -> dict[str, list[str]]:
+    """For each instance the names of nodes other than its own that could take it now.
+
+    ResourceNotFound names all instances that do not exist.
+    """
+    wanted = check_batch(ecs_ids)
+    with runtime.database.read() as session:
+        found = {
+            instance.ecs_id: instance
+            for instance in instance_query.list_instances_by_id(session, wanted)
+            if caller.may_see(instance.tenant_id)
+        }
+        if missing := [ecs_id for ecs_id in wanted if ecs_id not in found]:
+            raise ResourceNotFound("instance", ", ".join(missing))
+        instances = [found[ecs_id] for ecs_id in wanted]
+        requests = make_requests(session, instances, migration)
+    candidates = find_candidates(runtime.hosts, requests)
+    return {
+        instance.ecs_id: sorted(host.name for host in hosts if host.node_id != instance.node_id)
+        for instance, hosts in zip(instances, candidates, strict=True)
+    }
+
+
+def make_requests(
+    session: Session, instances: Sequence[Instance], migration: MigrationType = MigrationType.COLD
+) -> list[PlacementRequest]:
+    """What each of the instances needs of a node, as it is now: each on its own, apart from what it holds."""
+    ids = [instance.id for instance in instances if instance.id is not None]
+    surroundings = instance_query.read_surroundings(session, ids)
+    volumes = instance_query.list_volumes_of(session, ids)
+    set_ids = {instance.deployment_set for instance in instances} - {""}
+    sets, members = read_sets(session, set_ids), read_member_places(session, set_ids)
+    requests = []
+    for instance in instances:
+        assert instance.id is not None  # noqa: S101 - it was read from the database
+        around = surroundings[instance.id]
+        request = _make_request(instance, around, volumes.get(instance.id, ()))
+        if migration is MigrationType.LIVE and instance.vcpu_type == _PASSTHROUGH and around.node:
+            request = replace(request, cpu_model=around.node.cpu_model)
+        rule = _rule_without(instance, sets.get(instance.deployment_set), members.get(instance.deployment_set, {}))
+        requests.append(replace(request, deployment=rule))
+    return requests
+
+
+def _make_request(instance: Instance, around: Surroundings, volumes: Sequence[Volume]) -> PlacementRequest:
+    flavor_type = around.flavor_type
+    size = InstanceSize(
+        vcpus=instance.vcpus,
+        memory_bytes=instance.memory_bytes,
+        storage_gib=sum(volume.size_gib for volume in volumes),
+        huge_page_bytes=instance.huge_page_bytes,
+    )
+    own_pools = {instance.rp_id} if instance.rp_id else set()
+    return PlacementRequest(
+        consumers=(make_consumer(instance.uuid, size, around.flavor, flavor_type),),
+        architecture=instance.architecture,
+        zone=instance.zone,
+        cpu_model=cpu_model_of(flavor_type),
+        traits=traits_of(instance.architecture, instance.security_type),
+        pool_ids=frozenset(flavor_type.rp_ids or own_pools),
+        group_id=instance.hg_id,
+    )
+
+
+def _rule_without(instance: Instance, row: DeploymentSet | None, members: dict[str, Place]) -> DeploymentRule | None:
+    """What the set's other members want of it."""
+    if row is None:
+        return None
+    return make_rule(row, (place for uuid, place in members.items() if uuid != instance.uuid))
