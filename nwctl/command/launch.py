@@ -25,11 +25,7 @@ from nwctl.resource import Entry, Resource, only
 from nwctl.secret import read_secret
 from nwctl.session import Session
 
-<<<<<<< HEAD
-DEPARTMENTS = "/api/iam/v1/departments"
 DIFFERENCES = "/api/ecs/v1/placement/differences"
-=======
->>>>>>> sets
 REGIONS = "/api/ecs/v1/service-region-info"
 
 HOST_COLUMNS = (
