@@ -206,8 +206,14 @@ class Rejection:
     reason: RejectionReason
     wanted: str
     available: str
-    # Of a counted resource, in the unit of its class: tells which host has the most.
-    available_amount: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionCount:
+    """How many hosts have a reason against them, and the rejection of the one that comes nearest."""
+
+    rejection: Rejection
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,15 +229,21 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What each consumer gets, in their order, or nothing; and the verdict on every host where somebody asked why."""
+    """What each consumer gets, in their order, or nothing; and why not more.
+
+    Reasons are those against the first consumer that has no host, or the first of all where somebody asked.
+    """
 
     assignments: tuple[Assignment, ...]
+    # On every host, where somebody asked.
     verdicts: tuple[Verdict, ...]
     host_count: int
     # How many hosts each filter kept from the first consumer, in the order of the filters.
     rejected: Mapping[str, int] = field(default_factory=dict)
     # What each weigher gave the host of a consumer, by the consumer's UUID.
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # Empty where all are placed and nobody asked.
+    reasons: tuple[RejectionCount, ...] = ()
 
     @property
     def placed(self) -> bool:

@@ -1,7 +1,5 @@
 """Why a placement failed, in one sentence."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,7 +76,7 @@ def summarize(decision: Decision) -> Message:
     if decision.host_count == 0:
         return Message("no host has joined yet", "还没有加入任何物理机")
     groups = group_rejections(decision)
-    accepted = len(decision.verdicts) - sum(group.count for group in groups)
+    accepted = decision.host_count - sum(group.count for group in groups)
     head = f"{accepted}/{decision.host_count}"
     if not groups:
         return Message(f"{head} hosts fit", f"{head} 台物理机符合要求")
@@ -89,23 +87,17 @@ def summarize(decision: Decision) -> Message:
 
 def group_rejections(decision: Decision) -> tuple[RejectionGroup, ...]:
     """The rejections by reason, the most frequent first."""
-    by_reason: dict[RejectionReason, list[Rejection]] = defaultdict(list)
-    for verdict in decision.verdicts:
-        if verdict.rejection:
-            by_reason[verdict.rejection.reason].append(verdict.rejection)
-    groups = [_group(rejections) for rejections in by_reason.values()]
-    return tuple(sorted(groups, key=lambda group: (-group.count, group.reason)))
+    return tuple(_group(counted.rejection, counted.count) for counted in decision.reasons)
 
 
-def _group(rejections: Sequence[Rejection]) -> RejectionGroup:
-    best = max(rejections, key=lambda rejection: rejection.available_amount)
-    counted = best.reason in _COUNTED
+def _group(nearest: Rejection, count: int) -> RejectionGroup:
+    counted = nearest.reason in _COUNTED
     return RejectionGroup(
-        filter=best.filter,
-        reason=best.reason,
-        count=len(rejections),
-        wanted=best.wanted if counted or best.reason in _NAMED else "",
-        available=best.available if counted else "",
+        filter=nearest.filter,
+        reason=nearest.reason,
+        count=count,
+        wanted=nearest.wanted if counted or nearest.reason in _NAMED else "",
+        available=nearest.available if counted else "",
     )
 
 

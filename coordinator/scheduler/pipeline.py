@@ -17,6 +17,7 @@ from coordinator.domain.placement import (
     Decision,
     HostView,
     PlacementRequest,
+    RejectionCount,
     RejectionReason,
     Verdict,
 )
@@ -91,22 +92,28 @@ def merge_weights(configured: Mapping[str, float]) -> dict[str, float]:
     return {**DEFAULT_WEIGHTS, **configured}
 
 
-def decide(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> Decision:
+def decide(
+    hosts: Snapshot,
+    request: PlacementRequest,
+    weights: Mapping[str, float] = DEFAULT_WEIGHTS,
+    *,
+    explains: bool = False,
+) -> Decision:
     """A host for each consumer of `request`, or none.
 
-    The snapshot is the same afterwards. When a consumer has no host, the decision has the verdicts on all hosts as the
-    consumers before it left them. Where the first consumer binds the others to its rack or the like, that of the best
-    host may be too small: then others are tried.
+    The snapshot is the same afterwards. When a consumer has no host, the decision has the reasons against all hosts as
+    the consumers before it left them; with `explains` the verdict on each, which takes longer. Where the first consumer
+    binds the others to its rack or the like, that of the best host may be too small: then others are tried.
     """
     scopes = request.deployment.open_scopes() if request.deployment and len(request.consumers) > 1 else ()
-    decision = _place(hosts, request, weights, judges=not scopes)
+    decision = _place(hosts, request, weights, explains=explains)
     if decision.placed or not scopes:
         return decision
     for domain in _find_domains(hosts, scopes, request, weights):
-        decision = _place(hosts, request, weights, judges=False, within=domain)
-        if decision.placed:
-            return decision
-    return _place(hosts, request, weights, judges=True)
+        elsewhere = _place(hosts, request, weights, within=domain)
+        if elsewhere.placed:
+            return elsewhere
+    return decision
 
 
 def _find_domains(
@@ -126,10 +133,10 @@ def _place(
     request: PlacementRequest,
     weights: Mapping[str, float],
     *,
-    judges: bool,
+    explains: bool = False,
     within: BoolColumn | None = None,
 ) -> Decision:
-    """All consumers one after the other, the first on a host of `within`; verdicts of a failure are costly."""
+    """All consumers one after the other, the first on a host of `within`."""
     assignments: list[Assignment] = []
     rejected: dict[str, int] = {}
     scores: dict[str, Mapping[str, float]] = {}
@@ -141,8 +148,8 @@ def _place(
                 admitted &= within
             choice = _choose(hosts, np.flatnonzero(admitted), consumer, request, weights)
             if choice is None:
-                verdicts = _judge(hosts, consumer, request, weights) if judges else ()
-                return Decision((), verdicts, len(hosts), tally)
+                verdicts = _judge(hosts, consumer, request, weights) if explains else ()
+                return Decision((), verdicts, len(hosts), tally, reasons=_count_reasons(hosts, consumer, request))
             row, assignment, scores[consumer.uuid] = choice
             assignments.append(assignment)
             request = request.with_member(assignment.host)
@@ -153,10 +160,12 @@ def _place(
 
 def explain(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> Decision:
     """Like `decide`, with the verdicts on the first consumer when all are placed: the best host first."""
-    decision = decide(hosts, request, weights)
+    decision = decide(hosts, request, weights, explains=True)
     if not decision.placed:
         return decision
-    return replace(decision, verdicts=_judge(hosts, request.consumers[0], request, weights))
+    first = request.consumers[0]
+    verdicts = _judge(hosts, first, request, weights)
+    return replace(decision, verdicts=verdicts, reasons=_count_reasons(hosts, first, request))
 
 
 def find_hosts(hosts: Snapshot, request: PlacementRequest) -> tuple[HostView, ...]:
@@ -258,6 +267,22 @@ def _scores_of(columns: Mapping[str, FloatColumn], index: int) -> dict[str, floa
     """Without those of weighers that did not look at the host."""
     scores = {name: float(column[index]) for name, column in columns.items()}
     return {name: round(score, 4) for name, score in scores.items() if not isnan(score)}
+
+
+def _count_reasons(hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> tuple[RejectionCount, ...]:
+    """The first reason against each host, counted; the most frequent first."""
+    left, counts = np.ones(len(hosts), np.bool_), []
+    for rule in FILTERS:
+        column = rule.admit(hosts, consumer, request)
+        if column is None or not (rejected := np.flatnonzero(left & ~column)).size:
+            continue
+        left &= column
+        for rows in rule.part(hosts, rejected, consumer, request):
+            counts.append(RejectionCount(rule.explain(hosts, int(rows[0]), consumer, request), len(rows)))
+    misfits = sum(_fit(hosts, int(row), consumer) is None for row in np.flatnonzero(left))
+    if misfits:
+        counts.append(RejectionCount(DeviceFilter().misfit(consumer), misfits))
+    return tuple(sorted(counts, key=lambda it: (-it.count, it.rejection.reason)))
 
 
 def _judge(

@@ -41,12 +41,13 @@ def test_nodes_that_could_take_it_are_named(customer: Api, cloud: Cloud) -> None
     assert nodes_for(customer, ecs_id) == []
     add_node(cloud, "node-c")
     add_node(cloud, "node-b")
-    for name, columns in {
+    others: dict[str, dict[str, Any]] = {
         "away": {"ready": False},
         "closed": {"schedulable": False},
         "elsewhere": {"zone": "AZ1"},
         "arm": {"architecture": "arm"},
-    }.items():
+    }
+    for name, columns in others.items():
         add_node(cloud, name, **columns)
     add_node(cloud, "small", memory_gib=3)
     assert nodes_for(customer, ecs_id) == ["node-b", "node-c"]

@@ -93,7 +93,7 @@ class ExplanationBody(AnswerModel):
             placeable=decision.placed,
             summary=explanation.summary.text(language),
             host_count=decision.host_count,
-            accepted_count=sum(verdict.rejection is None for verdict in decision.verdicts),
+            accepted_count=decision.host_count - sum(counted.count for counted in decision.reasons),
             rejections=[RejectionCountBody.of(group) for group in explanation.groups],
             hosts=[HostVerdictBody.of(verdict) for verdict in decision.verdicts] if shown else None,
             node_names=[assignment.host.name for assignment in decision.assignments] if shown else None,

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeFilter:
+class AttributeFilter(OneReason):
     """Rejects hosts with another value, when the request names one. `name` is that of the field in both."""
 
     name: str

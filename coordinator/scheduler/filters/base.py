@@ -1,9 +1,10 @@
 """What a filter is."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection
-from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.column import BoolColumn, IntColumn
 from coordinator.scheduler.snapshot import Snapshot
 
 
@@ -19,3 +20,18 @@ class Filter(Protocol):
 
     def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
         """Why this host does not; asked only of hosts that were not admitted."""
+
+    def part(
+        self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest
+    ) -> Iterable[IntColumn]:
+        """Hosts that were not admitted, parted by the reason; in each part the host that comes nearest is first."""
+
+
+class OneReason:
+    """A filter that has one reason against all hosts that it rejects."""
+
+    def part(
+        self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest
+    ) -> Iterable[IntColumn]:
+        """See Filter."""
+        return (rows,)

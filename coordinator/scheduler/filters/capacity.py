@@ -1,6 +1,6 @@
 """The host has enough of every counted resource."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from coordinator.domain.placement import (
     ResourceClass,
 )
 from coordinator.domain.unit import GIB, MIB, format_bytes
-from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.column import BoolColumn, IntColumn
 from coordinator.scheduler.snapshot import Snapshot
 
 _REASONS: Final[Mapping[ResourceClass, RejectionReason]] = {
@@ -54,5 +54,15 @@ class CapacityFilter:
             _REASONS[resource_class],
             wanted=to_text(consumer.resources[resource_class]),
             available=to_text(free),
-            available_amount=free,
         )
+
+    def part(
+        self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest
+    ) -> Iterable[IntColumn]:
+        """See Filter."""
+        for resource_class in ResourceClass:
+            wanted, free = consumer.resources.get(resource_class, 0), hosts.free(resource_class)[rows]
+            short = free < wanted
+            if wanted > 0 and short.any():
+                yield rows[short][np.argsort(-free[short], kind="stable")]
+                rows = rows[~short]

@@ -3,10 +3,11 @@
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
 from coordinator.domain.unit import MIB, format_bytes
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
-class CellFilter:
+class CellFilter(OneReason):
     """Rejects hosts that cannot hold a consumer in one cell or, in equal parts, in several."""
 
     name = "numa"

@@ -1,13 +1,14 @@
 """The host is together with the members of the deployment set, or apart from them, as its hard policies say."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 
 from coordinator.domain.deployment import Policy, Scope
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
-from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.column import BoolColumn, IntColumn
 from coordinator.scheduler.snapshot import Snapshot
 
 _UNLABELLED: Final[Mapping[Scope, RejectionReason]] = {
@@ -67,6 +68,15 @@ class DeploymentSetFilter:
             if policy is Policy.ANTI_AFFINITY and domain in domains:
                 return Rejection(self.name, _TAKEN[scope], wanted, f"{name} {domain}")
         raise AssertionError("asked about a host that is admitted")
+
+    def part(
+        self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest
+    ) -> Iterable[IntColumn]:
+        """See Filter."""
+        parts: dict[RejectionReason, list[int]] = defaultdict(list)
+        for row in map(int, rows):
+            parts[self.explain(hosts, row, consumer, request).reason].append(row)
+        return [np.array(part, np.int64) for part in parts.values()]
 
     def _columns(self, hosts: Snapshot, request: PlacementRequest) -> Iterator[BoolColumn]:
         """Which hosts each hard policy admits."""

@@ -6,10 +6,11 @@ from coordinator.domain.device import WHOLE_MILLI, DeviceWish
 from coordinator.domain.placement import Consumer, HostView, PlacementRequest, Rejection, RejectionReason
 from coordinator.domain.unit import format_bytes
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
-class DeviceFilter:
+class DeviceFilter(OneReason):
     """Rejects hosts with too few free devices for one of the wishes, each taken alone."""
 
     name = "device"
@@ -29,7 +30,6 @@ class DeviceFilter:
             RejectionReason.TOO_FEW_DEVICES,
             wanted=describe(wish),
             available=f"{free} free of {known}",
-            available_amount=free,
         )
 
     def misfit(self, consumer: Consumer) -> Rejection:

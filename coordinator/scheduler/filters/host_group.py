@@ -2,10 +2,11 @@
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
-class HostGroupFilter:
+class HostGroupFilter(OneReason):
     """Rejects hosts of other groups, of none where one is asked for, and of any where none is."""
 
     name = "host_group"

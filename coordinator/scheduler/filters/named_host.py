@@ -4,10 +4,11 @@ import numpy as np
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
-class NamedHostFilter:
+class NamedHostFilter(OneReason):
     """Rejects all hosts but the one named by id or by name, when one is named."""
 
     name = "named_host"

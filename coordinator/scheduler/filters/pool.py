@@ -4,10 +4,11 @@ import numpy as np
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
-class PoolFilter:
+class PoolFilter(OneReason):
     """Rejects hosts outside of the pools, when the request is bound to some."""
 
     name = "pool"

@@ -2,10 +2,11 @@
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
-class ReadyFilter:
+class ReadyFilter(OneReason):
     """Rejects hosts that have not registered or whose lease ran out."""
 
     name = "ready"
@@ -19,7 +20,7 @@ class ReadyFilter:
         return Rejection(self.name, RejectionReason.AWAY, wanted="ready", available="away")
 
 
-class SchedulableFilter:
+class SchedulableFilter(OneReason):
     """Rejects hosts that an operator closed for new instances."""
 
     name = "schedulable"

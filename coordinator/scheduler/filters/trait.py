@@ -2,10 +2,11 @@
 
 from coordinator.domain.placement import Consumer, PlacementRequest, Rejection, RejectionReason
 from coordinator.scheduler.column import BoolColumn
+from coordinator.scheduler.filters.base import OneReason
 from coordinator.scheduler.snapshot import Snapshot
 
 
-class TraitFilter:
+class TraitFilter(OneReason):
     """Rejects hosts that lack a trait."""
 
     name = "trait"

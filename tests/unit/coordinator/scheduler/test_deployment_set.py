@@ -41,13 +41,18 @@ def rejections(hosts: Sequence[HostView], request: PlacementRequest) -> dict[str
     }
 
 
+def labelled(name: str, scope: Scope, label: str) -> HostView:
+    columns: dict[str, Any] = {scope: label}
+    return a_host(name, **columns)
+
+
 def batch(count: int, rule: DeploymentRule, **consumer: Any) -> PlacementRequest:
     return a_request(*[a_consumer(**consumer) for _ in range(count)], deployment=rule)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_members_are_together_or_apart_and_hosts_without_a_label_are_out(scope: Scope) -> None:
-    hosts = [a_host("a", **{scope: "1"}), a_host("b", **{scope: "1"}), a_host("c", **{scope: "2"}), a_host("d")]
+    hosts = [labelled("a", scope, "1"), labelled("b", scope, "1"), labelled("c", scope, "2"), a_host("d")]
     member = hosts[0]
     together, apart = a_rule(member, **{scope: "affinity"}), a_rule(member, **{scope: "anti-affinity"})
     assert set(rejections(hosts, batch(1, together))) == {"c", "d"}
@@ -118,7 +123,7 @@ def test_a_batch_that_no_rack_holds_is_told_why() -> None:
     hosts = [a_host("a", rack="r1", vcpus=4), a_host("b", rack="r2", vcpus=4)]
     decision = pipeline.decide(Snapshot(hosts), batch(2, a_rule(rack="affinity"), vcpus=3))
     assert not decision.placed
-    assert {str(it.rejection.reason) for it in decision.verdicts if it.rejection} == {
+    assert {str(it.rejection.reason) for it in decision.reasons} == {
         "too few vCPUs",
         "not in the rack of the deployment set",
     }

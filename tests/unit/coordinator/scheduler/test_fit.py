@@ -144,8 +144,8 @@ def test_wishes_that_each_would_fit_alone_do_not_fit_together() -> None:
     request = a_request(a_consumer(devices=(a_disk_wish(200), a_disk_wish(250))))
     decision = pipeline.decide(Snapshot([host]), request)
     assert not decision.placed
-    assert decision.verdicts[0].rejection is not None
-    assert decision.verdicts[0].rejection.available == "not all of them at once"
+    [counted] = decision.reasons
+    assert (counted.count, counted.rejection.available) == (1, "not all of them at once")
 
 
 def test_no_device_is_given_twice_within_a_batch() -> None:

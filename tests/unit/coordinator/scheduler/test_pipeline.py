@@ -148,10 +148,29 @@ def test_one_misfit_refuses_the_whole_batch() -> None:
     consumers = [a_consumer(vcpus=2) for _ in range(5)]
     decision = decide(hosts, a_request(*consumers))
     assert not decision.placed
-    assert [verdict.rejection and verdict.rejection.available for verdict in decision.verdicts] == [
-        "0 vCPUs",
-        "0 vCPUs",
+    assert [(it.count, it.rejection.available) for it in decision.reasons] == [(2, "0 vCPUs")]
+
+
+def test_reasons_are_counted_and_the_nearest_host_is_told() -> None:
+    hosts = [
+        a_host("far", vcpus=1),
+        a_host("near", vcpus=3),
+        a_host("small", vcpus=8, memory_gib=1),
+        a_host("away", ready=False),
+        a_host("elsewhere", zone="AZ1"),
+        a_host("closed", zone="AZ1", schedulable=False),
     ]
+    decision = decide(hosts, a_request(a_consumer(vcpus=4), zone="AZ0"))
+    assert [(it.count, it.rejection.reason, it.rejection.available) for it in decision.reasons] == [
+        (2, RejectionReason.OTHER_ZONE, "AZ1"),
+        (2, RejectionReason.TOO_FEW_VCPUS, "3 vCPUs"),
+        (1, RejectionReason.AWAY, "away"),
+        (1, RejectionReason.TOO_LITTLE_MEMORY, "1 GiB"),
+    ]
+    assert decision.verdicts == ()
+    told = explain(Snapshot(hosts), a_request(a_consumer(vcpus=4), zone="AZ0"))
+    assert told.reasons == decision.reasons
+    assert len(told.verdicts) == len(hosts)
 
 
 def test_a_batch_spreads_over_equal_hosts() -> None:
