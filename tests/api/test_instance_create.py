@@ -284,7 +284,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "SR-IOV": ({"sriov": 1}, INVALID, "sriov"),
     "host group": ({"hgld": "hg-12345678"}, NO_DATA, "host group"),
     "resource pool": ({"rpld": "rp-12345678901234"}, NO_DATA, "resource pool"),
-    "deployment set": ({"deploymentSet": "d-set-1"}, NO_DATA, "deployment set d-set-1"),
+    "deployment set": ({"deploymentSet": "d-set-1"}, NO_DATA, "deployment set 'd-set-1'"),
     "body is no object": ({"memory": "4Gi"}, INVALID, "memory"),
 }  # fmt: skip
 
