@@ -23,7 +23,8 @@ from coordinator.store.queries.placement import Held, advance_generations, read_
 from coordinator.store.tables.device import CellAllocation, DeviceAllocation
 from coordinator.store.tables.node import Allocation
 
-_MAX_TRIES: Final = 12
+# Each conflict is the success of somebody else: it ends, however many come at once.
+_MAX_TRIES: Final = 128
 # Key of the advisory lock behind which claims queue up; any number that nobody else uses.
 _QUEUE_KEY: Final = 0x6E6F6465
 # Advisory locks have signed 64-bit keys.
