@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.domain.deployment import Scope
+from coordinator.domain.deployment import DeploymentRule, Policy, Scope
 from coordinator.domain.placement import Consumer, ResourceClass
 from coordinator.scheduler.column import BoolColumn, FloatColumn, IntColumn
 from coordinator.scheduler.snapshot import Snapshot
@@ -15,16 +15,17 @@ _MAX_DOMAINS: Final = 64
 
 
 def find_domains(
-    hosts: Snapshot, scopes: Sequence[Scope], rows: IntColumn, merits: FloatColumn, consumers: Sequence[Consumer]
+    hosts: Snapshot, rule: DeploymentRule, rows: IntColumn, merits: FloatColumn, consumers: Sequence[Consumer]
 ) -> Iterator[BoolColumn]:
-    """The hosts of each domain with any of `rows`, that with the best of them first.
+    """The hosts of each domain that the first of the consumers would bind the others to, that with the best one first.
 
-    Without domains that are too small for all the consumers together; a limited number of them.
+    `rows` are the hosts that admit it, and with that all of them: consumers of one order are alike. Without domains
+    that are too small for all the consumers together; a limited number of them.
     """
-    domains = _number_domains(hosts, scopes)
-    suffices = np.bincount(domains, _count_slots(hosts, consumers)) >= len(consumers)
+    domains = _number_domains(hosts, rule.open_scopes())
+    room = _count_room(hosts, rule, rows, domains[rows], consumers)
     best_first = domains[rows[np.lexsort((hosts.rank[rows], -merits))]]
-    found = list(dict.fromkeys(best_first[suffices[best_first]].tolist()))
+    found = list(dict.fromkeys(best_first[room[best_first] >= len(consumers)].tolist()))
     return (domains == domain for domain in found[:_MAX_DOMAINS])
 
 
@@ -35,6 +36,19 @@ def _number_domains(hosts: Snapshot, scopes: Sequence[Scope]) -> IntColumn:
         codes = hosts.codes(scope)
         numbers = numbers * (codes.max() + 1) + codes
     return np.unique(numbers, return_inverse=True)[1]
+
+
+def _count_room(
+    hosts: Snapshot, rule: DeploymentRule, rows: IntColumn, domains: IntColumn, consumers: Sequence[Consumer]
+) -> FloatColumn:
+    """How many of the consumers each domain could take at most: where they must be apart, one a host or a switch."""
+    room = [np.bincount(domains, _count_slots(hosts, consumers)[rows])]
+    for scope, policy in rule.hard_policies():
+        if policy is Policy.ANTI_AFFINITY:
+            pairs = np.unique(np.stack((domains, hosts.codes(scope)[rows])), axis=1)
+            room.append(np.bincount(pairs[0]))
+    least: FloatColumn = np.min(room, axis=0)
+    return least
 
 
 def _count_slots(hosts: Snapshot, consumers: Sequence[Consumer]) -> IntColumn:

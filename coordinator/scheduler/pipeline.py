@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from coordinator.domain.deployment import Scope
+from coordinator.domain.deployment import DeploymentRule
 from coordinator.domain.placement import (
     Assignment,
     Consumer,
@@ -105,11 +105,11 @@ def decide(
     the consumers before it left them; with `explains` the verdict on each, which takes longer. Where the first consumer
     binds the others to its rack or the like, that of the best host may be too small: then others are tried.
     """
-    scopes = request.deployment.open_scopes() if request.deployment and len(request.consumers) > 1 else ()
+    rule = request.deployment if len(request.consumers) > 1 else None
     decision = _place(hosts, request, weights, explains=explains)
-    if decision.placed or not scopes:
+    if decision.placed or rule is None or not rule.open_scopes():
         return decision
-    for domain in _find_domains(hosts, scopes, request, weights):
+    for domain in _find_domains(hosts, rule, request, weights):
         elsewhere = _place(hosts, request, weights, within=domain)
         if elsewhere.placed:
             return elsewhere
@@ -117,7 +117,7 @@ def decide(
 
 
 def _find_domains(
-    hosts: Snapshot, scopes: Sequence[Scope], request: PlacementRequest, weights: Mapping[str, float]
+    hosts: Snapshot, rule: DeploymentRule, request: PlacementRequest, weights: Mapping[str, float]
 ) -> Iterator[BoolColumn]:
     """Hosts of each domain where the first consumer could be, the best first."""
     consumer = request.consumers[0]
@@ -125,7 +125,7 @@ def _find_domains(
     if len(rows) == 0:
         return iter(())
     merits = _sum_up(_weigh(hosts, rows, consumer, request, weights), rows)
-    return find_domains(hosts, scopes, rows, merits, request.consumers)
+    return find_domains(hosts, rule, rows, merits, request.consumers)
 
 
 def _place(

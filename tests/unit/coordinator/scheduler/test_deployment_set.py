@@ -119,6 +119,20 @@ def test_a_batch_gets_the_rack_that_holds_all_of_it() -> None:
     assert chosen(hosts[:-1], request) == []
 
 
+def test_racks_that_only_look_large_enough_are_not_tried() -> None:
+    """More of them than are tried at all, and better than the one that holds the batch."""
+    alone = [a_host(f"alone-{number}", rack=f"r{number}", vcpus=64, memory_gib=256) for number in range(100)]
+    fitting = [a_host(f"fit-{number}", rack="fit", vcpus=4, memory_gib=8) for number in range(4)]
+    names = [host.name for host in fitting]
+    assert chosen([*alone, *fitting], batch(4, a_rule(rack="affinity", host="anti-affinity"))) == names
+    # One slot each; the rest of the rack is in another zone.
+    tempting = [a_host(f"one-{number}", rack=f"r{number}", vcpus=3, memory_gib=256) for number in range(100)]
+    elsewhere = [a_host(f"other-{number}", rack=f"r{number}", vcpus=64, zone="AZ1") for number in range(100)]
+    hosts = [*tempting, *elsewhere, *(a_host(name, rack="fit", vcpus=2, memory_gib=4) for name in names)]
+    request = a_request(*[a_consumer() for _ in range(4)], zone="AZ0", deployment=a_rule(rack="affinity"))
+    assert chosen(hosts, request) == names
+
+
 def test_a_batch_that_no_rack_holds_is_told_why() -> None:
     hosts = [a_host("a", rack="r1", vcpus=4), a_host("b", rack="r2", vcpus=4)]
     decision = pipeline.decide(Snapshot(hosts), batch(2, a_rule(rack="affinity"), vcpus=3))
