@@ -41,6 +41,8 @@ class GpuOutlook:
         self._mix = RequestMix()
         self._random = np.random.default_rng(abs(seed))
         self._futures: Futures | None = None
+        # Hosts came that the futures do not know: with GPUs of other models, or more of them.
+        self._outdated = False
         self._models: dict[frozenset[DeviceType], int] = {}
         self._slots = 0
         self._states: list[NodeState | None] = []
@@ -58,7 +60,10 @@ class GpuOutlook:
     def put(self, row: int, host: HostView) -> None:
         """The host is what it is now; rows come one after the other."""
         gpus = model_of(host)
-        state = state_of(host, self._models.setdefault(gpus, len(self._models))) if gpus else None
+        if gpus and gpus not in self._models:
+            self._models[gpus] = len(self._models)
+            self._outdated = True
+        state = state_of(host, self._models[gpus]) if gpus else None
         if row == len(self._states):
             self._states.append(state)
         else:
@@ -71,7 +76,7 @@ class GpuOutlook:
         self._limit_vcpus[row] = vcpus.limit if state and vcpus else 0
         if len(free_milli) > self._slots:
             self._slots = len(free_milli)
-            self._draw_futures()
+            self._outdated = True
 
     def move(self, row: int, to: int) -> None:
         """The host of the last row has another one."""
@@ -117,6 +122,8 @@ class GpuOutlook:
         hosts = rows[with_gpus]
         if len(hosts) == 0:
             return gains
+        if self._outdated:
+            self._draw_futures()
         scores = self._scores.get(request)
         current = self._refresh(scores, request, hosts)
         merits = scores.merit[hosts] - self._gang_prices(scores, request, hosts)
@@ -125,8 +132,11 @@ class GpuOutlook:
 
     def choose_share(self, request: GpuRequest, row: int) -> int:
         """Free milli of the GPU of this host that a share had best come from."""
-        state = int(self._state_of[row])
-        return self._find_best_moves(request, [state])[0][1] if request.is_share else WHOLE_MILLI
+        if not request.is_share:
+            return WHOLE_MILLI
+        if self._outdated:
+            self._draw_futures()
+        return self._find_best_moves(request, [int(self._state_of[row])])[0][1]
 
     def _draw_futures(self) -> None:
         # Requests without GPUs compete for a host only where CPUs run out before GPUs do.
@@ -134,6 +144,7 @@ class GpuOutlook:
         cpu_bound = self._mix.vcpus > vcpus_per_milli * self._mix.gpu_milli
         requests, counts = self._mix.weigh(with_cpu_only=cpu_bound)
         self._futures = None
+        self._outdated = False
         if requests and self._slots:
             accepted = np.array([[_accepts(it, gpus) for it in requests] for gpus in self._models], np.bool_)
             self._futures = Futures(requests, counts, accepted, self._slots, self._random)

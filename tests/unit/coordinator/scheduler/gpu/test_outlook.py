@@ -141,3 +141,12 @@ def test_hosts_come_and_go() -> None:
     assert placed[0] == ("larger", [f"gpu-{number}" for number in range(8)])
     assert all(placed)
     assert {it[0] for it in placed if it} <= {*(view.name for view in views[40:]), "larger"}
+
+
+@pytest.mark.parametrize("consumer", [a_consumer(), a_consumer(devices=(a_gpu_wish(1, 250, "B200"),))])
+def test_hosts_with_gpus_of_another_model_may_come_after_requests(consumer: Consumer) -> None:
+    hosts = Snapshot([a_host("a", devices=gpus(4, "L40S"))])
+    for _ in range(3):
+        place(hosts, a_consumer(devices=(a_gpu_wish(1, 250),)))
+    hosts.put(a_host("b", devices=gpus(4, "B200")))
+    assert pipeline.decide(hosts, a_request(consumer)).placed
