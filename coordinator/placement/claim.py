@@ -107,7 +107,7 @@ def _confirm(session: Session, request: PlacementRequest, decision: Decision, ex
         return
     chosen = {assignment.host.node_id for assignment in decision.assignments}
     advance_generations(session, chosen)
-    present = Snapshot(read_hosts(session.connection(), chosen))
+    present = Snapshot(read_hosts(session.connection(), chosen, with_hints=False))
     if not pipeline.admits(present, request, decision.assignments):
         raise _SnapshotStale
     _insert_allocations(session, request.consumers, decision.assignments, external)

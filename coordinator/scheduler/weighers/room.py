@@ -1,5 +1,6 @@
 """How empty a host stays: spreads consumers over hosts with a positive weight, packs them with a negative one."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -27,8 +28,7 @@ class RoomWeigher:
 
     def weigh(self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
         """See Weigher."""
-        vcpus, memory = (shares_left(hosts, rows, consumer, resource_class) for resource_class in _CLASSES)
-        return np.where(hosts.gpus.present(rows), 0.5, (vcpus + memory) / 2)
+        return _weigh(hosts, rows, consumer, lambda vcpus, memory: (vcpus + memory) / 2)
 
 
 class BalanceWeigher:
@@ -38,5 +38,18 @@ class BalanceWeigher:
 
     def weigh(self, hosts: Snapshot, rows: IntColumn, consumer: Consumer, request: PlacementRequest) -> FloatColumn:
         """See Weigher."""
-        vcpus, memory = (shares_left(hosts, rows, consumer, resource_class) for resource_class in _CLASSES)
-        return np.where(hosts.gpus.present(rows), 0.5, 1.0 - np.abs(vcpus - memory))
+        return _weigh(hosts, rows, consumer, lambda vcpus, memory: 1.0 - np.abs(vcpus - memory))
+
+
+def _weigh(
+    hosts: Snapshot,
+    rows: IntColumn,
+    consumer: Consumer,
+    judge: Callable[[FloatColumn, FloatColumn], FloatColumn],
+) -> FloatColumn:
+    """What the shares that stay free are worth; a half where there are GPUs."""
+    with_gpus = hosts.gpus.present(rows)
+    if with_gpus.all():
+        return np.full(len(rows), 0.5)
+    vcpus, memory = (shares_left(hosts, rows, consumer, resource_class) for resource_class in _CLASSES)
+    return np.where(with_gpus, 0.5, judge(vcpus, memory))

@@ -173,7 +173,7 @@ class Held:
 class _Details:
     """What nodes have besides their counted capacity."""
 
-    def __init__(self, connection: Connection, node_ids: Collection[str] | None) -> None:
+    def __init__(self, connection: Connection, node_ids: Collection[str] | None, *, with_hints: bool) -> None:
         self.cells: dict[str, list[dict[str, Any]]] = {row.id: row.cells for row in _CELLS.read(connection, node_ids)}
         self.shares: dict[str, list[CellShare]] = defaultdict(list)
         for row in _CELL_USE.read(connection, node_ids):
@@ -183,17 +183,22 @@ class _Details:
         for row in _DEVICES.read(connection, node_ids):
             kind = DeviceType(row.kind, frozenset(row.attributes.items()), row.size_bytes, row.shareable)
             self.devices[row.node_id].append(Device(row.id, kind, row.cell, int(row.used_milli)))
-        self.in_flight: dict[str, int] = {row.node_id: row.instances for row in _IN_FLIGHT.read(connection, node_ids)}
-        self.weights: dict[str, dict[str, float]] = {row.id: row.weights for row in connection.execute(_POOL_WEIGHTS)}
+        self.in_flight: dict[str, int] = {}
+        self.weights: dict[str, dict[str, float]] = {}
+        if with_hints:
+            self.in_flight = {row.node_id: row.instances for row in _IN_FLIGHT.read(connection, node_ids)}
+            self.weights = {row.id: row.weights for row in connection.execute(_POOL_WEIGHTS)}
 
 
-def read_hosts(connection: Connection, node_ids: Collection[str] | None = None) -> tuple[HostView, ...]:
+def read_hosts(
+    connection: Connection, node_ids: Collection[str] | None = None, *, with_hints: bool = True
+) -> tuple[HostView, ...]:
     """Nodes with their capacity and use, as the transaction sees them now; all unless some are named.
 
-    Rows, not entities: a session that read a node before would answer what it remembers.
+    Without the hints they cannot be weighed: what is under way there, and weights of their pools. Rows, not entities: a session that read a node before would answer what it remembers.
     """
     rows = _HOSTS.read(connection, node_ids)
-    details = _Details(connection, node_ids)
+    details = _Details(connection, node_ids, with_hints=with_hints)
     return tuple(_view(list(group), details) for _node_id, group in groupby(rows, key=lambda row: row.id))
 
 
