@@ -15,12 +15,14 @@ from sqlalchemy import Connection
 from coordinator.scheduler.pipeline import DEFAULT_WEIGHTS
 from coordinator.scheduler.snapshot import Snapshot
 from coordinator.store.database import Database
-from coordinator.store.queries.placement import find_changed_nodes, read_hosts
+from coordinator.store.queries.placement import read_generations, read_hosts
 
 # On PostgreSQL a transaction may commit after one that began later and took a higher generation: how far back to look.
 _OVERLAP_GENERATIONS: Final = 64
-# So often at most everything is read again for a request that found no room.
-_RELOAD_SECONDS: Final = 1.0
+# So often at most all nodes are compared for a request that found no room.
+_COMPARE_SECONDS: Final = 1.0
+# Below every generation.
+_BEFORE_ALL: Final = -1
 
 
 class HostCache:
@@ -41,8 +43,10 @@ class HostCache:
         self._snapshot: Snapshot | None = None
         self._newest = 0
         self._suspects: set[str] = set()
+        # Whether any host may have changed unseen.
+        self._is_doubted = False
         self._monotonic = monotonic
-        self._loaded_at = monotonic()
+        self._compared_at = monotonic()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -60,23 +64,23 @@ class HostCache:
             self._suspects.update(node_ids)
 
     def reload(self) -> bool:
-        """Has everything read anew, if something can have been missed; False when the snapshot is as good as a new one.
+        """Has every host that changed read anew, if one can have been missed; False when it is as good as new.
 
         On SQLite this process sees every change at once. On PostgreSQL another coordinator's may be late.
         """
         with self._lock:
-            if self._database.is_sqlite or self._monotonic() - self._loaded_at < _RELOAD_SECONDS:
+            if self._database.is_sqlite or self._monotonic() - self._compared_at < _COMPARE_SECONDS:
                 return False
-            self._snapshot = None
+            self._is_doubted = True
             return True
 
     def _update(self, connection: Connection) -> None:
         if self._snapshot is None:
             hosts = read_hosts(connection)
             self._snapshot = Snapshot(hosts, seed=self._seed)
-            self._loaded_at = self._monotonic()
+            self._compared_at = self._monotonic()
         else:
-            changed = self._find_changed(connection)
+            changed = self._find_changed(connection, self._snapshot)
             if not changed:
                 return
             hosts = read_hosts(connection, changed)
@@ -87,6 +91,12 @@ class HostCache:
         self._newest = max([self._newest, *(host.generation for host in hosts)])
         self._suspects.clear()
 
-    def _find_changed(self, connection: Connection) -> set[str]:
+    def _find_changed(self, connection: Connection, snapshot: Snapshot) -> set[str]:
         overlap = 0 if self._database.is_sqlite else _OVERLAP_GENERATIONS
-        return self._suspects.union(find_changed_nodes(connection, self._newest - overlap))
+        since = _BEFORE_ALL if self._is_doubted else self._newest - overlap
+        present = read_generations(connection, since)
+        changed = {node_id for node_id, generation in present.items() if snapshot.generation(node_id) != generation}
+        if self._is_doubted:
+            changed.update(snapshot.node_ids() - present.keys())
+            self._is_doubted, self._compared_at = False, self._monotonic()
+        return changed | self._suspects

@@ -4,7 +4,7 @@ A row is the same host in every column. Texts stand as codes of a vocabulary and
 to all hosts is one comparison of arrays. Rows have no order: a host that is removed leaves its row to the last one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Final
@@ -91,6 +91,15 @@ class Snapshot:
     def find(self, node_id: str) -> int | None:
         """The row of a host."""
         return self._rows.get(node_id)
+
+    def node_ids(self) -> Set[str]:
+        """Of all hosts."""
+        return self._rows.keys()
+
+    def generation(self, node_id: str) -> int | None:
+        """The generation that the host had when it was put; None for one that is not here."""
+        row = self._rows.get(node_id)
+        return None if row is None else self._hosts[row].generation
 
     def find_by_name(self, name: str) -> int | None:
         """The row of a host."""

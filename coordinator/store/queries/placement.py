@@ -118,7 +118,7 @@ _IN_FLIGHT = _Statement(
     col(Instance.node_id),
 )
 _POOL_WEIGHTS = select(col(ResourcePool.id), col(ResourcePool.weights))
-_CHANGED_NODES = select(col(Node.id)).where(col(Node.generation) > bindparam("generation"))
+_GENERATIONS = select(col(Node.id), col(Node.generation)).where(col(Node.generation) > bindparam("generation"))
 _ALLOCATIONS = select(
     col(Allocation.consumer_uuid),
     col(Allocation.node_id),
@@ -236,9 +236,9 @@ def _view(rows: list[Any], details: _Details) -> HostView:
     )
 
 
-def find_changed_nodes(connection: Connection, generation: int) -> list[str]:
-    """Ids of nodes whose generation is above the given one."""
-    return list(connection.scalars(_CHANGED_NODES, {"generation": generation}))
+def read_generations(connection: Connection, since: int) -> dict[str, int]:
+    """Generations of the nodes, by their ids, whose generation is above the given one."""
+    return {row.id: row.generation for row in connection.execute(_GENERATIONS, {"generation": since})}
 
 
 def advance_generations(session: Session, node_ids: Collection[str]) -> None:
