@@ -195,7 +195,8 @@ def read_hosts(
 ) -> tuple[HostView, ...]:
     """Nodes with their capacity and use, as the transaction sees them now; all unless some are named.
 
-    Without the hints they cannot be weighed: what is under way there, and weights of their pools. Rows, not entities: a session that read a node before would answer what it remembers.
+    Without the hints they cannot be weighed: what is under way there, and weights of their pools. Rows, not entities: a
+    session that read a node before would answer what it remembers.
     """
     rows = _HOSTS.read(connection, node_ids)
     details = _Details(connection, node_ids, with_hints=with_hints)
