@@ -51,10 +51,10 @@ def claim(session: Session, hosts: HostCache, request: PlacementRequest, *, exte
         decision = _choose(hosts, missing, is_arrival=attempt == 0)
         try:
             with session.begin_nested():
-                _confirm(session, missing, decision, external)
+                decision = _confirm(session, hosts, missing, decision, external)
             return _merge(request, held, decision)
         except _SnapshotStale:
-            hosts.suspect({assignment.host.node_id for assignment in decision.assignments})
+            hosts.suspect(_node_ids(decision))
     raise ServiceUnavailable("too many placements at once; try again", "同时进行的调度过多，请稍后重试")
 
 
@@ -101,16 +101,41 @@ def _choose(hosts: HostCache, request: PlacementRequest, *, is_arrival: bool) ->
         return pipeline.decide(snapshot, request, hosts.weights)
 
 
-def _confirm(session: Session, request: PlacementRequest, decision: Decision, external: bool) -> None:
-    """Allocates after another look at the chosen hosts, which nobody else can change now."""
+def _confirm(
+    session: Session, hosts: HostCache, request: PlacementRequest, decision: Decision, external: bool
+) -> Decision:
+    """Allocates after another look at the chosen hosts, which nobody else can change now.
+
+    Who was beaten there chooses once more while they are locked: he would else be a step behind everybody who comes.
+    """
     if not decision.placed:
-        return
-    chosen = {assignment.host.node_id for assignment in decision.assignments}
+        return decision
+    chosen = _node_ids(decision)
     advance_generations(session, chosen)
     present = Snapshot(read_hosts(session.connection(), chosen, with_hints=False))
     if not pipeline.admits(present, request, decision.assignments):
-        raise _SnapshotStale
+        hosts.suspect(chosen)
+        decision = _choose(hosts, request, is_arrival=False)
+        if (
+            not decision.placed
+            or not _node_ids(decision) <= chosen
+            or not pipeline.admits(present, request, decision.assignments)
+        ):
+            raise _SnapshotStale
+    # The hosts as they are: the caller writes down what they belong to.
+    decision = replace(decision, assignments=tuple(_at_present(it, present) for it in decision.assignments))
     _insert_allocations(session, request.consumers, decision.assignments, external)
+    return decision
+
+
+def _at_present(assignment: Assignment, present: Snapshot) -> Assignment:
+    row = present.find(assignment.host.node_id)
+    assert row is not None  # noqa: S101 - else it would not have been admitted
+    return replace(assignment, host=present.host(row))
+
+
+def _node_ids(decision: Decision) -> set[str]:
+    return {assignment.host.node_id for assignment in decision.assignments}
 
 
 def _read_assignments(session: Session, consumers: Sequence[Consumer]) -> Mapping[str, Assignment]:

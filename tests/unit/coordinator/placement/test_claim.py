@@ -17,8 +17,9 @@ from coordinator.errors import AllocationMismatch
 from coordinator.placement.cache import HostCache
 from coordinator.placement.claim import claim, explain, release
 from coordinator.store.database import Database
+from coordinator.store.tables.device import Device
 from coordinator.store.tables.node import Allocation, Inventory, Node
-from tests.builders import a_consumer, a_node, a_request, add, an_inventory, resources
+from tests.builders import a_consumer, a_gpu_wish, a_node, a_request, add, an_inventory, resources
 
 
 def add_nodes(database: Database, count: int = 1, vcpus: int = 16) -> list[Node]:
@@ -282,3 +283,44 @@ def test_another_coordinators_changes_are_seen_before_anybody_is_refused(databas
         session.execute(update(Node).values(generation=Node.generation - 500))
     with database.write() as session:
         assert claim(session, hosts, a_request(a_consumer(vcpus=4))).placed
+
+
+def test_who_was_beaten_on_a_host_gets_what_is_left_there(database: Database) -> None:
+    """PostgreSQL: somebody new is faster each time that the claim has chosen a GPU."""
+    if database.is_sqlite:
+        pytest.skip("one writer at a time")
+    [node] = add_nodes(database, vcpus=100)
+    with database.write() as session:
+        add(session, *[Device(node_id=node.id, id=f"gpu-{number:02}", kind="gpu") for number in range(30)])
+    rivals = 0
+
+    def before_execute(_connection: object, statement: object, *_rest: object) -> None:
+        nonlocal rivals
+        if str(statement).startswith("UPDATE node") and rivals < 20:
+            rivals += 1
+            assert claim_in(database, a_request(a_consumer(devices=(a_gpu_wish(),)))).placed
+
+    with database.write() as session:
+        event.listen(session.connection(), "before_execute", before_execute)
+        assert claim(session, cache_of(database), a_request(a_consumer(devices=(a_gpu_wish(),)))).placed
+    assert rivals == 1
+
+
+def test_the_host_of_a_claim_is_told_as_it_is_then(database: Database) -> None:
+    """PostgreSQL: it changed its zone between the choice and the claim, and nobody minds."""
+    if database.is_sqlite:
+        pytest.skip("one writer at a time")
+    [node] = add_nodes(database)
+    hosts = HostCache(database)
+    with hosts.current():
+        pass
+
+    def before_execute(_connection: object, statement: object, *_rest: object) -> None:
+        if str(statement).startswith("UPDATE node"):
+            with database.engine.begin() as other:
+                other.execute(update(Node).where(col(Node.id) == node.id).values(zone="AZ9"))
+
+    with database.write() as session:
+        event.listen(session.connection(), "before_execute", before_execute)
+        [assignment] = claim(session, hosts, a_request()).assignments
+    assert assignment.host.zone == "AZ9"
