@@ -1,9 +1,9 @@
 """Claims: the scheduler's choice made binding, exact under concurrency.
 
 The scheduler chooses on a cached snapshot, which may be behind. Then the rows of the chosen hosts are locked, read and
-judged anew by the same rules: what does not hold any more is chosen again. After its first conflict a claim queues up
-with the other losers (on PostgreSQL; SQLite has one writer at a time), so that a rush on one host costs each of them
-about one more try.
+judged anew by the same rules: what does not hold any more is chosen again. Who finds a host otherwise
+than it seemed chooses once more while it is locked. Who must go elsewhere then queues up with the other losers (on
+PostgreSQL; SQLite has one writer at a time), so that a rush on few hosts costs each of them a few more tries.
 """
 
 from collections.abc import Collection, Mapping, Sequence
