@@ -1,6 +1,7 @@
 """NUMA cells as they are stored, and as the scheduler counts them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from coordinator.domain.cell import Cell, CellShare
@@ -23,7 +24,15 @@ def make_cells(
         pages = {int(page_kib): memory_mib for page_kib, memory_mib in entry["huge_pages_mib"].items()}
         cells.append(Cell(entry["id"], cores[kept:], entry["memory_mib"], pages))
     by_id = {cell.id: cell for cell in cells}
+    pinned: set[int] = set()
     for share in shares:
+        pinned.update(share.cpus)
         if share.cell in by_id:
             by_id[share.cell] = by_id[share.cell].taken(share)
-    return tuple(by_id[cell.id] for cell in cells)
+    # A CPU is somebody's own wherever it is now: a host that starts with other settings may number its cells anew.
+    return tuple(_with_pins(by_id[cell.id], pinned) for cell in cells)
+
+
+def _with_pins(cell: Cell, pinned: set[int]) -> Cell:
+    here = pinned.intersection(cpu for core in cell.cores for cpu in core)
+    return cell if here <= cell.pinned else replace(cell, pinned=cell.pinned | here)

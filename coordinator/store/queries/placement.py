@@ -206,8 +206,10 @@ def read_hosts(
 def _view(rows: list[Any], details: _Details) -> HostView:
     node = rows[0]
     reserved = next((row.reserved for row in rows if row.resource_class == ResourceClass.VCPU), 0)
-    cells = make_cells(details.cells.get(node.id, ()), reserved, details.shares.get(node.id, ()))
-    pinned = {ResourceClass.VCPU: sum(len(cell.pinned) for cell in cells)}
+    shares = details.shares.get(node.id, ())
+    cells = make_cells(details.cells.get(node.id, ()), reserved, shares)
+    # Also in cells that the node does not report any more: whoever has them may still run there.
+    pinned = {ResourceClass.VCPU: len({cpu for share in shares for cpu in share.cpus})}
     return HostView(
         node_id=node.id,
         name=node.name,

@@ -191,3 +191,34 @@ def test_the_hosts_own_cpus_are_given_to_nobody(database: Database, hosts: HostC
         advance_generations(session, [node.id])
     assert claim_in(database, hosts, dedicated(4), dedicated(8)).placed
     assert {cpu for _, cpu in pins(database)} == set(range(4, 16))
+
+
+def report_cells(database: Database, node: Node, cells: list[dict[str, Any]]) -> None:
+    with database.write() as session:
+        row = session.get_one(Node, node.id)
+        row.cells = cells
+        session.add(row)
+        session.flush()
+        advance_generations(session, [node.id])
+
+
+def test_pinned_cpus_stay_somebodys_when_the_node_reports_no_cells(database: Database, hosts: HostCache) -> None:
+    [node] = add_nodes(database)
+    assert claim_in(database, hosts, dedicated(8)).placed
+    report_cells(database, node, [])
+    assert not claim_in(database, hosts, a_consumer(vcpus=9)).placed
+    assert claim_in(database, hosts, a_consumer(vcpus=8)).placed
+
+
+def test_pinned_cpus_stay_somebodys_when_the_node_numbers_its_cells_anew(database: Database, hosts: HostCache) -> None:
+    [node] = add_nodes(database)
+    assert claim_in(database, hosts, dedicated(8)).placed
+    halves = [
+        {"id": 2 * cell["id"] + half, "cores": cell["cores"][2 * half :][:2], "memory_mib": 8192, "huge_pages_mib": {}}
+        for cell in CELLS
+        for half in range(2)
+    ]
+    report_cells(database, node, halves)
+    assert claim_in(database, hosts, dedicated(8)).placed
+    assert len(set(pins(database))) == 16
+    assert not claim_in(database, hosts, dedicated(1)).placed
