@@ -6,6 +6,7 @@ than it seemed chooses once more while it is locked. Who must go elsewhere then 
 PostgreSQL; SQLite has one writer at a time), so that a rush on few hosts costs each of them a few more tries.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Final
@@ -18,6 +19,7 @@ from coordinator.domain.placement import Assignment, Consumer, Decision, HostVie
 from coordinator.errors import AllocationMismatch, ServiceUnavailable
 from coordinator.placement.cache import HostCache
 from coordinator.scheduler import pipeline
+from coordinator.scheduler.fit import sort_devices
 from coordinator.scheduler.snapshot import Snapshot
 from coordinator.store.queries.placement import Held, advance_generations, read_held, read_hosts
 from coordinator.store.tables.device import CellAllocation, DeviceAllocation
@@ -147,19 +149,27 @@ def _read_assignments(session: Session, consumers: Sequence[Consumer]) -> Mappin
     if not held:
         return {}
     hosts = {host.node_id: host for host in read_hosts(session.connection(), {it.node_id for it in held.values()})}
-    return {uuid: Assignment(hosts[it.node_id], tuple(it.cells), tuple(it.devices)) for uuid, it in held.items()}
+    wishes = {consumer.uuid: consumer.devices for consumer in consumers}
+    return {
+        uuid: Assignment(host := hosts[it.node_id], tuple(it.cells), sort_devices(host, wishes[uuid], it.devices))
+        for uuid, it in held.items()
+    }
 
 
 def _is_same(held: Held, consumer: Consumer) -> bool:
     """Whether the consumer asks for what it has."""
     wish = consumer.cells
     in_cells = sum(share.vcpus for share in held.cells), sum(share.memory_mib for share in held.cells)
-    kinds = [(kind, share.milli) for kind, share in zip(held.kinds, held.devices, strict=True)]
-    wanted = [(wished.kind, wished.milli) for wished in consumer.devices for _ in range(wished.count)]
+    page_sizes = {share.page_kib for share in held.cells}
+    kinds = Counter((kind, share.milli) for kind, share in zip(held.kinds, held.devices, strict=True))
+    wanted: Counter[tuple[str, int]] = Counter()
+    for wished in consumer.devices:
+        wanted[wished.kind, wished.milli] += wished.count
     return (
         held.amounts == _positive(consumer.resources)
         and in_cells == ((wish.vcpus, wish.memory_mib) if wish else (0, 0))
-        and sorted(kinds) == sorted(wanted)
+        and page_sizes == ({wish.page_kib} if wish else set())
+        and kinds == wanted
     )
 
 

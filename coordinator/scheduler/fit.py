@@ -5,10 +5,10 @@ devices only this settles.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.domain.cell import Cell, CellShare, CellWish
-from coordinator.domain.device import Device, DeviceShare, DeviceWish
+from coordinator.domain.device import WHOLE_MILLI, Device, DeviceShare, DeviceWish
 from coordinator.domain.placement import Assignment, Consumer, HostView
 
 
@@ -50,6 +50,15 @@ def holds(host: HostView, assignment: Assignment) -> bool:
         share.device_id in devices and devices[share.device_id].free_milli >= share.milli
         for share in assignment.devices
     )
+
+
+def sort_devices(
+    host: HostView, wishes: Sequence[DeviceWish], shares: Sequence[DeviceShare]
+) -> tuple[DeviceShare, ...]:
+    """What a consumer has, in the order of its wishes; as given when the host does not know all of it now."""
+    milli = {share.device_id: share.milli for share in shares}
+    known = [replace(it, used_milli=WHOLE_MILLI - milli[it.id]) for it in host.devices if it.id in milli]
+    return _fit_devices(replace(host, devices=tuple(known)), wishes, frozenset(), 0) or tuple(shares)
 
 
 def _fit_cells(host: HostView, wish: CellWish, devices: Sequence[DeviceWish]) -> tuple[CellShare, ...] | None:
@@ -120,7 +129,8 @@ def _fit_devices(
 ) -> tuple[DeviceShare, ...] | None:
     """A device for each that is wished for: a matching, so that a modest wish leaves rare devices to a choosy one."""
     units = [wish for wish in wishes for _ in range(wish.count)]
-    candidates = [_candidates(host, wish, cells, share_milli) for wish in wishes for _ in range(wish.count)]
+    found = [_candidates(host, wish, cells, share_milli) for wish in wishes]
+    candidates = [found[index] for index, wish in enumerate(wishes) for _ in range(wish.count)]
     holder: dict[str, int] = {}
     for unit in range(len(units)):
         if not _seat(unit, candidates, holder, set()):

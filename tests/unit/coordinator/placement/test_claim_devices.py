@@ -9,6 +9,7 @@ import pytest
 from sqlmodel import select
 
 from coordinator.domain.cell import CellWish
+from coordinator.domain.device import DeviceWish
 from coordinator.domain.placement import Consumer, Decision, ResourceClass
 from coordinator.errors import AllocationMismatch
 from coordinator.placement.cache import HostCache
@@ -19,7 +20,7 @@ from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import CellAllocation, Device, DeviceAllocation, Inventory, Node
 from tests.builders import a_consumer, a_gpu_wish, a_node, a_request, add, an_inventory
 
-CELLS = [
+CELLS: list[dict[str, Any]] = [
     {"id": cell, "cores": [[8 * cell + 2 * core, 8 * cell + 2 * core + 1] for core in range(4)], "memory_mib": 32768}
     | {"huge_pages_mib": {"2048": 4096}}
     for cell in range(2)
@@ -98,8 +99,36 @@ def test_a_repeated_claim_has_the_same_devices_and_cpus(database: Database, host
     first, second = claim_in(database, hosts, consumer), claim_in(database, hosts, consumer)
     assert first.assignments[0].host.node_id == second.assignments[0].host.node_id
     assert first.assignments[0].cells == second.assignments[0].cells
-    assert set(first.assignments[0].devices) == set(second.assignments[0].devices)
+    assert first.assignments[0].devices == second.assignments[0].devices
     assert len(held_devices(database)) == 2
+
+
+def test_a_repeated_claim_has_its_devices_in_the_order_of_its_wishes(database: Database, hosts: HostCache) -> None:
+    [node] = add_nodes(database, gpus=2)
+    with database.write() as session:
+        add(session, Device(node_id=node.id, id="0-disk", kind="disk"), a_gpu(node, 0x7F, attributes={"model": "A2"}))
+    consumer = a_consumer(devices=(a_gpu_wish(1, 1000, "A2"), a_gpu_wish(2), DeviceWish("disk")))
+    first, second = claim_in(database, hosts, consumer), claim_in(database, hosts, consumer)
+    devices = [[share.device_id for share in decision.assignments[0].devices] for decision in (first, second)]
+    assert devices[0] == ["0000:7f:00.0", "0000:00:00.0", "0000:01:00.0", "0-disk"]
+    assert devices[1] == devices[0]
+
+
+def test_a_consumer_cannot_claim_pages_of_another_size(database: Database, hosts: HostCache) -> None:
+    add_nodes(database)
+    consumer = replace(a_consumer(), resources={ResourceClass.VCPU: 1}, cells=CellWish(1, 1024, page_kib=2048))
+    claim_in(database, hosts, consumer)
+    with pytest.raises(AllocationMismatch):
+        claim_in(database, hosts, replace(consumer, cells=CellWish(1, 1024, page_kib=1048576)))
+
+
+def test_a_claim_of_absurdly_many_devices_is_refused_at_once(database: Database, hosts: HostCache) -> None:
+    add_nodes(database)
+    consumer = a_consumer(devices=(a_gpu_wish(),))
+    claim_in(database, hosts, consumer)
+    with pytest.raises(AllocationMismatch):
+        claim_in(database, hosts, replace(consumer, devices=(a_gpu_wish(2**32 - 1),)))
+    assert not claim_in(database, hosts, a_consumer(devices=(a_gpu_wish(2**32 - 1),))).placed
 
 
 @pytest.mark.parametrize(
