@@ -3,9 +3,10 @@
 Pure: the same snapshot, seed and request give the same decision.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import isfinite, isnan
+from math import isnan
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from coordinator.domain.placement import (
     Decision,
     HostView,
     PlacementRequest,
+    Rejection,
     RejectionCount,
     RejectionReason,
     Verdict,
@@ -79,6 +81,8 @@ DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "deployment": 20.0,
     "gpu": 100.0,
 }
+# Beyond it sums of scores would be no numbers that JSON knows, and small differences would not count.
+_GREATEST_WEIGHT: Final = 1e6
 # Hosts, the best first, on which a consumer that wants named things is tried for how near these are to each other.
 _NEAR_CANDIDATES: Final = 8
 
@@ -87,8 +91,8 @@ def merge_weights(configured: Mapping[str, float]) -> dict[str, float]:
     """The default weights with these instead where they are given; ValueError for an unknown name or no number."""
     if unknown := configured.keys() - DEFAULT_WEIGHTS.keys():
         raise ValueError(f"no such weigher: {', '.join(sorted(unknown))}; there are {', '.join(DEFAULT_WEIGHTS)}")
-    if any(not isfinite(weight) for weight in configured.values()):
-        raise ValueError("weights are finite numbers")
+    if not all(abs(weight) <= _GREATEST_WEIGHT for weight in configured.values()):
+        raise ValueError(f"weights are numbers from -{_GREATEST_WEIGHT:g} to {_GREATEST_WEIGHT:g}")
     return {**DEFAULT_WEIGHTS, **configured}
 
 
@@ -244,7 +248,8 @@ def _weigh(
     for weigher in WEIGHERS:
         weight = hosts.weight(weigher.name, weights.get(weigher.name, 0.0), rows)
         if np.any(weight) and (column := weigher.weigh(hosts, rows, consumer, request)) is not None:
-            columns[weigher.name] = weight * column
+            # Where it does not count, nothing is worse for not having been looked at.
+            columns[weigher.name] = np.where(weight == 0, 0.0, weight * column)
     return columns
 
 
@@ -279,33 +284,46 @@ def _count_reasons(hosts: Snapshot, consumer: Consumer, request: PlacementReques
         left &= column
         for rows in rule.part(hosts, rejected, consumer, request):
             counts.append(RejectionCount(rule.explain(hosts, int(rows[0]), consumer, request), len(rows)))
-    misfits = sum(_fit(hosts, int(row), consumer) is None for row in np.flatnonzero(left))
-    if misfits:
-        counts.append(RejectionCount(DeviceFilter().misfit(consumer), misfits))
+    misfits = [int(row) for row in np.flatnonzero(left) if _fit(hosts, int(row), consumer) is None]
+    explained = [_explain_misfit(hosts, row, consumer, request) for row in misfits]
+    for reason, count in Counter(rejection.reason for rejection in explained).items():
+        counts.append(RejectionCount(next(it for it in explained if it.reason == reason), count))
     return tuple(sorted(counts, key=lambda it: (-it.count, it.rejection.reason)))
 
 
 def _judge(
     hosts: Snapshot, consumer: Consumer, request: PlacementRequest, weights: Mapping[str, float]
 ) -> tuple[Verdict, ...]:
-    """A verdict on every host: those that fit first, the best before the others; then by name."""
-    verdicts: dict[int, Verdict] = {}
+    """A verdict on every host: those that fit first, in the order in which they are chosen; then the others by name."""
+    rejected: dict[int, Verdict] = {}
     for rule in FILTERS:
         column = rule.admit(hosts, consumer, request)
         if column is None:
             continue
         for row in map(int, np.flatnonzero(~column)):
-            if row not in verdicts:
-                host = hosts.host(row)
-                verdicts[row] = Verdict(host.node_id, host.name, rule.explain(hosts, row, consumer, request))
-    rows = np.setdiff1d(np.arange(len(hosts)), list(verdicts))
+            if row not in rejected:
+                rejected[row] = _reject(hosts, row, rule.explain(hosts, row, consumer, request))
+    rows = np.setdiff1d(np.arange(len(hosts)), list(rejected))
     columns = _weigh(hosts, rows, consumer, request, weights)
-    for index, row in enumerate(map(int, rows)):
+    accepted = []
+    for index in np.lexsort((hosts.rank[rows], -_sum_up(columns, rows))):
+        row = int(rows[index])
         host = hosts.host(row)
-        misfit = None if _fit(hosts, row, consumer) else DeviceFilter().misfit(consumer)
-        verdicts[row] = Verdict(host.node_id, host.name, misfit, _scores_of(columns, index))
-    return tuple(sorted(verdicts.values(), key=_order))
+        if _fit(hosts, row, consumer):
+            accepted.append(Verdict(host.node_id, host.name, None, _scores_of(columns, index)))
+        else:
+            rejected[row] = _reject(hosts, row, _explain_misfit(hosts, row, consumer, request))
+    by_name = sorted(rejected.values(), key=lambda verdict: (verdict.node_name, verdict.node_id))
+    return (*accepted, *by_name)
 
 
-def _order(verdict: Verdict) -> tuple[bool, float, str, str]:
-    return verdict.rejection is not None, -sum(verdict.scores.values()), verdict.node_name, verdict.node_id
+def _reject(hosts: Snapshot, row: int, rejection: Rejection) -> Verdict:
+    host = hosts.host(row)
+    return Verdict(host.node_id, host.name, rejection)
+
+
+def _explain_misfit(hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
+    """Why a host that passes all filters is none for the consumer."""
+    if consumer.cells and fit(hosts.host(row), replace(consumer, devices=())) is None:
+        return CellFilter().explain(hosts, row, consumer, request)
+    return DeviceFilter().misfit(consumer)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.domain.cell import Cell, CellWish
 from coordinator.domain.placement import (
     Capacity,
     Decision,
@@ -18,7 +19,7 @@ from coordinator.domain.placement import (
 from coordinator.scheduler import pipeline
 from coordinator.scheduler.pipeline import explain
 from coordinator.scheduler.snapshot import Snapshot
-from tests.builders import a_consumer, a_host, a_request, resources
+from tests.builders import a_consumer, a_gpu_wish, a_host, a_request, gpus, resources
 
 
 def decide(hosts: Sequence[HostView], request: PlacementRequest) -> Decision:
@@ -219,3 +220,42 @@ def test_weights_have_names_and_are_numbers() -> None:
     for wrong in ({"luck": 1.0}, {"room": float("inf")}, {"room": float("nan")}):
         with pytest.raises(ValueError, match="weigh"):
             pipeline.merge_weights(wrong)
+
+
+def test_hosts_are_told_in_the_order_in_which_they_are_chosen() -> None:
+    """Of hosts with GPUs some thirty different ones are looked at by a decision; the others come last."""
+    hosts = [a_host(f"{number:03}", vcpus=16 + number, devices=gpus(4)) for number in range(100)]
+    request = a_request(a_consumer(devices=(a_gpu_wish(1, 500),)))
+    snapshot = Snapshot(hosts)
+    snapshot.observe(request.consumers)
+    verdicts = explain(snapshot, request).verdicts
+    looked_at = ["gpu" in verdict.scores for verdict in verdicts]
+    assert 0 < sum(looked_at) < 100
+    assert looked_at == sorted(looked_at, reverse=True)
+
+
+def test_a_weigher_that_does_not_count_on_a_host_takes_nothing_from_it() -> None:
+    hosts = [
+        a_host(f"{number:03}", vcpus=16 + number, devices=gpus(4), weights={"gpu": 0.0} if number % 2 else {})
+        for number in range(100)
+    ]
+    request = a_request(a_consumer(devices=(a_gpu_wish(1, 500),)))
+    verdicts = explain(Snapshot(hosts), request).verdicts
+    assert all(verdict.scores["gpu"] == 0 for verdict in verdicts if int(verdict.node_name) % 2)
+
+
+def test_cores_that_do_not_add_up_are_no_lack_of_devices() -> None:
+    """A core of one thread and one of two: three CPUs for who wants two, and one is in use."""
+    used = {ResourceClass.VCPU: 1}
+    host = a_host(vcpus=3, used=used, cells=(Cell(0, ((2,), (0, 1)), 8192, used_vcpus=1),))
+    amounts = {ResourceClass.DEDICATED_VCPU: 2, ResourceClass.MEMORY_MIB: 512}
+    consumer = replace(a_consumer(), resources=amounts, cells=CellWish(2, 512, dedicated=True))
+    rejection = rejection_of(host, a_request(consumer))
+    assert rejection
+    assert rejection.reason == RejectionReason.NUMA_MISFIT
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1e308])
+def test_weights_are_numbers_that_can_be_summed(weight: float) -> None:
+    with pytest.raises(ValueError, match="weights are numbers"):
+        pipeline.merge_weights({"room": weight})
