@@ -22,6 +22,9 @@ from protos.coordinator.v1 import placement_pb2, placement_pb2_grpc
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAX_CONSUMERS: Final = 1000
 _MAX_WISHES: Final = 32
+# Traits, pools, attributes of a device and values of one: each is told again for each host that lacks it.
+_MAX_NAMES: Final = 64
+_MAX_NAME_LENGTH: Final = 255
 
 _ARCHITECTURES: Final = {
     host_pb2.ARCHITECTURE_UNSPECIFIED: "",
@@ -48,6 +51,10 @@ class PlacementServicer(placement_pb2_grpc.PlacementServiceServicer):
 
     async def Release(self, request: placement_pb2.ReleaseRequest, context: Any) -> placement_pb2.ReleaseResponse:
         """Frees what other schedulers claimed."""
+        if len(request.consumer_uuids) > _MAX_CONSUMERS:
+            raise ParameterInvalid(
+                "consumer_uuids", f"must be at most {_MAX_CONSUMERS}", f"数量最多为 {_MAX_CONSUMERS}"
+            )
         consumer_uuids = [_parse_uuid(uuid, "consumer_uuids") for uuid in request.consumer_uuids]
         await asyncio.to_thread(self._release, consumer_uuids)
         return placement_pb2.ReleaseResponse()
@@ -100,8 +107,8 @@ def _parse_request(
         architecture=_ARCHITECTURES[requirements.architecture],
         zone=requirements.zone,
         node_id=requirements.node_id,
-        traits=frozenset(requirements.traits),
-        pool_ids=frozenset(requirements.pool_ids),
+        traits=_parse_names(requirements.traits, "requirements.traits"),
+        pool_ids=_parse_names(requirements.pool_ids, "requirements.pool_ids"),
         group_id=requirements.host_group_id,
     )
 
@@ -133,16 +140,34 @@ def _parse_consumer(consumer: placement_pb2.Consumer) -> Consumer:
 
 
 def _parse_wish(wish: placement_pb2.DeviceWish) -> DeviceWish:
+    if not wish.kind:
+        raise ParameterInvalid("consumers.devices.kind", "must be named", "不能为空")
+    _parse_names([wish.kind], "consumers.devices.kind")
+    _parse_names(wish.attributes, "consumers.devices.attributes")
     try:
         return DeviceWish(
             kind=wish.kind,
             count=wish.count or 1,
             milli=wish.milli or WHOLE_MILLI,
-            attributes={name: frozenset(values.values) for name, values in wish.attributes.items()},
+            attributes={
+                name: _parse_names(values.values, f"consumers.devices.attributes.{name}")
+                for name, values in wish.attributes.items()
+            },
             least_bytes=wish.least_bytes,
         )
     except ValueError as error:
         raise ParameterInvalid("consumers.devices", str(error), "设备数量或份额无效") from None
+
+
+def _parse_names(names: Iterable[str], field: str) -> frozenset[str]:
+    parsed = frozenset(names)
+    if len(parsed) > _MAX_NAMES or any(len(name) > _MAX_NAME_LENGTH for name in parsed):
+        raise ParameterInvalid(
+            field,
+            f"must be at most {_MAX_NAMES}, of at most {_MAX_NAME_LENGTH} characters each",
+            f"最多 {_MAX_NAMES} 个，每个最长 {_MAX_NAME_LENGTH} 个字符",
+        )
+    return parsed
 
 
 def _parse_uuid(text: str, field: str) -> str:

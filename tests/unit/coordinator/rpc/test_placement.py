@@ -131,6 +131,29 @@ async def test_other_resources_for_the_same_consumer_are_refused(
             ),
             "requirements.architecture",
         ),
+        (
+            placement_pb2.ClaimRequest(
+                consumers=[consumer()],
+                requirements=placement_pb2.Requirements(traits=map(str, range(65))),
+            ),
+            "requirements.traits",
+        ),
+        (
+            placement_pb2.ClaimRequest(
+                consumers=[consumer()], requirements=placement_pb2.Requirements(pool_ids=["p" * 256])
+            ),
+            "requirements.pool_ids",
+        ),
+        (
+            placement_pb2.ClaimRequest(consumers=[consumer(devices=[placement_pb2.DeviceWish(count=1)])]),
+            "consumers.devices.kind",
+        ),
+        (
+            placement_pb2.ClaimRequest(
+                consumers=[consumer(devices=[placement_pb2.DeviceWish(kind="gpu", milli=1001)])]
+            ),
+            "consumers.devices",
+        ),
     ],
 )
 async def test_senseless_claims_are_refused_by_field(
@@ -147,6 +170,12 @@ async def test_release_frees_and_may_be_repeated(placement: Stub, database: Data
     for _ in range(2):
         await placement.Release(placement_pb2.ReleaseRequest(consumer_uuids=[taken.uuid]))
         assert allocations(database) == []
+
+
+async def test_too_many_releases_at_once_are_refused(placement: Stub) -> None:
+    uuids = [str(uuid4()) for _ in range(1001)]
+    refused = await refusal_of(placement.Release(placement_pb2.ReleaseRequest(consumer_uuids=uuids)))
+    assert refused[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_the_allocation_of_an_instance_is_not_released(placement: Stub, database: Database) -> None:
