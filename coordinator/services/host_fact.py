@@ -16,7 +16,12 @@ _ARCHITECTURES: Final = {
     host_pb2.ARCHITECTURE_X86_64: "x86",
     host_pb2.ARCHITECTURE_AARCH64: "arm",
 }
-# Lengths of the columns.
+# Lengths of the columns, and the largest numbers in them.
+_NAME_MAXIMUM: Final = 255
+_CPU_MODEL_MAXIMUM: Final = 127
+_VERSION_MAXIMUM: Final = 32
+_AMOUNT_MAXIMUM: Final = 2**31 - 1
+_SIZE_MAXIMUM: Final = 2**63 - 1
 _ID_MAXIMUM: Final = 127
 _KIND_MAXIMUM: Final = 16
 _REASON_MAXIMUM: Final = 255
@@ -24,10 +29,10 @@ _REASON_MAXIMUM: Final = 255
 
 def apply_facts(node: Node, facts: host_pb2.HostFacts) -> None:
     """Takes the facts over into the node's columns; the column `facts` keeps them all, named as in the protocol."""
-    node.name = facts.hostname or node.name
+    node.name = facts.hostname[:_NAME_MAXIMUM] or node.name
     node.architecture = _ARCHITECTURES.get(facts.architecture, "")
-    node.cpu_model = facts.cpu.model_name
-    node.agent_version = facts.agent_version
+    node.cpu_model = facts.cpu.model_name[:_CPU_MODEL_MAXIMUM]
+    node.agent_version = facts.agent_version[:_VERSION_MAXIMUM]
     node.traits = sorted(facts.traits)
     node.cells = [_cell_of(cell) for cell in facts.numa_nodes]
     node.facts = MessageToDict(facts, preserving_proto_field_name=True)
@@ -48,11 +53,11 @@ def make_inventory(
         Inventory(
             node_id=node.id,
             resource_class=name,
-            total=total,
+            total=(total := min(offered_amount, _AMOUNT_MAXIMUM)),
             reserved=min(reserved, total),
             allocation_ratio=ratio,
         )
-        for name, (total, reserved, ratio) in amounts.items()
+        for name, (offered_amount, reserved, ratio) in amounts.items()
     ]
 
 
@@ -88,7 +93,7 @@ def make_devices(node_id: str, devices: Iterable[host_pb2.Device]) -> list[Devic
             kind=device.kind,
             attributes=dict(device.attributes),
             cell=device.numa_node,
-            size_bytes=device.size_bytes,
+            size_bytes=min(device.size_bytes, _SIZE_MAXIMUM),
             shareable=device.shareable,
             withheld_reason=device.withheld_reason[:_REASON_MAXIMUM],
         )
