@@ -50,12 +50,12 @@ def count_unused_disks(runtime: Runtime, caller: Caller, search: DiskSearch) -> 
         found = queries.list_unused_disks(session, search.zone, search.pool_ids)
     kinds = Counter(
         DiskKind(
-            zone=node.zone,
-            node_name=node.name,
+            zone=disk.zone,
+            node_name=disk.node_name,
             media=disk.attributes.get("media", "").upper(),
             interface=disk.attributes.get("interface", "").upper(),
             size_bytes=disk.size_bytes,
         )
-        for disk, node in found
+        for disk in found
     )
     return sorted((kind, count) for kind, count in kinds.items() if search.admits(kind))

@@ -1,7 +1,7 @@
 """Devices of nodes."""
 
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from sqlalchemy import and_, exists
 from sqlmodel import Session, col, delete, select
@@ -29,13 +29,26 @@ def replace_devices(session: Session, node_id: str, devices: Sequence[Device]) -
         session.merge(device)
 
 
-def list_unused_disks(session: Session, zone: str, pool_ids: Collection[str]) -> Sequence[tuple[Device, Node]]:
-    """Whole disks of connected nodes that are offered and nobody has; of one zone and of some pools where named."""
+class UnusedDisk(NamedTuple):
+    """A disk that a consumer could have, and where it is."""
+
+    zone: str
+    node_name: str
+    attributes: Mapping[str, str]
+    size_bytes: int
+
+
+def list_unused_disks(session: Session, zone: str, pool_ids: Collection[str]) -> Sequence[UnusedDisk]:
+    """Whole disks of connected nodes that are offered and nobody has; of one zone and of some pools where named.
+
+    Columns, not entities: with each of its disks a node would come with all its facts.
+    """
     is_held = exists().where(
         col(DeviceAllocation.node_id) == col(Device.node_id), col(DeviceAllocation.device_id) == col(Device.id)
     )
     statement = (
-        select(Device, Node)
+        select(Node.zone, Node.name, Device.attributes, Device.size_bytes)
+        .select_from(Device)
         .join(Node, and_(col(Node.id) == col(Device.node_id), col(Node.ready)))
         .where(Device.kind == DeviceKind.DISK, Device.withheld_reason == "", ~is_held)
     )
@@ -45,4 +58,4 @@ def list_unused_disks(session: Session, zone: str, pool_ids: Collection[str]) ->
         statement = statement.join(PoolHost, col(PoolHost.node_id) == col(Node.id)).where(
             col(PoolHost.rp_id).in_(pool_ids)
         )
-    return session.exec(statement).all()
+    return [UnusedDisk(*row) for row in session.exec(statement)]
