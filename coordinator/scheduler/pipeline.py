@@ -1,6 +1,7 @@
 """Chooses hosts: filters reject with reasons, weighers order what is left, all consumers of a request together or none.
 
-Pure: the same snapshot, seed and request give the same decision.
+Pure: the same history of a snapshot, seed and request give the same decision. Who only asks is part of that history
+where hosts have GPUs: what was looked at is remembered.
 """
 
 from collections import Counter
@@ -163,13 +164,14 @@ def _place(
 
 
 def explain(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> Decision:
-    """Like `decide`, with the verdicts on the first consumer when all are placed: the best host first."""
+    """Like `decide`, with the verdicts on the first consumer when all are placed: its host first, then the best."""
     decision = decide(hosts, request, weights, explains=True)
     if not decision.placed:
         return decision
-    first = request.consumers[0]
-    verdicts = _judge(hosts, first, request, weights)
-    return replace(decision, verdicts=verdicts, reasons=_count_reasons(hosts, first, request))
+    first, chosen = request.consumers[0], decision.assignments[0].host.node_id
+    # Of many hosts with GPUs another look looks at others, and may find one that is better still.
+    verdicts = sorted(_judge(hosts, first, request, weights), key=lambda verdict: verdict.node_id != chosen)
+    return replace(decision, verdicts=tuple(verdicts), reasons=_count_reasons(hosts, first, request))
 
 
 def find_hosts(hosts: Snapshot, request: PlacementRequest) -> tuple[HostView, ...]:

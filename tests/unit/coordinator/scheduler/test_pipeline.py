@@ -228,7 +228,9 @@ def test_hosts_are_told_in_the_order_in_which_they_are_chosen() -> None:
     request = a_request(a_consumer(devices=(a_gpu_wish(1, 500),)))
     snapshot = Snapshot(hosts)
     snapshot.observe(request.consumers)
-    verdicts = explain(snapshot, request).verdicts
+    decision = explain(snapshot, request)
+    verdicts = decision.verdicts
+    assert verdicts[0].node_id == decision.assignments[0].host.node_id
     looked_at = ["gpu" in verdict.scores for verdict in verdicts]
     assert 0 < sum(looked_at) < 100
     assert looked_at == sorted(looked_at, reverse=True)
