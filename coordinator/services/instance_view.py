@@ -9,10 +9,9 @@ from sqlmodel import Session
 from coordinator.domain.instance import InstanceStatus
 from coordinator.runtime import Runtime
 from coordinator.services.overcommit import read_cpu_ratios
-from coordinator.store.queries import instance as instance_query
-from coordinator.store.queries.instance import PortPlace, Surroundings
+from coordinator.store.queries.instance_view import Around, PortPlace, Surroundings, read_surroundings
 from coordinator.store.queries.resource_pool import read_pools
-from coordinator.store.tables import Image, Instance, InstanceLabel, ResourcePool, Task, Volume
+from coordinator.store.tables import Flavor, FlavorType, Image, Instance, InstanceLabel, ResourcePool, Volume
 
 # What an operation that has no status of its own is making of the instance.
 _STATUS_OF_TASK: Final[Mapping[str, InstanceStatus]] = {
@@ -26,7 +25,10 @@ class InstanceView:
     """One instance as people see it."""
 
     instance: Instance
-    surroundings: Surroundings
+    around: Around
+    flavor: Flavor
+    flavor_type: FlavorType
+    image: Image | None
     volumes: Sequence[Volume]
     ports: Sequence[PortPlace]
     labels: Sequence[InstanceLabel]
@@ -41,37 +43,35 @@ class InstanceView:
     @property
     def task_status(self) -> str:
         """What the running operation is making of the instance; without one, its status."""
-        task = self.surroundings.task
-        return _STATUS_OF_TASK.get(task.kind, self.instance.status) if task else self.instance.status
+        return _STATUS_OF_TASK.get(self.around.task_kind or "", self.instance.status)
 
     @property
     def error_message(self) -> str:
         """Why the instance is not well, or why its operation does not get on."""
-        task = self.surroundings.task
-        is_retrying = task is not None and task.attempts > 0
-        return self.instance.error_message or _message(task if is_retrying else None)
+        is_retrying = bool(self.around.task_attempts)
+        return self.instance.error_message or (self.around.task_message or "" if is_retrying else "")
 
 
 def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]) -> list[InstanceView]:
-    """The views of `instances`, in their order."""
-    ids = [instance.id for instance in instances if instance.id is not None]
-    surroundings = instance_query.read_surroundings(session, ids)
-    volumes = instance_query.list_volumes_of(session, ids)
-    ports = instance_query.list_ports_of(session, ids)
-    labels = instance_query.list_labels_of(session, ids)
-    pools = read_pools(session, _pool_ids(instances, surroundings))
+    """The views of `instances`, which are stored already, in their order."""
+    shared = read_surroundings(session, instances)
+    pools = read_pools(session, _pool_ids(instances, shared))
     region_ratio = read_cpu_ratios(session, runtime.settings).region
+    images_url = _images_url(runtime)
     return [
         InstanceView(
             instance=instance,
-            surroundings=surroundings[instance.id],
-            volumes=volumes.get(instance.id, ()),
-            ports=ports.get(instance.id, ()),
-            labels=labels.get(instance.id, ()),
+            around=shared.around[instance.id],
+            flavor=shared.flavors[instance.flavor_id],
+            flavor_type=shared.flavor_types[instance.flavor_type_id],
+            image=shared.images.get(instance.image_id or ""),
+            volumes=shared.volumes.get(instance.id, ()),
+            ports=shared.ports.get(instance.id, ()),
+            labels=shared.labels.get(instance.id, ()),
             region=runtime.settings.region,
             cell=runtime.settings.cell,
-            cpu_exceed_ratio=surroundings[instance.id].cpu_ratio or region_ratio,
-            image_url=_image_url(runtime, surroundings[instance.id].image),
+            cpu_exceed_ratio=shared.around[instance.id].cpu_ratio or region_ratio,
+            image_url=f"{images_url}/{instance.image_id}/file" if instance.image_id else "",
             pools=pools,
         )
         for instance in instances
@@ -79,18 +79,12 @@ def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]
     ]
 
 
-def _pool_ids(instances: Sequence[Instance], surroundings: Mapping[int, Surroundings]) -> set[str]:
-    bound = {rp_id for around in surroundings.values() for rp_id in around.flavor_type.rp_ids}
+def _pool_ids(instances: Sequence[Instance], shared: Surroundings) -> set[str]:
+    bound = {rp_id for flavor_type in shared.flavor_types.values() for rp_id in flavor_type.rp_ids}
     return bound | {instance.rp_id for instance in instances if instance.rp_id}
 
 
-def _image_url(runtime: Runtime, image: Image | None) -> str:
-    if image is None:
-        return ""
+def _images_url(runtime: Runtime) -> str:
     settings = runtime.settings
     scheme = "http" if settings.plain_http else "https"
-    return f"{scheme}://{settings.public_address(settings.rest_listen)}/api/image/v1/images/{image.id}/file"
-
-
-def _message(task: Task | None) -> str:
-    return task.message if task else ""
+    return f"{scheme}://{settings.public_address(settings.rest_listen)}/api/image/v1/images"

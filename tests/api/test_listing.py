@@ -60,6 +60,7 @@ def test_pages_together_are_the_whole_list(operator: Api, flavors: list[str]) ->
     pages = [operator.ok("GET", f"{FLAVORS}?pageSize=2&pageNumber={number}") for number in (1, 2, 3, 4)]
     assert [flavor["name"] for page in pages for flavor in page["flavors"]] == flavors[::-1]
     assert {page["totalCount"] for page in pages} == {5}
+    assert pages[-1]["flavors"] == []
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,9 @@ def test_a_filter_that_means_nothing_names_the_field(operator: Api, query: str, 
         ("cpu:desc", ["规格 甲", "big|bad", "big_50%", "Small", "tiny"]),
         ("CPU:DESC", ["规格 甲", "big|bad", "big_50%", "Small", "tiny"]),
         ("archType:desc,cpu:desc", ["big_50%", "Small", "tiny", "规格 甲", "big|bad"]),
+        # Equals come in the direction of the last key: oldest first, newest first.
+        ("isCustom", ["tiny", "Small", "big_50%", "big|bad", "规格 甲"]),
+        ("isCustom:desc", ["规格 甲", "big|bad", "big_50%", "Small", "tiny"]),
     ],
 )
 def test_an_order_orders(operator: Api, flavors: list[str], order: str, expected: list[str]) -> None:

@@ -47,7 +47,7 @@ def batch_create_instances(
     """Creates up to 50 alike instances: all of them find a node, or none does."""
     created = create_instances(runtime, caller, body.to_order(1 if body.ecs_count is None else body.ecs_count))
     header.name(*created.operation_ids)
-    return success([InstanceBody.of(view) for view in created.views])
+    return success(InstanceBody.list_of(created.views))
 
 
 @router.delete("/batch-delete", operation_id="batchDeleteInstances")
@@ -107,9 +107,7 @@ def list_instances(
 ) -> Envelope[InstanceListBody]:
     """Lists the caller's instances, the newest first unless ordered otherwise."""
     found = service.list_instances(runtime, caller, narrowing, ListQuery(page, conditions, orderings), cpu_exceed_ratio)
-    return success(
-        InstanceListBody(total_count=found.total, virtual_machines=[InstanceBody.of(view) for view in found.items])
-    )
+    return success(InstanceListBody(total_count=found.total, virtual_machines=InstanceBody.list_of(found.items)))
 
 
 @router.get("/{ecs_id}", operation_id="getInstance")

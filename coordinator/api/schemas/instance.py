@@ -4,10 +4,12 @@ The parts of an instance are in `instance_part`. What this cluster does not have
 host groups, …) is answered as none of it, so that callers find every field that they know.
 """
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from coordinator.api.schemas.base import NEVER, AnswerModel, Moment
-from coordinator.api.schemas.instance_flavor import InstanceFlavorBody, InstanceFlavorInfoBody
+from coordinator.api.schemas.instance_flavor import FlavorBodies, InstanceFlavorBody, InstanceFlavorInfoBody
 from coordinator.api.schemas.instance_part import (
     BlockDeviceBody,
     InstanceImageBody,
@@ -107,10 +109,20 @@ class InstanceBody(AnswerModel):
     @classmethod
     def of(cls, view: InstanceView) -> "InstanceBody":
         """The instance as callers see it."""
-        row, around = view.instance, view.surroundings
-        flavor_type = around.flavor_type
+        return cls._of(view, FlavorBodies())
+
+    @classmethod
+    def list_of(cls, views: Iterable[InstanceView]) -> "list[InstanceBody]":
+        """Many of them."""
+        flavors = FlavorBodies()
+        return [cls._of(view, flavors) for view in views]
+
+    @classmethod
+    def _of(cls, view: InstanceView, flavors: FlavorBodies) -> "InstanceBody":
+        row, around, flavor_type = view.instance, view.around, view.flavor_type
         pool = view.pools.get(row.rp_id)
         bound = [view.pools[rp_id] for rp_id in flavor_type.rp_ids if rp_id in view.pools]
+        flavor_info, flavor = flavors.of(view.flavor, flavor_type, bound)
         return cls(
             **{name: getattr(row, name) for name in _COPIED},
             ram=row.memory_bytes,
@@ -120,23 +132,23 @@ class InstanceBody(AnswerModel):
             cpu_arch=row.architecture,
             is_lock=row.is_locked,
             rp_name=pool.name if pool else "",
-            hg_name=around.host_group.name if around.host_group else "",
+            hg_name=around.host_group_name or "",
             image_id=row.image_id or "",
             image_url=view.image_url,
-            tenant_name=around.tenant.name,
-            node_name=around.node.name if around.node else "",
+            tenant_name=around.tenant_name,
+            node_name=around.node_name or "",
             region=view.region,
             cell=view.cell,
             task_status=view.task_status,
-            flavor_info=InstanceFlavorInfoBody.of(around.flavor, flavor_type),
-            flavor=InstanceFlavorBody.of(around.flavor, flavor_type, bound),
+            flavor_info=flavor_info,
+            flavor=flavor,
             block_device_mappings=[BlockDeviceBody.of(volume, row.ecs_id) for volume in view.volumes],
             network_mappings=[NetworkBody.of(place, row.ecs_id) for place in view.ports],
             err_message=view.error_message,
             error_message=view.error_message,
-            department_name=around.department.name if around.department else "",
-            resource_group_name=around.resource_group.name if around.resource_group else "",
-            image=InstanceImageBody.of(around.image) if around.image else None,
+            department_name=around.department_name or "",
+            resource_group_name=around.resource_group_name or "",
+            image=InstanceImageBody.of(view.image) if view.image else None,
             vnc_pwd_enable=row.vnc_password_enabled,
             b_operate=row.options.get("bOperate", True),
             b_create_order=row.options.get("bCreateOrder", False),

@@ -150,6 +150,23 @@ class InstanceFlavorBody(_FlavorFields):
         )
 
 
+class FlavorBodies:
+    """Both ways for the instances of one list: made once for all that share a flavor."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[InstanceFlavorInfoBody, InstanceFlavorBody]] = {}
+
+    def of(
+        self, flavor: Flavor, flavor_type: FlavorType, pools: Sequence[ResourcePool]
+    ) -> tuple[InstanceFlavorInfoBody, InstanceFlavorBody]:
+        """As stored, and as in the catalogue."""
+        made = self._made.get(flavor.flavor_id)
+        if made is None:
+            made = (InstanceFlavorInfoBody.of(flavor, flavor_type), InstanceFlavorBody.of(flavor, flavor_type, pools))
+            self._made[flavor.flavor_id] = made
+        return made
+
+
 _RENAMED = {
     "ram": "ram_gib",
     "intranet_bw_max": "intranet_bw_max_gbps",

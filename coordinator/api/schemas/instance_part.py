@@ -4,7 +4,7 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from coordinator.api.schemas.base import AnswerModel, Moment
-from coordinator.store.queries.instance import PortPlace
+from coordinator.store.queries.instance_view import PortPlace
 from coordinator.store.tables import Image, Instance, Volume
 
 
@@ -35,7 +35,7 @@ class BlockDeviceBody(AnswerModel):
     @classmethod
     def of(cls, volume: Volume, ecs_id: str) -> "BlockDeviceBody":
         return cls(
-            **volume.model_dump(include=_VOLUME_COLUMNS),
+            **{name: getattr(volume, name) for name in _VOLUME_COLUMNS},
             volume_id=str(volume.id),
             volume_uuid=f"volume-{volume.uuid}",
             volume_size=volume.size_gib,
@@ -109,32 +109,31 @@ class NetworkBody(AnswerModel):
 
     @classmethod
     def of(cls, place: PortPlace, ecs_id: str) -> "NetworkBody":
-        twice = {
-            "vpc_id": place.vpc.id,
-            "subnet_id": place.subnet.id,
-            "port_id": place.port.id,
-            "port_name": place.port.name,
-            "port_type": place.port.port_type,
-            "ipv4_address": place.port.ipv4_address,
-            "mac_address": place.port.mac_address,
-            "dns_list": place.subnet.dns_ips,
-        }
         return cls.model_validate(
             {
-                **{to_camel(name): value for name, value in twice.items()},
-                **twice,
-                "uuid": place.port.uuid,
+                **{_TWICE[name]: getattr(place, name) for name in _TWICE},
+                **{name: getattr(place, name) for name in _TWICE},
+                "dnsList": place.dns_ips,
+                "dns_list": place.dns_ips,
+                "uuid": place.uuid,
                 "ecsId": ecs_id,
-                "secGroups": f"{place.security_group.name}({place.security_group.id})",
-                "secGroupSpec": place.security_group.id,
-                "subnetCidr": place.subnet.cidr,
-                "vpcName": place.vpc.name,
-                "subnetName": place.subnet.name,
-                "networkType": place.port.network_type,
+                "secGroups": f"{place.security_group_name}({place.security_group_id})",
+                "secGroupSpec": place.security_group_id,
+                "subnetCidr": place.subnet_cidr,
+                "vpcName": place.vpc_name,
+                "subnetName": place.subnet_name,
+                "networkType": place.network_type,
             },
             by_alias=True,
             by_name=False,
         )
+
+
+# What is told under two spellings, by the one with underscores.
+_TWICE = {
+    name: to_camel(name)
+    for name in ("vpc_id", "subnet_id", "port_id", "port_name", "port_type", "ipv4_address", "mac_address")
+}
 
 
 class InstanceImageBody(AnswerModel):

@@ -1,41 +1,35 @@
 """Instances that are not deleted, and what belongs to them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, false, func, or_
+from sqlalchemy import ColumnElement, and_, false, func, or_
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
+from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.domain.placement import ResourceClass
-from coordinator.store.queries.filter import Field, Statement, fetch_rows_of, fields
+from coordinator.store.queries.filter import Field, fetch_page, fields
 from coordinator.store.tables import (
     CellAllocation,
-    Department,
     Flavor,
     FlavorType,
-    HostGroup,
     Image,
     Instance,
     InstanceLabel,
     Inventory,
     Node,
     Port,
-    ResourceGroup,
     ResourcePool,
-    SecurityGroup,
     Subnet,
-    Task,
-    Tenant,
     Volume,
-    Vpc,
 )
 
-Item = TypeVar("Item")
-
+_OF_FLAVOR = (col(Instance.flavor_id), col(Flavor.flavor_id))
+_OF_NODE = (col(Instance.node_id), col(Node.id))
 _FIELDS = fields(
     id=Field(Instance.id, int),
     ecsId=Instance.ecs_id,
@@ -45,7 +39,7 @@ _FIELDS = fields(
     tenantId=Instance.tenant_id,
     departmentId=Instance.department_id,
     resourceGroupId=Instance.resource_group_id,
-    status=Field(Instance.status, ignore_case=True),
+    status=Field(Instance.status, InstanceStatus),
     az=Instance.zone,
     cpuArch=Instance.architecture,
     osType=Instance.os_type,
@@ -53,10 +47,10 @@ _FIELDS = fields(
     ram=Field(Instance.memory_bytes, int),
     flavorId=Instance.flavor_id,
     flavorTypeId=Instance.flavor_type_id,
-    flavorName=Flavor.name,
+    flavorName=Field(Flavor.name, via=_OF_FLAVOR),
     imageId=Instance.image_id,
     nodeId=Instance.node_id,
-    nodeName=Node.name,
+    nodeName=Field(Node.name, via=_OF_NODE),
     billingMode=Instance.billing_mode,
     vcpuType=Instance.vcpu_type,
     rpId=Instance.rp_id,
@@ -68,8 +62,9 @@ _FIELDS = fields(
     updatedAt=Field(Instance.updated_at, datetime),
 )
 _NEWEST_FIRST = (Ordering("createdAt", descending=True),)
-_FLAVOR_NAMES = (col(Flavor.flavor_id), col(Flavor.name))
-_FLAVOR_TYPE_NAMES = (col(FlavorType.flavor_type_id), col(FlavorType.name))
+_VCPUS_OF_NODE = and_(
+    col(Inventory.node_id) == col(Instance.node_id), col(Inventory.resource_class) == ResourceClass.VCPU
+)
 
 
 def find_instance(session: Session, ecs_id: str, *, for_update: bool = False) -> Instance | None:
@@ -129,110 +124,6 @@ def get_flavor_type(session: Session, instance: Instance) -> FlavorType:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The rows that an instance refers to."""
-
-    flavor: Flavor
-    flavor_type: FlavorType
-    tenant: Tenant
-    department: Department | None
-    resource_group: ResourceGroup | None
-    node: Node | None
-    image: Image | None
-    task: Task | None
-    host_group: HostGroup | None
-    # vCPUs for each CPU of the node.
-    cpu_ratio: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PortPlace:
-    """A port and where it is plugged in."""
-
-    port: Port
-    subnet: Subnet
-    vpc: Vpc
-    security_group: SecurityGroup
-
-
-_SURROUNDINGS = (
-    Flavor,
-    FlavorType,
-    Tenant,
-    Department,
-    ResourceGroup,
-    Node,
-    Image,
-    Task,
-    HostGroup,
-    Inventory.allocation_ratio,
-)
-_VCPUS_OF_NODE = and_(
-    col(Inventory.node_id) == col(Instance.node_id), col(Inventory.resource_class) == ResourceClass.VCPU
-)
-
-
-def read_surroundings(session: Session, instance_ids: Collection[int]) -> dict[int, Surroundings]:
-    """What instances refer to, by the instance's numeric id."""
-    statement: Statement = (
-        select_columns(Instance.id, *_SURROUNDINGS)  # type: ignore[call-overload]
-        .join(Flavor, col(Flavor.flavor_id) == col(Instance.flavor_id))
-        .join(FlavorType, col(FlavorType.flavor_type_id) == col(Instance.flavor_type_id))
-        .join(Tenant, col(Tenant.id) == col(Instance.tenant_id))
-        .outerjoin(Department, col(Department.id) == col(Instance.department_id))
-        .outerjoin(ResourceGroup, col(ResourceGroup.id) == col(Instance.resource_group_id))
-        .outerjoin(Node, col(Node.id) == col(Instance.node_id))
-        .outerjoin(Image, col(Image.id) == col(Instance.image_id))
-        .outerjoin(Task, col(Task.id) == col(Instance.task_id))
-        .outerjoin(HostGroup, col(HostGroup.id) == col(Instance.hg_id))
-        .outerjoin(Inventory, _VCPUS_OF_NODE)
-        .where(col(Instance.id).in_(instance_ids))
-    )
-    return {row[0]: Surroundings(*row[1:]) for row in session.execute(statement)}
-
-
-def list_volumes_of(session: Session, instance_ids: Collection[int]) -> dict[int, list[Volume]]:
-    """Volumes by the instance's numeric id, the system disk first."""
-    statement = (
-        select(Volume)
-        .where(col(Volume.instance_id).in_(instance_ids))
-        .order_by(col(Volume.is_os_disk).desc(), col(Volume.id).asc())
-    )
-    return _by_instance((volume.instance_id, volume) for volume in session.exec(statement))
-
-
-def list_ports_of(session: Session, instance_ids: Collection[int]) -> dict[int, list[PortPlace]]:
-    """Ports by the instance's numeric id, in their order."""
-    statement = (
-        select(Port, Subnet, Vpc, SecurityGroup)
-        .join(Subnet, col(Subnet.id) == col(Port.subnet_id))
-        .join(Vpc, col(Vpc.id) == col(Port.vpc_id))
-        .join(SecurityGroup, col(SecurityGroup.id) == col(Port.security_group_id))
-        .where(col(Port.instance_id).in_(instance_ids))
-        .order_by(col(Port.position).asc())
-    )
-    return _by_instance((row[0].instance_id, PortPlace(*row)) for row in session.exec(statement))
-
-
-def list_labels_of(session: Session, instance_ids: Collection[int]) -> dict[int, list[InstanceLabel]]:
-    """Labels by the instance's numeric id, by key."""
-    statement = (
-        select(InstanceLabel)
-        .where(col(InstanceLabel.instance_id).in_(instance_ids))
-        .order_by(col(InstanceLabel.key).asc())
-    )
-    return _by_instance((label.instance_id, label) for label in session.exec(statement))
-
-
-def _by_instance(pairs: Iterable[tuple[int | None, Item]]) -> dict[int, list[Item]]:
-    grouped: dict[int, list[Item]] = {}
-    for instance_id, item in pairs:
-        if instance_id is not None:
-            grouped.setdefault(instance_id, []).append(item)
-    return grouped
-
-
-@dataclass(frozen=True, slots=True)
 class Narrowing:
     """What else a list of instances can be narrowed by; empty and None mean no condition."""
 
@@ -258,21 +149,12 @@ def list_instances(
     session: Session, tenant_id: str | None, narrowing: Narrowing, query: ListQuery
 ) -> Listing[Instance]:
     """Instances of one tenant; tenant None: of all."""
-    statement = (
-        select(Instance)
-        .join(Flavor, col(Flavor.flavor_id) == col(Instance.flavor_id))
-        .join(FlavorType, col(FlavorType.flavor_type_id) == col(Instance.flavor_type_id))
-        .outerjoin(Node, col(Node.id) == col(Instance.node_id))
-        .where(col(Instance.deleted_at).is_(None), *_conditions(tenant_id, narrowing))
-    )
-    return fetch_rows_of(
-        session,
-        statement,
-        query,
-        _FIELDS,
-        tie_break=col(Instance.id),
-        default=(Ordering("createdAt", descending=True),),
-    )
+    statement: Any = select(Instance.id).where(col(Instance.deleted_at).is_(None), *_conditions(tenant_id, narrowing))
+    page = fetch_page(session, statement, query, _FIELDS, tie_break=col(Instance.id), default=_NEWEST_FIRST)
+    # Numbers first, which an index has: the rows of what lies before the page are never read.
+    numbers = [row.id for row in page.items]
+    rows = {row.id: row for row in session.exec(select(Instance).where(col(Instance.id).in_(numbers)))}
+    return Listing(tuple(rows[number] for number in numbers if number in rows), page.total)
 
 
 def _conditions(tenant_id: str | None, narrowing: Narrowing) -> list[ColumnElement[bool]]:
@@ -280,7 +162,6 @@ def _conditions(tenant_id: str | None, narrowing: Narrowing) -> list[ColumnEleme
         col(Instance.tenant_id): tenant_id,
         col(Instance.rp_id): narrowing.rp_id or None,
         col(Instance.is_locked): narrowing.is_locked,
-        col(Node.name): narrowing.node_name or None,
     }
     conditions = [column == value for column, value in equal.items() if value is not None]
     if narrowing.excludes_all:
@@ -289,35 +170,40 @@ def _conditions(tenant_id: str | None, narrowing: Narrowing) -> list[ColumnEleme
         of_node = select_columns(col(Inventory.allocation_ratio)).where(_VCPUS_OF_NODE).correlate(Instance)
         ratio = func.coalesce(of_node.scalar_subquery(), narrowing.cpu_ratio_without_node)
         conditions.append(ratio == narrowing.cpu_ratio)
+    return [*conditions, *_references(narrowing)]
+
+
+def _references(narrowing: Narrowing) -> Iterator[ColumnElement[bool]]:
+    """Conditions on what instances refer to, and on what refers to them."""
+    if narrowing.node_name:
+        yield _is_among(Instance.node_id, Node.id, col(Node.name) == narrowing.node_name)
     if narrowing.rp_name:
-        named = select_columns(col(ResourcePool.id)).where(col(ResourcePool.name) == narrowing.rp_name)
-        conditions.append(col(Instance.rp_id).in_(named))
-    if narrowing.flavor_type:
-        conditions.append(or_(*(column == narrowing.flavor_type for column in _FLAVOR_TYPE_NAMES)))
+        yield _is_among(Instance.rp_id, ResourcePool.id, col(ResourcePool.name) == narrowing.rp_name)
     if narrowing.flavor:
-        conditions.append(or_(*(column == narrowing.flavor for column in _FLAVOR_NAMES)))
+        named = or_(col(Flavor.flavor_id) == narrowing.flavor, col(Flavor.name) == narrowing.flavor)
+        yield _is_among(Instance.flavor_id, Flavor.flavor_id, named)
+    if narrowing.flavor_type:
+        wanted = narrowing.flavor_type
+        named = or_(col(FlavorType.flavor_type_id) == wanted, col(FlavorType.name) == wanted)
+        yield _is_among(Instance.flavor_type_id, FlavorType.flavor_type_id, named)
     if narrowing.label:
         key, value = narrowing.label
-        conditions.append(
-            exists().where(
-                col(InstanceLabel.instance_id) == col(Instance.id),
-                col(InstanceLabel.key) == key,
-                col(InstanceLabel.value) == value,
-            )
-        )
-    return conditions + _port_conditions(narrowing)
-
-
-def _port_conditions(narrowing: Narrowing) -> list[ColumnElement[bool]]:
-    """All of them must hold for one and the same port."""
-    wanted = {
+        has_label = (col(InstanceLabel.key) == key, col(InstanceLabel.value) == value)
+        yield _is_among(Instance.id, InstanceLabel.instance_id, *has_label)
+    # All of them must hold for one and the same port.
+    of_port = {
         col(Port.vpc_id): narrowing.vpc_id,
         col(Port.subnet_id): narrowing.subnet_id,
         col(Port.ipv4_address): narrowing.private_ip,
         col(Port.security_group_id): narrowing.security_group_id,
     }
-    conditions = [column == value for column, value in wanted.items() if value]
-    return [exists().where(col(Port.instance_id) == col(Instance.id), *conditions)] if conditions else []
+    if any(of_port.values()):
+        yield _is_among(Instance.id, Port.instance_id, *(column == value for column, value in of_port.items() if value))
+
+
+def _is_among(column: Any, other: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether the column's value is `other`'s in some row for which the conditions hold."""
+    return col(column).in_(select_columns(other).where(*conditions))
 
 
 def is_zone_of_node(session: Session, zone: str) -> bool:

@@ -6,13 +6,14 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
+from coordinator.domain.task import TaskState
 from coordinator.store.queries.filter import Field, fetch_rows_of, fields
 from coordinator.store.tables import Task
 
 _FIELDS = fields(
     operationId=Task.id,
     kind=Task.kind,
-    state=Field(Task.state, ignore_case=True),
+    state=Field(Task.state, TaskState),
     resourceId=Task.resource_id,
     progress=Field(Task.progress_percent, int),
     createdAt=Field(Task.created_at, datetime),

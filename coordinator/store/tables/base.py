@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from coordinator.domain.clock import utc_now
@@ -15,6 +16,13 @@ SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
 }
+
+_NOT_DELETED = text("deleted_at IS NULL")
+
+
+def index_of_living(name: str, *columns: str, unique: bool = False) -> Index:
+    """An index without the rows that are kept after deletion, for statements that ask for the others alone."""
+    return Index(name, *columns, unique=unique, sqlite_where=_NOT_DELETED, postgresql_where=_NOT_DELETED)
 
 
 class Timestamped(SQLModel):

@@ -3,14 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, text
 from sqlmodel import JSON, Field
 
 from coordinator.store.column import UtcDateTime
-from coordinator.store.tables.base import Timestamped
-
-# Names are free again once their row is deleted.
-_NOT_DELETED = text("deleted_at IS NULL")
+from coordinator.store.tables.base import Timestamped, index_of_living
 
 
 class FlavorType(Timestamped, table=True):
@@ -20,9 +16,8 @@ class FlavorType(Timestamped, table=True):
     """
 
     __tablename__ = "flavor_type"
-    __table_args__ = (
-        Index("uq_flavor_type_name", "name", unique=True, sqlite_where=_NOT_DELETED, postgresql_where=_NOT_DELETED),
-    )
+    # Names are free again once their row is deleted.
+    __table_args__ = (index_of_living("uq_flavor_type_name", "name", unique=True),)
 
     id: int | None = Field(default=None, primary_key=True)
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -58,16 +53,7 @@ class Flavor(Timestamped, table=True):
     The row stays after deletion, like its type's.
     """
 
-    __table_args__ = (
-        Index(
-            "uq_flavor_flavor_type_id_name",
-            "flavor_type_id",
-            "name",
-            unique=True,
-            sqlite_where=_NOT_DELETED,
-            postgresql_where=_NOT_DELETED,
-        ),
-    )
+    __table_args__ = (index_of_living("uq_flavor_flavor_type_id_name", "flavor_type_id", "name", unique=True),)
 
     id: int | None = Field(default=None, primary_key=True)
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, Index
 from sqlmodel import JSON, Field, SQLModel
 
 from coordinator.store.column import UtcDateTime
@@ -66,8 +66,11 @@ class Inventory(SQLModel, table=True):
 class Allocation(SQLModel, table=True):
     """What one consumer holds of one resource class on one node."""
 
+    # Sums are made of it alone.
+    __table_args__ = (Index("ix_allocation_use", "node_id", "resource_class", "amount"),)
+
     consumer_uuid: str = Field(primary_key=True, max_length=36)
-    node_id: str = Field(primary_key=True, foreign_key="node.id", max_length=32, index=True)
+    node_id: str = Field(primary_key=True, foreign_key="node.id", max_length=32)
     resource_class: str = Field(primary_key=True, max_length=32)
     amount: int
     # True: claimed over gRPC by another scheduler.

@@ -1,6 +1,7 @@
-"""The REST server's TLS: which certificate is shown, and when a new one is."""
+"""The REST server: which certificate is shown, when a new one is, and how its connections are set up."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from coordinator.config import Settings
-from coordinator.http_server import HttpServer
+from coordinator.http_server import HttpServer, listen
 from coordinator.pki import Authority, CoordinatorIdentity
 from coordinator.rpc.server import ListenFailed
 
@@ -99,3 +100,10 @@ def test_certificate_files_that_cannot_be_used_are_told(tmp_path: Path, identity
     broken.write_text("nothing")
     with pytest.raises(ListenFailed, match=r"broken\.crt"):
         a_server(identity, tls_certificate_file=broken, tls_key_file=broken)
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_its_first_part() -> None:
+    with listen("127.0.0.1:0") as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
