@@ -18,8 +18,9 @@ from coordinator.services.instance import check_batch
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.deployment_set import read_member_places, read_sets
-from coordinator.store.queries.instance import Surroundings
-from coordinator.store.tables import DeploymentSet, Instance, Volume
+from coordinator.store.queries.instance_view import Surroundings, read_surroundings
+from coordinator.store.queries.node import read_cpu_models
+from coordinator.store.tables import DeploymentSet, Instance
 from coordinator.tasks.blueprint import traits_of
 
 # Guests that see the processor as it is find no other one under them while they run.
@@ -62,34 +63,32 @@ def make_requests(
     session: Session, instances: Sequence[Instance], migration: MigrationType = MigrationType.COLD
 ) -> list[PlacementRequest]:
     """What each of the instances needs of a node, as it is now: each on its own, apart from what it holds."""
-    ids = [instance.id for instance in instances if instance.id is not None]
-    surroundings = instance_query.read_surroundings(session, ids)
-    volumes = instance_query.list_volumes_of(session, ids)
+    surroundings = read_surroundings(session, instances)
+    cpu_models = read_cpu_models(session, {instance.node_id for instance in instances if instance.node_id})
     set_ids = {instance.deployment_set for instance in instances} - {""}
     sets, members = read_sets(session, set_ids), read_member_places(session, set_ids)
     requests = []
     for instance in instances:
-        assert instance.id is not None  # noqa: S101 - it was read from the database
-        around = surroundings[instance.id]
-        request = _make_request(instance, around, volumes.get(instance.id, ()))
-        if migration is MigrationType.LIVE and instance.vcpu_type == _PASSTHROUGH and around.node:
-            request = replace(request, cpu_model=around.node.cpu_model)
+        request = _make_request(instance, surroundings)
+        if migration is MigrationType.LIVE and instance.vcpu_type == _PASSTHROUGH and instance.node_id:
+            request = replace(request, cpu_model=cpu_models[instance.node_id])
         rule = _rule_without(instance, sets.get(instance.deployment_set), members.get(instance.deployment_set, {}))
         requests.append(replace(request, deployment=rule))
     return requests
 
 
-def _make_request(instance: Instance, around: Surroundings, volumes: Sequence[Volume]) -> PlacementRequest:
-    flavor_type = around.flavor_type
+def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRequest:
+    assert instance.id is not None  # noqa: S101 - it was read from the database
+    flavor, flavor_type = surroundings.flavors[instance.flavor_id], surroundings.flavor_types[instance.flavor_type_id]
     size = InstanceSize(
         vcpus=instance.vcpus,
         memory_bytes=instance.memory_bytes,
-        storage_gib=sum(volume.size_gib for volume in volumes),
+        storage_gib=sum(volume.size_gib for volume in surroundings.volumes.get(instance.id, ())),
         huge_page_bytes=instance.huge_page_bytes,
     )
     own_pools = {instance.rp_id} if instance.rp_id else set()
     return PlacementRequest(
-        consumers=(make_consumer(instance.uuid, size, around.flavor, flavor_type),),
+        consumers=(make_consumer(instance.uuid, size, flavor, flavor_type),),
         architecture=instance.architecture,
         zone=instance.zone,
         cpu_model=cpu_model_of(flavor_type),

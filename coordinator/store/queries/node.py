@@ -113,6 +113,11 @@ def read_places(session: Session, node_ids: Collection[str]) -> dict[str, NodePl
     return {row[0]: NodePlace(*row[1:]) for row in session.execute(statement)}
 
 
+def read_cpu_models(session: Session, node_ids: Collection[str]) -> dict[str, str]:
+    """The processors of these nodes, by their ids."""
+    return dict(session.exec(select(Node.id, Node.cpu_model).where(col(Node.id).in_(node_ids))).all())
+
+
 def list_zones(session: Session) -> Sequence[str]:
     """Zones that nodes are in."""
     return session.exec(select(Node.zone).where(Node.zone != "").distinct()).all()
