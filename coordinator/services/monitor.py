@@ -70,7 +70,8 @@ def get_capacity(runtime: Runtime, caller: Caller) -> RegionCapacity:
     return RegionCapacity(
         # A CPU that is dedicated counts once, whatever the ratio.
         vcpus=Room(
-            sum(capacity.limit for capacity in vcpus) + dedicated_vcpus,
+            # A node that keeps more for itself than is left takes nothing away from the others.
+            sum(max(capacity.limit, 0) for capacity in vcpus) + dedicated_vcpus,
             sum(capacity.used for capacity in vcpus) + dedicated_vcpus,
         ),
         memory_gib=Room(

@@ -3,7 +3,7 @@
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.placement import ResourceClass
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Allocation, Inventory
+from coordinator.store.tables import Allocation, CellAllocation, Inventory
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance, an_inventory
 
@@ -51,3 +51,16 @@ def test_capacity_follows_inventories_ratios_and_allocations(operator: Api, runt
     capacity = operator.ok("GET", f"{MONITOR}/capacity")
     assert capacity["cpu"] == {"allocatable": 42, "usage": 8, "remain": 34, "unit": "cores"}
     assert capacity["ram"] == {"allocatable": 63, "usage": 3, "remain": 60, "unit": "Gi"}
+
+
+def test_a_node_that_keeps_more_than_is_left_takes_nothing_from_the_others(operator: Api, runtime: Runtime) -> None:
+    """Sixteen CPUs, all of them reserved after four had been pinned."""
+    roomy, full = a_node("roomy"), a_node("full")
+    vcpus = Inventory(node_id=full.id, resource_class=ResourceClass.VCPU, total=16, reserved=16, allocation_ratio=2.0)
+    held = {"consumer_uuid": "one", "node_id": full.id}
+    pinned = CellAllocation(**held, cell=0, vcpus=4, memory_mib=1024, cpus=[0, 1, 2, 3])
+    dedicated = Allocation(**held, resource_class=ResourceClass.DEDICATED_VCPU, amount=4)
+    with runtime.database.write() as session:
+        add(session, roomy, full, *an_inventory(roomy, vcpus=8), vcpus, pinned, dedicated)
+    capacity = operator.ok("GET", f"{MONITOR}/capacity")
+    assert capacity["cpu"] == {"allocatable": 12, "usage": 4, "remain": 8, "unit": "cores"}
