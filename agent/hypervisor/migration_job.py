@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from agent.hypervisor.migration_journal import MigrationEntry, MigrationJournal,
 
 _LOOK_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 60.0
+# So long without a single byte is no slow network but none.
+_SILENT_SECONDS: Final = 30.0
 _MOVABLE: Final = (PowerState.RUNNING, PowerState.PAUSED)
 # Of a paused guest whose other half may be the one that runs.
 _UNDECIDED_REASONS: Final = ("migration", "postcopy", "postcopy-failed")
@@ -61,6 +64,8 @@ class _Job:
         self._order = order
         self._convergence = Convergence(entry.allow_post_copy, entry.stalled_iterations, entry.most_iterations)
         self._given_up = ""
+        self._moved_bytes = -1
+        self._moved_at = time.monotonic()
         self._limited = order is None or not order.max_downtime_ms
         self.entry = entry
         self.phase: Phase = "preparing"
@@ -119,6 +124,9 @@ class _Job:
 
     def _note(self, stats: MigrationStats) -> None:
         self.stats = stats
+        moved_bytes = stats.memory_done_bytes + stats.disk_done_bytes
+        if moved_bytes != self._moved_bytes:
+            self._moved_bytes, self._moved_at = moved_bytes, time.monotonic()
         if self.phase != "post-copy":
             self.phase = "memory" if stats.memory_iteration else "disks" if stats.disk_total_bytes else "preparing"
 
@@ -126,6 +134,8 @@ class _Job:
         uuid = self.entry.uuid
         if self.phase == "post-copy":
             return
+        if time.monotonic() - self._moved_at > _SILENT_SECONDS:
+            self._given_up = f"not a byte has come through for {_SILENT_SECONDS:g} s: is the network cut?"
         if self.entry.is_cancelled or self._given_up:
             await migration.abort(self._connection, uuid)
             return

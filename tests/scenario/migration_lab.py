@@ -25,13 +25,15 @@ from protos.agent.v1 import (
     host_pb2_grpc,
     migration_pb2,
     migration_pb2_grpc,
+    network_pb2,
+    network_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
 from tests.lab.host import PROGRAMS, Host
 from tests.lab.lab import Lab
 from tests.lab.waiting import wait_until
-from tests.unit.agent.guest_builder import a_spec
+from tests.unit.agent.guest_builder import SUBNET_ID, a_spec
 
 MIB = 1024**2
 GIB = 1024**3
@@ -39,6 +41,8 @@ GUEST = "ecs-traveller"
 GUEST_UUID = "3c1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11"
 VOLUME_UUID = "4d1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
 IMAGE_ID = "img-demo"
+PORT_ID = "port-traveller"
+MAC_ADDRESS = "52:54:00:12:34:57"
 _CALL_SECONDS = 60.0
 
 
@@ -78,6 +82,7 @@ class MigrationHost:
         grpc.channel_ready_future(channel).result(_CALL_SECONDS)
         self.domains: Any = domain_pb2_grpc.DomainServiceStub(channel)
         self.volumes: Any = storage_pb2_grpc.VolumeServiceStub(channel)
+        self.networks: Any = network_pb2_grpc.NetworkServiceStub(channel)
         self.migrations: Any = migration_pb2_grpc.MigrationServiceStub(channel)
         self.hosts: Any = host_pb2_grpc.HostServiceStub(channel)
 
@@ -105,6 +110,14 @@ class MigrationHost:
         )
         self.volumes.EnsureVolume(request, timeout=_CALL_SECONDS)
 
+    def ensure_port(self) -> None:
+        """The guest's card has its network."""
+        subnet = network_pb2.Subnet(subnet_id=SUBNET_ID, cidr="10.80.0.0/24", gateway_ip="10.80.0.1")
+        port = network_pb2.Port(
+            port_id=PORT_ID, subnet=subnet, mac_address=MAC_ADDRESS, ip_address="10.80.0.9", hostname="traveller"
+        )
+        self.networks.EnsurePort(network_pb2.EnsurePortRequest(port=port), timeout=_CALL_SECONDS)
+
     def bytes_sent(self, network: str) -> int:
         """What went out on an interface."""
         return int(self.host.namespace.run("cat", f"/sys/class/net/{network}/statistics/tx_bytes"))
@@ -127,6 +140,7 @@ class MigrationHost:
     def remove(self) -> None:
         """Nothing of the guest is left here."""
         self.domains.EnsureRemoved(domain_pb2.EnsureRemovedRequest(uuid=GUEST_UUID), timeout=_CALL_SECONDS)
+        self.networks.EnsurePortRemoved(network_pb2.EnsurePortRemovedRequest(port_id=PORT_ID), timeout=_CALL_SECONDS)
         self.volumes.EnsureRemoved(storage_pb2.EnsureVolumeRemovedRequest(uuid=VOLUME_UUID), timeout=_CALL_SECONDS)
 
     def _become_member(self) -> None:
@@ -160,7 +174,7 @@ class MigrationLab:
         self.lab = lab
         self.source, self.target = (MigrationHost(lab.add_host(), authority, image) for _ in range(2))
 
-    def start_guest(self, **changes: Any) -> domain_pb2.DomainSpec:
+    def start_guest(self, *, boots: bool = True, **changes: Any) -> domain_pb2.DomainSpec:
         """The demo guest runs on the source, and its agent answers."""
         disk = domain_pb2.Disk(volume_uuid=VOLUME_UUID, bus=domain_pb2.DISK_BUS_VIRTIO, boot_index=1)
         values = {"vcpus": 1, "memory_bytes": 256 * MIB, "nics": [], "disks": [disk], "name": GUEST, "uuid": GUEST_UUID}
@@ -169,7 +183,8 @@ class MigrationLab:
         source.ensure_volume()
         source.domains.EnsureDefined(domain_pb2.EnsureDefinedRequest(spec=spec), timeout=_CALL_SECONDS)
         source.domains.EnsureRunning(domain_pb2.EnsureRunningRequest(uuid=GUEST_UUID), timeout=_CALL_SECONDS)
-        wait_until(lambda: source.host.guest_agent(GUEST, "guest-ping") == {}, "the guest has booted", 120)
+        if boots:
+            wait_until(lambda: source.host.guest_agent(GUEST, "guest-ping") == {}, "the guest has booted", 120)
         return spec
 
     def prepare(self, spec: domain_pb2.DomainSpec, migration_id: str, role: str = "storage") -> Any:

@@ -13,7 +13,8 @@ import pytest
 
 from protos.agent.v1 import domain_pb2, migration_pb2
 from tests.lab.waiting import wait_until
-from tests.scenario.migration_lab import GUEST_UUID, MIB, MigrationLab, open_lab
+from tests.scenario.migration_lab import GUEST, GUEST_UUID, MAC_ADDRESS, MIB, PORT_ID, MigrationLab, open_lab
+from tests.unit.agent.guest_builder import SUBNET_ID, VNC_PASSWORD
 
 pytestmark = [
     pytest.mark.scenario,
@@ -44,6 +45,11 @@ def spec(lab: MigrationLab) -> Iterator[domain_pb2.DomainSpec]:
 
 def _uptime(side: Any) -> float:
     return float(side.run("cat /proc/uptime").split()[0])
+
+
+def _keep_busy(lab: MigrationLab) -> None:
+    """The guest writes 40 MiB again and again."""
+    lab.source.run("(while :; do dd if=/dev/urandom of=/dev/shm/x bs=1M count=40; done) >/dev/null 2>&1 &")
 
 
 class _Background:
@@ -92,7 +98,7 @@ def test_a_running_guest_moves_over_the_network_that_was_asked_for(
     assert _uptime(lab.target) > uptime
     domain = lab.target.domains.Get(domain_pb2.GetDomainRequest(uuid=GUEST_UUID))
     assert (domain.vnc_address, domain.generation) == ("10.90.0.12", spec.generation)
-    assert "5b" not in lab.source.host.virsh("list", "--all", "--uuid")
+    assert VNC_PASSWORD in lab.target.host.virsh("dumpxml", "--security-info", GUEST)
 
     assert lab.migrate(request)[-1].outcome == progress[-1].outcome == lab.outcome(migration_id)
     with pytest.raises(grpc.RpcError) as refused:
@@ -173,10 +179,79 @@ def test_a_libvirtd_of_the_target_that_dies_leaves_the_guest_on_the_source(
 def test_a_guest_that_writes_faster_than_the_network_is_given_up(
     lab: MigrationLab, spec: domain_pb2.DomainSpec
 ) -> None:
-    lab.source.run("(while :; do dd if=/dev/urandom of=/dev/shm/x bs=1M count=40; done) >/dev/null 2>&1 &")
+    _keep_busy(lab)
     request = lab.request(lab.prepare(spec, "busy"), "busy", **SLOW, auto_converge=False, most_iterations=3)
     outcome = lab.migrate(request)[-1].outcome
     assert outcome.state == FAILED
     assert "faster than it can be moved" in outcome.reason
     assert lab.source.state() == "running"
     lab.remove_incoming("busy")
+
+
+def test_a_guest_that_writes_faster_than_the_network_goes_on_at_the_target_where_that_is_allowed(
+    lab: MigrationLab, spec: domain_pb2.DomainSpec
+) -> None:
+    _keep_busy(lab)
+    incoming = lab.prepare(spec, "post-copy")
+    progress = lab.migrate(
+        lab.request(incoming, "post-copy", **SLOW, auto_converge=False, allow_post_copy=True, stalled_iterations=1)
+    )
+    assert progress[-1].outcome.state == COMPLETED, progress[-1]
+    assert migration_pb2.MIGRATION_PHASE_POST_COPY in {look.phase for look in progress}
+    assert (lab.source.state(), lab.target.state()) == ("absent", "running")
+    assert _uptime(lab.target) > 0
+
+
+def test_memory_goes_over_several_connections_with_tls(lab: MigrationLab, spec: domain_pb2.DomainSpec) -> None:
+    request = lab.request(lab.prepare(spec, "multifd"), "multifd", tls=True, multifd_channels=2)
+    progress = lab.migrate(request)
+    assert progress[-1].outcome.state == COMPLETED, progress[-1]
+    assert _uptime(lab.target) > 0
+
+
+def test_a_target_that_changes_its_mind_leaves_the_guest_on_the_source(
+    lab: MigrationLab, spec: domain_pb2.DomainSpec
+) -> None:
+    background = _Background(lab, lab.request(lab.prepare(spec, "refused"), "refused", **SLOW))
+    background.wait_for_memory()
+    lab.remove_incoming("refused")
+    background.thread.join()
+    assert background.progress[-1].outcome.state == FAILED
+    assert (lab.source.state(), lab.target.state()) == ("running", "absent")
+    assert _uptime(lab.source) > 0
+
+
+def test_a_network_that_is_cut_ends_the_migration_with_a_reason(lab: MigrationLab, spec: domain_pb2.DomainSpec) -> None:
+    background = _Background(lab, lab.request(lab.prepare(spec, "cut"), "cut", **SLOW))
+    background.wait_for_memory()
+    lab.lab.centre.run("ip", "link", "set", "storage-2", "down")
+    try:
+        background.thread.join()
+    finally:
+        lab.lab.centre.run("ip", "link", "set", "storage-2", "up")
+    outcome = background.progress[-1].outcome
+    assert outcome.state == FAILED
+    assert "network cut" in outcome.reason
+    assert lab.source.state() == "running"
+    lab.remove_incoming("cut")
+    assert lab.target.state() == "absent"
+
+
+def test_firmware_variables_a_tpm_and_a_card_go_along(lab: MigrationLab) -> None:
+    for side in (lab.source, lab.target):
+        side.ensure_port()
+    card = domain_pb2.Nic(port_id=PORT_ID, mac_address=MAC_ADDRESS, subnet_id=SUBNET_ID)
+    spec = lab.start_guest(
+        boots=False, nics=[card], firmware=domain_pb2.FIRMWARE_UEFI_SECURE_BOOT, tpm=domain_pb2.TPM_MODEL_2_0
+    )
+    try:
+        outcome = lab.migrate(lab.request(lab.prepare(spec, "uefi"), "uefi", tls=True))[-1].outcome
+        assert outcome.state == COMPLETED, outcome
+        assert (lab.source.state(), lab.target.state()) == ("absent", "running")
+        kept = lab.source.host.namespace.run(
+            "find", "/var/lib/libvirt/qemu/nvram", "/var/lib/libvirt/swtpm", "-mindepth", "1"
+        )
+        assert kept == ""
+    finally:
+        for side in (lab.source, lab.target):
+            side.remove()
