@@ -153,6 +153,7 @@ async def _check_programs(_patient: Patient) -> list[Finding]:
         (("genisoimage",), "genisoimage", "cloud-init seeds"),
         (("dnsmasq",), "dnsmasq-base", "addresses of guests"),
         (("iptables-restore",), "iptables", "the guests' way out"),
+        (("ss",), "iproute2", "migrations whose network is cut"),
     )
     findings = []
     for names, package, purpose in needed:

@@ -28,6 +28,7 @@ from agent.network.firewall import Firewall
 from agent.network.journal import PortJournal
 from agent.network.nat import NatBackend
 from agent.network.role import NetworkRoles, find_own_address
+from agent.network.severance import sever_migrations
 from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.storage.directory import DirectoryBackend
@@ -98,7 +99,7 @@ def build_node(config: AgentConfig) -> Node:
         stops=stops,
         reboots=Reboots(guests, stops, config.journal_dir / "reboots"),
         definitions=definitions,
-        migrations=Migrations(connection, guests, config.journal_dir / "migrations"),
+        migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
         roles=roles,

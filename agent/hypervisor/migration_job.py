@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -37,6 +37,8 @@ _LOOK_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 60.0
 # So long without a single byte is no slow network but none.
 _SILENT_SECONDS: Final = 30.0
+# After this much of it, who wants to cancel does not wait for the network any more.
+_DOUBTFUL_SECONDS: Final = 3.0
 _MOVABLE: Final = (PowerState.RUNNING, PowerState.PAUSED)
 # Of a paused guest whose other half may be the one that runs.
 _UNDECIDED_REASONS: Final = ("migration", "postcopy", "postcopy-failed")
@@ -134,9 +136,12 @@ class _Job:
         uuid = self.entry.uuid
         if self.phase == "post-copy":
             return
-        if time.monotonic() - self._moved_at > _SILENT_SECONDS:
+        silent_seconds = time.monotonic() - self._moved_at
+        if silent_seconds > _SILENT_SECONDS and not self.entry.is_cancelled:
             self._given_up = f"not a byte has come through for {_SILENT_SECONDS:g} s: is the network cut?"
         if self.entry.is_cancelled or self._given_up:
+            if silent_seconds > _DOUBTFUL_SECONDS:
+                await self._migrations.sever(self.entry.data_address)
             await migration.abort(self._connection, uuid)
             return
         if not self._limited and self._order is not None:
@@ -171,8 +176,12 @@ def _has_left(guest: GuestDescription) -> bool:
 class Migrations:
     """All migrations from this node."""
 
-    def __init__(self, connection: Connection, guests: Guests, directory: Path) -> None:
+    def __init__(
+        self, connection: Connection, guests: Guests, directory: Path, *, sever: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """`sever` ends the connections of migrations to an address."""
         self.connection = connection
+        self.sever = sever
         self.guests = guests
         self.journal = MigrationJournal(directory)
         self._jobs: dict[str, _Job] = {}
@@ -256,6 +265,7 @@ class Migrations:
             state="running",
             started_at=self.journal.now(),
             nvram=await migration.read_nvram(self.connection, order.uuid),
+            data_address=order.data_address,
             allow_post_copy=order.allow_post_copy,
             stalled_iterations=order.stalled_iterations,
             most_iterations=order.most_iterations,

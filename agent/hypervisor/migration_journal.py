@@ -36,6 +36,7 @@ class MigrationEntry:
     # The firmware's variables here, which libvirt leaves behind when the guest has gone.
     nvram: str = ""
     # For whoever watches on after a restart.
+    data_address: str = ""
     allow_post_copy: bool = False
     stalled_iterations: int = 5
     most_iterations: int = 50
