@@ -22,6 +22,7 @@ from agent.errors import (
     AgentError,
     DomainNotFound,
     DomainStateConflict,
+    HypervisorUnsupported,
     MigrationNotFound,
     RequestInvalid,
 )
@@ -111,7 +112,7 @@ class _Job:
         """Reads and steers; False when there is certainly no job."""
         try:
             stats = await migration.read_stats(self._connection, self.entry.uuid)
-        except DomainNotFound:
+        except (DomainNotFound, HypervisorUnsupported):
             return False
         except AgentError:  # libvirt is away, or busy with the cut-over
             return True
