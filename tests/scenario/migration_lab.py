@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +32,14 @@ from protos.agent.v1 import (
     storage_pb2,
     storage_pb2_grpc,
 )
-from tests.lab.host import PROGRAMS, Host
+from tests.lab.host import CHECKOUT, PROGRAMS, Host
 from tests.lab.lab import Lab
+from tests.lab.namespace import Process
 from tests.lab.waiting import wait_until
 from tests.unit.agent.guest_builder import SUBNET_ID, a_spec
+
+# Programs of the lab start as forks of this process, of which gRPC then shuts the parent's sockets down, too.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 MIB = 1024**2
 GIB = 1024**3
@@ -176,7 +182,9 @@ class MigrationLab:
     def __init__(self, lab: Lab, image: Path) -> None:
         authority = Authority.open(lab.directory / "authority")
         self.lab = lab
-        self.source, self.target = (MigrationHost(lab.add_host(), authority, image) for _ in range(2))
+        # All hosts before the first client: gRPC has threads, and a host starts as a fork of this process.
+        hosts = [lab.add_host(), lab.add_host()]
+        self.source, self.target = (MigrationHost(host, authority, image) for host in hosts)
 
     def start_guest(self, *, boots: bool = True, **changes: Any) -> domain_pb2.DomainSpec:
         """The demo guest runs on the source, and its agent answers."""
@@ -220,6 +228,21 @@ class MigrationLab:
         """The target is cleaned."""
         request = migration_pb2.EnsureIncomingRemovedRequest(uuid=GUEST_UUID, migration_id=migration_id)
         self.target.migrations.EnsureIncomingRemoved(request, timeout=_CALL_SECONDS)
+
+    @contextmanager
+    def listen(self, interface: str, text: str) -> Iterator[list[int]]:
+        """How many packets on the source's cable to this network contain the text; known after the block."""
+        found: list[int] = []
+        script = (sys.executable, "-m", "tests.lab.listening", f"{interface}-1", text)
+        process = Process(self.lab.centre, "listening", script, self.lab.directory / "listening.log")
+        process.log.unlink(missing_ok=True)
+        process.start(environment={"PYTHONPATH": str(CHECKOUT)})
+        wait_until(process.log.read_text, "somebody listens")
+        try:
+            yield found
+        finally:
+            process.stop()
+            found.append(int(process.log.read_text().split()[-1]))
 
     def outcome(self, migration_id: str) -> Any:
         """As the source's agent tells it."""

@@ -79,14 +79,16 @@ def test_a_running_guest_moves_over_the_network_that_was_asked_for(
     lab: MigrationLab, spec: domain_pb2.DomainSpec, tls: bool
 ) -> None:
     migration_id = f"move-{tls}"
-    lab.source.run("echo kept > /run/marker; touch /var/written; sync")
+    lab.source.run("echo kept > /run/marker; yes 'marker in memory' | head -c 2000000 > /dev/shm/marker")
     boot_id, uptime = lab.source.run("cat /proc/sys/kernel/random/boot_id"), _uptime(lab.source)
     sent = {network: lab.source.bytes_sent(network) for network in ("manage", "storage", "business")}
     request = lab.request(lab.prepare(spec, migration_id), migration_id, tls=tls)
 
-    progress = lab.migrate(request)
+    with lab.listen("storage", "marker in memory") as found:
+        progress = lab.migrate(request)
 
     assert progress[-1].outcome.state == COMPLETED, progress[-1]
+    assert bool(found[0]) != tls
     sent = {network: lab.source.bytes_sent(network) - before for network, before in sent.items()}
     assert sent["storage"] > MEMORY_BYTES
     assert sent["manage"] < MIB
