@@ -224,6 +224,9 @@ class Migrations:
             if job.phase == "post-copy":
                 raise DomainStateConflict("the guest runs on the target already, and fetches its memory: no way back")
             job.cancel()
+        # At once, and again with every look: the next one may take QEMU seconds, in which the guest would move on.
+        with contextlib.suppress(AgentError):
+            await migration.abort(self.connection, uuid)
         await asyncio.wait((job.task,), timeout=_CANCEL_SECONDS)
         return job.entry
 
