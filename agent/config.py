@@ -47,6 +47,11 @@ class AgentConfig:
     reserved_storage_bytes: int = 1024**3
     # Address that VNC servers of guests listen on: a private one.
     vnc_listen: str = "127.0.0.1"
+    # Networks of the node, each an interface's name or a network in CIDR notation. Empty: of "manage" the address of
+    # the way to the coordinator, of the others that of "manage".
+    manage_network: str = ""
+    storage_network: str = ""
+    business_network: str = ""
     # Guest agent commands that may be passed on; empty: all.
     guest_commands: tuple[str, ...] = ()
 
@@ -56,6 +61,16 @@ class AgentConfig:
     def pki_dir(self) -> Path:
         """The node's key, certificate and the coordinator's authority."""
         return self.state_dir / "pki"
+
+    @property
+    def peer_dir(self) -> Path:
+        """The node's key and certificate as libvirt and QEMU read them."""
+        return self.state_dir / "tls"
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """What is configured for each network role."""
+        return {"manage": self.manage_network, "storage": self.storage_network, "business": self.business_network}
 
     @property
     def images_dir(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Protocol
 from agent.configure.check import check_spec
 from agent.configure.host_profile import HostProfile, NetworkSource, VolumeSource
 from agent.configure.pipeline import build_domain
+from agent.domainxml.element import format_document
 from agent.errors import DomainForeign
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.description import GuestDescription
@@ -82,15 +83,38 @@ class Definitions:
         """
         await self._guests.remove(uuid)
         await self._affinities.settle()
+        await self.remove_files(uuid)
+
+    async def remove_files(self, uuid: str) -> None:
+        """No seed nor serial log of this UUID is left."""
         host = await self._profile()
         self._seeds.ensure_removed(uuid)
         await asyncio.to_thread(_remove_logs, host.serial_log(uuid))
 
-    async def _define(self, spec: DomainSpec, host: HostProfile) -> GuestDescription:
+    async def prepare_incoming(self, spec: DomainSpec, machine: str) -> str:
+        """The definition that a guest from another node will have here, as libvirt's XML; its files are there.
+
+        Raises what `ensure_defined` raises; libvirt gets the definition from the source.
+        """
+        check_spec(spec)
+        host = await self._host_for(spec)
+        host = replace(host, machine=machine or host.machine, cpus=await self._affinities.look(spec.uuid))
         domain = build_domain(spec, host)
+        await self._make_files(spec, host)
+        return format_document(domain)
+
+    async def read_profile(self) -> HostProfile:
+        """The node, before any guest."""
+        return await self._profile()
+
+    async def _make_files(self, spec: DomainSpec, host: HostProfile) -> None:
         host.serial_log_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         if spec.HasField("cloud_init"):
             await self._seeds.ensure(spec.uuid, spec.cloud_init, [nic.mac_address for nic in spec.nics])
+
+    async def _define(self, spec: DomainSpec, host: HostProfile) -> GuestDescription:
+        domain = build_domain(spec, host)
+        await self._make_files(spec, host)
         description = await self._guests.define(domain, generation=spec.generation)
         if not spec.HasField("cloud_init"):
             self._seeds.ensure_removed(spec.uuid)

@@ -18,10 +18,12 @@ from typing import Final, Literal
 
 from agent.config import AgentConfig, split_address
 from agent.coordinator_client import CoordinatorClient
-from agent.errors import AgentError
+from agent.errors import AgentError, NetworkRoleMissing
 from agent.hypervisor.capability import Capability, read_capability
 from agent.hypervisor.connection import Connection
 from agent.identity import Identity, IdentityMissing, now_utc, read_machine_uuid
+from agent.network.role import MANAGE, ROLES, NetworkRoles, find_own_address
+from agent.peer import describe_settings, try_libvirt
 from agent.storage.directory import measure_capacity
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -30,6 +32,7 @@ _LITTLE_SPACE_BYTES: Final = 10 * 1024**3
 _LIBVIRT_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _BYTES_PER_GIB: Final = 1024**3
+_QEMU_CONF: Final = Path("/etc/libvirt/qemu.conf")
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ async def _check_programs(_patient: Patient) -> list[Finding]:
         (("genisoimage",), "genisoimage", "cloud-init seeds"),
         (("dnsmasq",), "dnsmasq-base", "addresses of guests"),
         (("iptables-restore",), "iptables", "the guests' way out"),
+        (("ss",), "iproute2", "migrations whose network is cut"),
     )
     findings = []
     for names, package, purpose in needed:
@@ -259,6 +263,49 @@ async def _check_coordinator(patient: Patient) -> list[Finding]:
     return [Finding("coordinator", "ok", address)]
 
 
+async def _check_networks(patient: Patient) -> list[Finding]:
+    try:
+        membership = Identity(patient.config.state_dir, patient.config.pki_dir).membership()
+    except IdentityMissing:
+        return []
+    roles = NetworkRoles(patient.config.networks, lambda: find_own_address(patient.config, membership))
+    findings = []
+    for role in ROLES:
+        try:
+            findings.append(Finding(f"{role} network", "ok", roles.address(role)))
+        except NetworkRoleMissing as error:
+            remedy = f"bring the interface up, or set {role}_network"
+            findings.append(Finding(f"{role} network", "fail", error.message, remedy))
+    return findings
+
+
+async def _check_peers(patient: Patient) -> list[Finding]:
+    """Whether guests can come from other nodes: libvirt admits this node itself by its certificate."""
+    config = patient.config
+    try:
+        membership = Identity(config.state_dir, config.pki_dir).membership()
+        roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
+        address = roles.address(MANAGE)
+    except (IdentityMissing, NetworkRoleMissing):
+        return []
+    wanted = describe_settings(config.peer_dir)
+    complaint = await try_libvirt(config.peer_dir, membership.node_id, address)
+    lines = "; ".join(f"/etc/libvirt/{name}: {', '.join(text.splitlines())}" for name, text in wanted.items())
+    remedy = f"start the agent once, then libvirtd with --listen (or its TLS socket) and these settings: {lines}"
+    if complaint:
+        return [Finding("migration", "warn", f"no guest can come here: {complaint}", remedy)]
+    if not await asyncio.to_thread(_has_lines, _QEMU_CONF, wanted["qemu.conf"]):
+        return [Finding("migration", "warn", "no guest can come here with TLS", remedy)]
+    return [Finding("migration", "ok", f"libvirt admits other nodes at {address}")]
+
+
+def _has_lines(path: Path, lines: str) -> bool:
+    try:
+        return set(lines.splitlines()) <= set(path.read_text().splitlines())
+    except OSError:
+        return False
+
+
 async def _listens(host: str, port: int) -> bool:
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _CONNECT_SECONDS)
@@ -279,4 +326,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_ports,
     _check_identity,
     _check_coordinator,
+    _check_networks,
+    _check_peers,
 )

@@ -132,6 +132,22 @@ class MemoryLockRefused(AgentError, category=Category.STATE):
     """The node does not let guests keep their memory resident."""
 
 
+class GuestIncompatible(AgentError, category=Category.STATE):
+    """This node cannot provide the CPU that the guest runs with."""
+
+
+class MigrationNotFound(AgentError, category=Category.ABSENT):
+    """No migration has this id, or it is forgotten."""
+
+
+class MigrationCompleted(AgentError, category=Category.STATE):
+    """The guest has arrived here, so that nothing is removed."""
+
+
+class NetworkRoleMissing(AgentError, category=Category.STATE):
+    """The node has no address in the network that was asked for."""
+
+
 class VolumeNotFound(AgentError, category=Category.ABSENT):
     """No complete volume has this UUID."""
 

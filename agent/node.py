@@ -16,15 +16,20 @@ from agent.hypervisor.disk import find_block_users, find_disk_users
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.migration_job import Migrations
 from agent.hypervisor.network import Networks
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
+from agent.incoming import IncomingGuests
 from agent.metric import Metrics
 from agent.network.firewall import Firewall
 from agent.network.journal import PortJournal
 from agent.network.nat import NatBackend
+from agent.network.role import NetworkRoles, find_own_address
+from agent.network.severance import sever_migrations
+from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
@@ -49,6 +54,10 @@ class Node:
     stops: Stops
     reboots: Reboots
     definitions: Definitions
+    migrations: Migrations
+    incoming: IncomingGuests
+    peers: Peers
+    roles: NetworkRoles
     images: ImageCache
     volumes: DirectoryBackend
     networks: NatBackend
@@ -75,6 +84,8 @@ def build_node(config: AgentConfig) -> Node:
     remove_leftovers(images, volumes, seeds)
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
+    definitions = _build_definitions(config, capability, guests, affinities, seeds, volumes, networks)
+    roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
     return Node(
         config=config,
         identity=identity,
@@ -87,7 +98,11 @@ def build_node(config: AgentConfig) -> Node:
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
         reboots=Reboots(guests, stops, config.journal_dir / "reboots"),
-        definitions=_build_definitions(config, capability, guests, affinities, seeds, volumes, networks),
+        definitions=definitions,
+        migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
+        incoming=IncomingGuests(connection, guests, definitions, roles, lambda: membership.node_id),
+        peers=Peers(config.peer_dir),
+        roles=roles,
         images=images,
         volumes=volumes,
         networks=networks,
@@ -96,6 +111,7 @@ def build_node(config: AgentConfig) -> Node:
             capability.get,
             volumes.capacity,
             read_block_users=lambda: find_block_users(connection),
+            read_role_addresses=roles.addresses,
         ),
         metrics=Metrics(),
     )

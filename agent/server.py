@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from agent.config import AgentConfig, split_address
 from agent.hypervisor.connection import ConnectionState
 from agent.identity import Credentials
 from agent.metric import MetricInterceptor, Metrics, MetricServer
+from agent.network.role import find_own_address
 from agent.node import Node, build_node
 from agent.notification import notify_systemd
 from agent.recovery import AffinityRecovery, NetworkRecovery
@@ -28,6 +28,7 @@ from agent.rpc.domain import DomainServicer
 from agent.rpc.guest import GuestServicer
 from agent.rpc.host import HostServicer
 from agent.rpc.interceptor import ErrorInterceptor, RoleInterceptor
+from agent.rpc.migration import MigrationServicer
 from agent.rpc.network import NetworkServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
 from protos.agent.v1 import (
@@ -37,6 +38,8 @@ from protos.agent.v1 import (
     guest_pb2_grpc,
     host_pb2,
     host_pb2_grpc,
+    migration_pb2,
+    migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
     storage_pb2,
@@ -52,6 +55,7 @@ _FILES: Final = (
     storage_pb2.DESCRIPTOR,
     network_pb2.DESCRIPTOR,
     guest_pb2.DESCRIPTOR,
+    migration_pb2.DESCRIPTOR,
 )
 _SERVICES: Final = tuple(service.full_name for file in _FILES for service in file.services_by_name.values())
 _OPTIONS: Final = (
@@ -75,7 +79,9 @@ async def serve(
     node = build_node(config)
     credentials = ServerCredentials(node.identity.credentials())
     node.metrics.certificate_expires.set(credentials.expires_timestamp)
+    await asyncio.to_thread(node.peers.write, node.identity.credentials())
     await node.connection.open()
+    node.migrations.resume()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
@@ -146,6 +152,8 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
     guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(node.guest_agents, node.prober), server)
     host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(node.host), server)
+    migrations = MigrationServicer(node.migrations, node.incoming, node.definitions, node.peers)
+    migration_pb2_grpc.add_MigrationServiceServicer_to_server(migrations, server)
     network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes), server)
@@ -181,7 +189,12 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         nonlocal registered
         registered = present
 
+    async def renew_peers(renewed: Credentials) -> None:
+        await asyncio.to_thread(node.peers.write, renewed)
+        await node.peers.reload()
+
     def on_renewed(renewed: Credentials) -> None:
+        group.create_task(renew_peers(renewed))
         credentials.replace(renewed)
         node.coordinator.reload(renewed)
         node.metrics.certificate_expires.set(credentials.expires_timestamp)
@@ -217,14 +230,6 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
 
 
 def _guess_address(node: Node, port: int) -> str:
-    """The address of this node on its way to the coordinator; nothing is sent to find it."""
-    listen_host, _ = split_address("listen", node.config.listen)
-    if listen_host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        return f"{listen_host}:{port}"
-    address = node.config.coordinator_address or node.identity.membership().coordinator_address
-    host, coordinator_port = split_address("coordinator_address", address)
-    family, _, _, _, target = socket.getaddrinfo(host, coordinator_port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect(target)
-        own: str = probe.getsockname()[0]
-    return f"[{own}]:{port}" if family == socket.AF_INET6 else f"{own}:{port}"
+    """Where the coordinator reaches this agent, when nobody has said it."""
+    own = find_own_address(node.config, node.identity.membership())
+    return f"[{own}]:{port}" if ":" in own else f"{own}:{port}"

@@ -83,6 +83,8 @@ class HostReader:
     # Names of domains by the kernel name of the block device that each has.
     read_block_users: Callable[[], Awaitable[Mapping[str, str]]] = _no_guests
     procfs: Path = Path("/proc")
+    # The node's address by network role.
+    read_role_addresses: Callable[[], Mapping[str, str]] = dict
 
     async def facts(self) -> HostFacts:
         """Facts of the hardware and the software."""
@@ -128,6 +130,7 @@ class HostReader:
             qemu_version=capability.qemu_version,
             agent_version=agent_version(),
             traits=sorted({*capability.traits, *self._nested_trait()}),
+            role_addresses=self.read_role_addresses(),
         )
         facts.booted_at.FromSeconds(int(psutil.boot_time()))
         return facts

@@ -104,6 +104,10 @@ class Affinities:
             if before != pins or self._settled is None:
                 await self._settle()
 
+    async def look(self, uuid: str) -> HostCpus:
+        """The CPUs as this guest would have to see them now."""
+        return (await self._connection.call(_read_occupancy, timeout_seconds=_TIMEOUT_SECONDS)).seen_by(uuid)
+
     async def settle(self, *, anew: bool = False) -> None:
         """All guests run where they should, after pins have come or gone; `anew`: look also when none have."""
         async with self._lock:

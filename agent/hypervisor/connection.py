@@ -28,6 +28,8 @@ T = TypeVar("T")
 _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 5.0
 _OPEN_TIMEOUT_SECONDS = 30.0
+_MIGRATION_WORKERS = 16
+_MIGRATION_TIMEOUT_SECONDS = 7 * 24 * 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Connection:
         self.uri = uri
         self._calls = WorkerPool("libvirt", worker_count)
         self._guest_agent_calls = WorkerPool("guest-agent", guest_agent_worker_count)
+        self._migrations = WorkerPool("migration", _MIGRATION_WORKERS)
         self._handle: libvirt.virConnect | None = None
         self._setups: list[Callable[[libvirt.virConnect], None]] = []
         self._listeners: list[Callable[[ConnectionState], None]] = []
@@ -83,6 +86,7 @@ class Connection:
         await self._drop()
         self._calls.stop()
         self._guest_agent_calls.stop()
+        self._migrations.stop()
 
     async def call(self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float = 30.0) -> T:
         """Runs the function with the connection in a worker thread and answers its result.
@@ -95,6 +99,10 @@ class Connection:
     async def call_guest_agent(self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float) -> T:
         """Like `call`, in threads of its own: silent guests can use up only these."""
         return await self._run(self._guest_agent_calls, function, timeout_seconds)
+
+    async def call_migration(self, function: Callable[[libvirt.virConnect], T]) -> T:
+        """Like `call`, for what ends when a whole guest has been moved, in threads of its own."""
+        return await self._run(self._migrations, function, _MIGRATION_TIMEOUT_SECONDS)
 
     async def _run(self, pool: WorkerPool, function: Callable[[libvirt.virConnect], T], timeout_seconds: float) -> T:
         handle = self._handle

@@ -90,18 +90,18 @@ class Guests:
 
     async def press_power_button(self, uuid: str) -> None:
         """Asks the guest by ACPI to shut down; returns at once."""
-        await self._connection.call(lambda handle: _press_power_button(_find_owned(handle, uuid)))
+        await self._connection.call(lambda handle: _press_power_button(find_owned(handle, uuid)))
 
     async def check_owned(self, uuid: str) -> None:
         """Raises DomainNotFound or DomainForeign unless the domain is ours."""
-        await self._connection.call(lambda handle: _find_owned(handle, uuid))
+        await self._connection.call(lambda handle: find_owned(handle, uuid))
 
     async def remove(self, uuid: str) -> None:
         """No domain, managed save, NVRAM nor TPM state is left. Ends a running guest. Absence is success."""
 
         def run(handle: libvirt.virConnect) -> None:
             try:
-                domain = _find_owned(handle, uuid)
+                domain = find_owned(handle, uuid)
             except DomainNotFound:
                 return
             with self._announcing(domain):
@@ -116,7 +116,7 @@ class Guests:
         self, uuid: str, change: Callable[[libvirt.virDomain], None], *, timeout_seconds: float = 30.0
     ) -> GuestDescription:
         def run(handle: libvirt.virConnect) -> GuestDescription:
-            domain = _find_owned(handle, uuid)
+            domain = find_owned(handle, uuid)
             with self._announcing(domain):
                 change(domain)
             return describe(domain)
@@ -141,7 +141,8 @@ def _find(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
         raise
 
 
-def _find_owned(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
+def find_owned(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
+    """The domain, which is ours; call it in a worker thread. Raises DomainNotFound, DomainForeign."""
     domain = _find(handle, uuid)
     if read_ownership(domain) is None:
         raise DomainForeign(f"domain {domain.name()} ({uuid}) was not created by Nodewright")
@@ -162,7 +163,7 @@ def _describe_all(handle: libvirt.virConnect) -> list[GuestDescription]:
 
 def _find_definable(handle: libvirt.virConnect, uuid: str, generation: int) -> libvirt.virDomain | None:
     try:
-        domain = _find_owned(handle, uuid)
+        domain = find_owned(handle, uuid)
     except DomainNotFound:
         return None
     ownership = read_ownership(domain)

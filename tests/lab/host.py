@@ -6,11 +6,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from agent.peer import describe_settings
 from tests.lab.namespace import Namespace, Process
 from tests.lab.waiting import wait_until
 
 PROGRAMS = Path(sys.executable).parent
 CHECKOUT = Path(__file__).parents[2]
+LIBVIRTD = "/usr/sbin/libvirtd"
+PEER_DIRECTORY = Path("/var/lib/nodewright/agent/tls")
 
 # The host's own file systems: what libvirt and the agent keep is not the development machine's.
 _SETUP = """
@@ -25,6 +28,7 @@ mount --bind /var/cache/nodewright/lab-libvirt /var/cache/libvirt
 mkdir -p /var/lib/nodewright
 mount --bind {directory} /var/lib/nodewright
 mount --bind {directory}/machine-id /etc/machine-id
+mount --bind {directory}/hosts /etc/hosts
 """
 _QEMU_CONF = """
 user = "root"
@@ -52,10 +56,11 @@ class Host:
         self.machine_uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{directory}/{self.name}"))
         self.directory.mkdir()
         (self.directory / "machine-id").write_text(self.machine_uuid.replace("-", "") + "\n")
+        (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         self.namespace = Namespace(self.name, _SETUP.format(directory=self.directory))
         self._configure_libvirt()
         self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
-        self.libvirtd = self._process("libvirtd", "/usr/sbin/libvirtd")
+        self.libvirtd = self._process("libvirtd", LIBVIRTD)
         self.agent = self._process("agent", PROGRAMS / "nodewright-agent", "serve")
         self.agent_environment: dict[str, str] = {"NODEWRIGHT_AGENT_MACHINE_UUID": self.machine_uuid}
 
@@ -77,6 +82,14 @@ class Host:
         """As an upgrade of libvirt does it; guests stay."""
         self.libvirtd.stop()
         self.start_libvirtd()
+
+    def serve_peers(self) -> None:
+        """libvirt admits the other nodes: it needs the files that the agent has written by now."""
+        for name, settings in describe_settings(PEER_DIRECTORY).items():
+            with (self.namespace.path("/etc/libvirt") / name).open("a") as file:
+                file.write(settings)
+        self.libvirtd.argv = (LIBVIRTD, "--listen")
+        self.restart_libvirtd()
 
     def join(self, coordinator_url: str, token: str) -> None:
         """The host becomes a node of the cloud."""

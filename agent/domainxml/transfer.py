@@ -1,0 +1,117 @@
+"""A running domain's XML as another host needs it: the same machine, with that host's paths, addresses and pins.
+
+libvirt's own XML is changed in place instead of being parsed into typed elements: it must keep what we do not declare,
+for the guest sees it. Source: https://libvirt.org/migration.html, "xml".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Final
+
+from lxml import etree
+
+from agent.domainxml.metadata import Ownership
+
+_SERIAL_LENGTH: Final = 20
+_REPLACED: Final = ("cputune", "numatune")
+
+
+def adapt_domain(live_xml: str, definition_xml: str) -> str:
+    """The live domain, with what differs by host taken from its definition there."""
+    live, there = _parse(live_xml), _parse(definition_xml)
+    for tag in _REPLACED:
+        _replace(live, there, tag)
+    _replace_ownership(live, there)
+    _copy_text(live, there, "devices/emulator")
+    for disk in live.iterfind("devices/disk"):
+        device = _attribute(disk, "target", "dev")
+        _copy_attributes(disk, _first(there.iterfind(f"devices/disk/target[@dev='{device}']/..")), "source", ("file",))
+    for interface in live.iterfind("devices/interface"):
+        address = _attribute(interface, "mac", "address")
+        twin = _first(there.iterfind(f"devices/interface/mac[@address='{address}']/.."))
+        if twin is not None:
+            _replace(interface, twin, "source")
+    for port in (*live.iterfind("devices/serial"), *live.iterfind("devices/console")):
+        _copy_attributes(port, there.find("devices/serial"), "log", ("file",))
+    _adapt_graphics(live, there)
+    return etree.tostring(live, encoding="unicode")
+
+
+def find_disk_targets(live_xml: str, volume_uuids: Iterable[str]) -> list[str]:
+    """The guest's names of these volumes, "vda"; ValueError for one that it does not have."""
+    live = _parse(live_xml)
+    names = []
+    for uuid in volume_uuids:
+        serial = uuid.replace("-", "")[:_SERIAL_LENGTH]
+        target = next((disk for disk in live.iterfind("devices/disk") if disk.findtext("serial") == serial), None)
+        if target is None:
+            raise ValueError(f"the guest has no volume {uuid}")
+        names.append(_attribute(target, "target", "dev"))
+    return names
+
+
+def find_nvram(live_xml: str) -> str:
+    """The file of the firmware's variables; empty without one."""
+    return (_parse(live_xml).findtext("os/nvram") or "").strip()
+
+
+def find_blockers(live_xml: str, seed: str) -> list[tuple[str, str]]:
+    """Kinds of what keeps the guest where it is, with words for people."""
+    live = _parse(live_xml)
+    found = [
+        ("host-device", f"a {device.get('type')} device of the node") for device in live.iterfind("devices/hostdev")
+    ]
+    for disk in live.iterfind("devices/disk[@device='cdrom']"):
+        path = _attribute(disk, "source", "file")
+        if path and path != seed:
+            found.append(("iso", f"{path} is in the drive {_attribute(disk, 'target', 'dev')}"))
+    return found
+
+
+def _adapt_graphics(live: etree._Element, there: etree._Element) -> None:
+    for server, twin in zip(live.iterfind("devices/graphics"), there.iterfind("devices/graphics"), strict=False):
+        server.attrib.pop("listen", "")
+        _copy_attributes(server, twin, "listen", ("address",))
+
+
+def _replace_ownership(live: etree._Element, there: etree._Element) -> None:
+    path = f"metadata/{Ownership.qualified_tag()}"
+    mine, other = live.find(path), there.find(path)
+    if mine is not None and other is not None:
+        mine.getparent().replace(mine, copy.deepcopy(other))  # type: ignore[union-attr]  # it was found below one
+
+
+def _replace(live: etree._Element, there: etree._Element, tag: str) -> None:
+    """The other's element, or none when it has none."""
+    for element in live.findall(tag):
+        live.remove(element)
+    live.extend(copy.deepcopy(element) for element in there.findall(tag))
+
+
+def _copy_text(live: etree._Element, there: etree._Element, path: str) -> None:
+    mine, other = live.find(path), there.find(path)
+    if mine is not None and other is not None:
+        mine.text = other.text
+
+
+def _copy_attributes(live: etree._Element, there: etree._Element | None, tag: str, names: tuple[str, ...]) -> None:
+    mine, other = live.find(tag), None if there is None else there.find(tag)
+    for name in names if mine is not None and other is not None else ():
+        value = other.get(name)  # type: ignore[union-attr]
+        if value is not None:
+            mine.set(name, value)  # type: ignore[union-attr]
+
+
+def _attribute(element: etree._Element, tag: str, name: str) -> str:
+    found = element.find(tag)
+    return "" if found is None else found.get(name, "")
+
+
+def _first(elements: Iterable[etree._Element]) -> etree._Element | None:
+    return next(iter(elements), None)
+
+
+def _parse(document: str) -> etree._Element:
+    return etree.fromstring(document.encode(), etree.XMLParser(resolve_entities=False, no_network=True))

@@ -1,0 +1,240 @@
+"""One migration as libvirt does it: from host to host, with the agent as a spectator.
+
+Source: https://libvirt.org/migration.html, https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainMigrateToURI3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import libvirt
+from lxml import etree
+
+from agent.configure.host_profile import HostProfile
+from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram
+from agent.errors import RequestInvalid
+from agent.hypervisor.connection import Connection
+from agent.hypervisor.description import PowerState, describe
+from agent.hypervisor.guest import find_owned
+
+# With the secrets, which the guest has on the other side, too.
+_LIVE: Final = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+_ALWAYS: Final = (
+    libvirt.VIR_MIGRATE_LIVE
+    | libvirt.VIR_MIGRATE_PEER2PEER
+    | libvirt.VIR_MIGRATE_PERSIST_DEST
+    | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+    | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+)
+
+
+@dataclass(frozen=True)
+class MigrationOrder:
+    """What is moved where, and how."""
+
+    uuid: str
+    migration_id: str
+    # libvirt of the target, the name in its certificate, and its address for memory and disks.
+    uri: str
+    certificate_name: str
+    data_address: str
+    # The guest's definition on the target; holds the VNC password.
+    definition_xml: str
+    copied_volume_uuids: tuple[str, ...] = ()
+    tls: bool = False
+    # 0: all.
+    bandwidth_mib_per_second: int = 0
+    # 0: as QEMU has it.
+    max_downtime_ms: int = 0
+    auto_converge: bool = False
+    allow_post_copy: bool = False
+    # 0: no multifd.
+    multifd_channels: int = 0
+    stalled_iterations: int = 5
+    most_iterations: int = 50
+
+
+@dataclass(frozen=True)
+class MigrationStats:
+    """What libvirt tells of a migration that runs; 0 where it does not know."""
+
+    elapsed_seconds: float = 0.0
+    memory_total_bytes: int = 0
+    memory_done_bytes: int = 0
+    memory_remaining_bytes: int = 0
+    disk_total_bytes: int = 0
+    disk_done_bytes: int = 0
+    disk_remaining_bytes: int = 0
+    bytes_per_second: int = 0
+    memory_iteration: int = 0
+    dirty_bytes_per_second: int = 0
+    expected_downtime_ms: int = 0
+    throttle_percent: int = 0
+
+
+@dataclass(frozen=True)
+class OutgoingGuest:
+    """What a target has to know of a guest, and what keeps the guest here."""
+
+    machine: str
+    cpu_xml: str
+    # Kind, and words for people.
+    blockers: tuple[tuple[str, str], ...]
+
+
+async def inspect_outgoing(connection: Connection, uuid: str, host: HostProfile) -> OutgoingGuest:
+    """Reads a guest of ours. Raises DomainNotFound, DomainForeign."""
+
+    def run(handle: libvirt.virConnect) -> OutgoingGuest:
+        domain = find_owned(handle, uuid)
+        live_xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_UPDATE_CPU)
+        description = describe(domain)
+        blockers = find_blockers(live_xml, str(host.seed(uuid)))
+        if description.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
+            blockers.append(("off", f"the guest is {description.power_state.value}"))
+        return OutgoingGuest(description.machine, _read_cpu(handle, live_xml, host), tuple(blockers))
+
+    return await connection.call(run)
+
+
+async def check_cpu(connection: Connection, cpu_xml: str, host: HostProfile) -> None:
+    """Raises GuestIncompatible when guests here cannot have this CPU; libvirt's words say what it lacks."""
+    arguments = (host.emulator, host.architecture, host.machine, host.domain_type, cpu_xml)
+    flags = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
+    await connection.call(lambda handle: handle.compareHypervisorCPU(*arguments, flags))
+
+
+async def read_nvram(connection: Connection, uuid: str) -> str:
+    """The file of the firmware's variables; empty without one. Raises DomainNotFound, DomainForeign."""
+    return await connection.call(lambda handle: find_nvram(find_owned(handle, uuid).XMLDesc(0)))
+
+
+async def perform(connection: Connection, order: MigrationOrder) -> None:
+    """Returns when the guest runs on the target and is gone here; raises what libvirt failed with."""
+
+    def run(handle: libvirt.virConnect) -> None:
+        domain = find_owned(handle, order.uuid)
+        live_xml = domain.XMLDesc(_LIVE)
+        domain.migrateToURI3(order.uri, _parameters(order, live_xml), _flags(order))
+
+    await connection.call_migration(run)
+
+
+async def read_stats(connection: Connection, uuid: str) -> MigrationStats | None:
+    """How far the migration is; None when none runs. Raises DomainNotFound."""
+
+    def run(handle: libvirt.virConnect) -> MigrationStats | None:
+        stats = find_owned(handle, uuid).jobStats()
+        if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
+            return None
+        if stats.get("operation") not in (None, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT):
+            return None
+        return _decode(stats)
+
+    return await connection.call(run)
+
+
+async def abort(connection: Connection, uuid: str) -> None:
+    """Has libvirt give the migration up; returns before it has. Raises DomainStateConflict when none runs."""
+    await connection.call(lambda handle: find_owned(handle, uuid).abortJob())
+
+
+async def start_post_copy(connection: Connection, uuid: str) -> None:
+    """The guest goes on at the target at once, and fetches the memory that it lacks."""
+    await connection.call(lambda handle: find_owned(handle, uuid).migrateStartPostCopy())
+
+
+async def limit_downtime(connection: Connection, uuid: str, max_downtime_ms: int) -> None:
+    """The guest is cut over when it would pause for no longer than this."""
+    await connection.call(lambda handle: find_owned(handle, uuid).migrateSetMaxDowntime(max_downtime_ms))
+
+
+async def discard_incoming(connection: Connection, uuid: str) -> bool:
+    """No domain that waits for a migration is left; True when the guest is here for good, and was left alone.
+
+    What waits is paused for that reason and has no definition: libvirt defines it when it runs.
+    """
+
+    def run(handle: libvirt.virConnect) -> bool:
+        domain = find_owned(handle, uuid)
+        state, reason = domain.state()
+        waits = (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+        if domain.isPersistent() or state != libvirt.VIR_DOMAIN_PAUSED or reason not in waits:
+            return True
+        domain.destroy()
+        return False
+
+    return await connection.call(run, timeout_seconds=60.0)
+
+
+def _parameters(order: MigrationOrder, live_xml: str) -> dict[str, Any]:
+    address = f"[{order.data_address}]" if ":" in order.data_address else order.data_address
+    parameters: dict[str, Any] = {
+        libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{address}",
+        libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: order.data_address,
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: adapt_domain(live_xml, order.definition_xml),
+        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: order.definition_xml,
+    }
+    if order.copied_volume_uuids:
+        try:
+            targets = find_disk_targets(live_xml, order.copied_volume_uuids)
+        except ValueError as error:
+            raise RequestInvalid(f"copied_volume_uuids: {error}") from error
+        parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = targets
+    if order.tls:
+        parameters[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = order.certificate_name
+    if order.bandwidth_mib_per_second:
+        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = order.bandwidth_mib_per_second
+    if order.multifd_channels:
+        parameters[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = order.multifd_channels
+    return parameters
+
+
+def _flags(order: MigrationOrder) -> int:
+    wanted = (
+        (order.copied_volume_uuids, libvirt.VIR_MIGRATE_NON_SHARED_INC),
+        (order.tls, libvirt.VIR_MIGRATE_TLS),
+        (order.auto_converge, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
+        (order.allow_post_copy, libvirt.VIR_MIGRATE_POSTCOPY),
+        (order.multifd_channels, libvirt.VIR_MIGRATE_PARALLEL),
+    )
+    flags: int = _ALWAYS
+    for is_wanted, flag in wanted:
+        flags |= flag if is_wanted else 0
+    return flags
+
+
+def _read_cpu(handle: libvirt.virConnect, live_xml: str, host: HostProfile) -> str:
+    """The guest's CPU; in place of "whatever the host has", which no other host can be compared with, its model."""
+    cpu = etree.fromstring(live_xml.encode()).find("cpu")
+    if cpu is None:
+        return ""
+    if cpu.get("mode") == "host-passthrough":
+        capabilities = handle.getDomainCapabilities(host.emulator, host.architecture, host.machine, host.domain_type)
+        model = etree.fromstring(capabilities.encode()).find("cpu/mode[@name='host-model']")
+        if model is None:
+            return ""
+        cpu = etree.Element("cpu", mode="custom", match="exact")
+        cpu.extend(list(model))
+    return etree.tostring(cpu, encoding="unicode", with_tail=False)
+
+
+def _decode(stats: dict[str, Any]) -> MigrationStats:
+    def number(name: str) -> int:
+        return int(stats.get(name, 0))
+
+    return MigrationStats(
+        elapsed_seconds=number("time_elapsed") / 1000,
+        memory_total_bytes=number("memory_total"),
+        memory_done_bytes=number("memory_processed"),
+        memory_remaining_bytes=number("memory_remaining"),
+        disk_total_bytes=number("disk_total"),
+        disk_done_bytes=number("disk_processed"),
+        disk_remaining_bytes=number("disk_remaining"),
+        bytes_per_second=number("memory_bps") + number("disk_bps"),
+        memory_iteration=number("memory_iteration"),
+        dirty_bytes_per_second=number("memory_dirty_rate") * number("memory_page_size"),
+        expected_downtime_ms=number("downtime"),
+        throttle_percent=number("auto_converge_throttle"),
+    )

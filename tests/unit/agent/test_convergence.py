@@ -1,0 +1,31 @@
+"""When a migration without progress changes its ways."""
+
+import pytest
+
+from agent.hypervisor.convergence import Convergence, Step
+
+
+def _steps(convergence: Convergence, remaining: list[int]) -> list[Step]:
+    return [convergence.observe(number, size) for number, size in enumerate(remaining, start=1)]
+
+
+def test_rounds_that_leave_less_go_on() -> None:
+    assert set(_steps(Convergence(True, 2, 9), [90, 80, 70, 60, 50])) == {Step.GO_ON}
+
+
+def test_rounds_that_leave_as_much_lead_to_post_copy_where_it_is_allowed() -> None:
+    assert _steps(Convergence(True, 2, 9), [90, 80, 80, 85]) == [*[Step.GO_ON] * 3, Step.POST_COPY]
+    assert set(_steps(Convergence(False, 2, 9), [90, 80, 80, 85])) == {Step.GO_ON}
+
+
+@pytest.mark.parametrize(("allowed", "end"), [(False, Step.GIVE_UP), (True, Step.POST_COPY)])
+def test_too_many_rounds_are_the_end(allowed: bool, end: Step) -> None:
+    convergence = Convergence(allowed, 99, 3)
+    assert _steps(convergence, [90, 80, 70, 60]) == [*[Step.GO_ON] * 3, end]
+    assert "after 4 rounds" in convergence.complaint
+
+
+def test_a_long_round_counts_once() -> None:
+    convergence = Convergence(True, 1, 9)
+    assert [convergence.observe(1, 90) for _ in range(50)] == [Step.GO_ON] * 50
+    assert convergence.observe(2, 95) is Step.POST_COPY

@@ -1,0 +1,104 @@
+"""A running domain's XML for another host: what the guest sees stays, what the host is changes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from agent.configure.pipeline import build_domain
+from agent.domainxml.element import format_document
+from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram
+from tests.unit.agent.guest_builder import (
+    DATA_VOLUME_UUID,
+    GIB,
+    GUEST_UUID,
+    VOLUME_UUID,
+    ANetwork,
+    AVolume,
+    a_cell,
+    a_host,
+    a_spec,
+)
+
+SOURCE = a_host()
+TARGET = replace(
+    a_host(),
+    emulator="/opt/qemu",
+    vnc_address="10.0.0.8",
+    serial_log_directory=Path("/mnt/serial"),
+    seed_directory=Path("/mnt/seeds"),
+    volumes={VOLUME_UUID: AVolume(Path("/mnt/volumes/root.qcow2"))},
+    networks={next(iter(SOURCE.networks)): ANetwork("other")},
+)
+
+
+def _live(cell: int = 0, pin: int = 1) -> str:
+    """As libvirt tells it: with what we do not declare."""
+    spec = a_spec(vcpus=1, memory_bytes=GIB, cells=[a_cell(cell, pin)])
+    live = etree.fromstring(format_document(build_domain(spec, SOURCE)))
+    etree.SubElement(live, "resource")
+    for disk in live.iterfind("devices/disk"):
+        etree.SubElement(disk, "address", type="pci", bus="0x03")
+    server = live.find("devices/graphics")
+    assert server is not None
+    server.set("listen", "10.0.0.7")
+    return etree.tostring(live, encoding="unicode")
+
+
+def _adapted() -> etree._Element:
+    there = a_spec(vcpus=1, memory_bytes=GIB, cells=[a_cell(1, 5)], generation=4)
+    return etree.fromstring(adapt_domain(_live(), format_document(build_domain(there, TARGET))))
+
+
+def test_paths_addresses_and_pins_are_those_of_the_other_host() -> None:
+    adapted = _adapted()
+    text = etree.tostring(adapted, encoding="unicode")
+    assert adapted.findtext("devices/emulator") == "/opt/qemu"
+    assert [source.get("file") for source in adapted.iterfind("devices/disk/source")] == [
+        "/mnt/volumes/root.qcow2",
+        f"/mnt/seeds/{GUEST_UUID}.iso",
+    ]
+    assert [source.get("network") for source in adapted.iterfind("devices/interface/source")] == ["other"]
+    assert [log.get("file") for log in adapted.iterfind("devices/serial/log")] == [f"/mnt/serial/{GUEST_UUID}.log"]
+    assert [pin.get("cpuset") for pin in adapted.iterfind("cputune/vcpupin")] == ["5"]
+    assert [memory.get("nodeset") for memory in adapted.iterfind("numatune/memory")] == ["1"]
+    assert 'generation="4"' in text
+    assert "10.0.0.7" not in text
+    assert "10.0.0.8" in text
+    assert "/srv/agent" not in text
+
+
+def test_what_the_guest_sees_stays() -> None:
+    before, after = etree.fromstring(_live()), _adapted()
+    for path in ("vcpu", "memory", "os", "cpu", "features", "clock", "resource", "devices/controller", "sysinfo"):
+        assert list(map(etree.tostring, after.iterfind(path))) == list(map(etree.tostring, before.iterfind(path)))
+    assert len(list(after.iterfind("devices/disk/address[@bus='0x03']"))) == 2
+
+
+def test_a_target_without_pins_leaves_none() -> None:
+    definition = format_document(build_domain(a_spec(vcpus=1, memory_bytes=GIB), replace(TARGET, cpus=SOURCE.cpus)))
+    adapted = etree.fromstring(adapt_domain(_live(), definition))
+    assert adapted.find("numatune") is None
+
+
+def test_volumes_are_found_by_their_serial() -> None:
+    assert find_disk_targets(_live(), [VOLUME_UUID]) == ["vda"]
+    with pytest.raises(ValueError, match=DATA_VOLUME_UUID):
+        find_disk_targets(_live(), [DATA_VOLUME_UUID])
+
+
+def test_devices_of_the_node_and_images_in_drives_keep_a_guest_where_it_is() -> None:
+    seed = str(SOURCE.seed(GUEST_UUID))
+    live = etree.fromstring(_live())
+    devices = live.find("devices")
+    assert devices is not None
+    assert find_blockers(_live(), seed) == []
+    etree.SubElement(devices, "hostdev", type="pci")
+    found = find_blockers(etree.tostring(live, encoding="unicode"), "another seed")
+    assert [code for code, _ in found] == ["host-device", "iso"]
+
+
+def test_variables_of_a_firmware_are_a_file() -> None:
+    assert find_nvram(_live()) == ""
+    assert find_nvram("<domain><os><nvram>\n /x_VARS.fd</nvram></os></domain>") == "/x_VARS.fd"
