@@ -261,7 +261,8 @@ def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
-        key_encipherment=False,
+        # Of no use with keys on elliptic curves, but libvirt refuses certificates without it.
+        key_encipherment=not is_authority,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=is_authority,

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
-from cryptography import x509
 
-import coordinator.pki
 from agent.identity import Identity, Membership
 from coordinator.pki import Authority
 from protos.agent.v1 import (
@@ -253,28 +250,11 @@ class MigrationLab:
 @contextmanager
 def open_lab(image: Path) -> Iterator[MigrationLab]:
     """The lab, until the end of the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        # libvirt up to 9 takes no peer's certificate that forbids this, whatever the kind of its key.
-        patch.setattr(coordinator.pki, "_key_usage", _key_usage)
-        lab = Lab()
-        try:
-            yield MigrationLab(lab, image)
-        finally:
-            lab.stop()
-
-
-def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=not is_authority,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_authority,
-        crl_sign=is_authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    lab = Lab()
+    try:
+        yield MigrationLab(lab, image)
+    finally:
+        lab.stop()
 
 
 def _decode(status: dict[str, Any]) -> str:
