@@ -20,6 +20,8 @@ pytestmark = [
     pytest.mark.scenario,
     pytest.mark.xdist_group("lab"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    # They take minutes, and no coordinator orders migrations yet.
+    pytest.mark.skipif(not os.environ.get("NODEWRIGHT_TEST_MIGRATION"), reason="NODEWRIGHT_TEST_MIGRATION=1 runs them"),
 ]
 
 COMPLETED = migration_pb2.MIGRATION_STATE_COMPLETED
