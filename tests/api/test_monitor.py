@@ -57,9 +57,8 @@ def test_a_node_that_keeps_more_than_is_left_takes_nothing_from_the_others(opera
     """Sixteen CPUs, all of them reserved after four had been pinned."""
     roomy, full = a_node("roomy"), a_node("full")
     vcpus = Inventory(node_id=full.id, resource_class=ResourceClass.VCPU, total=16, reserved=16, allocation_ratio=2.0)
-    held = {"consumer_uuid": "one", "node_id": full.id}
-    pinned = CellAllocation(**held, cell=0, vcpus=4, memory_mib=1024, cpus=[0, 1, 2, 3])
-    dedicated = Allocation(**held, resource_class=ResourceClass.DEDICATED_VCPU, amount=4)
+    pinned = CellAllocation(consumer_uuid="one", node_id=full.id, cell=0, vcpus=4, memory_mib=1024, cpus=[0, 1, 2, 3])
+    dedicated = Allocation(consumer_uuid="one", node_id=full.id, resource_class=ResourceClass.DEDICATED_VCPU, amount=4)
     with runtime.database.write() as session:
         add(session, roomy, full, *an_inventory(roomy, vcpus=8), vcpus, pinned, dedicated)
     capacity = operator.ok("GET", f"{MONITOR}/capacity")
