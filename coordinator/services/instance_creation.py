@@ -271,7 +271,8 @@ def _check_quota(session: Session, order: InstanceOrder, references: References)
     if all(quota is None for quota in quotas.values()):
         return
     # Orders of one tenant with quotas queue up here, so that two cannot both take what is left for one.
-    session.get_one(Tenant, tenant.id, with_for_update=True, populate_existing=True)
+    # Not against rows that refer to the tenant: their writers may hold the host that is waited for next.
+    session.get_one(Tenant, tenant.id, with_for_update={"key_share": True}, populate_existing=True)
     use = instance_query.read_tenant_use(session, tenant.id)
     wanted = {
         "instances": use.instances + order.count,

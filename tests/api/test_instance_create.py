@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event, text
 
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Allocation, Instance, Port, Task, Tenant, Volume
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, a_network, an_os_disk, stock
-from tests.builders import a_flavor, a_flavor_type, a_vpc, add, an_image
+from tests.builders import a_flavor, a_flavor_type, a_volume, a_vpc, add, an_image
 
 BATCH = f"{INSTANCES}/batch-create"
 
@@ -360,3 +361,27 @@ def test_the_same_idempotency_key_creates_once(customer: Api, cloud: Cloud) -> N
     )
     assert keyed()["ecsId"] == keyed()["ecsId"]
     assert len(cloud.rows(Instance)) == len(cloud.rows(Volume)) == len(cloud.rows(Port)) == 1
+
+
+def test_an_order_that_counts_quotas_does_not_stop_what_else_the_tenant_does(customer: Api, cloud: Cloud) -> None:
+    """PostgreSQL: two orders of the tenant would wait for each other, one for the host, one for the tenant."""
+    database = cloud.runtime.database
+    if database.is_sqlite:
+        pytest.skip("one writer at a time")
+    cloud.change(cloud.tenant, quota_instances=10)
+    added = 0
+
+    def before_execute(_connection: object, statement: object, *_rest: object) -> None:
+        nonlocal added
+        if str(statement).startswith("UPDATE node") and not added:
+            added += 1
+            with database.write() as session:
+                session.execute(text("SET LOCAL lock_timeout = '2s'"))
+                add(session, a_volume(cloud.tenant))
+
+    event.listen(Engine, "before_execute", before_execute)
+    try:
+        customer.ok("POST", INSTANCES, cloud.order())
+    finally:
+        event.remove(Engine, "before_execute", before_execute)
+    assert added == 1
