@@ -1,4 +1,7 @@
-"""What routes ask for: the process's collaborators and the caller, checked for the role that they need."""
+"""What routes ask for: the process's collaborators and the caller, checked for the role that they need.
+
+What needs no database is a coroutine, here and in routes: each plain function costs a thread's turn.
+"""
 
 from dataclasses import replace
 from typing import Annotated
@@ -54,12 +57,12 @@ def _identify(request: Request, runtime: Runtime) -> Caller:
     )
 
 
-def get_operator(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+async def get_operator(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
     """An operator; an auditor too when nothing is changed."""
     return _require(caller, request, Role.OPERATOR)
 
 
-def get_tenant_user(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+async def get_tenant_user(request: Request, caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
     """An operator or a tenant; an auditor too when nothing is changed."""
     return _require(caller, request, Role.OPERATOR, Role.TENANT)
 

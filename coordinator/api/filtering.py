@@ -57,7 +57,7 @@ def _parse_ordering(text: str) -> Ordering:
     return Ordering(match[1], descending=(match[2] or "").lower() == "desc")
 
 
-def _conditions(
+async def _conditions(
     text: Annotated[
         str,
         Query(
@@ -71,7 +71,7 @@ def _conditions(
     return parse_filter(text)
 
 
-def _orderings(
+async def _orderings(
     text: Annotated[
         str,
         Query(

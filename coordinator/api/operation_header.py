@@ -19,4 +19,8 @@ class _OperationHeader:
             self._response.headers[OPERATION_HEADER] = ",".join(operation_ids)
 
 
-OperationHeader = Annotated[_OperationHeader, Depends()]
+async def _get_operation_header(response: Response) -> _OperationHeader:
+    return _OperationHeader(response)
+
+
+OperationHeader = Annotated[_OperationHeader, Depends(_get_operation_header)]

@@ -14,7 +14,7 @@ def _page(size: int, number: int) -> Page:
     return Page(size, max(number, 1))
 
 
-def page_by_number(
+async def page_by_number(
     page_size: Annotated[int, Query(alias="pageSize", **_SIZE)] = DEFAULT_PAGE_SIZE,
     page_number: Annotated[int, Query(alias="pageNumber", **_NUMBER)] = 1,
 ) -> Page:
@@ -22,7 +22,7 @@ def page_by_number(
     return _page(page_size, page_number)
 
 
-def page_by_current(
+async def page_by_current(
     size: Annotated[int, Query(**_SIZE)] = DEFAULT_PAGE_SIZE,
     current: Annotated[int, Query(**_NUMBER)] = 1,
 ) -> Page:
@@ -30,7 +30,7 @@ def page_by_current(
     return _page(size, current)
 
 
-def page_by_index(
+async def page_by_index(
     page_index: Annotated[int, Query(alias="pageIndex", **_NUMBER)] = 1,
     page_size: Annotated[int, Query(alias="pageSize", **_SIZE)] = DEFAULT_PAGE_SIZE,
 ) -> Page:
@@ -38,7 +38,7 @@ def page_by_index(
     return _page(page_size, page_index)
 
 
-def whole_page(
+async def whole_page(
     size: Annotated[int, Query(**_SIZE)] = MAXIMUM_PAGE_SIZE,
     current: Annotated[int, Query(**_NUMBER)] = 1,
 ) -> Page:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate, islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from sqlmodel import Session, SQLModel
 
 from coordinator.domain.clock import utc_now
@@ -134,7 +134,16 @@ class _Filling:
             with self._database.write() as session:
                 for table in (Instance, InstanceLabel, Volume, Port, Allocation, PlacementRecord):
                     _insert(session, table, [row for belongings in chunk for row in belongings.get(table, ())])
+        self._settle_postgresql()
         return self._describe(nodes)
+
+    def _settle_postgresql(self) -> None:
+        """New instances are numbered after ours; and what the server does by itself within minutes."""
+        if self._database.is_sqlite:
+            return
+        with self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("SELECT setval(pg_get_serial_sequence('instance', 'id'), max(id)) FROM instance"))
+            connection.execute(text("VACUUM ANALYZE"))
 
     def _number(self) -> str:
         return self._identifiers.new_number()

@@ -36,7 +36,7 @@ def delete_flavor(flavor_id: str, caller: Operator, runtime: RuntimeDep) -> Enve
     return success(None)
 
 
-def _conditions(
+async def _conditions(
     name: Annotated[str, Query(max_length=127, description="Part of the name.")] = "",
     flavor_id: Annotated[str, Query(alias="flavorId")] = "",
     flavor_type_id: Annotated[str, Query(alias="flavorTypeId")] = "",

@@ -74,7 +74,7 @@ def delete_flavor_type(flavor_type_id: str, caller: Operator, runtime: RuntimeDe
     return success(None)
 
 
-def _conditions(
+async def _conditions(
     name: Annotated[str, Query(max_length=127, description="Part of the name.")] = "",
     flavor_type_id: Annotated[str, Query(alias="flavorTypeId")] = "",
     rp_id: Annotated[str, Query(alias="rpId", description="Resource pool that it is bound to.")] = "",

@@ -60,7 +60,7 @@ def batch_delete_instances(
     return success(None)
 
 
-def _narrowing(
+async def _narrowing(
     vpc_id: Annotated[str, Query(alias="vpcId", description="Has an interface in that network.")] = "",
     subnet_id: Annotated[str, Query(alias="subnetId", description="Has an interface in that subnet.")] = "",
     private_ip: Annotated[str, Query(alias="privateIp", description="Has that address.")] = "",

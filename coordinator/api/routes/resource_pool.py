@@ -115,7 +115,7 @@ def list_pool_candidate_hosts(
     )
 
 
-def _conditions(
+async def _conditions(
     rp_id: Annotated[str, Query(alias="rpId", description="Id of the pool.")] = "",
     name: Annotated[str, Query(max_length=255, description="Part of the host's name.")] = "",
     inner_ip: Annotated[str, Query(alias="innerIp", max_length=255, description="Part of its address.")] = "",

@@ -21,11 +21,19 @@ class Instance(Timestamped, table=True):
         index_of_living("ix_instance_listed", *_LISTED),
         *(
             index_of_living(f"ix_instance_listed_by_{first}", first, *(name for name in _LISTED if name != first))
-            for first in ("tenant_id", "status", "zone")
+            for first in ("status", "zone", "tenant_id")
         ),
         *(
             index_of_living(f"ix_instance_by_{first}", first, "created_at", "id", "deleted_at")
-            for first in ("display_name", "node_id", "flavor_id", "flavor_type_id")
+            for first in (
+                "display_name",
+                "department_id",
+                "flavor_type_id",
+                "flavor_id",
+                "hg_id",
+                "rp_id",
+                "node_id",
+            )
         ),
     )
 

@@ -12,15 +12,25 @@ depends_on: str | Sequence[str] | None = None
 
 _BEFORE = ("deleted_at", "display_name", "flavor_id", "flavor_type_id", "node_id", "status", "tenant_id")
 _LISTED = ("created_at", "id", "tenant_id", "status", "zone", "display_name", "deleted_at")
+# Without statistics SQLite takes the last of those that look equally good: tenants narrow more than zones or statuses.
 _AFTER = {
     "ix_instance_listed": _LISTED,
-    "ix_instance_listed_by_tenant_id": ("tenant_id", *(name for name in _LISTED if name != "tenant_id")),
-    "ix_instance_listed_by_status": ("status", *(name for name in _LISTED if name != "status")),
-    "ix_instance_listed_by_zone": ("zone", *(name for name in _LISTED if name != "zone")),
-    "ix_instance_by_display_name": ("display_name", "created_at", "id", "deleted_at"),
-    "ix_instance_by_node_id": ("node_id", "created_at", "id", "deleted_at"),
-    "ix_instance_by_flavor_id": ("flavor_id", "created_at", "id", "deleted_at"),
-    "ix_instance_by_flavor_type_id": ("flavor_type_id", "created_at", "id", "deleted_at"),
+    **{
+        f"ix_instance_listed_by_{first}": (first, *(name for name in _LISTED if name != first))
+        for first in ("status", "zone", "tenant_id")
+    },
+    **{
+        f"ix_instance_by_{first}": (first, "created_at", "id", "deleted_at")
+        for first in (
+            "display_name",
+            "department_id",
+            "flavor_type_id",
+            "flavor_id",
+            "hg_id",
+            "rp_id",
+            "node_id",
+        )
+    },
 }
 
 

@@ -72,10 +72,22 @@ def test_usual_lists_are_counted_and_paged_without_rows_and_sorting(
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("field", ["nodeName", "nodeId", "flavorName", "flavorId", "flavorTypeId", "displayName"])
+@pytest.mark.parametrize(
+    "field",
+    ["nodeName", "nodeId", "flavorName", "flavorId", "flavorTypeId", "departmentId", "rpId", "hgId", "displayName"],
+)
 def test_instances_are_found_by_what_they_refer_to(database: Database, field: str) -> None:
     store_instance(database)
     with database.read() as session, statements_of(database) as executed:
         list_instances(session, None, Narrowing(), ListQuery(conditions=(Condition(field, EQUAL, ("x",)),)))
     plan = plan_of(database, *executed[0])
     assert plan[0].startswith("SEARCH instance USING COVERING INDEX ix_instance_by_"), plan
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_tenants_list_reads_the_tenants_instances_only(database: Database) -> None:
+    conditions = (Condition("status", EQUAL, ("Running",)), Condition("az", EQUAL, ("AZ0",)))
+    with database.read() as session, statements_of(database) as executed:
+        list_instances(session, TENANT, Narrowing(), ListQuery(conditions=conditions))
+    (step,) = plan_of(database, *executed[0])
+    assert step == "SEARCH instance USING COVERING INDEX ix_instance_listed_by_tenant_id (tenant_id=?)"
