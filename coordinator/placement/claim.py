@@ -60,13 +60,13 @@ def claim(session: Session, hosts: HostCache, request: PlacementRequest, *, exte
     raise ServiceUnavailable("too many placements at once; try again", "同时进行的调度过多，请稍后重试")
 
 
-def explain(session: Session, hosts: HostCache, request: PlacementRequest) -> Decision:
-    """What `claim` would decide now, with a verdict on every host; changes nothing."""
+def explain(session: Session, hosts: HostCache, request: PlacementRequest, *, judges: bool = True) -> Decision:
+    """What `claim` would decide now, unless `judges` is False with a verdict on every host; changes nothing."""
     held = _read_assignments(session, request.consumers)
     missing = _without(request, held)
     hosts.reload()
     with hosts.current() as snapshot:
-        decision = pipeline.explain(snapshot, missing, hosts.weights)
+        decision = pipeline.explain(snapshot, missing, hosts.weights, judges=judges)
     return _merge(request, held, decision)
 
 

@@ -163,15 +163,28 @@ def _place(
     return Decision(tuple(assignments), (), len(hosts), rejected, scores)
 
 
-def explain(hosts: Snapshot, request: PlacementRequest, weights: Mapping[str, float] = DEFAULT_WEIGHTS) -> Decision:
-    """Like `decide`, with the verdicts on the first consumer when all are placed: its host first, then the best."""
-    decision = decide(hosts, request, weights, explains=True)
+def explain(
+    hosts: Snapshot,
+    request: PlacementRequest,
+    weights: Mapping[str, float] = DEFAULT_WEIGHTS,
+    *,
+    judges: bool = True,
+) -> Decision:
+    """Like `decide`, with the reasons against hosts for the first consumer also when all are placed.
+
+    And with the verdict on each host, which takes longer: that of the consumer first, then the best; unless `judges` is
+    False.
+    """
+    decision = decide(hosts, request, weights, explains=judges)
     if not decision.placed:
         return decision
     first, chosen = request.consumers[0], decision.assignments[0].host.node_id
+    decision = replace(decision, reasons=_count_reasons(hosts, first, request))
+    if not judges:
+        return decision
     # Of many hosts with GPUs another look looks at others, and may find one that is better still.
     verdicts = sorted(_judge(hosts, first, request, weights), key=lambda verdict: verdict.node_id != chosen)
-    return replace(decision, verdicts=tuple(verdicts), reasons=_count_reasons(hosts, first, request))
+    return replace(decision, verdicts=tuple(verdicts))
 
 
 def find_hosts(hosts: Snapshot, request: PlacementRequest) -> tuple[HostView, ...]:

@@ -60,7 +60,9 @@ def explain_order(runtime: Runtime, caller: Caller, order: InstanceOrder) -> Exp
         references = find_references(session, runtime, caller, order)
         uuids = [runtime.identifiers.new_uuid() for _ in range(order.count)]
         rule = read_rule(session, order.deployment_set, order.tenant_id, locks=False)
-        decision = explain(session, runtime.hosts, placement_request(order, references, rule, uuids))
+        request = placement_request(order, references, rule, uuids)
+        # Tenants see no hosts: nobody shall wait until each is judged.
+        decision = explain(session, runtime.hosts, request, judges=not caller.is_tenant)
     return Explanation(decision, summarize(decision), group_rejections(decision), not caller.is_tenant)
 
 
