@@ -1,5 +1,6 @@
 """A coordinator or an agent killed in an operation: after its restart all is as was asked, without leftovers."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,8 @@ CALLS = {
     "stop_instance": ("DomainService/EnsureStopped",),
 }
 DEATH_SECONDS = 60
+# Longer than the agent collects events before it reports them.
+REPORT_SECONDS = 2
 
 
 def commits(kind: str) -> list[str]:
@@ -73,6 +76,9 @@ def killed_agent(cloud: Cloud, moment: str, call: str) -> Iterator[None]:
 def stopped(cloud: Cloud) -> Iterator[Instance]:
     """An instance that is shut off."""
     instance = cloud.create_instance(displayName="stopped guest")
+    instance.wait_for_status("Running")
+    # The node's reports of how it started may still be on their way, and show it stopped for a moment.
+    time.sleep(REPORT_SECONDS)
     instance.wait_for_status("Running")
     instance.succeed(instance.power("stop", gracePeriodSeconds=0))
     yield instance

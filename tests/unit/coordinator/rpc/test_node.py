@@ -24,6 +24,7 @@ from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
 from tests.unit.coordinator.rpc.conftest import Cloud
 
 GIB = 1024**3
+PATIENCE_SECONDS = 60
 RUNNING = domain_pb2.POWER_STATE_RUNNING
 SHUTOFF = domain_pb2.POWER_STATE_SHUTOFF
 CRASHED = domain_pb2.POWER_STATE_CRASHED
@@ -52,10 +53,10 @@ class Agent:
                 **fields,
             }
         )
-        return await self.stub.Register(request, timeout=10)
+        return await self.stub.Register(request, timeout=PATIENCE_SECONDS)
 
     async def heartbeat(self) -> None:
-        await self.stub.Heartbeat(node_pb2.HeartbeatRequest(session_id=self.session_id), timeout=10)
+        await self.stub.Heartbeat(node_pb2.HeartbeatRequest(session_id=self.session_id), timeout=PATIENCE_SECONDS)
 
     async def report(self, *numbered: tuple[int, domain_pb2.Domain]) -> int:
         events = [
@@ -63,7 +64,7 @@ class Agent:
             for number, domain in numbered
         ]
         request = node_pb2.ReportEventsRequest(session_id=self.session_id, events=events)
-        return (await self.stub.ReportEvents(request, timeout=10)).acknowledged_sequence
+        return (await self.stub.ReportEvents(request, timeout=PATIENCE_SECONDS)).acknowledged_sequence
 
     def row(self) -> Node:
         with self.runtime.database.read() as session:
@@ -163,7 +164,7 @@ async def test_new_inventory_makes_claims_look_again(agent: Agent) -> None:
     request = node_pb2.ReportInventoryRequest(
         session_id=agent.session_id, facts=facts(), inventory=host_pb2.HostInventory(vcpus=16)
     )
-    await agent.stub.ReportInventory(request, timeout=10)
+    await agent.stub.ReportInventory(request, timeout=PATIENCE_SECONDS)
     with agent.runtime.database.read() as session:
         assert find_inventories(session, agent.node_id)[ResourceClass.VCPU].total == 16
     assert agent.row().generation > before
