@@ -83,6 +83,14 @@ def test_shared_vcpus_and_dedicated_ones_come_out_of_the_same_cpus() -> None:
     assert not pipeline.decide(Snapshot([host]), a_request(a_consumer(vcpus=4))).placed
 
 
+def test_cores_that_floating_vcpus_need_are_not_dedicated() -> None:
+    host = two_cells()
+    # The fuller cell would come first.
+    host = replace(host, cells=(replace(host.cells[0], used_vcpus=7), host.cells[1]))
+    _, [assignment] = give(host, celled(4, dedicated=True))
+    assert [share.cell for share in assignment.cells] == [1]
+
+
 def test_huge_pages_come_from_their_pool_and_not_from_memory() -> None:
     cells = (a_cell(0, huge_pages_mib={2048: 1024}), a_cell(1, huge_pages_mib={2048: 2048}))
     host, given = give(replace(two_cells(), cells=cells), celled(1, 2048, 2048), celled(1, 1024, 2048))
@@ -129,14 +137,13 @@ def test_the_smallest_disk_that_will_do_is_given() -> None:
 
 
 def test_a_modest_wish_leaves_rare_devices_to_a_choosy_one() -> None:
-    host = a_host(devices=(a_disk("rare", 300), a_disk("plain", 300)))
-    rare = Device("rare", DeviceType("disk", frozenset({("media", "ssd"), ("model", "X")}), 300))
-    host = replace(host, devices=(rare, host.devices[1]))
+    # By its name it would be taken first.
+    rare = Device("a-rare", DeviceType("disk", frozenset({("media", "ssd"), ("model", "X")}), 300))
+    host = a_host(devices=(rare, a_disk("plain", 300)))
     choosy = DeviceWish("disk", attributes={"model": frozenset({"X"})})
     found = fit(host, a_consumer(devices=(a_disk_wish(1), choosy)))
     assert found is not None
-    assert {share.device_id for share in found.devices} == {"rare", "plain"}
-    assert found.devices[1].device_id == "rare"
+    assert [share.device_id for share in found.devices] == ["plain", "a-rare"]
 
 
 def test_wishes_that_each_would_fit_alone_do_not_fit_together() -> None:
