@@ -12,6 +12,7 @@ reads what is declared and drops the rest: an element that was parsed is for loo
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
@@ -51,15 +52,16 @@ CPU_SET = _Codec(format_cpu_list, lambda text: frozenset(parse_cpu_list(text)))
 CPU_LIST = _Codec(lambda numbers: ",".join(map(str, numbers)), lambda text: tuple(parse_cpu_list(text)))
 
 
-class _Part:
+class _Part(ABC):
     """One declared piece of an element; `write` and `read` are each other's inverse."""
 
+    @abstractmethod
     def write(self, node: etree._Element, value: Any) -> None:
-        raise NotImplementedError
+        """Puts the value into the XML."""
 
+    @abstractmethod
     def read(self, node: etree._Element) -> Any:
         """The value, or MISSING when the XML has none."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
