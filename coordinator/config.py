@@ -74,6 +74,8 @@ class Settings(BaseSettings):
 
     node_lease: timedelta = timedelta(seconds=30)
     heartbeat_interval: timedelta = timedelta(seconds=5)
+    # Migrations that a node takes part in at once, as source or target.
+    migrations_per_node: int = Field(default=2, ge=1, le=100)
     stop_grace: timedelta = timedelta(seconds=120)
     # How long operations that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)

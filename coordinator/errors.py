@@ -149,6 +149,13 @@ class BatchUnschedulable(CoordinatorError):
     http_status = 400
 
 
+class TargetUnsuitable(CoordinatorError):
+    """No node, or not the one that was named, can take an instance that is to move; the message counts the reasons."""
+
+    code = "ECS.OperationFailed.Unschedulable"
+    http_status = 400
+
+
 class AccessDenied(CoordinatorError):
     """The caller is known, but its role does not admit the operation."""
 

@@ -201,6 +201,20 @@ class Migrations:
                 job = await self._begin(order)
             elif entry.state == "running":
                 job = self._job(entry)
+        async for look in self._watch(entry, job):
+            yield look
+
+    async def follow(self, uuid: str, migration_id: str) -> AsyncGenerator[MigrationProgress]:
+        """The same for a migration that has begun. Raises MigrationNotFound."""
+        async with self._lock(migration_id):
+            entry = self._entry(migration_id, uuid)
+            if entry is None:
+                raise MigrationNotFound(f"no migration has the id {migration_id}")
+            job = self._job(entry) if entry.state == "running" else None
+        async for look in self._watch(entry, job):
+            yield look
+
+    async def _watch(self, entry: MigrationEntry | None, job: _Job | None) -> AsyncGenerator[MigrationProgress]:
         if job is not None:
             while not job.task.done():
                 yield MigrationProgress(job.phase, job.stats, job.entry)

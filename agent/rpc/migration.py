@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from ipaddress import ip_address
 from typing import Any
@@ -69,12 +69,17 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
     ) -> AsyncIterator[messages.MigrationProgress]:
         """The guest is moved once for this id."""
         check_uuid(request.uuid, "uuid")
+        async with aclosing(await self._begin(request)) as looks:
+            async for look in looks:
+                yield _encode_progress(look, self._migrations.journal.now())
+
+    async def _begin(self, request: messages.MigrateRequest) -> AsyncGenerator[MigrationProgress]:
+        if not request.HasField("target"):
+            return self._migrations.follow(request.uuid, parse_id(request.migration_id, "migration_id"))
         order = _decode_order(request, self._peers)
         # Where it was before is not asked: the latest caller knows best.
         await asyncio.to_thread(self._peers.ensure_name, request.target.node_id, request.target.control_address)
-        async with aclosing(self._migrations.migrate(order)) as looks:
-            async for look in looks:
-                yield _encode_progress(look, self._migrations.journal.now())
+        return self._migrations.migrate(order)
 
     async def Cancel(self, request: messages.CancelMigrationRequest, context: Context) -> messages.MigrationOutcome:
         """It is over."""

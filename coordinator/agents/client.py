@@ -16,6 +16,8 @@ from protos.agent.v1 import (
     domain_pb2_grpc,
     guest_pb2,
     guest_pb2_grpc,
+    migration_pb2,
+    migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
     storage_pb2,
@@ -30,6 +32,8 @@ DEFINE_SECONDS: Final = 60.0
 POWER_SECONDS: Final = 90.0
 VOLUME_SECONDS: Final = 300.0
 IMAGE_SECONDS: Final = 6 * 3600.0
+# A guest with large disks takes its time; that it gets on is watched by the agent.
+MIGRATION_SECONDS: Final = 24 * 3600.0
 # What the agent may take beyond the time that a guest was given.
 MARGIN_SECONDS: Final = 30.0
 
@@ -225,6 +229,40 @@ class AgentClient:
         """Whether the guest agent answers; a silent guest is an answer, not a failure."""
         stub = guest_pb2_grpc.GuestServiceStub(await self._channel())
         return await self._call(stub.Probe, guest_pb2.ProbeGuestRequest(uuid=uuid), QUICK_SECONDS)
+
+    async def inspect_outgoing(self, uuid: str) -> migration_pb2.OutgoingGuest:
+        """What a target has to know of a guest, and what keeps it from being moved."""
+        stub = migration_pb2_grpc.MigrationServiceStub(await self._channel())
+        return await self._call(stub.InspectOutgoing, migration_pb2.InspectOutgoingRequest(uuid=uuid), QUICK_SECONDS)
+
+    async def prepare_incoming(self, request: migration_pb2.PrepareIncomingRequest) -> migration_pb2.IncomingGuest:
+        """The node can take the guest; volumes and ports were ensured before."""
+        stub = migration_pb2_grpc.MigrationServiceStub(await self._channel())
+        return await self._ensure(stub.PrepareIncoming, request, DEFINE_SECONDS)
+
+    async def migrate(
+        self,
+        request: migration_pb2.MigrateRequest,
+        on_progress: OnProgress[migration_pb2.MigrationProgress] | None = None,
+    ) -> migration_pb2.MigrationOutcome:
+        """How the migration of this id ended; it is begun when the node does not know it yet."""
+        stub = migration_pb2_grpc.MigrationServiceStub(await self._channel())
+        last = await self._follow(stub.Migrate, request, MIGRATION_SECONDS, on_progress)
+        if not last.HasField("outcome"):
+            raise AgentCallError("AgentCallFailed", "the agent ended the migration's report early", transient=True)
+        return last.outcome
+
+    async def cancel_migration(self, uuid: str, migration_id: str) -> migration_pb2.MigrationOutcome:
+        """How the migration ended: it is given up unless it was over before."""
+        stub = migration_pb2_grpc.MigrationServiceStub(await self._channel())
+        request = migration_pb2.CancelMigrationRequest(uuid=uuid, migration_id=migration_id)
+        return await self._call(stub.Cancel, request, POWER_SECONDS)
+
+    async def ensure_incoming_removed(self, uuid: str, migration_id: str) -> None:
+        """Nothing is left here of a guest that has not come; MigrationCompleted when it has."""
+        stub = migration_pb2_grpc.MigrationServiceStub(await self._channel())
+        request = migration_pb2.EnsureIncomingRemovedRequest(uuid=uuid, migration_id=migration_id)
+        await self._ensure(stub.EnsureIncomingRemoved, request, POWER_SECONDS)
 
     async def _channel(self) -> grpc.aio.Channel:
         return await self._channels.channel(self.node_id)

@@ -35,6 +35,7 @@ TAGS = (
     ("placement", "Why instances are, or would be, where they are."),
     ("localdisks", "Whole disks of nodes."),
     ("power", "Starting, stopping, suspending and resuming."),
+    ("migration", "Moving instances to other nodes."),
     ("guest", "What happens inside of a guest, through its agent."),
     ("regions", "Region, zones and what is offered there."),
     ("images", "What system disks are made from."),

@@ -157,6 +157,8 @@ class PlacementRequest:
     pool_ids: frozenset[str] = field(default_factory=frozenset)
     # Host group of the consumers; empty: none, which keeps them off hosts of any.
     group_id: str = ""
+    # A host that the consumers are to leave; empty: none.
+    away_from: str = ""
     # Of the deployment set of the consumers; None: they have no set.
     deployment: DeploymentRule | None = None
 
@@ -169,6 +171,7 @@ class RejectionReason(StrEnum):
     """Kinds of rejections; their text for people is made in `placement.summary`."""
 
     OTHER_HOST = "other host"
+    PRESENT_HOST = "the present host"
     OTHER_ZONE = "other zone"
     OTHER_POOL = "other resource pool"
     OTHER_GROUP = "other host group"

@@ -35,6 +35,7 @@ from coordinator.scheduler.filters.device import DeviceFilter
 from coordinator.scheduler.filters.host_group import HostGroupFilter
 from coordinator.scheduler.filters.named_host import NamedHostFilter
 from coordinator.scheduler.filters.pool import PoolFilter
+from coordinator.scheduler.filters.present_host import PresentHostFilter
 from coordinator.scheduler.filters.state import ReadyFilter, SchedulableFilter
 from coordinator.scheduler.filters.trait import TraitFilter
 from coordinator.scheduler.fit import fit, holds, locality
@@ -50,6 +51,7 @@ from coordinator.scheduler.weighers.room import BalanceWeigher, RoomWeigher
 # In this order, cheap and lasting reasons first: a host is told the first one that applies.
 FILTERS: Final[tuple[Filter, ...]] = (
     NamedHostFilter(),
+    PresentHostFilter(),
     AttributeFilter("zone", RejectionReason.OTHER_ZONE),
     PoolFilter(),
     HostGroupFilter(),

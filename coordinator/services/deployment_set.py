@@ -80,7 +80,8 @@ def read_rule(session: Session, set_id: str, tenant_id: str, *, locks: bool) -> 
     row = queries.lock_set(session, set_id) if locks else queries.read_sets(session, [set_id]).get(set_id)
     if row is None or row.tenant_id != tenant_id:
         raise ResourceNotFound("deployment set", set_id)
-    return make_rule(row, queries.read_member_places(session, [set_id]).get(set_id, {}).values())
+    members = queries.read_member_places(session, [set_id]).get(set_id, [])
+    return make_rule(row, (place for _, place in members))
 
 
 def make_rule(row: DeploymentSet, members: Iterable[Place]) -> DeploymentRule:

@@ -13,6 +13,7 @@ from sqlmodel import Session
 from coordinator.agents.power_state import power_state_of
 from coordinator.domain.instance import ERROR_STATUSES, InstanceStatus, PowerState, status_of
 from coordinator.store.queries import node as queries
+from coordinator.store.queries.migration import find_passing_uuids
 from coordinator.store.tables import Instance, Node, ReportedDomain
 from protos.agent.v1 import domain_pb2
 
@@ -47,6 +48,7 @@ def reconcile_domains(session: Session, node: Node, domains: Iterable[domain_pb2
     for domain in present.values():
         _record(session, node.id, domain, now)
     expected = instances.keys() | queries.find_external_consumers(session, node.id)
+    expected |= find_passing_uuids(session, node.id)
     return sorted(uuid for uuid, domain in present.items() if not domain.foreign and uuid not in expected)
 
 

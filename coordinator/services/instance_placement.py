@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from typing import Final
 
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.deployment import DeploymentRule, Place
+from coordinator.domain.migration import MigrationType
 from coordinator.domain.placement import PlacementRequest
 from coordinator.errors import ResourceNotFound
 from coordinator.placement.claim import find_candidates
@@ -19,19 +19,13 @@ from coordinator.services.instance_resource import InstanceSize, cpu_model_of, m
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.deployment_set import read_member_places, read_sets
 from coordinator.store.queries.instance_view import Surroundings, read_surroundings
+from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.node import read_cpu_models
 from coordinator.store.tables import DeploymentSet, Instance
 from coordinator.tasks.blueprint import traits_of
 
 # Guests that see the processor as it is find no other one under them while they run.
 _PASSTHROUGH: Final = "host-passthrough"
-
-
-class MigrationType(StrEnum):
-    """Whether an instance runs while it moves."""
-
-    COLD = "cold"
-    LIVE = "live"
 
 
 def list_schedulable_nodes(
@@ -43,6 +37,7 @@ def list_schedulable_nodes(
     """
     wanted = check_batch(ecs_ids)
     with runtime.database.read() as session:
+        is_cpu_type_free = read_migration_settings(session).is_cpu_type_free
         found = {
             instance.ecs_id: instance
             for instance in instance_query.list_instances_by_id(session, wanted)
@@ -51,18 +46,22 @@ def list_schedulable_nodes(
         if missing := [ecs_id for ecs_id in wanted if ecs_id not in found]:
             raise ResourceNotFound("instance", ", ".join(missing))
         instances = [found[ecs_id] for ecs_id in wanted]
-        requests = make_requests(session, instances, migration)
+        requests = make_requests(session, instances, migration, is_cpu_type_free=is_cpu_type_free)
     candidates = find_candidates(runtime.hosts, requests)
     return {
-        instance.ecs_id: sorted(host.name for host in hosts if host.node_id != instance.node_id)
+        instance.ecs_id: sorted(host.name for host in hosts)
         for instance, hosts in zip(instances, candidates, strict=True)
     }
 
 
 def make_requests(
-    session: Session, instances: Sequence[Instance], migration: MigrationType = MigrationType.COLD
+    session: Session,
+    instances: Sequence[Instance],
+    migration: MigrationType = MigrationType.COLD,
+    *,
+    is_cpu_type_free: bool = False,
 ) -> list[PlacementRequest]:
-    """What each of the instances needs of a node, as it is now: each on its own, apart from what it holds."""
+    """What each of the instances needs of another node than its own: each by itself, apart from what it holds."""
     surroundings = read_surroundings(session, instances)
     cpu_models = read_cpu_models(session, {instance.node_id for instance in instances if instance.node_id})
     set_ids = {instance.deployment_set for instance in instances} - {""}
@@ -70,9 +69,11 @@ def make_requests(
     requests = []
     for instance in instances:
         request = _make_request(instance, surroundings)
-        if migration is MigrationType.LIVE and instance.vcpu_type == _PASSTHROUGH and instance.node_id:
+        keeps_processor = migration is MigrationType.LIVE and instance.vcpu_type == _PASSTHROUGH
+        if keeps_processor and not is_cpu_type_free and instance.node_id:
             request = replace(request, cpu_model=cpu_models[instance.node_id])
-        rule = _rule_without(instance, sets.get(instance.deployment_set), members.get(instance.deployment_set, {}))
+        request = replace(request, away_from=instance.node_id or "")
+        rule = _rule_without(instance, sets.get(instance.deployment_set), members.get(instance.deployment_set, []))
         requests.append(replace(request, deployment=rule))
     return requests
 
@@ -98,8 +99,10 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
     )
 
 
-def _rule_without(instance: Instance, row: DeploymentSet | None, members: dict[str, Place]) -> DeploymentRule | None:
+def _rule_without(
+    instance: Instance, row: DeploymentSet | None, members: Sequence[tuple[str, Place]]
+) -> DeploymentRule | None:
     """What the set's other members want of it."""
     if row is None:
         return None
-    return make_rule(row, (place for uuid, place in members.items() if uuid != instance.uuid))
+    return make_rule(row, (place for uuid, place in members if uuid != instance.uuid))

@@ -54,12 +54,12 @@ class Blueprint:
     ports: tuple[tuple[Port, Subnet], ...]
     image: Image | None
     flavor_type: FlavorType
-    # What it has of its node's NUMA cells; none: it floats over the node.
+    # What it has of a node's NUMA cells; none: it floats over the node.
     cells: tuple[CellAllocation, ...]
 
 
-def read_blueprint(session: Session, args: Mapping[str, Any]) -> Blueprint:
-    """The blueprint of the instance that a task's `args` name."""
+def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str = "") -> Blueprint:
+    """The blueprint of the instance that a task's `args` name, with its own cells or those of another consumer."""
     instance = instance_query.find_instance(session, args["ecsId"])
     if instance is None:
         raise ResourceNotFound("instance", args["ecsId"])
@@ -69,7 +69,7 @@ def read_blueprint(session: Session, args: Mapping[str, Any]) -> Blueprint:
         ports=tuple(instance_query.list_ports(session, instance)),
         image=session.get(Image, instance.image_id) if instance.image_id else None,
         flavor_type=instance_query.get_flavor_type(session, instance),
-        cells=tuple(instance_query.list_cells(session, instance)),
+        cells=tuple(instance_query.list_cells(session, consumer_uuid or instance.uuid)),
     )
 
 

@@ -160,7 +160,9 @@ class Ledger:
         with self._transition(lease) as transition:
             task, now = transition.task, self._now()
             task.retrying_since = task.retrying_since or now
-            if (now - task.retrying_since).total_seconds() >= lease.kind.retry_seconds:
+            own_seconds = lease.kind.steps[act.seq].retry_seconds
+            retry_seconds = lease.kind.retry_seconds if own_seconds is None else own_seconds
+            if (now - task.retrying_since).total_seconds() >= retry_seconds:
                 self._fail_act(transition, act, fault)
                 return transition.lease(self._proceed(transition)), None
             task.attempts += 1
@@ -170,6 +172,17 @@ class Ledger:
             transition.mark(f"{transition.steps[act.seq].name}.retry")
             _let_go(task)
             return transition.lease(act), delay_seconds
+
+    def record_deferred(self, lease: Lease, act: Act, message: str, delay_seconds: float) -> Lease:
+        """The act cannot begin yet: the task is let go until then, however often."""
+        with self._transition(lease) as transition:
+            task = transition.task
+            task.attempts, task.retrying_since = 0, None
+            task.not_before = self._now() + timedelta(seconds=delay_seconds)
+            task.message = message
+            transition.mark(f"{transition.steps[act.seq].name}.retry")
+            _let_go(task)
+            return transition.lease(act)
 
     def report(self, lease: Lease, step_percent: int, message: str) -> None:
         """Shows progress within the running act. The step gets on: earlier transient failures are forgotten."""

@@ -29,6 +29,21 @@ class StepContext:
     runtime: Runtime
     # Awaited with a percentage of this step (0-100) and a short text; throttled, may be called often.
     report_progress: Callable[[int, str], Awaitable[None]]
+    # Whether cancellation was asked for: for steps that settle it themselves.
+    is_cancel_requested: Callable[[], bool]
+
+
+class StepCanceled(Exception):
+    """Raised by a step that settles cancellation: it did not happen, because somebody wanted it so."""
+
+
+class StepDeferred(Exception):
+    """Raised by a step that cannot begin yet. The task is let go and tried again; nothing counts as failed."""
+
+    def __init__(self, message: str, delay_seconds: float) -> None:
+        super().__init__(message)
+        self.message = message
+        self.delay_seconds = delay_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +51,9 @@ class Step:
     """One idempotent act. `do` and `undo` run at least once; `undo` tolerates that `do` half-acted or never ran.
 
     `before` changes rows together with the intent (statuses such as Starting), in the transaction before the act.
-    A step past `point_of_no_return` cannot be cancelled, and its failure is not undone.
+    A step past `point_of_no_return` cannot be cancelled, and its failure is not undone. One that `settles_cancellation`
+    is not interrupted: it looks at `is_cancel_requested`, also where it is taken over, and raises StepCanceled; when it
+    ends well instead, it was the point of no return.
     """
 
     name: str
@@ -46,6 +63,9 @@ class Step:
     weight: int = 1
     timeout_seconds: float = 600.0
     point_of_no_return: bool = False
+    settles_cancellation: bool = False
+    # Patience with transient failures, if it is not the kind's.
+    retry_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,22 @@ def is_unwinding(kind: TaskKind, task: Task, steps: Sequence[TaskStep]) -> bool:
     if any(step.phase == StepPhase.UNDO or step.state == StepState.FAILED for step in steps):
         return True
     is_complete = all(step.state == StepState.DONE for step in steps)
-    return task.cancel_requested and not is_complete and not is_past_return(kind, steps)
+    is_settling = any(is_settling_cancellation(kind, step) for step in steps)
+    return task.cancel_requested and not is_complete and not is_settling and not is_past_return(kind, steps)
+
+
+def is_settling_cancellation(kind: TaskKind, step: TaskStep) -> bool:
+    """Whether the step is under way, and it is the one to say what a cancellation comes to."""
+    return kind.steps[step.seq].settles_cancellation and step.state == StepState.RUNNING
 
 
 def is_past_return(kind: TaskKind, steps: Sequence[TaskStep]) -> bool:
-    """Whether a step that marks the point of no return has begun."""
-    return any(kind.steps[step.seq].point_of_no_return and step.started_at is not None for step in steps)
+    """Whether a step that marks the point of no return has begun, or one that settles cancellation ended well."""
+    return any(
+        (kind.steps[step.seq].point_of_no_return and step.started_at is not None)
+        or (kind.steps[step.seq].settles_cancellation and step.state == StepState.DONE)
+        for step in steps
+    )
 
 
 def progress_percent(kind: TaskKind, steps: Sequence[TaskStep], running_percent: int = 0) -> int:

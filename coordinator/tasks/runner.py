@@ -15,8 +15,8 @@ from coordinator.runtime import Runtime
 from coordinator.tasks import metric
 from coordinator.tasks.fault import Fault, fault_of, is_transient
 from coordinator.tasks.ledger import Lease, LeaseLost, Ledger
-from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.plan import Act, is_past_return
+from coordinator.tasks.model import Step, StepCanceled, StepContext, StepDeferred, StepResult, TaskKind
+from coordinator.tasks.plan import Act, is_past_return, is_settling_cancellation
 
 REPORT_SECONDS: Final = 1.0
 
@@ -39,7 +39,7 @@ class _Transient:
 
 
 # What came of an attempt; None: it was interrupted.
-_Outcome = StepResult | Fault | _Transient | None
+_Outcome = StepResult | Fault | _Transient | StepDeferred | StepCanceled | None
 
 
 class Runner:
@@ -124,6 +124,8 @@ class Runner:
             return attempt.result()
         if not isinstance(error, Exception):
             raise error
+        if isinstance(error, StepDeferred | StepCanceled):
+            return error
         return _Transient(fault_of(error)) if is_transient(error) else fault_of(error)
 
     async def _call(self, step: Step, lease: Lease, act: Act) -> StepResult:
@@ -152,10 +154,13 @@ class Runner:
                 recorded, self.retry_after_seconds = await self._in_thread(
                     self._ledger.record_transient, lease, act, fault, jitter
                 )
+            case StepDeferred(message=message, delay_seconds=delay_seconds):
+                recorded = await self._in_thread(self._ledger.record_deferred, lease, act, message, delay_seconds)
+                self.retry_after_seconds = delay_seconds
             case Fault():
                 log.warning("task.step_failed", step=step, phase=act.phase, code=outcome.code, reason=outcome.message)
                 recorded = await self._in_thread(self._ledger.record_failed, lease, act, outcome)
-            case None:
+            case StepCanceled() | None:
                 recorded = await self._in_thread(self._ledger.record_canceled, lease, act)
         return recorded
 
@@ -172,13 +177,16 @@ class Runner:
             results={step.name: step.result for step in lease.steps if step.state != StepState.PENDING},
             runtime=self._runtime,
             report_progress=report,
+            is_cancel_requested=lambda: self._stop is Stop.CANCELED or lease.task.cancel_requested,
         )
 
     def _is_interruptible(self) -> bool:
-        """Cancellation spares undoing, and what is past the point of no return."""
+        """Cancellation spares undoing, what is past the point of no return, and steps that settle it themselves."""
         if self._stop is not Stop.CANCELED or self._lease is None:
             return True
         act = self._lease.act
+        if isinstance(act, Act) and is_settling_cancellation(self._kind, self._lease.steps[act.seq]):
+            return False
         is_undoing = isinstance(act, Act) and act.phase == StepPhase.UNDO
         return not is_undoing and not is_past_return(self._kind, self._lease.steps)
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from coordinator.domain.identifier import Prefix
+from coordinator.domain.clock import utc_now
+from coordinator.domain.identifier import Identifiers, Prefix
 from coordinator.domain.task import StepPhase, StepState, TaskState
 from coordinator.runtime import Runtime
 from coordinator.store.queries.task import ACTIVE_STATES, list_steps
@@ -42,6 +43,26 @@ def submit_task(
         created_at=now,
         updated_at=now,
     )
+    return _store(session, kind, task)
+
+
+def submit_follow_up(session: Session, kind: TaskKind, *, args: JsonObject, resource_id: str) -> Task:
+    """A task that another one leaves behind when it ends, in the same transaction; only operators see it."""
+    kind.check(session, args)
+    now = utc_now()
+    task = Task(
+        id=Identifiers().new(Prefix.OPERATION),
+        kind=kind.name,
+        schema_version=kind.schema_version,
+        args=args,
+        resource_id=resource_id,
+        created_at=now,
+        updated_at=now,
+    )
+    return _store(session, kind, task)
+
+
+def _store(session: Session, kind: TaskKind, task: Task) -> Task:
     session.add(task)
     session.flush()
     session.add_all(TaskStep(task_id=task.id, seq=seq, name=step.name) for seq, step in enumerate(kind.steps))
@@ -63,6 +84,8 @@ def request_cancel(session: Session, task_id: str) -> bool:
                 session.add(step)
         task.state = TaskState.CANCELING
     task.cancel_requested = True
+    # A back-off ends here; those of undoing are waited for.
+    task.not_before = None
     session.add(task)
     return True
 

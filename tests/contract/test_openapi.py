@@ -22,6 +22,7 @@ EXPECTED: list[dict[str, str]] = json.loads(
 SECOND_IDS = {
     ("POST", "/api/ecs/v1/instances/batch-delete"): "batchDeleteInstancesByPost",
     ("DELETE", "/api/ecs/v1/host-group/{hgId}"): "deleteHostGroupBySingularPath",
+    ("POST", "/api/ecs/v1/global-config/live-migrate-arch"): "setLiveMigrationAcrossCpuTypesByPost",
 }
 
 

@@ -58,6 +58,10 @@ class CoordinatorProcess:
         launcher = (sys.executable, "-m", "tests.lab.faulty_coordinator", point)
         self.start(launcher, {"PYTHONPATH": str(CHECKOUT)})
 
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self._process.is_running()
+
     def is_ready(self) -> bool:
         """Whether its REST interface answers."""
         assert self._process.is_running(), f"the coordinator ended, see {self.log}"

@@ -14,9 +14,9 @@ from coordinator.api.schemas.placement import (
     PlacementStoryBody,
     SchedulableNodesRequest,
 )
+from coordinator.domain.migration import MigrationType
 from coordinator.services import instance_placement as placing
 from coordinator.services import placement as service
-from coordinator.services.instance_placement import MigrationType
 
 router = APIRouter(prefix="/api/ecs/v1/instances", tags=["placement"], route_class=LenientRoute)
 cluster_router = APIRouter(prefix="/api/ecs/v1/placement", tags=["placement"])

@@ -9,9 +9,9 @@ from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.instance_request import Texts
 from coordinator.domain.difference import Difference, DifferenceKind
 from coordinator.domain.message import Message
+from coordinator.domain.migration import MigrationType
 from coordinator.domain.placement import Verdict
 from coordinator.placement.summary import RejectionGroup
-from coordinator.services.instance_placement import MigrationType
 from coordinator.services.placement import Explanation, PlacementStory
 
 

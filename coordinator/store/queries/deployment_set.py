@@ -12,8 +12,9 @@ from sqlmodel import Session, col, select
 
 from coordinator.domain.deployment import Place
 from coordinator.domain.listing import Listing, ListQuery, Ordering
+from coordinator.domain.migration import ACTIVE_MIGRATION_STATES
 from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
-from coordinator.store.tables import Department, DeploymentSet, Instance, Node, ResourceGroup, Tenant
+from coordinator.store.tables import Department, DeploymentSet, Instance, Migration, Node, ResourceGroup, Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,23 @@ def list_instances_of_set(session: Session, set_id: str) -> Sequence[str]:
     return session.exec(statement.order_by(Instance.ecs_id)).all()
 
 
-def read_member_places(session: Session, set_ids: Collection[str]) -> Mapping[str, dict[str, Place]]:
-    """Where the members of each set are, by set and UUID of the member; those without a node are nowhere."""
-    rows = session.execute(
-        select_columns(Instance.deployment_set, Instance.uuid, Node.id, Node.rack, Node.switch, Node.net_switch)  # type: ignore[call-overload]
-        .join(Node, col(Node.id) == col(Instance.node_id))
-        .where(col(Instance.deployment_set).in_(set_ids), col(Instance.deleted_at).is_(None))
+def read_member_places(session: Session, set_ids: Collection[str]) -> Mapping[str, list[tuple[str, Place]]]:
+    """Where the members of each set are, with their UUIDs, by set; those without a node are nowhere.
+
+    One that moves is in both places, for it may come to be in either.
+    """
+    columns = (Instance.deployment_set, Instance.uuid, Node.id, Node.rack, Node.switch, Node.net_switch)
+    is_member = (col(Instance.deployment_set).in_(set_ids), col(Instance.deleted_at).is_(None))
+    resident: Any = select_columns(*columns).join(Node, col(Node.id) == col(Instance.node_id)).where(*is_member)  # type: ignore[call-overload]
+    coming: Any = (
+        select_columns(*columns)  # type: ignore[call-overload]
+        .join(Migration, col(Migration.instance_id) == col(Instance.id))
+        .join(Node, col(Node.id) == col(Migration.target_node_id))
+        .where(*is_member, col(Migration.state).in_(ACTIVE_MIGRATION_STATES))
     )
-    places: dict[str, dict[str, Place]] = defaultdict(dict)
-    for set_id, uuid, *labels in rows:
-        places[set_id][uuid] = Place(*labels)
+    places: dict[str, list[tuple[str, Place]]] = defaultdict(list)
+    for set_id, uuid, *labels in session.execute(resident.union(coming)):
+        places[set_id].append((uuid, Place(*labels)))
     return places
 
 

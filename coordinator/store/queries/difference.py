@@ -9,7 +9,7 @@ from sqlmodel import Session, col
 
 from coordinator.domain.difference import Difference, DifferenceKind
 from coordinator.domain.instance import InstanceStatus
-from coordinator.store.tables import Allocation, Instance, Node, ReportedDomain
+from coordinator.store.tables import Allocation, Instance, Migration, Node, ReportedDomain
 
 # Differences of one kind that are read at most: who has more has one cause for all of them.
 LIMIT: Final = 1000
@@ -46,6 +46,8 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
     .where(
         col(Allocation.external) == false(),
         ~exists().where(col(Instance.uuid) == col(Allocation.consumer_uuid), _is_living),
+        # What is held on the target of a move until the instance is there, or the target is clean again.
+        ~exists().where(col(Migration.id) == col(Allocation.consumer_uuid)),
     ),
     DifferenceKind.ALLOCATION_ELSEWHERE: select_columns(*_held, col(Instance.ecs_id))
     .join(Node, col(Node.id) == col(Allocation.node_id))
@@ -58,7 +60,11 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
         col(ReportedDomain.node_id), col(Node.name), col(ReportedDomain.uuid), col(ReportedDomain.name)
     )
     .join(Node, col(Node.id) == col(ReportedDomain.node_id))
-    .where(col(ReportedDomain.foreign) == false(), ~_held_at(col(ReportedDomain.node_id), col(ReportedDomain.uuid))),
+    .where(
+        col(ReportedDomain.foreign) == false(),
+        ~_held_at(col(ReportedDomain.node_id), col(ReportedDomain.uuid)),
+        ~exists().where(col(Instance.uuid) == col(ReportedDomain.uuid), _is_living, col(Instance.task_id).is_not(None)),
+    ),
     DifferenceKind.INSTANCE_WITHOUT_DOMAIN: select_columns(*_resident)
     .join(Node, and_(col(Node.id) == col(Instance.node_id), col(Node.ready)))
     .where(

@@ -112,9 +112,9 @@ def list_ports(session: Session, instance: Instance) -> Sequence[tuple[Port, Sub
     return session.exec(statement).all()
 
 
-def list_cells(session: Session, instance: Instance) -> Sequence[CellAllocation]:
-    """What the instance has of its node's NUMA cells."""
-    statement = select(CellAllocation).where(CellAllocation.consumer_uuid == instance.uuid)
+def list_cells(session: Session, consumer_uuid: str) -> Sequence[CellAllocation]:
+    """What the consumer has of its node's NUMA cells."""
+    statement = select(CellAllocation).where(CellAllocation.consumer_uuid == consumer_uuid)
     return session.exec(statement.order_by(col(CellAllocation.cell))).all()
 
 

@@ -49,16 +49,16 @@ def is_over(moment: Any, now: datetime, longest: timedelta) -> ColumnElement[boo
 def find_candidates(session: Session, now: datetime, kinds: Collection[str], limit: int) -> list[Candidate]:
     """Tasks with work to do that nobody holds, the oldest first.
 
-    A task whose cancellation was asked for waits neither for its predecessor nor for the end of a back-off.
+    A task whose cancellation was asked for does not wait for its predecessor.
     """
     predecessor = aliased(Task)
     waits_for_predecessor = exists().where(
         col(predecessor.id) == Task.after_task_id, col(predecessor.state).in_(ACTIVE_STATES)
     )
     is_free = is_over(col(Task.lease_expires_at), now, LONGEST_WAIT)
-    is_due = or_(
-        col(Task.cancel_requested),
-        and_(is_over(col(Task.not_before), now, LONGEST_WAIT), not_(waits_for_predecessor)),
+    is_due = and_(
+        is_over(col(Task.not_before), now, LONGEST_WAIT),
+        or_(col(Task.cancel_requested), not_(waits_for_predecessor)),
     )
     query = (
         select(Task.id, Task.kind, Task.schema_version)

@@ -12,6 +12,7 @@ from coordinator.store.tables import (
     Image,
     Instance,
     InstanceLabel,
+    Migration,
     PlacementRecord,
     Port,
     ResourceGroup,
@@ -123,6 +124,7 @@ def purge_tenant(session: Session, tenant_id: str) -> None:
     session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id).in_(instances)))
     session.execute(delete(PlacementRecord).where(col(PlacementRecord.instance_id).in_(instances)))
     session.execute(delete(Port).where(col(Port.instance_id).in_(instances)))
+    session.execute(delete(Migration).where(col(Migration.instance_id).in_(instances)))
     _forget_images(session, tenant_id)
     of_tenant: tuple[type[SQLModel], ...] = (Instance, Image, ResourceGroup, Department, ApiToken)
     for table in of_tenant:

@@ -7,10 +7,12 @@ from coordinator.store.tables.flavor import Flavor, FlavorType
 from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance, InstanceLabel
+from coordinator.store.tables.migration import Migration
 from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
 from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
+from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
@@ -35,10 +37,12 @@ __all__ = [
     "Instance",
     "InstanceLabel",
     "Inventory",
+    "Migration",
     "Node",
     "PlacementRecord",
     "PoolHost",
     "Port",
+    "RegionSetting",
     "ReportedDomain",
     "ResourceGroup",
     "ResourcePool",

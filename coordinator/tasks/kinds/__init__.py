@@ -4,12 +4,14 @@ from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
+from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
 from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
 from coordinator.tasks.kinds.suspend_instance import SUSPEND_INSTANCE
 from coordinator.tasks.model import TaskKind
+from coordinator.tasks.remains import CLEAN_NODE
 
 KINDS: dict[str, TaskKind] = {
     kind.name: kind
@@ -21,6 +23,8 @@ KINDS: dict[str, TaskKind] = {
         RESTART_INSTANCE,
         SUSPEND_INSTANCE,
         RESUME_INSTANCE,
+        LIVE_MIGRATE_INSTANCE,
+        CLEAN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,
     )

@@ -1,0 +1,181 @@
+"""Moves a running instance to another node without its noticing.
+
+The source's hypervisor moves it by itself; one step orders, watches and settles that. It never guesses: while the
+source cannot be asked it waits, and once the source is given up the target decides, by being told to refuse the guest.
+"""
+
+import asyncio
+from typing import Final
+
+from sqlmodel import Session
+
+from coordinator.agents.client import IMAGE_SECONDS, MIGRATION_SECONDS, AgentCallError
+from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.migration import MigrationNetwork, MigrationOptions
+from coordinator.store.tables import Node
+from coordinator.tasks.blueprint import domain_spec
+from coordinator.tasks.instance_move import (
+    await_turn,
+    change_node,
+    check_move,
+    ensure_image,
+    ensure_ports,
+    ensure_volumes,
+    read_migration,
+    settle_failed_move,
+    settle_move,
+    source_of,
+    target_blueprint,
+    target_of,
+)
+from coordinator.tasks.instance_step import record_power_state, show_status
+from coordinator.tasks.migration_progress import describe, percent_of
+from coordinator.tasks.model import Step, StepCanceled, StepContext, StepResult, TaskKind
+from protos.agent.v1 import migration_pb2
+
+# The guest is either here or there, which is found out however long it takes.
+_SETTLE_SECONDS: Final = 7 * 24 * 3600.0
+_BLOCKER_CODES: Final = {"iso": "ECS.OperationFailed.MigrateIso"}
+_FAILED: Final = "ECS.OperationFailed.LiveMigrate"
+
+
+async def _inspect(context: StepContext) -> StepResult:
+    guest = await source_of(context).inspect_outgoing(context.args["uuid"])
+    if guest.blockers:
+        code = _BLOCKER_CODES.get(guest.blockers[0].code, _FAILED)
+        raise AgentCallError(code, "; ".join(blocker.detail for blocker in guest.blockers), transient=False)
+    return StepResult({"machine": guest.machine, "cpuXml": guest.cpu_xml})
+
+
+async def _migrate(context: StepContext) -> StepResult:
+    try:
+        outcome = await _follow(context)
+    except AgentCallError as error:
+        if not await _is_source_given_up(context, error):
+            raise
+        return await _ask_target(context, f"the source is lost: {error.message}")
+    match outcome.state:
+        case migration_pb2.MIGRATION_STATE_COMPLETED:
+            return await _arrive(context)
+        case migration_pb2.MIGRATION_STATE_UNDECIDED:
+            return await _ask_target(context, outcome.reason, resumes=True)
+        case migration_pb2.MIGRATION_STATE_CANCELED if context.is_cancel_requested():
+            raise StepCanceled
+        case migration_pb2.MIGRATION_STATE_FAILED | migration_pb2.MIGRATION_STATE_CANCELED:
+            raise AgentCallError(_FAILED, outcome.reason or "given up by the node", transient=False)
+    raise AgentCallError("AgentCallFailed", "the migration is still under way", transient=True)
+
+
+async def _follow(context: StepContext) -> migration_pb2.MigrationOutcome:
+    """How it ended: it is begun unless it was before, and given up as soon as somebody wants that."""
+    agent, uuid, migration_id = source_of(context), context.args["uuid"], context.args["migrationId"]
+    if context.is_cancel_requested():
+        # One that is not known there never begins.
+        return await agent.cancel_migration(uuid, migration_id)
+
+    async def watch(progress: migration_pb2.MigrationProgress) -> None:
+        if context.is_cancel_requested() and not progress.HasField("outcome"):
+            await _cancel(context)
+        await context.report_progress(percent_of(progress), describe(progress))
+
+    try:
+        return await agent.migrate(migration_pb2.MigrateRequest(uuid=uuid, migration_id=migration_id), watch)
+    except AgentCallError as error:
+        if error.code != "MigrationNotFound":
+            raise
+    return await agent.migrate(await _make_order(context), watch)
+
+
+async def _cancel(context: StepContext) -> None:
+    """The report tells how it ends; after the switch to post-copy there is no way back, and it goes on."""
+    try:
+        await source_of(context).cancel_migration(context.args["uuid"], context.args["migrationId"])
+    except AgentCallError as error:
+        if error.code != "DomainStateConflict":
+            raise
+
+
+async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
+    """What the source is told. The target's part of it holds a secret, and is asked for instead of stored."""
+    migration, blueprint = await read_migration(context), await target_blueprint(context)
+    guest, network = context.results["inspect"], MigrationNetwork(migration.network)
+    incoming = await target_of(context).prepare_incoming(
+        migration_pb2.PrepareIncomingRequest(
+            spec=domain_spec(blueprint, context.runtime.secrets),
+            migration_id=migration.id,
+            machine=guest["machine"],
+            cpu_xml="" if context.args["isCpuTypeFree"] else guest["cpuXml"],
+            network_role=network.role,
+        )
+    )
+    options = MigrationOptions(**migration.options)
+    return migration_pb2.MigrateRequest(
+        uuid=context.args["uuid"],
+        migration_id=migration.id,
+        target=incoming,
+        copied_volume_uuids=[volume.uuid for volume in blueprint.volumes],
+        tls=network.is_encrypted,
+        bandwidth_mib_per_second=options.bandwidth_mib_per_second,
+        max_downtime_ms=options.max_downtime_ms,
+        auto_converge=options.auto_converge,
+        allow_post_copy=options.allow_post_copy,
+        multifd_channels=options.multifd_channels,
+    )
+
+
+async def _is_source_given_up(context: StepContext, error: AgentCallError) -> bool:
+    """Whether it makes no sense to wait for the source: its lease is over, too."""
+
+    def is_ready() -> bool:
+        with context.runtime.database.read() as session:
+            return session.get_one(Node, context.args["sourceNodeId"]).ready
+
+    return error.code == "NodeAway" and not await asyncio.to_thread(is_ready)
+
+
+async def _ask_target(context: StepContext, reason: str, *, resumes: bool = False) -> StepResult:
+    """The source cannot tell where the guest is. Unless it has come it is refused for good, and is the source's."""
+    uuid = context.args["uuid"]
+    try:
+        await target_of(context).ensure_incoming_removed(uuid, context.args["migrationId"])
+    except AgentCallError as error:
+        if error.code != "MigrationCompleted":
+            raise
+        return await _arrive(context)
+    if resumes:
+        await source_of(context).ensure_resumed(uuid)
+    raise AgentCallError(_FAILED, reason, transient=False)
+
+
+async def _arrive(context: StepContext) -> StepResult:
+    """The guest is on the target: so is the instance."""
+    domain = await target_of(context).get_domain(context.args["uuid"])
+
+    def apply(session: Session) -> None:
+        change_node(session, context.args)
+        record_power_state(context.args, domain)(session)
+
+    return StepResult(apply=apply)
+
+
+LIVE_MIGRATE_INSTANCE = TaskKind(
+    name="live_migrate_instance",
+    steps=(
+        Step("await_turn", await_turn),
+        Step("inspect", _inspect, before=show_status(InstanceStatus.MIGRATING)),
+        Step("ensure_image", ensure_image, weight=4, timeout_seconds=IMAGE_SECONDS),
+        Step("ensure_volumes", ensure_volumes),
+        Step("ensure_ports", ensure_ports),
+        Step(
+            "migrate",
+            _migrate,
+            weight=12,
+            timeout_seconds=MIGRATION_SECONDS,
+            retry_seconds=_SETTLE_SECONDS,
+            settles_cancellation=True,
+        ),
+    ),
+    check=check_move,
+    on_success=settle_move,
+    on_failure=settle_failed_move,
+)

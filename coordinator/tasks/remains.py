@@ -1,0 +1,91 @@
+"""What a move leaves on the node that the instance is not on: removed by a task of its own, once that is certain.
+
+The node may stay away for days. Until it is clean it keeps what was claimed there, and no other move brings the
+instance back to it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlmodel import Session
+
+from coordinator.errors import StatusUnsupported
+from coordinator.placement.claim import release
+from coordinator.store.queries.instance import find_instance
+from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.submission import submit_follow_up
+
+# What a node holds of an instance is removed when it comes back, be it after days.
+_RETRY_SECONDS: Final = 30 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What may be left of an instance on a node, and of which migration."""
+
+    ecs_id: str
+    uuid: str
+    migration_id: str
+    node_id: str
+    # The guest has not come to that node; else it has left it.
+    is_incoming: bool
+    volume_uuids: list[str]
+    port_ids: list[str]
+
+
+def submit_cleaning(session: Session, remains: Remains) -> str:
+    """The operation that removes them, in the transaction that decided where the instance is."""
+    return submit_follow_up(session, CLEAN_NODE, args=asdict(remains), resource_id=remains.ecs_id).id
+
+
+async def _remove_domain(context: StepContext) -> StepResult:
+    remains = Remains(**context.args)
+    agent = context.runtime.agents.of(remains.node_id)
+    if remains.is_incoming:
+        await agent.ensure_incoming_removed(remains.uuid, remains.migration_id)
+    else:
+        await agent.ensure_removed(remains.uuid)
+    return StepResult()
+
+
+async def _remove_volumes(context: StepContext) -> StepResult:
+    remains = Remains(**context.args)
+    for uuid in remains.volume_uuids:
+        await context.runtime.agents.of(remains.node_id).ensure_volume_removed(uuid)
+    return StepResult()
+
+
+async def _remove_ports(context: StepContext) -> StepResult:
+    remains = Remains(**context.args)
+    for port_id in remains.port_ids:
+        await context.runtime.agents.of(remains.node_id).ensure_port_removed(port_id)
+    return StepResult(apply=lambda session: release(session, [remains.migration_id]))
+
+
+def _check(session: Session, args: Mapping[str, Any]) -> None:
+    """Never of an instance that is there: its data would be lost."""
+    remains = Remains(**args)
+    instance = find_instance(session, remains.ecs_id)
+    if instance is not None and instance.node_id == remains.node_id:
+        raise StatusUnsupported(
+            f"instance {remains.ecs_id} is on node {remains.node_id}", f"实例{remains.ecs_id}位于节点{remains.node_id}"
+        )
+
+
+def _nothing_to_tell(session: Session, args: Mapping[str, Any], failure: Failure | None = None) -> None:
+    """The instance lives elsewhere: nothing of it changes."""
+
+
+CLEAN_NODE = TaskKind(
+    name="clean_node",
+    steps=(
+        Step("remove_domain", _remove_domain, point_of_no_return=True),
+        Step("remove_volumes", _remove_volumes, point_of_no_return=True),
+        Step("remove_ports", _remove_ports, point_of_no_return=True),
+    ),
+    check=_check,
+    on_success=_nothing_to_tell,
+    on_failure=_nothing_to_tell,
+    retry_seconds=_RETRY_SECONDS,
+)

@@ -1,0 +1,143 @@
+"""Live migration as operators order it: over REST, between two real hypervisors, with faults."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.cloud import Cloud
+from tests.lab.lab import Lab
+from tests.lab.pair import Pair, Traveller
+from tests.lab.rest import RestError
+from tests.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration")]
+
+MIB = 1024**2
+# So slow that there is time to interfere.
+CRAWLING = {"bandwidthMibPerSecond": 2}
+
+
+@pytest.fixture(scope="module")
+def pair(demo_image: Path) -> Iterator[Pair]:
+    lab = Lab()
+    try:
+        yield Pair(lab, demo_image)
+    finally:
+        lab.stop()
+
+
+@pytest.fixture(scope="module")
+def cloud(pair: Pair) -> Cloud:
+    """So that a failed test shows the logs of this lab."""
+    return pair.cloud
+
+
+@pytest.fixture(scope="module")
+def traveller(pair: Pair, cloud: Cloud) -> Iterator[Traveller]:
+    made = pair.boot(displayName="traveller")
+    yield made
+    made.instance.succeed(made.instance.delete())
+
+
+@pytest.fixture(autouse=True)
+def one_copy(pair: Pair, traveller: Traveller) -> Iterator[None]:
+    """Whatever a test does: one copy of the guest is left, where the coordinator says, and nothing disagrees."""
+    yield
+    traveller.instance.wait_for_status("Running")
+    wait_until(lambda: pair.copies(traveller.instance) == {traveller.host.name: "running"}, "one copy is left", 60)
+    wait_until(lambda: pair.differences() == [], "all agrees")
+    pair.set_network("manage")
+
+
+def test_a_guest_moves_over_the_network_that_is_set_and_does_not_notice(pair: Pair, traveller: Traveller) -> None:
+    pair.set_network("storage")
+    instance, source, target = traveller.instance, traveller.host, traveller.other
+    instance.run("echo kept > /run/marker; echo kept > /boot/nodewright/marker; sync")
+    boot_id, uptime, before = instance.boot_id(), traveller.uptime(), pair.bytes_sent(source)
+    capacity = pair.cloud.holdings()
+
+    instance.succeed(traveller.migrate(target))
+
+    shown = instance.show()
+    assert (shown["nodeName"], shown["status"], shown["errMessage"]) == (target.name, "Running", "")
+    sent = {network: count - before[network] for network, count in pair.bytes_sent(source).items()}
+    assert sent["storage"] > 30 * MIB
+    assert sent["manage"] < 2 * MIB
+    assert sent["business"] < MIB
+    assert instance.run("cat /run/marker /boot/nodewright/marker") == "kept\nkept"
+    assert instance.boot_id() == boot_id
+    assert traveller.uptime() > uptime
+    assert pair.cloud.holdings() == capacity
+    (move, *_) = traveller.moves()
+    assert (move["sourceNode"], move["targetNode"]) == (source.name, target.name)
+    assert (move["type"], move["state"], move["network"], move["reason"]) == ("live", "Completed", "storage", "")
+    disk = shown["blockDeviceMappings"][0]["volumeUuid"].removeprefix("volume-")
+    wait_until(lambda: not list(source.directory.rglob(f"*{disk}*")), "the source is clean")
+    assert instance.run("wget -q -O- http://10.80.0.1/ 2>&1 | head -c 1; ip -4 -o address show dev eth0")
+
+
+def test_it_comes_back(traveller: Traveller) -> None:
+    source, target = traveller.host, traveller.other
+    traveller.instance.succeed(traveller.migrate(target))
+    traveller.instance.succeed(traveller.migrate(source))
+    assert traveller.host is source
+
+
+def test_a_cancelled_migration_leaves_the_guest_running_where_it_is(pair: Pair, traveller: Traveller) -> None:
+    source, boot_id = traveller.host, traveller.instance.boot_id()
+    operation = traveller.migrate(traveller.other, **CRAWLING)
+    assert traveller.instance.wait_for_status("Migrating")["nodeName"] == source.name
+    traveller.wait_for_progress(operation, "memory")
+    traveller.cancel()
+    assert traveller.instance.finish(operation)["state"] == "Canceled"
+    assert traveller.host is source
+    assert traveller.instance.boot_id() == boot_id
+    assert traveller.moves()[0]["state"] == "Canceled"
+    with pytest.raises(RestError, match=r"Status\.NotSupported"):
+        traveller.cancel()
+
+
+def test_refusals_name_their_reason(pair: Pair, traveller: Traveller) -> None:
+    with pytest.raises(RestError, match="nodeName: the instance is on"):
+        traveller.migrate(traveller.host)
+    with pytest.raises(RestError, match="'nowhere' does not exist"):
+        pair.rest.post(f"{traveller.instance.path}/live-migrate", {"nodeName": "nowhere"})
+    node_id = pair.cloud.node(traveller.other)["id"]
+    pair.rest.put(f"/api/ecs/v1/nodes/{node_id}/schedulable", {"schedulable": False})
+    try:
+        with pytest.raises(RestError, match=r"OperationFailed\.Unschedulable.*closed"):
+            traveller.migrate(traveller.other)
+    finally:
+        pair.rest.put(f"/api/ecs/v1/nodes/{node_id}/schedulable", {"schedulable": True})
+
+
+FAULTS = {
+    "the source's agent is killed": lambda pair, source, target: source.agent.kill(),
+    "the target's agent is killed": lambda pair, source, target: target.agent.kill(),
+    "the coordinator is killed": lambda pair, source, target: pair.cloud.lab.coordinator.kill(),
+    "the source's libvirtd is killed": lambda pair, source, target: source.libvirtd.kill(),
+    "the target's libvirtd is killed": lambda pair, source, target: target.libvirtd.kill(),
+    "the target's QEMU is killed": lambda pair, source, target: pair.kill_guests(target),
+    "the management network is cut": lambda pair, source, target: pair.cut(source, "manage"),
+    "the migration network is cut": lambda pair, source, target: pair.cut(source, "storage"),
+}
+MOMENTS = {"at the start": "preparing", "in the middle": "memory"}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_fails_one_guest_is_left_and_the_operation_tells(
+    pair: Pair, traveller: Traveller, fault: str, moment: str
+) -> None:
+    pair.set_network("storage")
+    source, target, boot_id = traveller.host, traveller.other, traveller.instance.boot_id()
+    operation = traveller.migrate(target, **CRAWLING)
+    traveller.wait_for_progress(operation, MOMENTS[moment])
+    FAULTS[fault](pair, source, target)
+    pair.mend_after(12)
+    ended = traveller.instance.finish(operation, 150)
+    assert ended["state"] == "Succeeded" or ended["error"]["message"], ended
+    traveller.instance.wait_for_status("Running")
+    assert traveller.host is (target if ended["state"] == "Succeeded" else source)
+    assert traveller.instance.boot_id() == boot_id
