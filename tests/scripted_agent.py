@@ -6,7 +6,7 @@ It stands for injected failures only: what real nodes do is tested with libvirt.
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ from protos.agent.v1 import (
     domain_pb2_grpc,
     guest_pb2,
     guest_pb2_grpc,
+    migration_pb2,
+    migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
     storage_pb2,
@@ -63,6 +65,15 @@ class ScriptedAgent:
     gates: dict[str, threading.Event] = field(default_factory=dict)
     guest_answer: str = "{}"
     guest_commands: list[str] = field(default_factory=list)
+    # What keeps guests from leaving, by code; how migrations end, by their id, once they have.
+    blockers: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, Any] = field(default_factory=dict)
+    # How a migration ends that nobody cancels.
+    ending: Any = migration_pb2.MIGRATION_STATE_COMPLETED
+    orders: list[Any] = field(default_factory=list)
+    incoming: list[Any] = field(default_factory=list)
+    # Where guests go to.
+    peer: "ScriptedAgent | None" = None
 
     def is_empty(self) -> bool:
         """Whether nothing of any instance is left; cached images are no instance's."""
@@ -119,6 +130,10 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
     async def EnsureResumed(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("ensure_resumed", context)
         return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+
+    async def Get(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("get_domain", context)
+        return self._agent.domains[request.uuid]
 
     async def EnsureRemoved(self, request: Any, context: Any) -> domain_pb2.EnsureRemovedResponse:
         await self._agent.enter("ensure_removed", context)
@@ -177,21 +192,78 @@ class _Guests(guest_pb2_grpc.GuestServiceServicer):
         return guest_pb2.RunGuestCommandResponse(return_json=self._agent.guest_answer)
 
 
+class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def InspectOutgoing(self, request: Any, context: Any) -> migration_pb2.OutgoingGuest:
+        await self._agent.enter("inspect_outgoing", context)
+        blockers = [migration_pb2.MigrationBlocker(code=it, detail=why) for it, why in self._agent.blockers.items()]
+        return migration_pb2.OutgoingGuest(machine="pc-q35-7.2", cpu_xml="<cpu/>", blockers=blockers)
+
+    async def PrepareIncoming(self, request: Any, context: Any) -> migration_pb2.IncomingGuest:
+        self._agent.incoming.append(request)
+        await self._agent.enter("prepare_incoming", context)
+        return migration_pb2.IncomingGuest(definition_xml="<domain/>", data_address="192.0.2.1")
+
+    async def Migrate(self, request: Any, context: Any) -> AsyncIterator[migration_pb2.MigrationProgress]:
+        agent, migration_id = self._agent, request.migration_id
+        if request.HasField("target"):
+            agent.orders.append(request)
+            agent.outcomes.setdefault(migration_id, None)
+        elif migration_id not in agent.outcomes:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown", (("nodewright-code", "MigrationNotFound"),))
+        yield migration_pb2.MigrationProgress(memory_total_bytes=100, memory_remaining_bytes=40, iteration=2)
+        gate = agent.gates.get("move")
+        while gate and not gate.is_set() and agent.outcomes[migration_id] is None:
+            await asyncio.sleep(0.01)
+            yield migration_pb2.MigrationProgress(memory_total_bytes=100, memory_remaining_bytes=40, iteration=2)
+        await agent.enter("migrate", context)
+        yield migration_pb2.MigrationProgress(outcome=self._end(request, agent.ending))
+
+    async def Cancel(self, request: Any, context: Any) -> migration_pb2.MigrationOutcome:
+        await self._agent.enter("cancel_migration", context)
+        return self._end(request, migration_pb2.MIGRATION_STATE_CANCELED)
+
+    async def EnsureIncomingRemoved(self, request: Any, context: Any) -> migration_pb2.EnsureIncomingRemovedResponse:
+        await self._agent.enter("ensure_incoming_removed", context)
+        if request.uuid in self._agent.domains:
+            code = (("nodewright-code", "MigrationCompleted"),)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "it has come", code)
+        return migration_pb2.EnsureIncomingRemovedResponse()
+
+    def _end(self, request: Any, state: Any) -> migration_pb2.MigrationOutcome:
+        agent = self._agent
+        if agent.outcomes.get(request.migration_id) is None:
+            agent.outcomes[request.migration_id] = migration_pb2.MigrationOutcome(state=state, reason="injected")
+            if state == migration_pb2.MIGRATION_STATE_COMPLETED and agent.peer:
+                agent.peer.domains[request.uuid] = agent.domains.pop(request.uuid)
+        outcome: migration_pb2.MigrationOutcome = agent.outcomes[request.migration_id]
+        return outcome
+
+
 @contextmanager
 def at_work(runtime: Runtime, node: Node, directory: Path) -> Iterator[ScriptedAgent]:
     """A task engine over `runtime` and the agent of `node`, both at work in a loop of their own."""
-    agent = ScriptedAgent()
+    with all_at_work(runtime, [node], directory) as (agent,):
+        yield agent
+
+
+@contextmanager
+def all_at_work(runtime: Runtime, nodes: Sequence[Node], directory: Path) -> Iterator[list[ScriptedAgent]]:
+    """The same with the agents of several nodes."""
+    agents = [ScriptedAgent() for _ in nodes]
     started, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(
-        target=lambda: loop.run_until_complete(_work(runtime, node, directory, agent, started, stop)), daemon=True
+        target=lambda: loop.run_until_complete(_work(runtime, nodes, directory, agents, started, stop)), daemon=True
     )
     thread.start()
     assert started.wait(_READY_SECONDS)
     try:
-        yield agent
+        yield agents
     finally:
-        for gate in agent.gates.values():
+        for gate in [gate for agent in agents for gate in agent.gates.values()]:
             gate.set()
         loop.call_soon_threadsafe(stop.set)
         thread.join(_READY_SECONDS)
@@ -199,13 +271,21 @@ def at_work(runtime: Runtime, node: Node, directory: Path) -> Iterator[ScriptedA
 
 
 async def _work(
-    runtime: Runtime, node: Node, directory: Path, agent: ScriptedAgent, started: threading.Event, stop: asyncio.Event
+    runtime: Runtime,
+    nodes: Sequence[Node],
+    directory: Path,
+    agents: Sequence[ScriptedAgent],
+    started: threading.Event,
+    stop: asyncio.Event,
 ) -> None:
     authority = Authority.open(directory)
-    server, port = _make_server(agent, authority, node.id)
-    await server.start()
-    with runtime.database.write() as session:
-        session.get_one(Node, node.id).address = f"127.0.0.1:{port}"
+    servers = []
+    for node, agent in zip(nodes, agents, strict=True):
+        server, port = _make_server(agent, authority, node.id)
+        await server.start()
+        servers.append(server)
+        with runtime.database.write() as session:
+            session.get_one(Node, node.id).address = f"127.0.0.1:{port}"
     identity = CoordinatorIdentity(authority, directory, ["localhost"])
     runtime.agents = AgentClients(runtime.database, identity, asyncio.get_running_loop())
     engine = TaskEngine(runtime, KINDS)
@@ -217,7 +297,8 @@ async def _work(
     engine.stop()
     await working
     await runtime.agents.close()
-    await server.stop(0)
+    for server in servers:
+        await server.stop(0)
 
 
 def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tuple[grpc.aio.Server, int]:
@@ -235,6 +316,7 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
         (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
         (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),
+        (migration_pb2_grpc.add_MigrationServiceServicer_to_server, _Migrations),
     )
     for add, servicer in servicers:
         add(servicer(agent), server)

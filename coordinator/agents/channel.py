@@ -21,6 +21,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.enable_http_proxy", 0),
+    # A new channel does not wait for the end of an old one's back-off.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 _RETIRE_SECONDS: Final = 600.0
@@ -60,6 +62,8 @@ class ChannelPool:
         self._connections: dict[str, _Connection] = {}
         # Nodes whose address is to be read again before the next call.
         self._suspects: set[str] = set()
+        # Nodes that registered since their last call: an agent that answers need not be waited for.
+        self._returned: set[str] = set()
         self._gates: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_NODE_CONCURRENCY))
         self._retiring: set[asyncio.Future[None]] = set()
 
@@ -72,7 +76,8 @@ class ChannelPool:
         name, address = await asyncio.to_thread(self._read_address, node_id)
         # Another call may have opened it meanwhile.
         connection = self._connections.get(node_id)
-        if connection and (connection.address, connection.cert_pem) == (address, self._credentials.cert_pem):
+        is_same = connection and (connection.address, connection.cert_pem) == (address, self._credentials.cert_pem)
+        if connection and is_same and not self._is_stale(node_id, connection):
             return connection.channel
         fresh = _Connection(name, address, self._credentials.cert_pem, self._open(node_id, address))
         self._connections[node_id] = fresh
@@ -90,7 +95,12 @@ class ChannelPool:
         return self._gates[node_id]
 
     def suspect(self, node_id: str) -> None:
-        """The node did not answer, or registered anew: it may have another address now."""
+        """The node did not answer: it may have another address now."""
+        self._suspects.add(node_id)
+
+    def node_returned(self, node_id: str) -> None:
+        """The node registered anew, perhaps at another address. Callable from any thread."""
+        self._returned.add(node_id)
         self._suspects.add(node_id)
 
     async def close(self) -> None:
@@ -98,6 +108,12 @@ class ChannelPool:
         connections, self._connections = list(self._connections.values()), {}
         for connection in connections:
             await connection.channel.close(None)
+
+    def _is_stale(self, node_id: str, connection: _Connection) -> bool:
+        """Whether the channel still waits before it looks for an agent that is back."""
+        is_back = node_id in self._returned
+        self._returned.discard(node_id)
+        return is_back and connection.channel.get_state() is not grpc.ChannelConnectivity.READY
 
     def _retire(self, channel: grpc.aio.Channel) -> None:
         """Closes a channel once the calls that still run on it have ended."""

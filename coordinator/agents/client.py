@@ -76,7 +76,7 @@ class AgentClients:
 
     def node_registered(self, node_id: str) -> None:
         """The node registered, perhaps with another address. Callable from any thread."""
-        self._channels.suspect(node_id)
+        self._channels.node_returned(node_id)
 
     def call_sync(self, coroutine: Coroutine[Any, Any, Answer], timeout_seconds: float = 60.0) -> Answer:
         """The result of `coroutine`, run on the loop, for callers in other threads."""

@@ -1,6 +1,5 @@
 """Two hosts of a cloud between which guests can move."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,8 @@ class Pair:
         """The host's cable to this network is pulled."""
         self.cloud.lab.centre.run("ip", "link", "set", f"{network}-{host.index}", "down")
 
-    def mend_after(self, seconds: float) -> None:
-        """What was killed or cut lasts this long; then all hosts and the coordinator are as before."""
-        time.sleep(seconds)
+    def mend(self) -> None:
+        """All hosts, cables and the coordinator are as before what was killed or cut."""
         lab = self.cloud.lab
         for host in lab.hosts:
             for network in ("manage", "storage", "business"):
