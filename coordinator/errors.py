@@ -156,6 +156,13 @@ class TargetUnsuitable(CoordinatorError):
     http_status = 400
 
 
+class NodeNotEvictable(CoordinatorError):
+    """Instances of a node that is to go into maintenance cannot leave it; the message names them, with reasons."""
+
+    code = "ECS.OperationDenied.NotEvictable"
+    http_status = 400
+
+
 class AccessDenied(CoordinatorError):
     """The caller is known, but its role does not admit the operation."""
 

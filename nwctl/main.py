@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-# `guest` and `launch` add their commands to `nwctl instance`.
+# `guest`, `launch` and `migration` add their commands to `nwctl instance`.
 from nwctl.binding import before_noun, command
 from nwctl.command import (  # noqa: F401
     context,
@@ -17,6 +17,7 @@ from nwctl.command import (  # noqa: F401
     image,
     instance,
     launch,
+    migration,
     network,
     node,
     operation,
@@ -66,6 +67,7 @@ for noun in (
     host_group.app,
     deployment_set.app,
     overcommit.app,
+    migration.settings,
     tenant.app,
     token.app,
     context.app,

@@ -74,9 +74,59 @@ def migrate_instance(
     the instance; the move itself begins when its turn comes.
     """
     with runtime.database.write() as session:
-        operation_id = _begin(session, runtime, caller, kind, wish, options)
+        migration = begin_migration(session, runtime, caller, kind, wish, options)
     runtime.wake_tasks()
-    return operation_id
+    return migration.operation_id
+
+
+def begin_migration(
+    session: Session,
+    runtime: Runtime,
+    caller: Caller,
+    kind: MigrationType,
+    wish: MigrationWish,
+    options: MigrationOptions,
+) -> Migration:
+    """Takes the place on the target and submits the move, in the caller's transaction; see `migrate_instance`."""
+    instance = find_own(session, caller, wish.ecs_id)
+    _check(instance, kind)
+    if instance.deployment_set:
+        lock_set(session, instance.deployment_set)
+    migration_id = runtime.identifiers.new_uuid()
+    settings = read_migration_settings(session)
+    target, pool_id = _claim_target(session, runtime, instance, kind, wish, migration_id)
+    # Hosts are locked before instances, everywhere. It may have changed until now.
+    session.refresh(instance, with_for_update=True)
+    _check(instance, kind)
+    assert instance.id is not None  # noqa: S101 - it was read from the database
+    assert instance.node_id is not None  # noqa: S101 - checked
+    migration = Migration(
+        id=migration_id,
+        instance_id=instance.id,
+        type=kind,
+        state=MigrationState.WAITING,
+        source_node_id=instance.node_id,
+        target_node_id=target.node_id,
+        network=options.network or settings.network,
+        created_at=runtime.now(),
+        options=asdict(replace(options, network=None)),
+    )
+    args: dict[str, Any] = {
+        "migrationId": migration_id,
+        "uuid": instance.uuid,
+        "sourceNodeId": instance.node_id,
+        "targetNodeId": target.node_id,
+        "poolId": pool_id,
+        "isCpuTypeFree": settings.is_cpu_type_free,
+    }
+    # What an earlier move left there is removed first.
+    cleaning = queries.find_cleaning(session, instance.id, target.node_id)
+    migration.operation_id = begin_task(
+        session, runtime, caller, _KINDS[kind], instance, args=args, after_task_id=cleaning
+    )
+    session.add(migration)
+    log.info("migration.accepted", ecsId=instance.ecs_id, target=target.name, operationId=migration.operation_id)
+    return migration
 
 
 def migrate_batch(
@@ -129,55 +179,6 @@ def _try(
         return WishResult(wish.ecs_id, migrate_instance(runtime, caller, kind, wish, options))
     except CoordinatorError as error:
         return WishResult(wish.ecs_id, error=error)
-
-
-def _begin(
-    session: Session,
-    runtime: Runtime,
-    caller: Caller,
-    kind: MigrationType,
-    wish: MigrationWish,
-    options: MigrationOptions,
-) -> str:
-    instance = find_own(session, caller, wish.ecs_id)
-    _check(instance, kind)
-    if instance.deployment_set:
-        lock_set(session, instance.deployment_set)
-    migration_id = runtime.identifiers.new_uuid()
-    settings = read_migration_settings(session)
-    target, pool_id = _claim_target(session, runtime, instance, kind, wish, migration_id)
-    # Hosts are locked before instances, everywhere. It may have changed until now.
-    session.refresh(instance, with_for_update=True)
-    _check(instance, kind)
-    assert instance.id is not None  # noqa: S101 - it was read from the database
-    assert instance.node_id is not None  # noqa: S101 - checked
-    migration = Migration(
-        id=migration_id,
-        instance_id=instance.id,
-        type=kind,
-        state=MigrationState.WAITING,
-        source_node_id=instance.node_id,
-        target_node_id=target.node_id,
-        network=options.network or settings.network,
-        created_at=runtime.now(),
-        options=asdict(replace(options, network=None)),
-    )
-    args: dict[str, Any] = {
-        "migrationId": migration_id,
-        "uuid": instance.uuid,
-        "sourceNodeId": instance.node_id,
-        "targetNodeId": target.node_id,
-        "poolId": pool_id,
-        "isCpuTypeFree": settings.is_cpu_type_free,
-    }
-    # What an earlier move left there is removed first.
-    cleaning = queries.find_cleaning(session, instance.id, target.node_id)
-    migration.operation_id = begin_task(
-        session, runtime, caller, _KINDS[kind], instance, args=args, after_task_id=cleaning
-    )
-    session.add(migration)
-    log.info("migration.accepted", ecsId=instance.ecs_id, target=target.name, operationId=migration.operation_id)
-    return migration.operation_id
 
 
 def _claim_target(

@@ -6,7 +6,7 @@ import typer
 
 from nwctl.binding import command, noun
 from nwctl.error import UsageError
-from nwctl.option import Page, duration
+from nwctl.option import Page, Waiting, duration
 from nwctl.output import Column, joined, moment, size
 from nwctl.resource import Entry, Resource
 from nwctl.session import Session
@@ -27,6 +27,7 @@ NODE = Resource(
         Column("CPU", "cpuModel"),
         Column("Ready", "ready"),
         Column("Schedulable", "schedulable"),
+        Column("Maintenance", "inMaintenance"),
         Column("Pool", "rpName"),
         Column("Host group", "hgName"),
         Column("GPU", "gpuInfo.product"),
@@ -55,6 +56,15 @@ DISK_COLUMNS = (
     Column("Interface", "localDiskInterface"),
     Column("Size", "diskSize", size),
     Column("Disks", "diskNum"),
+)
+
+EVICTION_COLUMNS = (
+    Column("ID", "ecsId"),
+    Column("Name", "displayName"),
+    Column("Status", "status"),
+    Column("Fate", "fate"),
+    Column("To", "targetNode"),
+    Column("Reason", "reason"),
 )
 
 app = noun("node", "Nodes: the hosts that run instances.")
@@ -103,6 +113,34 @@ def set_schedulable(session: Session, node: str, *, schedulable: bool) -> None:
     node_id = NODE.find_id(session.client, node)
     answer = session.client.change("PUT", f"{NODE.at(node_id)}/schedulable", {"schedulable": schedulable})
     session.report(answer.data, f"{'Opened' if schedulable else 'Closed'} {node_id} for new instances")
+
+
+@command(app, "drain")
+def drain_node(
+    session: Session,
+    node: NodeReference,
+    waiting: Waiting,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Move those that can although others cannot.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would become of each instance.")] = False,
+    network: Annotated[str, typer.Option(help="manage, storage, business or cninet, instead of the region's.")] = "",
+) -> None:
+    """Put a node into maintenance: it takes no instances, and those that run there move to other nodes."""
+    name = NODE.find(session.client, node)["name"]
+    body = {"nodeName": name, "maintenance": True, "force": force, "dryRun": dry_run, "network": network or None}
+    answer = session.client.change("PUT", f"{NODE.path}/maintenance", body)
+    session.show_rows(EVICTION_COLUMNS, answer.data["instances"], answer.data)
+    if not dry_run:
+        session.settle(answer, waiting)
+        session.output.note(f"{name} is in maintenance; `nwctl node undrain {name}` ends it")
+
+
+@command(app, "undrain")
+def undrain_node(session: Session, node: NodeReference) -> None:
+    """End the maintenance of a node; what still moves stays."""
+    name = NODE.find(session.client, node)["name"]
+    answer = session.client.change("PUT", f"{NODE.path}/maintenance", {"nodeName": name, "maintenance": False})
+    session.report(answer.data, f"Opened {name} again")
 
 
 @command(app, "reserve")

@@ -47,7 +47,8 @@ class Cluster:
 
     def instance(self, ecs_id: str) -> Instance:
         """As it is stored."""
-        return next(row for row in self.cloud.rows(Instance) if row.ecs_id == ecs_id)
+        found: Instance = next(row for row in self.cloud.rows(Instance) if row.ecs_id == ecs_id)
+        return found
 
     def holders(self, node: Node) -> set[str]:
         """Consumers that hold something on the node."""

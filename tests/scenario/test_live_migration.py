@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.cloud import Cloud
+from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.pair import Pair, Traveller
 from tests.lab.rest import RestError
@@ -116,7 +117,7 @@ def test_refusals_name_their_reason(pair: Pair, traveller: Traveller) -> None:
         pair.rest.put(f"/api/ecs/v1/nodes/{node_id}/schedulable", {"schedulable": True})
 
 
-FAULTS = {
+FAULTS: dict[str, Callable[[Pair, Host, Host], object]] = {
     "the source's agent is killed": lambda pair, source, target: source.agent.kill(),
     "the target's agent is killed": lambda pair, source, target: target.agent.kill(),
     "the coordinator is killed": lambda pair, source, target: pair.cloud.lab.coordinator.kill(),
@@ -126,7 +127,7 @@ FAULTS = {
     "the management network is cut": lambda pair, source, target: pair.cut(source, "manage"),
     "the migration network is cut": lambda pair, source, target: pair.cut(source, "storage"),
 }
-MOMENTS = {
+MOMENTS: dict[str, Callable[[Traveller, str], object]] = {
     "at the start": lambda traveller, operation: traveller.instance.wait_for_status("Migrating"),
     "in the middle": lambda traveller, operation: traveller.wait_for_progress(operation, "memory"),
     # The last rounds, wherever they are on this machine.

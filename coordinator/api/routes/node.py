@@ -5,8 +5,10 @@ from fastapi import APIRouter
 from coordinator.api.deps import Operator, RuntimeDep
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
+from coordinator.api.operation_header import OperationHeader
 from coordinator.api.paging import PageByCurrent
 from coordinator.api.query import LenientRoute
+from coordinator.api.schemas.maintenance import MaintenanceBody, MaintenanceRequest
 from coordinator.api.schemas.node import (
     NodeBody,
     NodeListBody,
@@ -15,6 +17,7 @@ from coordinator.api.schemas.node import (
     SetSchedulableRequest,
 )
 from coordinator.domain.listing import ListQuery
+from coordinator.services import maintenance as maintenance_service
 from coordinator.services import node as service
 
 router = APIRouter(prefix="/api/ecs/v1/nodes", tags=["nodes"], route_class=LenientRoute)
@@ -35,6 +38,20 @@ def set_node_labels(body: SetNodeLabelsRequest, caller: Operator, runtime: Runti
     """Labels nodes with where they stand. A label that is absent stays, an empty one is taken off."""
     service.set_labels(runtime, caller, body.to_references(), body.to_labels())
     return success(None)
+
+
+@router.put("/maintenance", operation_id="setNodeMaintenance")
+def set_node_maintenance(
+    body: MaintenanceRequest, caller: Operator, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[MaintenanceBody]:
+    """Closes a node and moves away what runs there, or opens it again. What cannot move is told first."""
+    if body.maintenance:
+        told = maintenance_service.begin_maintenance(runtime, caller, body.to_order())
+    else:
+        told = maintenance_service.end_maintenance(runtime, caller, body.reference)
+    if told.operation_id:
+        header.name(told.operation_id)
+    return success(MaintenanceBody.of(told, caller.language))
 
 
 @router.put("/{node_id}/schedulable", operation_id="setNodeSchedulable")

@@ -95,8 +95,7 @@ class InstanceBody(AnswerModel):
     is_dedicated_mem: bool
     vcpu_type: str
     cpu_exceed_ratio: float
-    # It stays where it is until operators can move it.
-    eviction_strategy: str = "None"
+    eviction_strategy: str = Field(description="LiveMigrate: it moves when its node is to be empty; None: it does not.")
     namespace: str
     process_instance_id: str = ""
     ib_nics: list[dict[str, str]] = Field(default_factory=list)
@@ -152,6 +151,7 @@ class InstanceBody(AnswerModel):
             vnc_pwd_enable=row.vnc_password_enabled,
             b_operate=row.options.get("bOperate", True),
             b_create_order=row.options.get("bCreateOrder", False),
+            eviction_strategy=row.options.get("evictionStrategy", "LiveMigrate"),
             b_update_quotas=row.options.get("bUpdateQuotas", True),
             vmtools_status=VmtoolsBody.of(row),
             vm_labels=[LabelBody(key=label.key, value=label.value) for label in view.labels] or None,

@@ -1,6 +1,6 @@
 """What callers send about instances."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field
 
@@ -173,6 +173,9 @@ class CreateInstanceRequest(LenientModel):
     rp_id: Text = Field(default="", description="Resource pool to place it in; one of the flavor's, if that is bound.")
     is_install_agent: bool = Field(default=False, description="Not available yet.")
     cwp_enable: bool = Field(default=False, description="Not available yet.")
+    eviction_strategy: Literal["LiveMigrate", "None", ""] = Field(
+        default="", description="None: it stays when its node is to be empty; else it moves."
+    )
 
     def to_order(self, count: int = 1) -> InstanceOrder:
         """The same in our words."""
@@ -221,6 +224,7 @@ class CreateInstanceRequest(LenientModel):
             "bCreateOrder": self.b_create_order,
             "bUpdateQuotas": self.b_update_quotas,
             "cycleCount": self.cycle_count or None,
+            "evictionStrategy": self.eviction_strategy or None,
         }
         return {name: value for name, value in given.items() if value is not None}
 

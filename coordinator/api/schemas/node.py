@@ -69,6 +69,7 @@ class NodeBody(AnswerModel):
     cpu_model: str
     ready: bool = Field(description="Its agent is connected.")
     schedulable: bool = Field(description="New instances may be placed on it.")
+    in_maintenance: bool = Field(description="Its instances move away, and none come.")
     agent_version: str
     rp_id: str = Field(description="Resource pool that it belongs to; empty without one.")
     rp_name: str
@@ -84,7 +85,16 @@ class NodeBody(AnswerModel):
     @classmethod
     def of(cls, view: NodeView, cell: str) -> "NodeBody":
         row, pool, group = view.node, view.place.pool, view.place.group
-        same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version"}
+        same = {
+            "created_at",
+            "updated_at",
+            "name",
+            "cpu_model",
+            "ready",
+            "schedulable",
+            "in_maintenance",
+            "agent_version",
+        }
         same |= {"reserved_vcpus", "reserved_memory_mib"}
         return cls(
             **row.model_dump(include=same),

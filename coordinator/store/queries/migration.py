@@ -1,6 +1,6 @@
 """Migrations of instances."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +24,17 @@ _is_active = col(Migration.state).in_(ACTIVE_MIGRATION_STATES)
 def get_migration(session: Session, migration_id: str) -> Migration:
     """The migration with that id."""
     return session.get_one(Migration, migration_id, populate_existing=True)
+
+
+def list_migrations(session: Session, migration_ids: Collection[str]) -> Sequence[tuple[Migration, str]]:
+    """These migrations, each with the id of its instance."""
+    statement = (
+        select(Migration, Instance.ecs_id)
+        .join(Instance, col(Instance.id) == col(Migration.instance_id))
+        .where(col(Migration.id).in_(migration_ids))
+        .order_by(col(Migration.created_at), col(Migration.id))
+    )
+    return session.exec(statement).all()
 
 
 def find_active(session: Session, instance_id: int | None, kind: MigrationType) -> Migration | None:

@@ -135,6 +135,12 @@ def lock_resident_instances(session: Session, node_id: str) -> Mapping[str, Inst
     return {instance.uuid: instance for instance in session.exec(statement.with_for_update())}
 
 
+def list_resident_instances(session: Session, node_id: str) -> Sequence[Instance]:
+    """Instances that are placed on the node, the oldest first."""
+    statement = select(Instance).where(Instance.node_id == node_id, col(Instance.deleted_at).is_(None))
+    return session.exec(statement.order_by(col(Instance.id))).all()
+
+
 def lock_resident_instance(session: Session, node_id: str, uuid: str) -> Instance | None:
     """The instance with that UUID, if it is placed on the node; nobody else changes it until the transaction ends."""
     statement = select(Instance).where(

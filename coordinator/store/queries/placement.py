@@ -57,6 +57,7 @@ _HOSTS = _Statement(
         col(Node.cpu_model),
         col(Node.ready),
         col(Node.schedulable),
+        col(Node.in_maintenance),
         col(Node.traits),
         col(Inventory.resource_class),
         col(Inventory.total),
@@ -218,7 +219,7 @@ def _view(rows: list[Any], details: _Details) -> HostView:
         architecture=node.architecture,
         cpu_model=node.cpu_model,
         ready=node.ready,
-        schedulable=node.schedulable,
+        schedulable=node.schedulable and not node.in_maintenance,
         traits=frozenset(node.traits),
         capacities={
             (name := ResourceClass(row.resource_class)): Capacity(

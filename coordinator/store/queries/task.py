@@ -75,6 +75,12 @@ def find_cancel_requests(session: Session, task_ids: Collection[str]) -> set[str
     return set(session.exec(query))
 
 
+def find_active_of(session: Session, kind: str, resource_id: str) -> str | None:
+    """The task of that kind that works on the resource."""
+    query = select(Task.id).where(Task.kind == kind, Task.resource_id == resource_id)
+    return session.exec(query.where(col(Task.state).in_(ACTIVE_STATES))).first()
+
+
 def find_expired(session: Session, finished_before: datetime, limit: int) -> list[str]:
     """Tasks that ended before that moment."""
     query = select(Task.id).where(col(Task.finished_at) < finished_before).order_by(col(Task.finished_at)).limit(limit)

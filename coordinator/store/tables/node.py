@@ -26,6 +26,8 @@ class Node(Timestamped, table=True):
     ready: bool = False
     # Cleared by an operator to keep new instances away.
     schedulable: bool = True
+    # Set by an operator: its instances move away, and none come.
+    in_maintenance: bool = False
     lease_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     session_id: str = Field(default="", max_length=64)
     last_event_sequence: int = 0

@@ -3,6 +3,7 @@
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
+from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
@@ -25,6 +26,7 @@ KINDS: dict[str, TaskKind] = {
         RESUME_INSTANCE,
         LIVE_MIGRATE_INSTANCE,
         CLEAN_NODE,
+        DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,
     )

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("value", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_region_setting")),
     )
+    op.add_column("node", sa.Column("in_maintenance", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_table(
         "migration",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -47,4 +48,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Takes the revision back."""
     op.drop_table("migration")
+    op.drop_column("node", "in_maintenance")
     op.drop_table("region_setting")
