@@ -44,14 +44,14 @@ def is_unwinding(kind: TaskKind, task: Task, steps: Sequence[TaskStep]) -> bool:
 
 def is_settling_cancellation(kind: TaskKind, step: TaskStep) -> bool:
     """Whether the step is under way, and it is the one to say what a cancellation comes to."""
-    return kind.steps[step.seq].settles_cancellation and step.state == StepState.RUNNING
+    return _settles(kind, step, StepState.RUNNING)
 
 
 def is_past_return(kind: TaskKind, steps: Sequence[TaskStep]) -> bool:
     """Whether a step that marks the point of no return has begun, or one that settles cancellation ended well."""
     return any(
         (kind.steps[step.seq].point_of_no_return and step.started_at is not None)
-        or (kind.steps[step.seq].settles_cancellation and step.state == StepState.DONE)
+        or _settles(kind, step, StepState.DONE)
         for step in steps
     )
 
@@ -67,6 +67,10 @@ def progress_percent(kind: TaskKind, steps: Sequence[TaskStep], running_percent:
         elif step.state == StepState.RUNNING:
             done += weight * running_percent / 100
     return int(100 * done / total)
+
+
+def _settles(kind: TaskKind, step: TaskStep, state: StepState) -> bool:
+    return kind.steps[step.seq].settles_cancellation and (step.phase, step.state) == (StepPhase.DO, state)
 
 
 def _next_undo(kind: TaskKind, task: Task, steps: Sequence[TaskStep]) -> Act | End:

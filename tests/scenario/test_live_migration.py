@@ -3,8 +3,10 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.lab.cloud import Cloud
@@ -13,6 +15,7 @@ from tests.lab.lab import Lab
 from tests.lab.pair import Pair, Traveller
 from tests.lab.rest import RestError
 from tests.lab.waiting import wait_until
+from tests.scenario.test_recovery import commits
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration")]
 
@@ -20,6 +23,7 @@ MIB = 1024**2
 # So slow that there is time to interfere.
 CRAWLING = {"bandwidthMibPerSecond": 2}
 _LONGER_THAN_A_LEASE_SECONDS = 10
+_DEATH_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +139,10 @@ MOMENTS: dict[str, Callable[[Traveller, str], object]] = {
 }
 
 
-# All of them take a quarter of an hour: the others only run where they are asked for.
+# All rows take twenty minutes: most run only where that is asked for.
+_ON_REQUEST = pytest.mark.skipif(
+    not os.environ.get("NODEWRIGHT_TEST_MIGRATION"), reason="NODEWRIGHT_TEST_MIGRATION=1 runs it"
+)
 _ALWAYS_RUN = {
     ("the source's agent is killed", "in the middle"),
     ("the coordinator is killed", "in the middle"),
@@ -146,11 +153,7 @@ ROWS = [
         fault,
         moment,
         id=f"{fault} {moment}",
-        marks=()
-        if (fault, moment) in _ALWAYS_RUN
-        else pytest.mark.skipif(
-            not os.environ.get("NODEWRIGHT_TEST_MIGRATION"), reason="NODEWRIGHT_TEST_MIGRATION=1 runs it"
-        ),
+        marks=() if (fault, moment) in _ALWAYS_RUN else _ON_REQUEST,
     )
     for fault in FAULTS
     for moment in MOMENTS
@@ -172,4 +175,31 @@ def test_whatever_fails_one_guest_is_left_and_the_operation_tells(
     assert ended["state"] == "Succeeded" or ended["error"]["message"], ended
     traveller.instance.wait_for_status("Running")
     assert traveller.host is (target if ended["state"] == "Succeeded" else source)
+    assert traveller.instance.boot_id() == boot_id
+
+
+_ALWAYS_KILLED_AT = ("await_turn.result.after", "migrate.result.before", "migrate.result.after")
+POINTS = [
+    pytest.param(point, marks=() if point.endswith(_ALWAYS_KILLED_AT) else _ON_REQUEST)
+    for point in commits("live_migrate_instance")
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_coordinator_that_is_killed_at_any_commit_moves_the_guest_all_the_same(
+    pair: Pair, traveller: Traveller, point: str
+) -> None:
+    pair.set_network("storage")
+    target, boot_id = traveller.other, traveller.instance.boot_id()
+    lab = pair.cloud.lab
+    lab.coordinator.stop()
+    lab.coordinator.start_faulty(point)
+    for host in lab.hosts:
+        pair.cloud.wait_for_node(host)
+    with suppress(httpx.TransportError):
+        traveller.migrate(target)
+    lab.coordinator.wait(_DEATH_SECONDS)
+    lab.coordinator.start()
+    wait_until(lambda: traveller.moves()[0]["state"] == "Completed", "it has moved", 60)
+    assert traveller.host is target
     assert traveller.instance.boot_id() == boot_id

@@ -5,17 +5,19 @@ import time
 from dataclasses import replace
 
 from coordinator.domain.task import TaskState
-from coordinator.tasks.model import StepContext
+from coordinator.tasks.model import StepCanceled, StepContext, TaskKind
 from coordinator.tasks.submission import is_cancelable, request_cancel
 from tests.unit.coordinator.tasks.conftest import running
 from tests.unit.coordinator.tasks.toy import (
     BUILD,
     WHOLE,
+    Behaviour,
     Site,
     away,
     broken,
     build_with,
     forever,
+    make_step,
 )
 
 
@@ -133,3 +135,81 @@ async def test_a_task_follows_a_parked_one(site: Site) -> None:
         first = site.submit(fails_at="lay")
         await site.wait(first, TaskState.NEEDS_OPERATOR)
         assert (await site.wait(site.submit(after=first))).state == TaskState.SUCCEEDED
+
+
+def settling(behaviour: Behaviour) -> TaskKind:
+    """BUILD, whose second step settles cancellations itself."""
+    kind = build_with("raise", behaviour)
+    return replace(kind, steps=(kind.steps[0], replace(kind.steps[1], settles_cancellation=True), kind.steps[2]))
+
+
+async def wait_for_cancellation(context: StepContext) -> None:
+    """A step that looks for it."""
+    while not context.is_cancel_requested():
+        await asyncio.sleep(0.01)
+
+
+async def give_in(context: StepContext) -> None:
+    """A step that ends as it was asked to."""
+    await wait_for_cancellation(context)
+    raise StepCanceled
+
+
+async def test_a_step_that_settles_cancellation_may_go_through_all_the_same(site: Site) -> None:
+    kind = settling(wait_for_cancellation)
+    async with running(site, kind):
+        task_id = site.submit()
+        await site.wait_for_step(task_id, "raise")
+        assert is_cancelable(kind, site.task(task_id), site.steps(task_id))
+        cancel(site, task_id)
+        assert (await site.wait(task_id)).state == TaskState.SUCCEEDED
+    assert site.files(task_id) == WHOLE
+    assert not is_cancelable(kind, site.task(task_id), site.steps(task_id))
+
+
+async def test_a_step_that_settles_cancellation_may_give_in(site: Site) -> None:
+    async with running(site, settling(give_in)):
+        task_id = site.submit()
+        await site.wait_for_step(task_id, "raise")
+        cancel(site, task_id)
+        task = await site.wait(task_id)
+    assert (task.state, task.error_code) == (TaskState.CANCELED, "")
+    assert site.files(task_id) == {}
+    assert site.note(task_id) == "canceled at raise: Canceled"
+
+
+async def test_who_takes_a_settling_step_over_knows_of_the_cancellation(site: Site) -> None:
+    async with running(site, settling(forever)):
+        task_id = site.submit()
+        await site.wait_for_step(task_id, "raise")
+    cancel(site, task_id)
+    async with running(site, settling(give_in)):
+        assert (await site.wait(task_id)).state == TaskState.CANCELED
+    assert site.files(task_id) == {}
+
+
+async def test_before_a_settling_step_a_cancellation_interrupts_as_ever(site: Site) -> None:
+    kind = settling(give_in)
+    kind = replace(kind, steps=(make_step("lay", forever), *kind.steps[1:]))
+    async with running(site, kind):
+        task_id = site.submit()
+        await site.wait_for_step(task_id, "lay")
+        cancel(site, task_id)
+        assert (await site.wait(task_id, seconds=3)).state == TaskState.CANCELED
+    assert site.steps(task_id)[1].started_at is None
+
+
+async def test_a_cancelled_task_whose_undo_fails_for_now_is_not_tried_without_a_pause(site: Site) -> None:
+    tries = 0
+
+    async def undo(context: StepContext) -> None:
+        nonlocal tries
+        tries += 1
+        await away(context)
+
+    async with running(site, build_with("raise", forever, undo=undo)):
+        task_id = site.submit()
+        await site.wait_for_step(task_id, "raise")
+        cancel(site, task_id)
+        await asyncio.sleep(2)
+    assert 1 <= tries <= 5

@@ -11,7 +11,8 @@ from coordinator.domain.task import StepPhase, StepState, TaskState
 from coordinator.errors import StatusUnsupported
 from coordinator.store.database import Database
 from coordinator.store.tables.task import Task
-from coordinator.tasks.model import Step, StepContext, StepResult
+from coordinator.tasks.model import Step, StepContext, StepDeferred, StepResult
+from coordinator.tasks.submission import request_cancel
 from tests.unit.coordinator.tasks.conftest import running
 from tests.unit.coordinator.tasks.toy import (
     BUILD,
@@ -218,3 +219,36 @@ async def test_a_failing_on_failure_parks_the_task(site: Site) -> None:
     async with running(site, replace(BUILD, on_failure=stumble)):
         task = await site.wait(site.submit(fails_at="lay"))
     assert task.state == TaskState.NEEDS_OPERATOR
+
+
+async def test_a_step_that_cannot_begin_yet_waits_without_patience_running_out(site: Site) -> None:
+    deferrals = 0
+
+    async def wait_for_turn(_context: StepContext) -> None:
+        nonlocal deferrals
+        deferrals += 1
+        if deferrals < 4:
+            raise StepDeferred("three are before it", 0.05)
+
+    async with running(site, build_with("raise", wait_for_turn, retry_seconds=0)):
+        task_id = site.submit()
+        await site.wait(task_id)
+    task = site.task(task_id)
+    assert (task.state, task.attempts, deferrals) == (TaskState.SUCCEEDED, 0, 4)
+    assert site.files(task_id) == WHOLE
+
+
+async def test_a_deferred_step_tells_why_and_can_be_cancelled(site: Site) -> None:
+    async def never(_context: StepContext) -> None:
+        raise StepDeferred("three are before it", 50)
+
+    async with running(site, build_with("raise", never)):
+        task_id = site.submit()
+        async with asyncio.timeout(10):
+            while site.task(task_id).message != "three are before it":
+                await asyncio.sleep(0.02)
+        with site.runtime.database.write() as session:
+            request_cancel(session, task_id)
+        site.runtime.wake_tasks()
+        assert (await site.wait(task_id, seconds=5)).state == TaskState.CANCELED
+    assert site.files(task_id) == {}
