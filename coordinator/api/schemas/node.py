@@ -70,6 +70,7 @@ class NodeBody(AnswerModel):
     ready: bool = Field(description="Its agent is connected.")
     schedulable: bool = Field(description="New instances may be placed on it.")
     agent_version: str
+    storage_id: str = Field(description="Nodes with the same one share their volumes; empty until it registered.")
     rp_id: str = Field(description="Resource pool that it belongs to; empty without one.")
     rp_name: str
     hg_id: str = Field(description="Host group that it belongs to; empty without one.")
@@ -84,7 +85,7 @@ class NodeBody(AnswerModel):
     @classmethod
     def of(cls, view: NodeView, cell: str) -> "NodeBody":
         row, pool, group = view.node, view.place.pool, view.place.group
-        same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version"}
+        same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version", "storage_id"}
         same |= {"reserved_vcpus", "reserved_memory_mib"}
         return cls(
             **row.model_dump(include=same),
