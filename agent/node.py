@@ -78,7 +78,7 @@ def build_node(config: AgentConfig) -> Node:
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
-    images, volumes = _build_storage(config, coordinator, connection)
+    images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
     remove_leftovers(images, volumes, seeds)
@@ -112,13 +112,14 @@ def build_node(config: AgentConfig) -> Node:
             volumes.capacity,
             read_block_users=lambda: find_block_users(connection),
             read_role_addresses=roles.addresses,
+            read_storage_id=volumes.storage_id,
         ),
         metrics=Metrics(),
     )
 
 
 def _build_storage(
-    config: AgentConfig, coordinator: CoordinatorClient, connection: Connection
+    config: AgentConfig, node_id: str, coordinator: CoordinatorClient, connection: Connection
 ) -> tuple[ImageCache, DirectoryBackend]:
     reserved_bytes = config.reserved_storage_bytes
 
@@ -133,6 +134,7 @@ def _build_storage(
     )
     volumes = DirectoryBackend(
         config.volumes_dir,
+        owner=node_id,
         find_image=images.find,
         find_users=lambda path: find_disk_users(connection, path),
         reserved_bytes=reserved_bytes,

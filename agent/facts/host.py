@@ -71,6 +71,10 @@ async def _no_guests() -> Mapping[str, str]:
     return {}
 
 
+async def _no_storage() -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class HostReader:
     """Reads the node. Facts raise HypervisorUnavailable while libvirt is away."""
@@ -85,6 +89,8 @@ class HostReader:
     procfs: Path = Path("/proc")
     # The node's address by network role.
     read_role_addresses: Callable[[], Mapping[str, str]] = dict
+    # Identity of the place of volumes; empty: shared with nobody.
+    read_storage_id: Callable[[], Awaitable[str]] = _no_storage
 
     async def facts(self) -> HostFacts:
         """Facts of the hardware and the software."""
@@ -98,6 +104,7 @@ class HostReader:
             memory_bytes=psutil.virtual_memory().total,
             storage_bytes=storage.total_bytes,
             storage_free_bytes=storage.free_bytes,
+            storage_id=await self.read_storage_id(),
             devices=await self._devices(),
         )
 

@@ -71,3 +71,7 @@ class StorageBackend(Protocol):
     async def capacity(self) -> StorageCapacity:
         """Space in all and space left."""
         ...
+
+    async def storage_id(self) -> str:
+        """Identity of the place: nodes that tell the same one share their volumes. Raises StorageFailed."""
+        ...

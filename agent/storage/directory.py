@@ -3,27 +3,33 @@
 `<uuid>.qcow2` is a volume: it gets this name only when it is complete and on disk, so what has another name is a
 leftover. Size and backing image are read from the file itself; `<uuid>.json` adds what qcow2 cannot hold, and is
 written first.
+
+Several nodes may share the directory. What is done to a volume is done under a lock that reaches across hosts; a name
+is given by a link, which only one of them can make; and a volume that QEMU has open anywhere is left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import structlog
 
-from agent.durable_file import is_temporary, publish, sync_directory, temporary_beside, write_file
+from agent.durable_file import is_temporary, owner_of, publish_new, sync_directory, temporary_beside, write_file
 from agent.errors import ImageNotFound, RequestInvalid, StorageExhausted, VolumeInUse, VolumeNotFound
 from agent.storage import qemu_img
 from agent.storage.base import StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.image_cache import CachedImage
 from agent.storage.image_format import read_qcow2_header
+from agent.storage.shared import ensure_storage_id, is_open_in_qemu, locked
 
 # Names of the running domains that have this file open.
 FileUsers = Callable[[Path], Awaitable[list[str]]]
@@ -33,6 +39,8 @@ _SUFFIX: Final = ".qcow2"
 _BLOCK_BYTES: Final = 512
 # libvirt's QEMU runs as another user: it may pass through, and its file is handed to it at the start of a guest.
 _DIRECTORY_MODE: Final = 0o711
+# A file that another node has been writing for so long will not be finished.
+_FOREIGN_LIFE_SECONDS: Final = 48 * 3600
 
 log = structlog.get_logger(__name__)
 
@@ -40,39 +48,44 @@ log = structlog.get_logger(__name__)
 class DirectoryBackend:
     """Volumes in one directory of a local (or shared) file system."""
 
-    def __init__(self, directory: Path, *, find_image: ImageLookup, find_users: FileUsers, reserved_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, *, owner: str, find_image: ImageLookup, find_users: FileUsers, reserved_bytes: int
+    ) -> None:
+        """`owner` tells this node's unfinished files from those of others that share the directory."""
         self._directory = directory
+        self._owner = owner
         self._find_image = find_image
         self._find_users = find_users
         self._reserved_bytes = reserved_bytes
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def prepare(self) -> None:
-        """The directory exists, and what a crash left half-made is gone."""
+        """The directory exists and has its identity, and what a crash of this node left half-made is gone."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(_DIRECTORY_MODE)
         for path in self._directory.iterdir():
-            if is_temporary(path):
+            if is_temporary(path) and self._is_leftover(path):
                 log.info("volume.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
+        ensure_storage_id(self._directory, self._owner)
 
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""
         spec = replace(spec, size_bytes=-(-spec.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)
-        async with self._lock(spec.uuid):
+        async with self.lock(spec.uuid):
             present = await asyncio.to_thread(self._read, spec.uuid)
             if present is None:
                 await self._create(spec)
-            else:
-                await self._ensure_size(present, spec)
+                present = await asyncio.to_thread(self._require, spec.uuid)
+            await self._ensure_size(present, spec)
             return await asyncio.to_thread(self._require, spec.uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
         """See StorageBackend."""
         path = self._path(uuid)
-        async with self._lock(uuid):
+        async with self.lock(uuid):
             if path.exists():
-                await self._refuse_while_used(path)
+                await self.refuse_while_used(uuid)
             await asyncio.to_thread(self._remove, path)
 
     async def list_volumes(self) -> list[Volume]:
@@ -92,17 +105,43 @@ class DirectoryBackend:
         """UUIDs of the volumes whose unwritten parts come from this image."""
         return [volume.uuid for volume in await self.list_volumes() if volume.image_id == image_id]
 
+    async def storage_id(self) -> str:
+        """See StorageBackend; read anew each time, for a file system may be mounted over the directory."""
+        return await asyncio.to_thread(ensure_storage_id, self._directory, self._owner)
+
+    @contextlib.asynccontextmanager
+    async def lock(self, uuid: str) -> AsyncGenerator[None]:
+        """Nobody else, here or on a node that shares the directory, changes this volume meanwhile."""
+        # Callers here wait in a row; only the first of them asks the other hosts again and again.
+        async with self._locks.setdefault(uuid, asyncio.Lock()), locked(self._directory, uuid):
+            yield
+
+    async def require_space(self, wanted_bytes: int) -> None:
+        """Raises StorageExhausted when there is less."""
+        available_bytes = (await self.capacity()).free_bytes
+        if wanted_bytes > available_bytes:
+            raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes}")
+
+    async def refuse_while_used(self, uuid: str) -> None:
+        """Raises VolumeInUse while a running domain, here or on another node, or a copy has the volume open."""
+        path = self._path(uuid)
+        if users := await self._find_users(path):
+            raise VolumeInUse(f"volume {uuid} is used by the running domain {', '.join(users)}")
+        if await asyncio.to_thread(is_open_in_qemu, path):
+            raise VolumeInUse(f"volume {uuid} is open in QEMU, perhaps on another node that shares it")
+
     async def _create(self, spec: VolumeSpec) -> None:
         image = await self._require_image(spec)
-        await self._require_space(spec.size_bytes)
+        await self.require_space(spec.size_bytes)
         path = self._path(spec.uuid)
-        temporary = temporary_beside(path)
+        temporary = temporary_beside(path, self._owner)
         try:
             if image is None:
                 await qemu_img.create_empty(temporary, spec.size_bytes)
             else:
                 await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format)
-            await asyncio.to_thread(self._publish, temporary, path, spec)
+            with contextlib.suppress(FileExistsError):  # a node has made it where locks do not reach across hosts
+                await asyncio.to_thread(self.publish, temporary, spec.uuid, {"volumeType": spec.volume_type})
         finally:
             temporary.unlink(missing_ok=True)
         if image is not None and await self._find_image(image.ref.image_id) != image:
@@ -128,24 +167,23 @@ class DirectoryBackend:
         if spec.image_id != present.image_id:
             raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
         if spec.size_bytes > present.size_bytes:
-            path = self._path(spec.uuid)
-            await self._refuse_while_used(path)
-            await self._require_space(spec.size_bytes - present.size_bytes)
-            await qemu_img.grow(path, spec.size_bytes)
+            await self.refuse_while_used(spec.uuid)
+            await self.require_space(spec.size_bytes - present.size_bytes)
+            await qemu_img.grow(self._path(spec.uuid), spec.size_bytes)
 
-    async def _require_space(self, wanted_bytes: int) -> None:
-        available_bytes = (await self.capacity()).free_bytes
-        if wanted_bytes > available_bytes:
-            raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes}")
-
-    async def _refuse_while_used(self, path: Path) -> None:
-        if users := await self._find_users(path):
-            raise VolumeInUse(f"volume {path.stem} is used by the running domain {', '.join(users)}")
-
-    def _publish(self, temporary: Path, path: Path, spec: VolumeSpec) -> None:
+    def publish(self, temporary: Path, uuid: str, description: dict[str, Any]) -> None:
+        """The finished file becomes the volume. Raises FileExistsError, and keeps the volume that is there."""
+        path = self._path(uuid)
         temporary.chmod(0o600)
-        write_file(path.with_suffix(".json"), json.dumps({"volumeType": spec.volume_type}).encode())
-        publish(temporary, path)
+        write_file(path.with_suffix(".json"), json.dumps(description).encode(), owner=self._owner)
+        publish_new(temporary, path)
+
+    def _is_leftover(self, temporary: Path) -> bool:
+        if owner_of(temporary) in ("", self._owner):
+            return True
+        with contextlib.suppress(FileNotFoundError):  # its owner has finished it
+            return temporary.stat().st_mtime < time.time() - _FOREIGN_LIFE_SECONDS
+        return False
 
     def _remove(self, path: Path) -> None:
         # The data first: as long as there is a volume, its description is complete.
@@ -183,9 +221,6 @@ class DirectoryBackend:
 
     def _path(self, uuid: str) -> Path:
         return self._directory / f"{uuid}{_SUFFIX}"
-
-    def _lock(self, uuid: str) -> asyncio.Lock:
-        return self._locks.setdefault(uuid, asyncio.Lock())
 
 
 def measure_capacity(directory: Path, reserved_bytes: int) -> StorageCapacity:

@@ -24,7 +24,7 @@ from coordinator.store.queries import migration as queries
 from coordinator.store.queries.deployment_set import lock_set
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.node import find_nodes_by_name
-from coordinator.store.tables import Instance, Migration
+from coordinator.store.tables import Instance, Migration, Node
 from coordinator.tasks.instance_step import require_status
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.model import TaskKind
@@ -118,6 +118,7 @@ def begin_migration(
         "targetNodeId": target.node_id,
         "poolId": pool_id,
         "isCpuTypeFree": settings.is_cpu_type_free,
+        "sharesStorage": _shares_storage(session, instance.node_id, target.node_id),
     }
     # What an earlier move left there is removed first.
     cleaning = queries.find_cleaning(session, instance.id, target.node_id)
@@ -201,6 +202,11 @@ def _claim_target(
         raise TargetUnsuitable(f"instance {wish.ecs_id}: {summary.en}", f"实例{wish.ecs_id}：{summary.zh}")
     host = decision.assignments[0].host
     return host, host.pool_id if request.pool_ids else ""
+
+
+def _shares_storage(session: Session, *node_ids: str) -> bool:
+    """Whether the nodes keep their volumes in one place."""
+    return len({session.get_one(Node, node_id).storage_id or node_id for node_id in node_ids}) == 1
 
 
 def _check_node_name(session: Session, instance: Instance, node_name: str) -> None:

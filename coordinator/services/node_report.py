@@ -23,6 +23,7 @@ from protos.agent.v1 import domain_pb2, host_pb2
 
 _ADDRESS_MAXIMUM: Final = 255
 _SESSION_MAXIMUM: Final = 64
+_STORAGE_ID_MAXIMUM: Final = 36
 
 log = structlog.get_logger(__name__)
 
@@ -218,6 +219,7 @@ def _apply_host(
 ) -> None:
     """Claims in progress are made against the old capacity: the new generation makes them look again."""
     apply_facts(node, facts)
+    node.storage_id = inventory.storage_id[:_STORAGE_ID_MAXIMUM]
     session.add(node)
     session.flush()
     advance_generations(session, [node.id])

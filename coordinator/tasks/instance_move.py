@@ -91,8 +91,10 @@ async def ensure_image(context: StepContext) -> StepResult:
 
 
 async def ensure_volumes(context: StepContext) -> StepResult:
-    """A step: the target has volumes like those of the instance, without what was written to them."""
+    """A step: unless it shares them, the target has volumes like the instance's, without what was written to them."""
     blueprint = await target_blueprint(context)
+    if context.args["sharesStorage"]:
+        return StepResult()
     for volume in blueprint.volumes:
         image = image_ref(blueprint.image) if volume.is_os_disk and blueprint.image else None
         await target_of(context).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
@@ -162,6 +164,8 @@ def _remains(
         migration_id=args["migrationId"],
         node_id=node_id,
         is_incoming=incoming,
-        volume_uuids=[volume.uuid for volume in instance_query.list_volumes(session, instance)],
+        volume_uuids=[]
+        if args["sharesStorage"]
+        else [it.uuid for it in instance_query.list_volumes(session, instance)],
         port_ids=[port.id for port, _ in instance_query.list_ports(session, instance)],
     )

@@ -30,7 +30,9 @@ def stored_node(runtime: Runtime, **columns: Any) -> str:
 
 
 def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> None:
-    node_id = stored_node(runtime, address="192.0.2.7:8446", zone="AZ1", rack="R1", switch="S1", net_switch="N1")
+    place = {"zone": "AZ1", "rack": "R1", "switch": "S1", "net_switch": "N1"}
+    storage_id = "8d1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13"
+    node_id = stored_node(runtime, address="192.0.2.7:8446", storage_id=storage_id, **place)
     (node,) = operator.ok("GET", NODES)["list"]
     assert node.pop("createdAt").endswith("Z")
     assert node.pop("updatedAt").endswith("Z")
@@ -51,6 +53,7 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
         "ready": True,
         "schedulable": True,
         "agentVersion": "0.1.0",
+        "storageId": "8d1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13",
         "rpId": "",
         "rpName": "",
         "hgId": "",

@@ -71,6 +71,7 @@ class NodeBody(AnswerModel):
     schedulable: bool = Field(description="New instances may be placed on it.")
     in_maintenance: bool = Field(description="Its instances move away, and none come.")
     agent_version: str
+    storage_id: str = Field(description="Nodes with the same one share their volumes; empty until it registered.")
     rp_id: str = Field(description="Resource pool that it belongs to; empty without one.")
     rp_name: str
     hg_id: str = Field(description="Host group that it belongs to; empty without one.")
@@ -85,16 +86,8 @@ class NodeBody(AnswerModel):
     @classmethod
     def of(cls, view: NodeView, cell: str) -> "NodeBody":
         row, pool, group = view.node, view.place.pool, view.place.group
-        same = {
-            "created_at",
-            "updated_at",
-            "name",
-            "cpu_model",
-            "ready",
-            "schedulable",
-            "in_maintenance",
-            "agent_version",
-        }
+same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version", "storage_id"}
+        same.add("in_maintenance")
         same |= {"reserved_vcpus", "reserved_memory_mib"}
         return cls(
             **row.model_dump(include=same),

@@ -39,6 +39,8 @@ class Node(Timestamped, table=True):
     facts: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     # NUMA cells: [{id, cores: [[cpu]], memory_mib, huge_pages_mib: {page KiB: MiB}}], for the scheduler.
     cells: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    # Nodes that tell the same one share their volumes; empty: not told, shared with nobody.
+    storage_id: str = Field(default="", max_length=36)
     # Kept for the host itself; None: what the configuration says.
     reserved_vcpus: int | None = None
     reserved_memory_mib: int | None = None

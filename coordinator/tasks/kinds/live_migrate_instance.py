@@ -109,11 +109,12 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         )
     )
     options = MigrationOptions(**migration.options)
+    copied = [] if context.args["sharesStorage"] else [volume.uuid for volume in blueprint.volumes]
     return migration_pb2.MigrateRequest(
         uuid=context.args["uuid"],
         migration_id=migration.id,
         target=incoming,
-        copied_volume_uuids=[volume.uuid for volume in blueprint.volumes],
+        copied_volume_uuids=copied,
         tls=network.is_encrypted,
         bandwidth_mib_per_second=options.bandwidth_mib_per_second,
         max_downtime_ms=options.max_downtime_ms,

@@ -1,8 +1,10 @@
 """Images and volumes for the storage tests, made by the real qemu-img."""
 
+import asyncio
 import hashlib
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent.errors import ImageNotFound, ImageSourceUnavailable
@@ -15,6 +17,27 @@ MIB = 1024**2
 def qemu_img(*arguments: str | Path | int) -> str:
     """What qemu-img prints."""
     return subprocess.run(["qemu-img", *map(str, arguments)], check=True, capture_output=True, text=True).stdout
+
+
+def files_of(directory: Path) -> list[str]:
+    """What is in a directory of volumes, without its identity and its lock."""
+    return sorted(path.name for path in directory.iterdir() if path.name not in (".storage-id", ".lock"))
+
+
+@asynccontextmanager
+async def holding(path: Path) -> AsyncIterator[None]:
+    """QEMU has the image open for writing, as a guest does."""
+    program = ("qemu-io", "-f", "qcow2", str(path))
+    process = await asyncio.create_subprocess_exec(*program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    # It reads commands only when the image is open.
+    process.stdin.write(b"length\n")
+    await process.stdout.readline()
+    try:
+        yield
+    finally:
+        await process.communicate(b"quit\n")
 
 
 def a_qcow2(path: Path, size_bytes: int = 4 * MIB) -> bytes:

@@ -1,19 +1,36 @@
 """Volumes in a directory: real qcow2 files, made by the real qemu-img."""
 
 import asyncio
+import contextlib
 import json
+import os
 import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from agent.errors import ImageNotFound, RequestInvalid, StorageExhausted, StorageFailed, VolumeInUse, VolumeNotFound
+from agent.storage import directory as directory_module
 from agent.storage import qemu_img as qemu_img_module
 from agent.storage.base import Volume, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
-from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch, nobody, qemu_img
+from agent.storage.shared import ensure_storage_id
+from tests.unit.agent.storage_builder import (
+    MIB,
+    Source,
+    a_cache,
+    a_qcow2,
+    a_ref,
+    fetch,
+    files_of,
+    holding,
+    nobody,
+    qemu_img,
+)
 
 
 @pytest.fixture
@@ -26,7 +43,12 @@ async def images(tmp_path: Path) -> ImageCache:
 
 
 def a_backend(tmp_path: Path, images: ImageCache, **changes: object) -> DirectoryBackend:
-    values: dict[str, object] = {"find_image": images.find, "find_users": nobody, "reserved_bytes": 0}
+    values: dict[str, object] = {
+        "owner": "node-1",
+        "find_image": images.find,
+        "find_users": nobody,
+        "reserved_bytes": 0,
+    }
     backend = DirectoryBackend(tmp_path / "volumes", **(values | changes))  # type: ignore[arg-type]
     backend.prepare()
     return backend
@@ -69,7 +91,7 @@ async def test_callers_at_the_same_time_make_one_volume(tmp_path: Path, images: 
     backend, spec = a_backend(tmp_path, images), a_spec()
     made: list[Volume] = await asyncio.gather(*(backend.ensure_volume(spec) for _ in range(4)))
     assert len(set(made)) == 1
-    assert len(list((tmp_path / "volumes").iterdir())) == 2
+    assert len(files_of(tmp_path / "volumes")) == 2
 
 
 async def test_a_volume_grows_and_never_shrinks(tmp_path: Path, images: ImageCache) -> None:
@@ -99,7 +121,7 @@ async def test_an_image_that_was_evicted_meanwhile_leaves_no_volume(tmp_path: Pa
     backend = a_backend(tmp_path, images, find_image=find_image)
     with pytest.raises(ImageNotFound, match="evicted"):
         await backend.ensure_volume(a_spec())
-    assert list((tmp_path / "volumes").iterdir()) == []
+    assert files_of(tmp_path / "volumes") == []
 
 
 async def test_too_little_space_is_told_in_numbers(tmp_path: Path, images: ImageCache) -> None:
@@ -125,12 +147,96 @@ async def test_a_used_volume_is_neither_removed_nor_grown(tmp_path: Path, images
     assert await backend.list_volumes()
 
 
+async def test_a_volume_that_qemu_has_open_on_any_host_is_neither_removed_nor_grown(
+    tmp_path: Path, images: ImageCache
+) -> None:
+    """Another node's guest is none of this libvirt's domains: QEMU's locks on the file tell."""
+    backend, spec = a_backend(tmp_path, images), a_spec()
+    await backend.ensure_volume(spec)
+    async with holding((await backend.describe_volume(spec.uuid)).path):
+        with pytest.raises(VolumeInUse, match="open in QEMU"):
+            await backend.ensure_removed(spec.uuid)
+        with pytest.raises(VolumeInUse):
+            await backend.ensure_volume(a_spec(uuid=spec.uuid, size_bytes=16 * MIB))
+    await backend.ensure_removed(spec.uuid)
+
+
+async def test_two_nodes_on_one_directory_make_one_volume(tmp_path: Path, images: ImageCache) -> None:
+    nodes = [a_backend(tmp_path, images, owner=f"node-{index}") for index in range(3)]
+    spec = a_spec()
+    made = await asyncio.gather(*(node.ensure_volume(spec) for node in nodes for _ in range(2)))
+    assert len(set(made)) == 1
+    assert len(files_of(tmp_path / "volumes")) == 2
+    await asyncio.gather(*(node.ensure_removed(spec.uuid) for node in nodes))
+    assert files_of(tmp_path / "volumes") == []
+
+
+async def test_a_volume_that_another_node_made_meanwhile_is_kept_where_locks_do_not_reach(
+    tmp_path: Path, images: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [a_backend(tmp_path, images, owner=f"node-{index}") for index in range(2)]
+    spec, create = a_spec(), qemu_img_module.create_overlay
+
+    async def create_late(*arguments: object) -> None:
+        monkeypatch.setattr(qemu_img_module, "create_overlay", create)
+        await nodes[1].ensure_volume(spec)
+        await create(*arguments)  # type: ignore[arg-type]
+
+    @contextlib.asynccontextmanager
+    async def unlocked(_directory: Path, _name: str) -> AsyncIterator[None]:
+        yield
+
+    monkeypatch.setattr(directory_module, "locked", unlocked)
+    monkeypatch.setattr(qemu_img_module, "create_overlay", create_late)
+    await nodes[0].ensure_volume(spec)
+    path = (await nodes[0].describe_volume(spec.uuid)).path
+    assert path.stat().st_nlink == 1
+    assert len(files_of(tmp_path / "volumes")) == 2
+    assert {volume.uuid for volume in await nodes[1].list_volumes()} == {spec.uuid}
+
+
+async def test_a_node_that_starts_leaves_unfinished_files_of_others_alone(tmp_path: Path, images: ImageCache) -> None:
+    backend = a_backend(tmp_path, images)
+    mine, others, stale = (
+        tmp_path / f"volumes/.new-{name}-{uuid4()}.qcow2"
+        for name in ("node-1.00000000", "node-2.00000000", "node-3.00000000")
+    )
+    for path in (mine, others, stale):
+        path.touch()
+    os.utime(stale, (0, 0))
+    backend.prepare()
+    assert [path.exists() for path in (mine, others, stale)] == [False, True, False]
+
+
+async def test_nodes_that_share_a_directory_tell_the_same_storage(tmp_path: Path, images: ImageCache) -> None:
+    nodes = [a_backend(tmp_path, images, owner=f"node-{index}") for index in range(2)]
+    told = {await node.storage_id() for node in nodes}
+    assert len(told) == 1
+    elsewhere = a_backend(tmp_path / "elsewhere", images)
+    assert await elsewhere.storage_id() not in told
+
+
+def test_one_of_several_identities_that_are_made_at_once_counts(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        for index in range(20):
+            (directory := tmp_path / str(index)).mkdir()
+            told = set(pool.map(lambda owner, at=directory: ensure_storage_id(at, f"node-{owner}"), range(16)))
+            assert len(told) == 1
+            assert [path.name for path in directory.iterdir()] == [".storage-id"]
+
+
+def test_a_storage_whose_identity_is_damaged_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".storage-id").write_text("half")
+    with pytest.raises(StorageFailed, match="storage-id"):
+        ensure_storage_id(tmp_path, "node-1")
+
+
 async def test_removal_leaves_nothing_and_may_be_repeated(tmp_path: Path, images: ImageCache) -> None:
     backend, spec = a_backend(tmp_path, images), a_spec()
     await backend.ensure_volume(spec)
     await backend.ensure_removed(spec.uuid)
     await backend.ensure_removed(spec.uuid)
-    assert list((tmp_path / "volumes").iterdir()) == []
+    assert files_of(tmp_path / "volumes") == []
     with pytest.raises(VolumeNotFound):
         await backend.describe_volume(spec.uuid)
 
@@ -144,7 +250,7 @@ async def test_a_half_made_volume_is_made_anew(tmp_path: Path, images: ImageCach
     backend.prepare()
     volume = await backend.ensure_volume(spec)
     assert (volume.size_bytes, volume.volume_type) == (8 * MIB, "ssd")
-    assert len(list((tmp_path / "volumes").iterdir())) == 2
+    assert len(files_of(tmp_path / "volumes")) == 2
 
 
 async def test_a_failure_of_qemu_img_leaves_nothing(
@@ -158,7 +264,7 @@ async def test_a_failure_of_qemu_img_leaves_nothing(
     monkeypatch.setattr(qemu_img_module, "_TIMEOUT_SECONDS", 0.05)
     with pytest.raises(StorageFailed):
         await backend.ensure_volume(a_spec())
-    assert list((tmp_path / "volumes").iterdir()) == []
+    assert files_of(tmp_path / "volumes") == []
 
 
 async def test_images_know_the_volumes_that_they_back(tmp_path: Path, images: ImageCache) -> None:

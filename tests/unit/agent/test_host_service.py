@@ -22,6 +22,7 @@ from tests.unit.agent.domain_server import failure
 from tests.unit.agent.sysfs_builder import Machine
 
 MACHINE_UUID = "4c4c4544-0038-5a10-8052-b4c04f4e3732"
+STORAGE_ID = "8d1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Server:
     async def read_storage(self) -> StorageCapacity:
         return StorageCapacity(total_bytes=1000, free_bytes=400)
 
+    async def read_storage_id(self) -> str:
+        return STORAGE_ID
+
     async def facts(self) -> host_pb2.HostFacts:
         answer: host_pb2.HostFacts = await self.stub.GetFacts(host_pb2.GetFactsRequest())
         return answer
@@ -73,6 +77,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         lambda _, name: {"ID_MODEL": "a disk", "USEC_INITIALIZED": "1", "ID_WWN": f"0x{name}"},
         made.read_block_users,
         tmp_path / "proc",
+        read_storage_id=made.read_storage_id,
     )
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(reader), server)
@@ -143,7 +148,11 @@ async def test_a_machine_whose_kernel_tells_nothing_is_one_cell(server: Server) 
 async def test_the_inventory_is_what_guests_can_have(server: Server) -> None:
     server.machine.add_processors(sockets=1, cores=4, threads=1, online="0-2")
     assert await server.stub.GetInventory(host_pb2.GetInventoryRequest()) == host_pb2.HostInventory(
-        vcpus=3, memory_bytes=psutil.virtual_memory().total, storage_bytes=1000, storage_free_bytes=400
+        vcpus=3,
+        memory_bytes=psutil.virtual_memory().total,
+        storage_bytes=1000,
+        storage_free_bytes=400,
+        storage_id=STORAGE_ID,
     )
 
 

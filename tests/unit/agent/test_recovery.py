@@ -26,6 +26,7 @@ def test_what_a_crash_left_half_made_is_gone(tmp_path: Path) -> None:
     images = a_cache(tmp_path / "images", Source())
     volumes = DirectoryBackend(
         tmp_path / "volumes",
+        owner="node-1",
         find_image=images.find,
         find_users=nobody,
         reserved_bytes=0,

@@ -57,7 +57,9 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
             return await volumes.volumes_backed_by(image_id)
 
         cache = ImageCache(tmp_path / "images", read_image=client.read_image, find_users=find_users, reserved_bytes=0)
-        volumes = DirectoryBackend(tmp_path / "volumes", find_image=cache.find, find_users=nobody, reserved_bytes=0)
+        volumes = DirectoryBackend(
+            tmp_path / "volumes", owner="node-1", find_image=cache.find, find_users=nobody, reserved_bytes=0
+        )
         cache.prepare()
         volumes.prepare()
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])

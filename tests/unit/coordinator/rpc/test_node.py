@@ -170,6 +170,16 @@ async def test_new_inventory_makes_claims_look_again(agent: Agent) -> None:
     assert agent.row().generation > before
 
 
+async def test_the_storage_of_a_node_is_the_one_that_it_told_last(agent: Agent) -> None:
+    await agent.register()
+    assert agent.row().storage_id == ""
+    for storage_id in (str(uuid4()), str(uuid4())):
+        inventory = host_pb2.HostInventory(vcpus=8, storage_id=storage_id)
+        request = node_pb2.ReportInventoryRequest(session_id=agent.session_id, facts=facts(), inventory=inventory)
+        await agent.stub.ReportInventory(request, timeout=PATIENCE_SECONDS)
+        assert agent.row().storage_id == storage_id
+
+
 async def test_node_in_an_unknown_zone_is_refused(agent: Agent) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await agent.register(zone="elsewhere")
