@@ -158,14 +158,14 @@ def _end(session: Session, args: Args, state: MigrationState, reason: str, remai
 def _remains(
     session: Session, instance: Instance, args: Mapping[str, Any], node_id: str, *, incoming: bool = False
 ) -> Remains:
+    # What both nodes share belongs to the instance, wherever it is.
+    volumes = [] if args["sharesStorage"] else instance_query.list_volumes(session, instance)
     return Remains(
         ecs_id=instance.ecs_id,
         uuid=instance.uuid,
         migration_id=args["migrationId"],
         node_id=node_id,
         is_incoming=incoming,
-        volume_uuids=[]
-        if args["sharesStorage"]
-        else [it.uuid for it in instance_query.list_volumes(session, instance)],
+        volume_uuids=[volume.uuid for volume in volumes],
         port_ids=[port.id for port, _ in instance_query.list_ports(session, instance)],
     )

@@ -86,9 +86,8 @@ class NodeBody(AnswerModel):
     @classmethod
     def of(cls, view: NodeView, cell: str) -> "NodeBody":
         row, pool, group = view.node, view.place.pool, view.place.group
-same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version", "storage_id"}
-        same.add("in_maintenance")
-        same |= {"reserved_vcpus", "reserved_memory_mib"}
+        same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version", "storage_id"}
+        same |= {"in_maintenance", "reserved_vcpus", "reserved_memory_mib"}
         return cls(
             **row.model_dump(include=same),
             cell=cell,
