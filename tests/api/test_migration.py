@@ -115,6 +115,24 @@ def test_the_regions_network_is_taken_unless_an_operator_names_another(
     assert (order.bandwidth_mib_per_second, order.max_downtime_ms, order.allow_post_copy) == (7, 50, True)
 
 
+def test_what_both_nodes_share_is_neither_copied_nor_removed(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    with cluster.cloud.runtime.database.write() as session:
+        for node in (cluster.cloud.node, cluster.target_node):
+            session.get_one(Node, node.id).storage_id = "one-place"
+    volumes = dict(cluster.source.volumes)
+    assert finish(operator, cluster.migrate(customer, ecs_id))["state"] == "Succeeded"
+    assert list(cluster.source.orders[-1].copied_volume_uuids) == []
+    wait_until(lambda: "ensure_port_removed" in cluster.source.calls, "the source is cleaned")
+    assert (cluster.source.volumes, cluster.target.volumes) == (volumes, {})
+    cluster.target.blockers["iso"] = "an ISO image"
+    back = {"nodeName": cluster.cloud.node.name}
+    assert finish(operator, operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", back))["state"] == "Failed"
+    wait_until(lambda: "ensure_incoming_removed" in cluster.source.calls, "the target is cleaned")
+    time.sleep(0.3)
+    assert cluster.source.volumes == volumes
+
+
 def test_the_target_is_claimed_at_once_and_let_go_when_it_fails(customer: Api, operator: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer)
     gate = cluster.target.gates["prepare_incoming"] = threading.Event()

@@ -13,10 +13,12 @@ from tests.lab.waiting import wait_until
 class Pair:
     """A cloud whose hosts have addresses in the networks for management and storage."""
 
-    def __init__(self, lab: Lab, image: Path, hosts: int = 2) -> None:
-        made = [lab.add_host() for _ in range(hosts)]
+    def __init__(self, lab: Lab, image: Path, *, shares_storage: bool = False) -> None:
+        made = [lab.add_host() for _ in range(2)]
         self.cloud = Cloud(lab, image)
         for host in made:
+            if shares_storage:
+                _mount_shared(host, lab.directory / "shared")
             host.agent_environment |= {
                 "NODEWRIGHT_AGENT_MANAGE_NETWORK": "manage",
                 "NODEWRIGHT_AGENT_STORAGE_NETWORK": "10.91.0.0/24",
@@ -81,6 +83,14 @@ class Pair:
             network: int(host.namespace.run("cat", counters.format(network)))
             for network in ("manage", "storage", "business")
         }
+
+
+def _mount_shared(host: Host, directory: Path) -> None:
+    """The host's volumes are in that directory."""
+    directory.mkdir(exist_ok=True)
+    volumes = "/var/lib/nodewright/agent/volumes"
+    host.namespace.run("mkdir", "-p", volumes)
+    host.namespace.run("mount", "--bind", directory, volumes)
 
 
 class Traveller:

@@ -17,7 +17,7 @@ from tests.lab.rest import RestError
 from tests.lab.waiting import wait_until
 from tests.scenario.test_recovery import commits
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration"), pytest.mark.usefixtures("one_copy")]
 
 MIB = 1024**2
 # So slow that there is time to interfere.
@@ -48,7 +48,7 @@ def traveller(pair: Pair, cloud: Cloud) -> Iterator[Traveller]:
     made.instance.succeed(made.instance.delete())
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def one_copy(pair: Pair, traveller: Traveller) -> Iterator[None]:
     """Whatever a test does: one copy of the guest is left, where the coordinator says, and nothing disagrees."""
     yield
