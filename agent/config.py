@@ -33,7 +33,7 @@ class AgentConfig:
     listen: str = "0.0.0.0:8446"
     # "host:port" told to the coordinator; empty: the address of the way to the coordinator, and the port of `listen`.
     advertise_address: str = ""
-    # "host:port" of the coordinator's gRPC server; empty: as it was told at the join.
+    # "host:port" of the coordinator's gRPC server, of several with commas between; empty: as it was told at the join.
     coordinator_address: str = ""
     # Metrics and health, without authentication: keep it local.
     metrics_listen: str = "127.0.0.1:8447"
@@ -150,9 +150,10 @@ def _convert(name: str, value: object) -> object:
 def _check(config: AgentConfig) -> None:
     for name in ("listen", "metrics_listen"):
         split_address(name, getattr(config, name))
-    for name in ("advertise_address", "coordinator_address"):
-        if getattr(config, name):
-            split_address(name, getattr(config, name))
+    if config.advertise_address:
+        split_address("advertise_address", config.advertise_address)
+    for address in filter(None, config.coordinator_address.split(",")):
+        split_address("coordinator_address", address)
     if config.log_level not in _LOG_LEVELS:
         raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import grpc
 
+from agent.config import split_address
 from agent.errors import ImageNotFound, ImageSourceUnavailable
 from agent.identity import Credentials
 from protos.coordinator.v1 import image_pb2, image_pb2_grpc, join_pb2, join_pb2_grpc, node_pb2, node_pb2_grpc
@@ -148,7 +151,32 @@ def _open(address: str, credentials: Credentials) -> grpc.aio.Channel:
         private_key=credentials.key_pem,
         certificate_chain=credentials.certificate_pem,
     )
-    return grpc.aio.secure_channel(address, trust, options=_OPTIONS)
+    return grpc.aio.secure_channel(_target(address), trust, options=_OPTIONS)
+
+
+def _target(address: str) -> str:
+    """What gRPC is told: of several coordinators it takes the first that answers, and another when that one is gone."""
+    addresses = address.split(",")
+    if len(addresses) == 1:
+        return address
+    found = [_resolve(*split_address("coordinator_address", it)) for it in addresses]
+    family = found[0].version
+    return f"ipv{family}:" + ",".join(
+        f"[{it.ip}]:{it.port}" if family == 6 else f"{it.ip}:{it.port}" for it in found if it.version == family
+    )
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    version: int
+    ip: str
+    port: int
+
+
+def _resolve(host: str, port: int) -> _Endpoint:
+    """The first address of a name. gRPC takes several targets as addresses only."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return _Endpoint(6 if family == socket.AF_INET6 else 4, str(address[0]), port)
 
 
 async def _paced(call: Any) -> AsyncIterator[image_pb2.ImageChunk]:

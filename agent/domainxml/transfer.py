@@ -52,6 +52,12 @@ def find_disk_targets(live_xml: str, volume_uuids: Iterable[str]) -> list[str]:
     return names
 
 
+def has_coherent_disks(live_xml: str) -> bool:
+    """Whether another node sees what the guest has written: none of its disks is written through a page cache."""
+    disks = [disk for disk in _parse(live_xml).iterfind("devices/disk") if disk.find("readonly") is None]
+    return all(_attribute(disk, "driver", "cache") in ("none", "directsync") for disk in disks)
+
+
 def find_nvram(live_xml: str) -> str:
     """The file of the firmware's variables; empty without one."""
     return (_parse(live_xml).findtext("os/nvram") or "").strip()

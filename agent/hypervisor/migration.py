@@ -12,7 +12,7 @@ import libvirt
 from lxml import etree
 
 from agent.configure.host_profile import HostProfile
-from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram
+from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram, has_coherent_disks
 from agent.errors import RequestInvalid
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import PowerState, describe
@@ -116,7 +116,11 @@ async def perform(connection: Connection, order: MigrationOrder) -> None:
     def run(handle: libvirt.virConnect) -> None:
         domain = find_owned(handle, order.uuid)
         live_xml = domain.XMLDesc(_LIVE)
-        domain.migrateToURI3(order.uri, _parameters(order, live_xml), _flags(order))
+        flags = _flags(order)
+        if not order.copied_volume_uuids and has_coherent_disks(live_xml):
+            # That the nodes share them is known; libvirt only knows the kinds of some file systems.
+            flags |= libvirt.VIR_MIGRATE_UNSAFE
+        domain.migrateToURI3(order.uri, _parameters(order, live_xml), flags)
 
     await connection.call_migration(run)
 

@@ -15,7 +15,8 @@ from agent.hypervisor.connection import Connection
 _LIVE_AND_CONFIG: Final = libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE | libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
 # What libvirt calls a range of addresses that the node uses already, a name that is taken, …
 _CONFLICTS: Final = (libvirt.VIR_ERR_NETWORK_EXIST, libvirt.VIR_ERR_OPERATION_FAILED)
-_ADDRESS_TAKEN: Final = "already in use"
+# … and an address or a bridge that is there already.
+_TAKEN: Final = ("already in use", "File exists")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,6 @@ def _conflicts() -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         message = error.get_error_message() or ""
-        if error.get_error_code() in _CONFLICTS or _ADDRESS_TAKEN in message:
+        if error.get_error_code() in _CONFLICTS or any(words in message for words in _TAKEN):
             raise NetworkConflict(message) from error
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Final, Protocol
 
@@ -32,8 +32,10 @@ from agent.network.element import (
     name_network,
 )
 from agent.network.journal import PortJournal
+from agent.network.leftover import remove_leftover_bridge
 
 SendRelease = Callable[[ReleaseRequest, str], None]
+RemoveLeftover = Callable[[str], Awaitable[bool]]
 
 _LARGEST_PREFIX: Final = 30
 
@@ -62,11 +64,13 @@ class NatBackend:
         packet_filter: PacketFilter,
         *,
         send_release: SendRelease = send_release,
+        remove_leftover: RemoveLeftover = remove_leftover_bridge,
     ) -> None:
         self._networks = networks
         self._journal = journal
         self._filter = packet_filter
         self._send_release = send_release
+        self._remove_leftover = remove_leftover
         self._changes = asyncio.Lock()
         # Whose rules the filter was given; None: nobody knows.
         self._filtered: frozenset[Subnet] | None = None
@@ -148,11 +152,17 @@ class NatBackend:
             await self._ensure_filter()
             return
         self._filtered = None
-        outcomes = await asyncio.gather(
-            self._networks.ensure_active(name), self._ensure_filter(), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(self._activate(name), self._ensure_filter(), return_exceptions=True)
         for failure in filter(None, outcomes):
             raise failure
+
+    async def _activate(self, name: str) -> None:
+        try:
+            await self._networks.ensure_active(name)
+        except NetworkConflict:
+            if not await self._remove_leftover(name):
+                raise
+            await self._networks.ensure_active(name)
 
     async def _ensure_filter(self) -> None:
         """The rules are those of the networks that have ports. What failed once is made up for by the next call."""

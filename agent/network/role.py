@@ -85,7 +85,7 @@ def find_own_address(config: AgentConfig, membership: Membership) -> str:
     listen_host, _ = split_address("listen", config.listen)
     if listen_host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         return listen_host
-    address = config.coordinator_address or membership.coordinator_address
+    address, *_ = (config.coordinator_address or membership.coordinator_address).split(",")
     return _address_towards(*split_address("coordinator_address", address))
 
 

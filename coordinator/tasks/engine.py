@@ -22,7 +22,7 @@ from coordinator.tasks.model import TaskKind
 from coordinator.tasks.runner import Runner, Stop
 
 POLL_SECONDS: Final = 1.0
-RENEW_SECONDS: Final = 3.0
+RENEW_SECONDS: Final = 2.0
 PRUNE_SECONDS: Final = 600.0
 SHUTDOWN_SECONDS: Final = 5.0
 # Tasks at once. Most of them wait for agents; those that wait for a node to come back do not count.

@@ -30,7 +30,7 @@ from coordinator.tasks.fault import Fault, fault_of
 from coordinator.tasks.model import Failure, StepResult, TaskKind
 from coordinator.tasks.plan import Act, End, is_unwinding, next_act, progress_percent
 
-LEASE_SECONDS: Final = 10.0
+LEASE_SECONDS: Final = 8.0
 _FIRST_RETRY_SECONDS: Final = 0.5
 _LAST_RETRY_SECONDS: Final = 15.0
 _PRUNE_BATCH: Final = 200

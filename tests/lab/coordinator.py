@@ -17,21 +17,29 @@ PROGRAM = Path(sys.executable).parent / "nodewright-coordinator"
 class CoordinatorProcess:
     """`nodewright-coordinator serve` in a machine of the lab."""
 
-    def __init__(self, namespace: Namespace, directory: Path, address: str, node_side_address: str) -> None:
-        """`address` is where the tests reach it, `node_side_address` where the hosts do."""
+    def __init__(
+        self, namespace: Namespace, directory: Path, address: str, node_side_address: str, first_port: int = 8443
+    ) -> None:
+        """`address` is where the tests reach it, `node_side_address` where the hosts do; it takes three ports."""
         self.state_dir = directory / "coordinator"
-        self.state_dir.mkdir()
-        self.url = f"https://{address}:8443"
-        self.node_side_url = f"https://{node_side_address}:8443"
+        # Several have their authority, secrets and images in common.
+        self.state_dir.mkdir(exist_ok=True)
+        self.url = f"https://{address}:{first_port}"
+        self.node_side_url = f"https://{node_side_address}:{first_port}"
+        self.grpc_address = f"{node_side_address}:{first_port + 1}"
         self.environment: dict[str, str] = {
             "NODEWRIGHT_COORDINATOR_STATE_DIR": str(self.state_dir),
+            "NODEWRIGHT_COORDINATOR_REST_LISTEN": f"0.0.0.0:{first_port}",
+            "NODEWRIGHT_COORDINATOR_GRPC_LISTEN": f"0.0.0.0:{first_port + 1}",
+            "NODEWRIGHT_COORDINATOR_JOIN_LISTEN": f"0.0.0.0:{first_port + 2}",
             "NODEWRIGHT_COORDINATOR_PUBLIC_HOSTS": f'["{node_side_address}", "{address}"]',
             "NODEWRIGHT_COORDINATOR_NODE_LEASE": "PT6S",
             "NODEWRIGHT_COORDINATOR_HEARTBEAT_INTERVAL": "PT1S",
             "NODEWRIGHT_COORDINATOR_STOP_GRACE": "PT20S",
             "NODEWRIGHT_COORDINATOR_RESERVED_HOST_MEMORY_MIB": "0",
         }
-        self._process = Process(namespace, "coordinator", (PROGRAM, "serve"), directory / "coordinator.log")
+        log = directory / f"coordinator-{first_port}.log"
+        self._process = Process(namespace, "coordinator", (PROGRAM, "serve"), log)
 
     @property
     def ca(self) -> Path:

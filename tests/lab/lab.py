@@ -26,9 +26,13 @@ class Lab:
         self.directory, self._lock = _make_directory()
         self.hosts: list[Host] = []
         self.centre = Namespace("centre", _bridges())
-        self.coordinator = CoordinatorProcess(
-            self.centre, self.directory, self._connect_uplink(), f"{NETWORKS['manage']}.{_CENTRE}"
-        )
+        self._uplink_address = self._connect_uplink()
+        self.coordinator = self.add_coordinator(8443)
+
+    def add_coordinator(self, first_port: int) -> CoordinatorProcess:
+        """A coordinator that does not run yet, on three ports from that one on."""
+        node_side_address = f"{NETWORKS['manage']}.{_CENTRE}"
+        return CoordinatorProcess(self.centre, self.directory, self._uplink_address, node_side_address, first_port)
 
     def add_host(self) -> Host:
         """One more host on all networks, with libvirt running."""

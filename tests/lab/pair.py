@@ -13,7 +13,8 @@ from tests.lab.waiting import wait_until
 class Pair:
     """A cloud whose hosts have addresses in the networks for management and storage."""
 
-    def __init__(self, lab: Lab, image: Path, *, shares_storage: bool = False) -> None:
+    def __init__(self, lab: Lab, image: Path, *, shares_storage: bool = False, coordinators: str = "") -> None:
+        """`coordinators` are the addresses that agents shall know, instead of the one they joined."""
         made = [lab.add_host() for _ in range(2)]
         self.cloud = Cloud(lab, image)
         for host in made:
@@ -22,6 +23,7 @@ class Pair:
             host.agent_environment |= {
                 "NODEWRIGHT_AGENT_MANAGE_NETWORK": "manage",
                 "NODEWRIGHT_AGENT_STORAGE_NETWORK": "10.91.0.0/24",
+                "NODEWRIGHT_AGENT_COORDINATOR_ADDRESS": coordinators,
             }
             self.cloud.join(host)
             host.serve_peers()

@@ -171,3 +171,16 @@ def test_a_stop_survives_a_killed_agent(cloud: Cloud, running: Instance, moment:
         running.power("stop", gracePeriodSeconds=0)
     running.wait_for_status("Stopped", timeout_seconds=90)
     assert cloud.host.domain_state(running.id) == "shut off"
+
+
+@pytest.mark.parametrize("state", ["down", "up"])
+def test_a_bridge_that_a_dead_libvirtd_left_keeps_no_instance_from_starting(cloud: Cloud, state: str) -> None:
+    name = "nw-" + "0" * 12
+    assert name not in cloud.host.virsh("net-list", "--all", "--name")
+    cloud.host.namespace.run("ip", "link", "add", name, "type", "bridge")
+    cloud.host.namespace.run("ip", "address", "add", "10.80.0.1/24", "dev", name)
+    cloud.host.namespace.run("ip", "link", "set", name, state)
+    instance = cloud.create_instance(displayName="after the crash")
+    instance.wait_for_status("Running")
+    assert name in cloud.host.virsh("net-list", "--name")
+    instance.succeed(instance.delete())

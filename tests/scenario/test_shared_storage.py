@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.cloud import Cloud
 from tests.lab.lab import Lab
 from tests.lab.pair import Pair
 from tests.lab.waiting import wait_until
@@ -19,6 +20,12 @@ def pair(demo_image: Path) -> Iterator[Pair]:
         yield Pair(lab, demo_image, shares_storage=True)
     finally:
         lab.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cloud(pair: Pair) -> Cloud:
+    """So that a failed test shows the logs of this lab."""
+    return pair.cloud
 
 
 def test_a_guest_on_shared_storage_keeps_its_disk_where_it_is(pair: Pair) -> None:

@@ -8,7 +8,7 @@ from lxml import etree
 
 from agent.configure.pipeline import build_domain
 from agent.domainxml.element import format_document
-from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram
+from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram, has_coherent_disks
 from tests.unit.agent.guest_builder import (
     DATA_VOLUME_UUID,
     GIB,
@@ -102,3 +102,13 @@ def test_devices_of_the_node_and_images_in_drives_keep_a_guest_where_it_is() -> 
 def test_variables_of_a_firmware_are_a_file() -> None:
     assert find_nvram(_live()) == ""
     assert find_nvram("<domain><os><nvram>\n /x_VARS.fd</nvram></os></domain>") == "/x_VARS.fd"
+
+
+@pytest.mark.parametrize(
+    ("cache", "coherent"), [("none", True), ("directsync", True), ("writeback", False), ("", False)]
+)
+def test_only_disks_past_the_page_cache_are_seen_alike_by_two_nodes(cache: str, coherent: bool) -> None:
+    live = etree.fromstring(_live())
+    for driver in live.iterfind("devices/disk/driver"):
+        driver.set("cache", cache)
+    assert has_coherent_disks(etree.tostring(live, encoding="unicode")) is coherent
