@@ -14,6 +14,7 @@ from coordinator.api.openapi import build_document
 from coordinator.api.routes import (
     deployment_set,
     enrolment,
+    event,
     flavor,
     flavor_type,
     guest,
@@ -51,6 +52,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     monitor.router,
     region.router,
     operation.router,
+    event.router,
     image.router,
     image.file_router,
     power.router,
