@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -43,7 +44,8 @@ class EventFeed:
     def wake(self) -> None:
         """Something was committed. Callable from any thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._woken.set)
+            with suppress(RuntimeError):  # the loop has ended: nobody listens any more
+                self._loop.call_soon_threadsafe(self._woken.set)
 
     def close(self) -> None:
         """Sends the listeners home."""

@@ -21,6 +21,7 @@ from coordinator.services.network import ensure_default_network
 from coordinator.services.node_report import LeaseSweep, refresh_leases
 from coordinator.services.retention import forget_expired
 from coordinator.services.tenancy import ensure_default_tenant
+from coordinator.services.webhook_delivery import WebhookSender
 from coordinator.store.database import Database
 from coordinator.tasks.engine import TaskEngine
 from coordinator.tasks.kinds import KINDS
@@ -61,6 +62,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         "engine": asyncio.create_task(engine.run()),
         "http": asyncio.create_task(http.run()),
         "events": asyncio.create_task(runtime.events.run()),
+        "webhooks": asyncio.create_task(WebhookSender(runtime).run()),
         "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime))),
         "certificates": asyncio.create_task(
             _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http))
@@ -80,6 +82,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         await grpc_servers.stop()
         engine.stop()
         await _settle(parts["engine"])
+        await _settle(parts["webhooks"])
         for part in parts.values():
             part.cancel()
         await runtime.agents.close()

@@ -34,6 +34,7 @@ from coordinator.api.routes import (
     region,
     resource_pool,
     volume,
+    webhook,
 )
 from coordinator.runtime import Runtime
 from coordinator.services.idempotency import stamp_claim
@@ -53,6 +54,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     region.router,
     operation.router,
     event.router,
+    webhook.router,
     image.router,
     image.file_router,
     power.router,
