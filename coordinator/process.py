@@ -62,6 +62,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         "engine": asyncio.create_task(engine.run()),
         "http": asyncio.create_task(http.run()),
         "events": asyncio.create_task(runtime.events.run()),
+        "audit": asyncio.create_task(runtime.audit.run()),
         "webhooks": asyncio.create_task(WebhookSender(runtime).run()),
         "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime))),
         "certificates": asyncio.create_task(
@@ -85,6 +86,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         await _settle(parts["webhooks"])
         for part in parts.values():
             part.cancel()
+        await asyncio.to_thread(runtime.audit.flush)
         await runtime.agents.close()
         log.info("coordinator.stopped")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from coordinator.audit_log import AuditLog
 from coordinator.concurrency import ConcurrencyLimit
 from coordinator.config import Settings
 from coordinator.domain.clock import Clock, utc_now
@@ -47,6 +48,7 @@ class Runtime:
     # Callers that follow events, by token.
     event_streams: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(per_key=16, total=512))
     events: EventFeed = field(init=False)
+    audit: AuditLog = field(init=False)
     leases: LeaseBook = field(default_factory=LeaseBook)
     # Callers by the hash of their credentials.
     callers: "ExpiringCache[Caller]" = field(default_factory=lambda: ExpiringCache(_CALLER_LIFE_SECONDS))
@@ -57,6 +59,7 @@ class Runtime:
     def __post_init__(self) -> None:
         settings = self.settings
         self.events = EventFeed(self.database)
+        self.audit = AuditLog(self.database)
         self.hosts = HostCache(self.database, seed=settings.scheduler_seed, weights=merge_weights(settings.weights))
 
     @property

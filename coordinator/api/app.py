@@ -12,6 +12,7 @@ from coordinator.api.deps import get_caller
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
 from coordinator.api.routes import (
+    audit,
     deployment_set,
     enrolment,
     event,
@@ -55,6 +56,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     operation.router,
     event.router,
     webhook.router,
+    audit.router,
     image.router,
     image.file_router,
     power.router,
@@ -87,7 +89,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     runtime.database.before_commit = stamp_claim
-    app.add_middleware(RequestMiddleware, body_limit_bytes=runtime.settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware, runtime=runtime)
     error_handler.install(app)
     for router in ROUTERS:
         # First of all dependencies: strangers are not told what else is wrong with their requests.
