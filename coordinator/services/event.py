@@ -3,6 +3,7 @@
 from typing import Any
 
 from coordinator.domain.caller import Caller
+from coordinator.domain.event import EventFilter
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ParameterInvalid
 from coordinator.event_feed import settle_events
@@ -11,11 +12,16 @@ from coordinator.store.queries import event as queries
 from coordinator.store.tables import Event
 
 
-def list_events(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[Event]:
-    """Events that the caller may see, the newest first: all that was committed before the call."""
+def limit_to(caller: Caller) -> str | None:
+    """The tenant whose events the caller may see; None: everybody's."""
+    return caller.tenant_id if caller.is_tenant else None
+
+
+def list_events(runtime: Runtime, after: int | None, wanted: EventFilter, query: ListQuery) -> Listing[Event]:
+    """Events, all that was committed before the call: the newest first, or in their order after a given one."""
     settle_events(runtime.database)
     with runtime.database.read() as session:
-        return queries.list_events(session, caller.tenant_id if caller.is_tenant else None, query)
+        return queries.list_events(session, after, wanted, query)
 
 
 def find_start(runtime: Runtime, after: int | None) -> int:

@@ -172,5 +172,8 @@ def test_events_are_filtered_and_paged(operator: Api, runtime: Runtime) -> None:
     page = operator.ok("GET", f"{EVENTS}?filter=severity:eq:alarm&pageSize=1")
     assert (page["totalCount"], [event["resourceId"] for event in page["list"]]) == (2, ["ecs-2"])
     first = page["list"][0]["id"]
+    alarms = operator.ok("GET", f"{EVENTS}?severity=alarm&kind=instance.*&after={first - 2}")
+    assert [event["resourceId"] for event in alarms["list"]] == ["ecs-1", "ecs-2"]
+    assert operator.ok("GET", f"{EVENTS}?resource=ecs-0&after=0")["totalCount"] == 1
     older = operator.ok("GET", f"{EVENTS}?filter=id:lt:{first}&orderBy=id:asc")["list"]
     assert [event["resourceId"] for event in older] == ["ecs-0", "ecs-1"]

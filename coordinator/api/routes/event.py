@@ -23,6 +23,7 @@ router = APIRouter(prefix="/api/ecs/v1/events", tags=["events"], route_class=Len
 
 _STREAM = {"type": "string", "description": "Server-sent events; `data` of each is an event as in the list."}
 _POSITION = {"ge": 0, "le": 2**63 - 1}
+After = Annotated[int | None, Query(**_POSITION, description="Begin after the event with this id.")]
 
 
 async def _wanted(
@@ -43,7 +44,10 @@ async def _wanted(
         check_kinds(kinds)
     except FieldError as error:
         raise ParameterInvalid("kind", error.message.en, error.message.zh) from None
-    return EventFilter(tuple(kinds), resource, caller.tenant_id if caller.is_tenant else None, severity)
+    return EventFilter(tuple(kinds), resource, service.limit_to(caller), severity)
+
+
+Wanted = Annotated[EventFilter, Depends(_wanted)]
 
 
 @router.get(
@@ -56,8 +60,8 @@ async def stream_events(
     request: Request,
     caller: Reader,
     runtime: RuntimeDep,
-    wanted: Annotated[EventFilter, Depends(_wanted)],
-    after: Annotated[int | None, Query(**_POSITION, description="Begin after the event with this id.")] = None,
+    wanted: Wanted,
+    after: After = None,
     last_event_id: Annotated[int | None, Header(**_POSITION, description="Counts for more than `after`.")] = None,
 ) -> EventStream:
     """Tells events as they happen, until the caller leaves. Without an id to begin after: from now on."""
@@ -67,8 +71,13 @@ async def stream_events(
 
 @router.get("/list", operation_id="listEvents")
 def list_events(
-    page: PageByNumber, conditions: Conditions, orderings: Orderings, caller: Reader, runtime: RuntimeDep
+    page: PageByNumber,
+    conditions: Conditions,
+    orderings: Orderings,
+    runtime: RuntimeDep,
+    wanted: Wanted,
+    after: After = None,
 ) -> Envelope[EventListBody]:
-    """Lists events, the newest first; a tenant sees those of what it owns."""
-    listing = service.list_events(runtime, caller, ListQuery(page, conditions, orderings))
+    """Lists events, the newest first, or in their order after a given one; a tenant sees those of what it owns."""
+    listing = service.list_events(runtime, after, wanted, ListQuery(page, conditions, orderings))
     return success(EventListBody(items=[EventBody.of(row) for row in listing.items], total_count=listing.total))

@@ -118,13 +118,12 @@ def read_events(session: Session, after: int, wanted: EventFilter, limit: int) -
     return session.exec(statement.order_by(col(Event.position)).limit(limit)).all()
 
 
-def list_events(session: Session, tenant_id: str | None, query: ListQuery) -> Listing[Event]:
-    """One tenant's events, or everybody's (None); the newest first."""
-    statement: SelectOfScalar[Event] = select(Event).where(
-        col(Event.position).is_not(None), *_conditions(EventFilter(tenant_id=tenant_id))
-    )
-    newest_first = (Ordering("id", descending=True),)
-    return fetch_rows_of(session, statement, query, _FIELDS, tie_break=col(Event.position), default=newest_first)
+def list_events(session: Session, after: int | None, wanted: EventFilter, query: ListQuery) -> Listing[Event]:
+    """Events, the newest first; those after a place in their order."""
+    begun = col(Event.position).is_not(None) if after is None else col(Event.position) > after
+    statement: SelectOfScalar[Event] = select(Event).where(begun, *_conditions(wanted))
+    order = (Ordering("id", descending=after is None),)
+    return fetch_rows_of(session, statement, query, _FIELDS, tie_break=col(Event.position), default=order)
 
 
 def delete_events(session: Session, before: datetime, limit: int) -> int:
