@@ -111,6 +111,8 @@ class Settings(BaseSettings):
             from coordinator.scheduler.pipeline import merge_weights
 
             merge_weights(self.weights)
+        if self.webhook_patience >= self.event_retention:
+            raise ValueError("event_retention must be longer than webhook_patience, for which events are kept")
         if self.heartbeat_interval * 2 > self.node_lease:
             raise ValueError("node_lease must be at least twice the heartbeat_interval")
         return self

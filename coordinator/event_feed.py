@@ -64,6 +64,8 @@ class EventFeed:
                 else:
                     self.position = self._recent_after = await asyncio.to_thread(self._read_last)
                     is_begun = True
+                    # Listeners were here before: what they are behind with is in the database.
+                    self._tell()
             except (SQLAlchemyError, TimeoutError) as error:
                 log.warning("events.not_read", reason=str(error))
             await self._pause()

@@ -48,8 +48,8 @@ class EventStream(StreamingResponse):
         quiet_since = time.monotonic()
         while not feed.closed:
             events, after = await feed.read(after, wanted)
-            for event in events:
-                yield _render(event)
+            if events:
+                yield "".join(map(_render, events))
                 quiet_since = time.monotonic()
             left_seconds = quiet_since + HEARTBEAT_SECONDS - time.monotonic()
             if left_seconds <= 0:

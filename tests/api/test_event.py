@@ -1,5 +1,6 @@
 """Events as callers follow and list them."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -155,6 +156,17 @@ def test_a_silent_stream_shows_that_it_lives_and_ends_with_its_token(
         [row] = [row for row in operator.ok("GET", "/api/iam/v1/tokens")["list"] if row["role"] == "auditor"]
         operator.ok("DELETE", f"/api/iam/v1/tokens/{row['tokenId']}")
         assert [line for line in listener.lines if line.startswith("data")] == []
+
+
+async def test_who_listened_before_the_feed_began_is_told_at_once(runtime: Runtime) -> None:
+    feed = EventFeed(runtime.database)
+    tell(runtime, "ecs-1")
+    waiting = asyncio.create_task(feed.wait_beyond(0, 10))
+    await asyncio.sleep(0)
+    running = asyncio.create_task(feed.run())
+    assert await waiting
+    assert [event.resource_id for event in (await feed.read(0, EventFilter()))[0]] == ["ecs-1"]
+    running.cancel()
 
 
 async def test_a_slow_listener_costs_no_memory(runtime: Runtime) -> None:
