@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,8 +56,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    """A receiver on a port of its own."""
+def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver on a port of its own, over TLS if a context is given."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -73,7 +74,9 @@ def receiving() -> Iterator[Receiver]:
             """Nobody reads it."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
+        receiver.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/hook"
         yield receiver
         server.shutdown()

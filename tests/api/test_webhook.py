@@ -1,9 +1,11 @@
 """Webhooks, with a real receiver: signed, in order, at least once, by one coordinator, and given up in the end."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from coordinator.domain.clock import utc_now
 from coordinator.domain.event import Severity
 from coordinator.event_feed import EventFeed
+from coordinator.pki import Authority, CoordinatorIdentity
 from coordinator.runtime import Runtime
+from coordinator.services import webhook_call
 from coordinator.services.webhook_delivery import WebhookSender
 from coordinator.store.database import Database
 from coordinator.store.queries.event import record_event
@@ -223,6 +227,24 @@ def test_a_test_tells_how_it_was_answered(operator: Api, receiver: Receiver) -> 
     first = receiver.deliveries[0]
     assert first.is_signed_with(SECRET)
     assert (first.event["kind"], first.event["resourceId"]) == ("webhook.test", webhook_id)
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_receivers_show_a_certificate_that_the_machine_trusts(
+    operator: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_trusted: bool
+) -> None:
+    identity = CoordinatorIdentity(Authority.open(tmp_path / "own"), tmp_path / "own", ["127.0.0.1"])
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(identity.path)
+    trusted = identity.ca_pem if is_trusted else Authority.open(tmp_path / "other").pem
+    (tmp_path / "ca.pem").write_bytes(trusted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    webhook_call._trust_of_system.cache_clear()
+    with receiving(tls) as receiver:
+        webhook_id = create(operator, receiver)["webhookId"]
+        answer = operator.ok("POST", f"{WEBHOOKS}/{webhook_id}/test")
+    webhook_call._trust_of_system.cache_clear()
+    assert (answer["delivered"], "CERTIFICATE_VERIFY_FAILED" in answer["error"]) == (is_trusted, not is_trusted)
 
 
 def test_nobody_who_answers_is_told_why(operator: Api) -> None:

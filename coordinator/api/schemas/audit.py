@@ -13,13 +13,13 @@ class AuditBody(AnswerModel):
     at: Moment
     request_id: str = Field(description="As in the answer, and in every log line about it.")
     caller_id: str = Field(
-        description="A token's id, oidc:<subject>, or certificate:<name>; empty: unknown credentials.",
+        description="A token's id, oidc:<subject>, certificate:<name> or system; empty: unknown credentials.",
         examples=["tok-4f8j2m6q1x9z3c"],
     )
     caller_name: str = Field(description="What the token is for.")
     role: str
     tenant_id: str | None = Field(description="The tenant that the caller acts for; null: none.")
-    method: str = Field(description="Of HTTP, or gRPC.", examples=["DELETE"])
+    method: str = Field(description="Of HTTP, gRPC, or CLI on the coordinator's own machine.", examples=["DELETE"])
     path: str
     operation: str = Field(description="As in the OpenAPI document.", examples=["deleteInstance"])
     resources: list[str] = Field(description="Ids of what it named, made or works on.")

@@ -76,12 +76,12 @@ class AuditRecord(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True, sa_type=_Number)
     at: datetime = Field(sa_type=UtcDateTime, index=True)
     request_id: str = Field(max_length=64, index=True)
-    # Id of the API token, "oidc:<subject>", or "certificate:<name>"; empty: unknown credentials.
+    # Id of the API token, "oidc:<subject>", "certificate:<name>" or "system"; empty: unknown credentials.
     caller_id: str = Field(max_length=255, index=True)
     caller_name: str = Field(default="", max_length=255)
     role: str = Field(default="", max_length=16)
     tenant_id: str | None = Field(default=None, max_length=19, index=True)
-    # An HTTP method, or "gRPC".
+    # An HTTP method, "gRPC", or "CLI" on the coordinator's own machine.
     method: str = Field(max_length=8)
     path: str = Field(max_length=1023)
     operation: str = Field(default="", max_length=63)
