@@ -79,6 +79,13 @@ class Settings(BaseSettings):
     stop_grace: timedelta = timedelta(seconds=120)
     # How long operations that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)
+    # How long it can be read what happened, and who did what.
+    event_retention: timedelta = Field(default=timedelta(days=30), ge=timedelta(hours=1))
+    audit_retention: timedelta = Field(default=timedelta(days=180), ge=timedelta(hours=1))
+    # Send events also to addresses that are not public: loopback, link-local, private networks.
+    allow_private_webhook_urls: bool = False
+    # A webhook that has failed for this long is given up, and an alarm tells so.
+    webhook_patience: timedelta = timedelta(days=3)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     max_image_bytes: int = 1024**4
     # Fetch images also from addresses that are not public: loopback, link-local, private networks.
@@ -106,6 +113,8 @@ class Settings(BaseSettings):
             from coordinator.scheduler.pipeline import merge_weights
 
             merge_weights(self.weights)
+        if self.webhook_patience >= self.event_retention:
+            raise ValueError("event_retention must be longer than webhook_patience, for which events are kept")
         if self.heartbeat_interval * 2 > self.node_lease:
             raise ValueError("node_lease must be at least twice the heartbeat_interval")
         return self

@@ -25,6 +25,7 @@ from coordinator.pki import Authority, AuthorityInvalid
 from coordinator.rpc.server import ListenFailed
 from coordinator.secret import SecretKeyInvalid
 from coordinator.services import credential
+from coordinator.services.audit import note_command
 from coordinator.services.tenancy import find_tenant_id
 from coordinator.store import schema
 from coordinator.store.database import Database, DatabaseInUse
@@ -105,6 +106,7 @@ def create_token(
             runtime = make_offline_runtime(settings, database)
             tenant_id = find_tenant_id(runtime, _SYSTEM, tenant) if tenant else None
             made = credential.create_token(runtime, _SYSTEM, name=name, role=role, tenant_id=tenant_id)
+            note_command(runtime, _SYSTEM, "createToken", made.row.id)
             typer.echo(made.secret)
 
 

@@ -19,13 +19,16 @@ from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
 from coordinator.services.network import ensure_default_network
 from coordinator.services.node_report import LeaseSweep, refresh_leases
+from coordinator.services.retention import forget_expired
 from coordinator.services.tenancy import ensure_default_tenant
+from coordinator.services.webhook_delivery import WebhookSender
 from coordinator.store.database import Database
 from coordinator.tasks.engine import TaskEngine
 from coordinator.tasks.kinds import KINDS
 
 LEASE_SWEEP_SECONDS: Final = 2.0
 CERTIFICATE_SWEEP_SECONDS: Final = 600.0
+RETENTION_SWEEP_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -58,10 +61,14 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
     parts = {
         "engine": asyncio.create_task(engine.run()),
         "http": asyncio.create_task(http.run()),
+        "events": asyncio.create_task(runtime.events.run()),
+        "audit": asyncio.create_task(runtime.audit.run()),
+        "webhooks": asyncio.create_task(WebhookSender(runtime).run()),
         "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime))),
         "certificates": asyncio.create_task(
             _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http))
         ),
+        "retention": asyncio.create_task(_repeat(RETENTION_SWEEP_SECONDS, lambda: forget_expired(runtime))),
     }
     runtime.is_engine_alive = lambda: not parts["engine"].done()
     log.info("coordinator.ready", rest=settings.rest_listen, grpc=settings.grpc_listen, join=settings.join_listen)
@@ -70,13 +77,16 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         await _wait_for_end(parts)
     finally:
         service_manager.notify_stopping()
+        runtime.events.close()
         http.stop()
         await _settle(parts["http"])
         await grpc_servers.stop()
         engine.stop()
         await _settle(parts["engine"])
+        await _settle(parts["webhooks"])
         for part in parts.values():
             part.cancel()
+        await asyncio.to_thread(runtime.audit.flush)
         await runtime.agents.close()
         log.info("coordinator.stopped")
 

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from coordinator.audit_log import AuditLog
 from coordinator.concurrency import ConcurrencyLimit
 from coordinator.config import Settings
 from coordinator.domain.clock import Clock, utc_now
 from coordinator.domain.expiring_cache import ExpiringCache
 from coordinator.domain.identifier import Identifiers
 from coordinator.domain.lease import LeaseBook
+from coordinator.event_feed import EventFeed
 from coordinator.pki import Authority
 from coordinator.placement.cache import HostCache
 from coordinator.scheduler.pipeline import merge_weights
@@ -43,6 +45,10 @@ class Runtime:
     is_engine_alive: Callable[[], bool] = lambda: True
     # Calls to guest agents, by tenant: a silent guest holds a thread of REST as long as it is waited for.
     guest_calls: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(per_key=8, total=24))
+    # Callers that follow events, by token.
+    event_streams: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(per_key=16, total=512))
+    events: EventFeed = field(init=False)
+    audit: AuditLog = field(init=False)
     leases: LeaseBook = field(default_factory=LeaseBook)
     # Callers by the hash of their credentials.
     callers: "ExpiringCache[Caller]" = field(default_factory=lambda: ExpiringCache(_CALLER_LIFE_SECONDS))
@@ -52,6 +58,8 @@ class Runtime:
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self.events = EventFeed(self.database)
+        self.audit = AuditLog(self.database)
         self.hosts = HostCache(self.database, seed=settings.scheduler_seed, weights=merge_weights(settings.weights))
 
     @property

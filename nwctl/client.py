@@ -19,6 +19,8 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 60.0
 # The coordinator digests an uploaded image before it answers.
 UPLOAD_TIMEOUT_SECONDS = 3600.0
+# A stream shows every 15 s that it lives.
+STREAM_TIMEOUT_SECONDS = 45.0
 BUSY_STATUSES = (429, 503)
 
 Query = Mapping[str, str | int | bool | None]
@@ -92,6 +94,19 @@ class Client:
             timeout=httpx.Timeout(UPLOAD_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
         )
         return self._call(request, attempts=1)
+
+    def stream(self, path: str, query: Query) -> Iterator[str]:
+        """Reads line by line what goes on until the coordinator ends it; CoordinatorUnreachable when it breaks off."""
+        given = {name: value for name, value in query.items() if value is not None}
+        timeout = httpx.Timeout(STREAM_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+        try:
+            with self._http.stream("GET", path, params=given, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                    decode(response)
+                yield from response.iter_lines()
+        except httpx.TransportError as error:
+            raise CoordinatorUnreachable(explain(error, self._http.base_url)) from error
 
     def _call(self, request: httpx.Request, *, repeatable: bool = False, attempts: int | None = None) -> Answer:
         """Sends, and repeats a bounded number of times what failed on the way or met a busy coordinator."""

@@ -8,8 +8,10 @@ import typer
 # `guest`, `launch` and `migration` add their commands to `nwctl instance`.
 from nwctl.binding import before_noun, command
 from nwctl.command import (  # noqa: F401
+    audit,
     context,
     deployment_set,
+    event,
     flavor,
     flavor_type,
     guest,
@@ -26,6 +28,7 @@ from nwctl.command import (  # noqa: F401
     tenant,
     token,
     volume,
+    webhook,
 )
 
 app = typer.Typer(name="nwctl", no_args_is_help=True, pretty_exceptions_show_locals=False)
@@ -52,6 +55,7 @@ for verb in (context.login, context.logout, context.whoami):
     command(app, verb.__name__)(verb)
 command(app, "explain")(launch.explain_order)
 command(app, "differences")(launch.list_differences)
+command(app, "events")(event.show_events)
 for noun in (
     instance.app,
     image.app,
@@ -70,6 +74,8 @@ for noun in (
     migration.settings,
     tenant.app,
     token.app,
+    webhook.app,
+    audit.app,
     context.app,
 ):
     app.add_typer(noun)

@@ -12,8 +12,10 @@ from coordinator.api.deps import get_caller
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
 from coordinator.api.routes import (
+    audit,
     deployment_set,
     enrolment,
+    event,
     flavor,
     flavor_type,
     guest,
@@ -35,6 +37,7 @@ from coordinator.api.routes import (
     region,
     resource_pool,
     volume,
+    webhook,
 )
 from coordinator.runtime import Runtime
 from coordinator.services.idempotency import stamp_claim
@@ -54,6 +57,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     monitor.router,
     region.router,
     operation.router,
+    event.router,
+    webhook.router,
+    audit.router,
     image.router,
     image.file_router,
     power.router,
@@ -87,7 +93,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     runtime.database.before_commit = stamp_claim
-    app.add_middleware(RequestMiddleware, body_limit_bytes=runtime.settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware, runtime=runtime)
     error_handler.install(app)
     for router in ROUTERS:
         # First of all dependencies: strangers are not told what else is wrong with their requests.

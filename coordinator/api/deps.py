@@ -46,7 +46,7 @@ def get_caller(request: Request, runtime: RuntimeDep, _scheme: Annotated[object,
 def _identify(request: Request, runtime: Runtime) -> Caller:
     context = current_request()
     caller = authenticate(runtime, request.headers.get("authorization", ""))
-    context.token_id = caller.token_id
+    context.caller = caller
     if request.url.path not in REGION_QUERY_PATHS:
         _check_region(request.headers.get(REGION_HEADER, ""), runtime.settings.region)
     return replace(

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
+from coordinator.api.audit import name_answered
 from coordinator.api.request_context import current_request
 from coordinator.domain.message import Message
 
@@ -42,12 +43,14 @@ class Problem(BaseModel):
 def success(data: Data) -> Envelope[Data]:
     """`data` in the envelope of the current request."""
     context = current_request()
+    name_answered(data)
     return Envelope(request_id=context.request_id, code="Success", message=SUCCESS.text(context.language), data=data)
 
 
 def problem(status: int, code: str, message: Message, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer to a request that failed."""
     context = current_request()
+    context.code = code
     content: dict[str, Any] = {
         "requestId": context.request_id,
         "code": code,

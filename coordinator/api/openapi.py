@@ -42,6 +42,7 @@ TAGS = (
     ("volumes", "Disks."),
     ("network", "VPCs, subnets, ports and security groups."),
     ("operations", "Work in progress, and how it ended."),
+    ("events", "What happens, as it does and as it did, and who is told of it."),
     ("iam", "Tokens, tenants, departments and resource groups."),
     ("health", "Whether this process is alive and ready."),
 )

@@ -3,6 +3,8 @@
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from coordinator.domain.caller import Caller
+
 
 @dataclass(slots=True)
 class RequestContext:
@@ -14,7 +16,16 @@ class RequestContext:
     # A route that takes more than others sets a higher one before it reads.
     body_limit_bytes: int
     # Known once the caller is authenticated.
-    token_id: str = ""
+    caller: Caller | None = None
+    # Of the answer, if it tells of a failure.
+    code: str = ""
+    # Ids of what the answer shows.
+    answered_ids: tuple[str, ...] = ()
+
+    @property
+    def token_id(self) -> str:
+        """Of the caller's token; empty before it is known."""
+        return self.caller.token_id if self.caller else ""
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)

@@ -27,6 +27,7 @@ class Prefix(Enum):
     OPERATION = ("op-", 20)
     TOKEN = ("tok-", 14)
     ENROLMENT_TOKEN = ("enr-", 14)
+    WEBHOOK = ("wh-", 14)
 
 
 class Identifiers:

@@ -28,6 +28,7 @@ _CHINESE: Final = {
     "vCPUs": "vCPU数量",
     "volume": "云盘",
     "volumes": "云盘数量",
+    "webhook": "事件推送",
 }
 
 

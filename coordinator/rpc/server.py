@@ -8,6 +8,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from coordinator.pki import CoordinatorIdentity
+from coordinator.rpc.audit import AuditInterceptor
 from coordinator.rpc.image import ImageServicer
 from coordinator.rpc.interceptor import ErrorInterceptor, RoleInterceptor
 from coordinator.rpc.join import JoinServicer
@@ -60,7 +61,9 @@ class GrpcServers:
 
     def __init__(self, runtime: Runtime, identity: CoordinatorIdentity) -> None:
         settings = runtime.settings
-        self._peers = grpc.aio.server(interceptors=(ErrorInterceptor(), RoleInterceptor()), options=_PEER_OPTIONS)
+        self._peers = grpc.aio.server(
+            interceptors=(ErrorInterceptor(), AuditInterceptor(runtime), RoleInterceptor()), options=_PEER_OPTIONS
+        )
         node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(runtime), self._peers)
         image_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(runtime), self._peers)
         placement_pb2_grpc.add_PlacementServiceServicer_to_server(

@@ -10,7 +10,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session
+
+from coordinator.store.change_event import record_changes
+from coordinator.store.queries.event import has_events, number_events
 
 _LOCK_TIMEOUT_SECONDS: Final = 30
 
@@ -40,7 +44,11 @@ class Database:
         self.is_sqlite = url.startswith("sqlite")
         # Called with every write session right before it commits.
         self.before_commit: Callable[[Session], None] | None = None
+        # Called after the commit of a write session that wrote events, in its thread.
+        self.after_events: Callable[[], None] | None = None
         self.engine: Engine = create_engine(url, **self._engine_options(pool_size=8, max_overflow=24))
+        self._writers = sessionmaker(self.engine, class_=Session, expire_on_commit=False)
+        event.listen(self._writers, "before_flush", record_changes)
         self._observer: Engine = create_engine(url, **self._engine_options(pool_size=1, max_overflow=0))
         # SQLite's own waiting is a sleep that grows to 100 ms; threads of one process wait for each other here instead.
         self._writing = threading.Lock()
@@ -71,13 +79,19 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction: committed when the block ends, rolled back when it raises. Not to be nested."""
-        with self._writer_turn(), Session(self.engine, expire_on_commit=False) as session:
+        with self._writer_turn(), self._writers() as session:
             if self.is_sqlite:
                 session.connection(execution_options={"nodewright_immediate": True})
             yield session
             if self.before_commit:
                 self.before_commit(session)
+            session.flush()
+            has_told = has_events(session)
+            if has_told and self.is_sqlite:
+                number_events(session)
             session.commit()
+        if has_told and self.after_events:
+            self.after_events()
 
     def claim_sole_use(self) -> None:
         """Keeps other coordinators off a SQLite database until `close`; raises DatabaseInUse when one is at work.

@@ -5,30 +5,26 @@ The HTTP client is imported when there is something to fetch: it takes 2 MB, and
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from coordinator.agents.client import AgentCallError
 from coordinator.errors import ImageUnusable
+from coordinator.outgoing_http import AddressPrivate, UrlUnsupported, send_pinned
 
 if TYPE_CHECKING:
     import httpx
 
 _MAXIMUM_REDIRECTS: Final = 5
 _TIMEOUT_SECONDS: Final = 30.0
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 @asynccontextmanager
 async def open_url(url: str, *, private_allowed: bool) -> AsyncIterator[httpx.Response]:
     """The answer of `url`, its body still to be read; ImageUnusable when it may not be, or cannot ever be, read.
 
-    Every hop's name is resolved once, and the connection goes to the address that was checked: a name that changes its
-    address in between changes nothing.
+    Every hop is checked.
     """
     import httpx
 
@@ -56,31 +52,16 @@ async def open_url(url: str, *, private_allowed: bool) -> AsyncIterator[httpx.Re
 async def _request(client: httpx.AsyncClient, target: httpx.URL, *, private_allowed: bool) -> httpx.Response:
     import httpx
 
-    address = await _resolve(target, private_allowed=private_allowed)
-    request = client.build_request(
-        "GET",
-        target.copy_with(host=address),
-        headers={"host": target.netloc.decode(), "accept-encoding": "identity"},
-        extensions={"sni_hostname": target.host},
-    )
     try:
-        return await client.send(request, stream=True)
-    except httpx.TransportError as error:
+        return await send_pinned(
+            client, "GET", target, private_allowed=private_allowed, headers={"accept-encoding": "identity"}
+        )
+    except UrlUnsupported:
+        raise _unusable("must be an http or https URL", "必须是http或https地址") from None
+    except AddressPrivate as error:
+        raise _unusable(f"{error} is inside a private network", f"{error}位于内部网络") from None
+    except (OSError, httpx.TransportError) as error:
         raise unreachable(target.host, error) from error
-
-
-async def _resolve(target: httpx.URL, *, private_allowed: bool) -> str:
-    if target.scheme not in _PORTS or not target.host:
-        raise _unusable("must be an http or https URL", "必须是http或https地址")
-    port = target.port or _PORTS[target.scheme]
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(target.host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise unreachable(target.host, error) from error
-    addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
-    if not private_allowed and not all(address.is_global for address in addresses):
-        raise _unusable(f"{target.host} is inside a private network", f"{target.host}位于内部网络")
-    return str(addresses[0])
 
 
 def _check_status(response: httpx.Response) -> None:

@@ -3,6 +3,7 @@
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
 from coordinator.store.tables.deployment_set import DeploymentSet
 from coordinator.store.tables.device import CellAllocation, Device, DeviceAllocation
+from coordinator.store.tables.event import AuditRecord, Event, Webhook
 from coordinator.store.tables.flavor import Flavor, FlavorType
 from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
@@ -21,6 +22,7 @@ from coordinator.store.tables.volume import Volume
 __all__ = [
     "Allocation",
     "ApiToken",
+    "AuditRecord",
     "CellAllocation",
     "CpuOvercommit",
     "Department",
@@ -28,6 +30,7 @@ __all__ = [
     "Device",
     "DeviceAllocation",
     "EnrolmentToken",
+    "Event",
     "Flavor",
     "FlavorType",
     "GroupHost",
@@ -53,4 +56,5 @@ __all__ = [
     "Tenant",
     "Volume",
     "Vpc",
+    "Webhook",
 ]

@@ -1,5 +1,7 @@
 """What the configuration says about where the coordinator is reached."""
 
+from datetime import timedelta
+
 import pytest
 
 from coordinator.config import Settings, split_address
@@ -24,6 +26,11 @@ def test_without_public_hosts_the_machine_names_itself() -> None:
 def test_certificate_always_names_this_machine() -> None:
     hosts = Settings(public_hosts=["cloud.example.org", "localhost"]).certificate_hosts
     assert hosts == ["cloud.example.org", "localhost", "127.0.0.1"]
+
+
+def test_events_are_kept_for_as_long_as_they_are_sent_again() -> None:
+    with pytest.raises(ValueError, match="event_retention must be longer"):
+        Settings(event_retention=timedelta(days=3), webhook_patience=timedelta(days=3))
 
 
 @pytest.mark.parametrize("address", ["8443", ":8443", "host:", "host:https", "host:65536"])

@@ -37,6 +37,8 @@ def test_serves_until_it_is_told_to_end(installation: Installation) -> None:
         assert token.startswith("nwt_")
         assert installation.get("/api/iam/v1/whoami", token)["role"] == "operator"
         assert [tenant["name"] for tenant in installation.get("/api/iam/v1/tenants", token)["list"]] == ["default"]
+        [noted] = installation.get("/api/ecs/v1/audit", token)["list"]
+        assert (noted["callerId"], noted["method"], noted["operation"]) == ("system", "CLI", "createToken")
         second = installation.run("serve")
         assert second.returncode == 1
         assert "another coordinator uses" in second.stderr

@@ -19,6 +19,7 @@ from coordinator.api.schemas.iam import (
 from coordinator.api.schemas.image import RegisterImageRequest
 from coordinator.api.schemas.resource_pool import CreateResourcePoolRequest
 from coordinator.api.schemas.volume import CreateVolumeRequest
+from coordinator.api.schemas.webhook import CreateWebhookRequest
 from coordinator.store.tables import (
     ApiToken,
     Department,
@@ -31,6 +32,7 @@ from coordinator.store.tables import (
     ResourcePool,
     Tenant,
     Volume,
+    Webhook,
 )
 
 # Requests whose fields become columns of the same name. What an order of instances carries, its service checks.
@@ -48,6 +50,7 @@ STORED: list[tuple[type[LenientModel], type[SQLModel]]] = [
     (CreateResourcePoolRequest, ResourcePool),
     (CreateHostGroupRequest, HostGroup),
     (CreateDeploymentSetRequest, DeploymentSet),
+    (CreateWebhookRequest, Webhook),
 ]
 
 

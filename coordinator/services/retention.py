@@ -1,0 +1,28 @@
+"""What is forgotten after a time: events and the audit log."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from sqlmodel import Session
+
+from coordinator.runtime import Runtime
+from coordinator.store.queries.audit import delete_records
+from coordinator.store.queries.event import delete_events
+
+# A batch at a time, so that others can write in between.
+_BATCH: Final = 1000
+
+
+def forget_expired(runtime: Runtime) -> None:
+    """Deletes what is older than the configuration says."""
+    now = runtime.now()
+    _forget(runtime, delete_events, now - runtime.settings.event_retention)
+    _forget(runtime, delete_records, now - runtime.settings.audit_retention)
+
+
+def _forget(runtime: Runtime, delete: Callable[[Session, datetime, int], int], before: datetime) -> None:
+    while True:
+        with runtime.database.write() as session:
+            if delete(session, before, _BATCH) < _BATCH:
+                return
