@@ -95,10 +95,11 @@ def _watch_node(session: Session, node: Node) -> None:
         data = {"from": before, "to": after, "name": node.name}
         severity = Severity.INFO if node.ready else Severity.ALARM
         record_event(session, "node.state_changed", severity=severity, data=data, **facts)
-    changed, _ = _before(node, "schedulable")
-    if changed:
-        told = {"schedulable": node.schedulable, "name": node.name}
-        record_event(session, "node.schedulable_changed", data=told, **facts)
+    for column, told in (("schedulable", "schedulable"), ("in_maintenance", "maintenance")):
+        changed, _ = _before(node, column)
+        if changed:
+            data = {told: getattr(node, column), "name": node.name}
+            record_event(session, f"node.{told}_changed", data=data, **facts)
 
 
 def _watch_task(session: Session, task: Task) -> None:
