@@ -12,11 +12,13 @@ from coordinator.api.deps import get_caller
 from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
 from coordinator.api.routes import (
+    bmc,
     deployment_set,
     enrolment,
     flavor,
     flavor_type,
     guest,
+    ha_config,
     health,
     host_group,
     iam,
@@ -44,10 +46,12 @@ ROUTERS: tuple[APIRouter, ...] = (
     enrolment.router,
     flavor_type.router,
     flavor.router,
+    bmc.router,
     node.router,
     resource_pool.router,
     host_group.router,
     overcommit.router,
+    ha_config.router,
     monitor.router,
     region.router,
     operation.router,

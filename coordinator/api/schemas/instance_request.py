@@ -173,6 +173,7 @@ class CreateInstanceRequest(LenientModel):
     rp_id: Text = Field(default="", description="Resource pool to place it in; one of the flavor's, if that is bound.")
     is_install_agent: bool = Field(default=False, description="Not available yet.")
     cwp_enable: bool = Field(default=False, description="Not available yet.")
+    ha_enabled: bool = Field(default=False, description="Started elsewhere when its node is lost; off unless given.")
 
     def to_order(self, count: int = 1) -> InstanceOrder:
         """The same in our words."""
@@ -210,6 +211,7 @@ class CreateInstanceRequest(LenientModel):
             count=count,
             checks_quota=self.b_update_quotas is not False,
             options=self._options,
+            ha_enabled=self.ha_enabled,
             huge_page=self.memory.huge_page,
             unavailable_fields=self._unavailable_fields,
         )

@@ -1,5 +1,6 @@
 """All tables; importing this package fills `SQLModel.metadata`."""
 
+from coordinator.store.tables.bmc import Bmc
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
 from coordinator.store.tables.deployment_set import DeploymentSet
 from coordinator.store.tables.device import CellAllocation, Device, DeviceAllocation
@@ -11,6 +12,7 @@ from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
 from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
+from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
@@ -19,6 +21,7 @@ from coordinator.store.tables.volume import Volume
 __all__ = [
     "Allocation",
     "ApiToken",
+    "Bmc",
     "CellAllocation",
     "CpuOvercommit",
     "Department",
@@ -39,6 +42,7 @@ __all__ = [
     "PlacementRecord",
     "PoolHost",
     "Port",
+    "RegionSetting",
     "ReportedDomain",
     "ResourceGroup",
     "ResourcePool",
