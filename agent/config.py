@@ -27,6 +27,8 @@ class AgentConfig:
     """Every setting has a working default: a node needs no file, only `join`."""
 
     state_dir: Path = Path("/var/lib/nodewright/agent")
+    # What the agent and its watchdog tell each other: on a tmpfs.
+    run_dir: Path = Path("/run/nodewright")
     libvirt_uri: str = "qemu:///system"
 
     # Where the coordinator reaches this agent.
@@ -91,6 +93,11 @@ class AgentConfig:
     def serial_dir(self) -> Path:
         """What guests write to their serial consoles."""
         return self.state_dir / "serial"
+
+    @property
+    def fence_dir(self) -> Path:
+        """What the watchdog has killed, until the coordinator knows it."""
+        return self.state_dir / "fenced"
 
     @property
     def journal_dir(self) -> Path:

@@ -95,9 +95,11 @@ class CoordinatorClient:
         """Tells everything."""
         return await self._call(self._node().Register, request, node_pb2.RegisterResponse, _REGISTER_SECONDS)
 
-    async def heartbeat(self, request: node_pb2.HeartbeatRequest) -> None:
+    async def heartbeat(
+        self, request: node_pb2.HeartbeatRequest, timeout_seconds: float = _CALL_SECONDS
+    ) -> node_pb2.HeartbeatResponse:
         """Renews the lease. Raises RegistrationRequired."""
-        await self._call(self._node().Heartbeat, request, node_pb2.HeartbeatResponse)
+        return await self._call(self._node().Heartbeat, request, node_pb2.HeartbeatResponse, timeout_seconds)
 
     async def report_inventory(self, request: node_pb2.ReportInventoryRequest) -> None:
         """Facts or inventory changed."""

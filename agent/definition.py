@@ -34,6 +34,16 @@ class SubnetDirectory(Protocol):
         """The network of a subnet."""
 
 
+class HaGuests(Protocol):
+    """Knows which guests must not run without a lease."""
+
+    def set_guest(self, uuid: str, *, ha_enabled: bool) -> None:
+        """Is told before libvirt is. Raises LeaseFailed."""
+
+    def forget(self, uuid: str) -> None:
+        """The guest is gone for good."""
+
+
 class Definitions:
     """Makes and removes the definitions of guests; both may be repeated at any time."""
 
@@ -46,6 +56,7 @@ class Definitions:
         *,
         volumes: VolumeDirectory,
         subnets: SubnetDirectory,
+        ha_guests: HaGuests,
     ) -> None:
         self._guests = guests
         self._affinities = affinities
@@ -53,6 +64,7 @@ class Definitions:
         self._profile = profile
         self._volumes = volumes
         self._subnets = subnets
+        self._ha_guests = ha_guests
 
     async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
         """libvirt holds the definition and the seed is on disk; a running guest keeps running.
@@ -82,6 +94,7 @@ class Definitions:
         CPUs that it had pinned are everybody's again.
         """
         await self._guests.remove(uuid)
+        self._ha_guests.forget(uuid)
         await self._affinities.settle()
         await self.remove_files(uuid)
 
@@ -101,6 +114,8 @@ class Definitions:
         host = replace(host, machine=machine or host.machine, cpus=await self._affinities.look(spec.uuid))
         domain = build_domain(spec, host)
         await self._make_files(spec, host)
+        if spec.ha_enabled:
+            self._ha_guests.set_guest(spec.uuid, ha_enabled=True)
         return format_document(domain)
 
     async def read_profile(self) -> HostProfile:
@@ -115,7 +130,11 @@ class Definitions:
     async def _define(self, spec: DomainSpec, host: HostProfile) -> GuestDescription:
         domain = build_domain(spec, host)
         await self._make_files(spec, host)
+        if spec.ha_enabled:
+            self._ha_guests.set_guest(spec.uuid, ha_enabled=True)
         description = await self._guests.define(domain, generation=spec.generation)
+        # What libvirt does not know yet must not be unguarded.
+        self._ha_guests.set_guest(spec.uuid, ha_enabled=spec.ha_enabled)
         if not spec.HasField("cloud_init"):
             self._seeds.ensure_removed(spec.uuid)
         return description

@@ -25,6 +25,7 @@ from agent.identity import Identity, IdentityMissing, now_utc, read_machine_uuid
 from agent.network.role import MANAGE, ROLES, NetworkRoles, find_own_address
 from agent.peer import describe_settings, try_libvirt
 from agent.storage.directory import measure_capacity
+from agent.watchdog.lease import read_boot_id, read_clock, read_health
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -245,6 +246,17 @@ async def _check_identity(patient: Patient) -> list[Finding]:
     return [machine, joined, Finding("certificate", "ok", f"valid for {left.days} days")]
 
 
+async def _check_watchdog(patient: Patient) -> list[Finding]:
+    """Whether highly available guests end here in time when the coordinator is not heard of."""
+    health = read_health(patient.config.run_dir)
+    if health and health.is_alive(read_boot_id(), read_clock()):
+        tolerance = health.tolerance_seconds
+        detail = f"fences after {tolerance} s without the coordinator" if tolerance else "runs, nothing to fence yet"
+        return [Finding("watchdog", "ok", detail)]
+    remedy = "start nodewright-watchdog: without it, or a BMC, no highly available guest is started elsewhere"
+    return [Finding("watchdog", "warn", "does not run", remedy)]
+
+
 async def _check_coordinator(patient: Patient) -> list[Finding]:
     identity = Identity(patient.config.state_dir, patient.config.pki_dir)
     try:
@@ -325,6 +337,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_time,
     _check_ports,
     _check_identity,
+    _check_watchdog,
     _check_coordinator,
     _check_networks,
     _check_peers,

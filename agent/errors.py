@@ -128,6 +128,18 @@ class CpusExhausted(AgentError, category=Category.STATE):
     """All CPUs that a guest could float on are pinned by others."""
 
 
+class DomainFenced(AgentError, category=Category.STATE):
+    """The watchdog has ended the guest, and the coordinator has not said that it is still this node's."""
+
+
+class LeaseExpired(AgentError, category=Category.UNAVAILABLE):
+    """The coordinator was not heard of for so long that the guest may run elsewhere."""
+
+
+class LeaseFailed(AgentError, category=Category.INTERNAL):
+    """The file could not be written that tells the watchdog of a guest."""
+
+
 class MemoryLockRefused(AgentError, category=Category.STATE):
     """The node does not let guests keep their memory resident."""
 

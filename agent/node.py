@@ -31,9 +31,11 @@ from agent.network.role import NetworkRoles, find_own_address
 from agent.network.severance import sever_migrations
 from agent.peer import Peers
 from agent.recovery import remove_leftovers
+from agent.self_fence import SelfFence
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
 from agent.storage.seed import Seeds
+from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
 
@@ -47,6 +49,7 @@ class Node:
     coordinator: CoordinatorClient
     connection: Connection
     events: DomainEvents
+    self_fence: SelfFence
     guests: Guests
     affinities: Affinities
     guest_agents: GuestAgents
@@ -74,7 +77,8 @@ def build_node(config: AgentConfig) -> Node:
     )
     connection = Connection(config.libvirt_uri)
     events = DomainEvents(connection)
-    guests = Guests(connection, events)
+    self_fence = SelfFence(config.run_dir, FenceRecord(config.fence_dir))
+    guests = Guests(connection, events, check_start=self_fence.check_startable)
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
@@ -84,7 +88,7 @@ def build_node(config: AgentConfig) -> Node:
     remove_leftovers(images, volumes, seeds)
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
-    definitions = _build_definitions(config, capability, guests, affinities, seeds, volumes, networks)
+    definitions = _build_definitions(config, capability, guests, affinities, seeds, volumes, networks, self_fence)
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
     return Node(
         config=config,
@@ -92,6 +96,7 @@ def build_node(config: AgentConfig) -> Node:
         coordinator=coordinator,
         connection=connection,
         events=events,
+        self_fence=self_fence,
         guests=guests,
         affinities=affinities,
         guest_agents=guest_agents,
@@ -150,6 +155,7 @@ def _build_definitions(
     seeds: Seeds,
     volumes: DirectoryBackend,
     networks: NatBackend,
+    self_fence: SelfFence,
 ) -> Definitions:
     direct_io = supports_direct_io(config.volumes_dir)
 
@@ -161,4 +167,12 @@ def _build_definitions(
             direct_io=direct_io,
         )
 
-    return Definitions(guests, affinities, seeds, read_profile, volumes=volumes, subnets=networks)
+    return Definitions(
+        guests,
+        affinities,
+        seeds,
+        read_profile,
+        volumes=volumes,
+        subnets=networks,
+        ha_guests=self_fence,
+    )

@@ -14,6 +14,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import structlog
@@ -24,7 +25,9 @@ from agent.hypervisor.description import absent
 from agent.hypervisor.events import DomainChange, DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.prober import GuestAgentProber
-from agent.rpc.encoding import encode_domain, encode_time
+from agent.rpc.encoding import encode_domain, encode_duration, encode_time
+from agent.self_fence import SelfFence
+from agent.watchdog.record import FencedGuest
 from protos.agent.v1.domain_pb2 import Domain, DomainEvent
 from protos.agent.v1.host_pb2 import HostFacts, HostInventory
 from protos.coordinator.v1 import node_pb2
@@ -33,6 +36,8 @@ _FIRST_RETRY_SECONDS: Final = 0.5
 _LAST_RETRY_SECONDS: Final = 15.0
 _INVENTORY_SECONDS: Final = 30.0
 _MOST_EVENTS: Final = 100
+_HEARTBEAT_SECONDS: Final = 15.0
+_HEARTBEATS_IN_TOLERANCE: Final = 6
 # Free space changes with every byte that a guest writes; less than this is no news.
 _STORAGE_STEP_BYTES: Final = 256 * 1024**2
 
@@ -83,6 +88,7 @@ class Reporter:
         host: Host,
         domains: DomainView,
         events: DomainEvents,
+        self_fence: SelfFence,
         *,
         advertise_address: Callable[[], str],
         zone: str,
@@ -92,6 +98,7 @@ class Reporter:
         self._host = host
         self._domains = domains
         self._events = events
+        self._self_fence = self_fence
         self._advertise_address = advertise_address
         self._zone = zone
         self._on_session = on_session
@@ -138,19 +145,23 @@ class Reporter:
         while not changes.empty():
             changes.get_nowait()
         facts, inventory = await self._host.facts(), await self._host.inventory()
-        session_id = secrets.token_hex(16)
-        answer = await self._client.register(
-            node_pb2.RegisterRequest(
-                facts=facts,
-                inventory=inventory,
-                domains=await self._domains.list_domains(),
-                advertise_address=await asyncio.to_thread(self._advertise_address),  # may ask a name server
-                zone=self._zone,
-                session_id=session_id,
-            )
+        request = node_pb2.RegisterRequest(
+            facts=facts,
+            inventory=inventory,
+            domains=await self._domains.list_domains(),
+            advertise_address=await asyncio.to_thread(self._advertise_address),  # may ask a name server
+            zone=self._zone,
+            session_id=secrets.token_hex(16),
+            self_fence=encode_self_fence(self._self_fence),
+            fenced_domains=encode_fenced(self._self_fence.list_fenced()),
         )
+        self._self_fence.note_sending(0)
+        answer = await self._client.register(request)
+        ha_guests = [domain.uuid for domain in request.domains if domain.ha_enabled]
+        self._self_fence.begin(ha_guests, answer.ha_tolerance_seconds)
+        self._self_fence.release(answer.released_domain_uuids)
         log.info("coordinator.registered", unexpected_domains=list(answer.unexpected_domain_uuids))
-        return Session(self._client, self._host, self._domains, session_id, answer, facts, inventory)
+        return Session(self._client, self._host, self._domains, self._self_fence, request, answer)
 
 
 class Session:
@@ -161,32 +172,47 @@ class Session:
         client: CoordinatorClient,
         host: Host,
         domains: DomainView,
-        session_id: str,
+        self_fence: SelfFence,
+        beginning: node_pb2.RegisterRequest,
         terms: node_pb2.RegisterResponse,
-        facts: HostFacts,
-        inventory: HostInventory,
     ) -> None:
         self._client = client
         self._host = host
         self._domains = domains
-        self._session_id = session_id
+        self._self_fence = self_fence
+        self._session_id = beginning.session_id
         self._lease_seconds = terms.lease.ToTimedelta().total_seconds()
         self._interval_seconds = terms.heartbeat_interval.ToTimedelta().total_seconds()
-        self._told = (facts, inventory)
+        self._told = (beginning.facts, beginning.inventory)
         self._last_sequence = 0
+        self._heartbeats = 0
 
     async def send_heartbeats(self) -> None:
         """Renews the lease; gives up when it has ended for want of an answer."""
         answered = time.monotonic()
         while True:
             await asyncio.sleep(self._interval_seconds)
-            request = node_pb2.HeartbeatRequest(session_id=self._session_id, last_event_sequence=self._last_sequence)
             try:
-                await self._client.heartbeat(request)
+                await self._send_heartbeat()
                 answered = time.monotonic()
             except CoordinatorUnavailable:
                 if time.monotonic() - answered > self._lease_seconds:
                     raise
+
+    async def _send_heartbeat(self) -> None:
+        self._heartbeats += 1
+        request = node_pb2.HeartbeatRequest(
+            session_id=self._session_id,
+            last_event_sequence=self._last_sequence,
+            sequence=self._heartbeats,
+            self_fence=encode_self_fence(self._self_fence),
+        )
+        # One answer that is lost must not cost the time of several.
+        patience_seconds = max(self._interval_seconds, self._self_fence.tolerance_seconds / _HEARTBEATS_IN_TOLERANCE)
+        self._self_fence.note_sending(self._heartbeats)
+        answer = await self._client.heartbeat(request, min(_HEARTBEAT_SECONDS, patience_seconds or _HEARTBEAT_SECONDS))
+        if answer.HasField("ha_terms"):
+            self._self_fence.renew(answer.ha_terms.stored_heartbeat, answer.ha_terms.ha_tolerance_seconds)
 
     async def send_events(self, changes: asyncio.Queue[DomainChange]) -> None:
         """Sends changes in order, each until it was stored."""
@@ -238,6 +264,23 @@ class Session:
         others.CopyFrom(inventory)
         others.storage_free_bytes = told.storage_free_bytes
         return facts != told_facts or others != told or drift_bytes > _STORAGE_STEP_BYTES
+
+
+def encode_self_fence(self_fence: SelfFence) -> node_pb2.SelfFence:
+    """Whether and by which tolerance this node would end its highly available guests."""
+    return node_pb2.SelfFence(armed=self_fence.is_armed, tolerance_seconds=self_fence.tolerance_seconds)
+
+
+def encode_fenced(guests: Sequence[FencedGuest]) -> list[node_pb2.FencedDomain]:
+    """What the watchdog has ended."""
+    return [
+        node_pb2.FencedDomain(
+            uuid=guest.uuid,
+            fenced_at=encode_time(datetime.fromtimestamp(guest.fenced_at, UTC)),
+            silence=encode_duration(guest.silent_seconds),
+        )
+        for guest in guests
+    ]
 
 
 async def _pause(changes: asyncio.Queue[DomainChange], seconds: float) -> None:

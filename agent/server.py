@@ -204,6 +204,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         node.host,
         DomainView(node.guests, node.prober),
         node.events,
+        node.self_fence,
         advertise_address=lambda: node.config.advertise_address or _guess_address(node, port),
         zone=node.config.zone,
         on_session=on_session,

@@ -13,6 +13,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from coordinator.domain.fence import FenceKind
+
 DEFAULT_CONFIG_PATH = Path("/etc/nodewright/coordinator.toml")
 
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared with, not bound to)
@@ -76,6 +78,8 @@ class Settings(BaseSettings):
     heartbeat_interval: timedelta = timedelta(seconds=5)
     # Migrations that a node takes part in at once, as source or target.
     migrations_per_node: int = Field(default=2, ge=1, le=100)
+    # What makes sure that a lost node runs no highly available instance any more, tried in this order.
+    fences: list[FenceKind] = Field(default_factory=lambda: list(FenceKind))
     stop_grace: timedelta = timedelta(seconds=120)
     # How long operations that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)
@@ -106,6 +110,8 @@ class Settings(BaseSettings):
         """Settings that only make sense together."""
         if self.default_zone not in self.zones:
             raise ValueError(f"default_zone {self.default_zone!r} is none of the zones {', '.join(self.zones)}")
+        if len(set(self.fences)) < len(self.fences):
+            raise ValueError("fences names one of them twice")
         if bool(self.tls_certificate_file) != bool(self.tls_key_file):
             raise ValueError("tls_certificate_file and tls_key_file belong together")
         if self.weights:

@@ -220,6 +220,13 @@ class NodeDisconnected(CoordinatorError):
     http_status = 400
 
 
+class BmcUnavailable(CoordinatorError):
+    """The node's management controller did not answer as it should."""
+
+    code = "ECS.OperationFailed.Bmc"
+    http_status = 400
+
+
 class NodeSessionUnknown(StatusUnsupported):
     """The agent must register: its session is not known, or its lease was over."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from coordinator.audit_log import AuditLog
@@ -11,7 +12,9 @@ from coordinator.domain.clock import Clock, utc_now
 from coordinator.domain.expiring_cache import ExpiringCache
 from coordinator.domain.identifier import Identifiers
 from coordinator.domain.lease import LeaseBook
+from coordinator.domain.silence import SilenceClock
 from coordinator.event_feed import EventFeed
+from coordinator.fencing.chain import Fences, make_fences
 from coordinator.pki import Authority
 from coordinator.placement.cache import HostCache
 from coordinator.scheduler.pipeline import merge_weights
@@ -54,6 +57,8 @@ class Runtime:
     callers: "ExpiringCache[Caller]" = field(default_factory=lambda: ExpiringCache(_CALLER_LIFE_SECONDS))
     # What the scheduler chooses from.
     hosts: HostCache = field(init=False)
+    # What makes sure that lost nodes run nothing.
+    fences: Fences = field(init=False)
     _authority: Authority | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +66,11 @@ class Runtime:
         self.events = EventFeed(self.database)
         self.audit = AuditLog(self.database)
         self.hosts = HostCache(self.database, seed=settings.scheduler_seed, weights=merge_weights(settings.weights))
+        self.fences = make_fences(settings.fences, self._read_clock, SilenceClock(self._read_clock))
+
+    def _read_clock(self) -> datetime:
+        """Of this moment's clock, which tests replace."""
+        return self.now()
 
     @property
     def authority(self) -> Authority:

@@ -26,6 +26,6 @@ def configure_identity(domain: Domain, spec: DomainSpec, _host: HostProfile) -> 
         name=spec.name,
         uuid=spec.uuid,
         title=spec.title or None,
-        metadata=Metadata(Ownership(spec.generation, labels, place_cells(spec))),
+        metadata=Metadata(Ownership(spec.generation, labels, place_cells(spec), spec.ha_enabled or None)),
         system_information=SystemInformation("smbios", SystemTable(system)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from agent.domainxml.element import CPU_LIST, Element, attribute, child, children, text
+from agent.domainxml.element import CPU_LIST, YES_NO, Element, attribute, child, children, text
 
 NAMESPACE: Final = "https://nodewright.dev/xmlns/domain/1"
 
@@ -38,6 +38,8 @@ class Ownership(Element, tag="domain", namespace=NAMESPACE):
     generation: int = attribute("generation", int)
     labels: tuple[Label, ...] = children(Label)
     cells: tuple[PlacedCell, ...] = children(PlacedCell)
+    # "yes" when it is started elsewhere as soon as this node counts as lost; absent otherwise.
+    ha_enabled: bool | None = attribute("ha", YES_NO, default=None)
 
     @property
     def pins(self) -> frozenset[int]:

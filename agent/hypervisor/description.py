@@ -81,6 +81,8 @@ class GuestDescription:
     vnc_port: int
     # Whether somebody in the guest has opened the guest agent's channel.
     channel_connected: bool
+    # Must not run here without a lease.
+    ha_enabled: bool = False
 
 
 def absent(uuid: str, name: str) -> GuestDescription:
@@ -115,6 +117,7 @@ def describe(domain: libvirt.virDomain) -> GuestDescription:
             channel.target.name == GUEST_AGENT_CHANNEL and channel.target.state == "connected"
             for channel in summary.devices.channels
         ),
+        ha_enabled=bool(ownership and ownership.ha_enabled),
     )
 
 

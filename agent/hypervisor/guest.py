@@ -38,9 +38,13 @@ _UNDEFINE_EVERYTHING = (
 class Guests:
     """The domains of one node, by UUID. What is done to one is told as a change of it, whatever came of that."""
 
-    def __init__(self, connection: Connection, events: DomainEvents) -> None:
+    def __init__(
+        self, connection: Connection, events: DomainEvents, *, check_start: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`check_start` raises when a guest must not be started; it is called in a worker thread, right before."""
         self._connection = connection
         self._events = events
+        self._check_start = check_start
 
     async def get(self, uuid: str) -> GuestDescription:
         """The domain as it is now. Raises DomainNotFound."""
@@ -73,8 +77,13 @@ class Guests:
         return await self._connection.call(run)
 
     async def start(self, uuid: str) -> GuestDescription:
-        """The domain runs: started when it was off, resumed when it was paused."""
-        return await self._change(uuid, _start, timeout_seconds=_START_TIMEOUT_SECONDS)
+        """The domain runs: started when it was off, resumed when it was paused. Raises DomainFenced, LeaseExpired."""
+
+        def start(domain: libvirt.virDomain) -> None:
+            self._check_start(uuid)
+            _start(domain)
+
+        return await self._change(uuid, start, timeout_seconds=_START_TIMEOUT_SECONDS)
 
     async def suspend(self, uuid: str) -> GuestDescription:
         """The vCPUs are paused. Raises DomainStateConflict when the domain does not run."""

@@ -29,6 +29,7 @@ def encode_domain(description: GuestDescription, probe: GuestAgentProbe | None) 
         vnc_address=description.vnc_address,
         vnc_port=description.vnc_port,
         generation=description.generation,
+        ha_enabled=description.ha_enabled,
     )
     if probe is not None:
         known = domain_pb2.Domain(

@@ -87,6 +87,8 @@ class InstanceOrder:
     billing_mode: str = "OnDemand"
     cycle_count: int = 0
     checks_quota: bool = True
+    # Started elsewhere when its node is lost.
+    ha_enabled: bool = False
     # Answered as given: bOperate, bCreateOrder, bUpdateQuotas.
     options: Mapping[str, Any] = field(default_factory=dict)
     # API names of fields that ask for something that this cluster cannot do yet.

@@ -3,6 +3,7 @@
 from typing import Final
 
 _CHINESE: Final = {
+    "BMC of node": "带外管理，节点",
     "department": "部门",
     "deployment set": "部署集",
     "enrolment token": "注册令牌",

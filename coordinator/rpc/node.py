@@ -2,7 +2,7 @@
 
 import asyncio
 
-from coordinator.domain.lease import NodeSession
+from coordinator.domain.lease import HaTerms, Heartbeat, NodeSession
 from coordinator.rpc.interceptor import Context
 from coordinator.rpc.peer import read_peer
 from coordinator.runtime import Runtime
@@ -25,21 +25,32 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             facts=request.facts,
             inventory=request.inventory,
             domains=request.domains,
+            self_fence=request.self_fence,
+            fenced_domains=request.fenced_domains,
         )
-        unexpected = await asyncio.to_thread(
-            node_report.register_node, self._runtime, read_peer(context).node_id, report
+        answer = await asyncio.to_thread(node_report.register_node, self._runtime, read_peer(context).node_id, report)
+        response = node_pb2.RegisterResponse(
+            unexpected_domain_uuids=answer.unexpected,
+            released_domain_uuids=answer.released,
+            ha_tolerance_seconds=answer.tolerance_seconds,
         )
-        response = node_pb2.RegisterResponse(unexpected_domain_uuids=unexpected)
         response.lease.FromTimedelta(self._runtime.settings.node_lease)
         response.heartbeat_interval.FromTimedelta(self._runtime.settings.heartbeat_interval)
         return response
 
     async def Heartbeat(self, request: node_pb2.HeartbeatRequest, context: Context) -> node_pb2.HeartbeatResponse:
         node = _session(context, request.session_id)
+        heartbeat = Heartbeat(
+            at=self._runtime.now(),
+            sequence=request.sequence,
+            self_fence=request.self_fence.armed,
+            tolerance_seconds=request.self_fence.tolerance_seconds,
+        )
         # In the common case only memory is touched: no thread is needed.
-        if not self._runtime.leases.renew(node, self._runtime.now()):
-            await asyncio.to_thread(node_report.renew_lease, self._runtime, node)
-        return node_pb2.HeartbeatResponse()
+        heard = self._runtime.leases.renew(node, heartbeat)
+        if heard is not None:
+            return _encode_terms(heard.told)
+        return _encode_terms(await asyncio.to_thread(node_report.renew_lease, self._runtime, node, heartbeat))
 
     async def ReportInventory(
         self, request: node_pb2.ReportInventoryRequest, context: Context
@@ -71,6 +82,14 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         )
         response.certificate_expires_at.FromDatetime(membership.certificate.expires_at)
         return response
+
+
+def _encode_terms(terms: HaTerms | None) -> node_pb2.HeartbeatResponse:
+    if terms is None:
+        return node_pb2.HeartbeatResponse()
+    return node_pb2.HeartbeatResponse(
+        ha_terms=node_pb2.HaTerms(stored_heartbeat=terms.stored_heartbeat, ha_tolerance_seconds=terms.tolerance_seconds)
+    )
 
 
 def _session(context: Context, session_id: str) -> NodeSession:

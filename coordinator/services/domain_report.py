@@ -16,6 +16,7 @@ from coordinator.store.queries import node as queries
 from coordinator.store.queries.migration import find_passing_uuids
 from coordinator.store.tables import Instance, Node, ReportedDomain
 from protos.agent.v1 import domain_pb2
+from protos.coordinator.v1 import node_pb2
 
 VMTOOLS_RUNNING: Final = "VmtoolsRunning"
 VMTOOLS_NOT_RUNNING: Final = "VmtoolsNotRunning"
@@ -27,6 +28,7 @@ IO_ERROR_MESSAGE: Final = "the node paused the guest, for a disk could not be wr
 # libvirt's word for that reason of a pause.
 _IO_ERROR: Final = "ioerror"
 
+_OFF_STATES: Final = (PowerState.SHUTOFF, PowerState.CRASHED)
 _ABSENT_STATES: Final = (PowerState.NONE, PowerState.ABSENT)
 
 
@@ -106,6 +108,25 @@ def apply_loss(instance: Instance, node: Node) -> None:
     if instance.task_id is None and instance.status not in ERROR_STATUSES:
         instance.status = InstanceStatus.UNKNOWN
         instance.error_message = f"node {node.name} is away: nothing is known about the guest until it is back"
+
+
+def apply_self_fence(session: Session, node: Node, fenced: Iterable[node_pb2.FencedDomain]) -> list[str]:
+    """The node has ended these guests itself; answers UUIDs of those that are its own still."""
+    released = []
+    for domain in fenced:
+        instance = queries.lock_resident_instance(session, node.id, domain.uuid)
+        if instance is None:
+            continue
+        released.append(domain.uuid)
+        if instance.task_id is None and instance.power_state in _OFF_STATES:
+            at = domain.fenced_at.ToDatetime(tzinfo=UTC).isoformat(timespec="seconds")
+            silent_seconds = domain.silence.ToTimedelta().total_seconds()
+            instance.error_message = (
+                f"node {node.name} ended the guest at {at}: it had not heard of the coordinator for "
+                f"{silent_seconds:.0f} s, so the guest might have been started elsewhere"
+            )
+            session.add(instance)
+    return released
 
 
 def _apply_guest_agent(instance: Instance, domain: domain_pb2.Domain) -> None:

@@ -110,6 +110,7 @@ def _new_instance(
         vnc_password_encrypted=secrets.vnc_password_encrypted,
         vnc_password_enabled=bool(order.vnc_password),
         billing_mode=order.billing_mode,
+        ha_enabled=order.ha_enabled,
         rp_id=order.pool_id,
         hg_id=order.host_group_id,
         deployment_set=order.deployment_set,

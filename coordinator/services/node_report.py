@@ -9,10 +9,11 @@ from typing import Final
 import structlog
 from sqlmodel import Session
 
-from coordinator.domain.lease import NodeSession
+from coordinator.domain.lease import HaTerms, Heard, Heartbeat, NodeSession
 from coordinator.errors import CredentialsInvalid, NodeIdentityTaken, NodeSessionUnknown, ParameterInvalid
 from coordinator.runtime import Runtime
-from coordinator.services.domain_report import apply_loss, reconcile_domains, record_domain
+from coordinator.services.domain_report import apply_loss, apply_self_fence, reconcile_domains, record_domain
+from coordinator.services.ha_config import read_told_tolerance
 from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
@@ -20,6 +21,7 @@ from coordinator.store.queries.device import replace_devices
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 from protos.agent.v1 import domain_pb2, host_pb2
+from protos.coordinator.v1 import node_pb2
 
 _ADDRESS_MAXIMUM: Final = 255
 _SESSION_MAXIMUM: Final = 64
@@ -39,6 +41,20 @@ class Registration:
     facts: host_pb2.HostFacts
     inventory: host_pb2.HostInventory
     domains: Sequence[domain_pb2.Domain]
+    self_fence: node_pb2.SelfFence
+    # What the node's watchdog has ended.
+    fenced_domains: Sequence[node_pb2.FencedDomain] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationAnswer:
+    """What the agent has to know."""
+
+    # UUIDs of Nodewright's own domains that nobody placed there.
+    unexpected: list[str]
+    # UUIDs of fenced domains that may be started there again.
+    released: list[str]
+    tolerance_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +65,8 @@ class SequencedEvent:
     domain: domain_pb2.Domain
 
 
-def register_node(runtime: Runtime, node_id: str, report: Registration) -> list[str]:
-    """The node is ready, and what it says replaces what was known about it.
-
-    Answers UUIDs of Nodewright's own domains that nobody placed there.
-    """
+def register_node(runtime: Runtime, node_id: str, report: Registration) -> RegistrationAnswer:
+    """The node is ready, and what it says replaces what was known about it."""
     _check_registration(runtime, report)
     now = runtime.now()
     with runtime.database.write() as session:
@@ -63,27 +76,35 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> list[
             node.session_id, node.last_event_sequence = report.session_id, 0
         node.address = report.address
         node.zone = report.zone or runtime.settings.default_zone
+        tolerance_seconds = read_told_tolerance(session, runtime.settings)
         node.ready, node.lease_expires_at = True, now + runtime.settings.node_lease
+        node.heard_at, node.self_fence = now, report.self_fence.armed
+        node.ha_tolerance_seconds = max(report.self_fence.tolerance_seconds, tolerance_seconds)
         _apply_host(session, runtime, node, report.facts, report.inventory)
         unexpected = reconcile_domains(session, node, report.domains, now)
-    runtime.leases.open(NodeSession(node_id, report.session_id))
+        released = apply_self_fence(session, node, report.fenced_domains)
+    runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
     runtime.agents.node_registered(node_id)
     log.info("node.registered", nodeId=node_id, name=node.name, unexpectedDomains=unexpected)
-    return unexpected
+    if report.fenced_domains:
+        log.warning("node.fenced_itself", nodeId=node_id, uuids=[domain.uuid for domain in report.fenced_domains])
+    return RegistrationAnswer(unexpected, released, tolerance_seconds)
 
 
-def renew_lease(runtime: Runtime, node: NodeSession) -> None:
-    """A sign of life. NodeSessionUnknown when the agent must register first; CredentialsInvalid when the node is gone.
+def renew_lease(runtime: Runtime, node: NodeSession, heartbeat: Heartbeat) -> HaTerms | None:
+    """A sign of life; answers what the node renews its own lease by.
 
-    Costs no transaction: the sweep stores the signs of life of all nodes together.
+    NodeSessionUnknown when the agent must register first; CredentialsInvalid when the node is gone. Costs no
+    transaction: the sweep stores the signs of life of all nodes together.
     """
-    if runtime.leases.renew(node, runtime.now()):
-        return
-    with runtime.database.read() as session:
-        _check_session(session.get(Node, node.node_id), node)
-    runtime.leases.open(node)
-    runtime.leases.renew(node, runtime.now())
+    heard = runtime.leases.renew(node, heartbeat)
+    if heard is None:
+        with runtime.database.read() as session:
+            _check_session(session.get(Node, node.node_id), node)
+        runtime.leases.open(node)
+        heard = runtime.leases.renew(node, heartbeat)
+    return heard.told if heard else None
 
 
 def record_inventory(
@@ -149,14 +170,23 @@ def _store_heard(runtime: Runtime) -> None:
     if not heard:
         return
     with runtime.database.write() as session:
+        tolerance_seconds = read_told_tolerance(session, runtime.settings)
         strange = [
-            node
-            for node, at in heard.items()
-            if not queries.extend_lease(session, node, at + runtime.settings.node_lease)
+            node for node, last in heard.items() if not _store_sign(session, runtime, node, last, tolerance_seconds)
         ]
     for node in strange:
         # It registered with another coordinator, was given up or deleted: its next heartbeat asks the database.
         runtime.leases.close(node)
+    for node in heard.keys() - set(strange):
+        runtime.leases.set_terms(node, HaTerms(heard[node].heartbeat.sequence, tolerance_seconds))
+
+
+def _store_sign(session: Session, runtime: Runtime, node: NodeSession, heard: Heard, tolerance_seconds: int) -> bool:
+    """A node may go by what it had, by what it was told meanwhile and is being told, or by what it will be told."""
+    told = runtime.leases.find_terms(node)
+    longest = max(heard.longest_seconds, told.tolerance_seconds if told else 0, tolerance_seconds)
+    expires_at = heard.heartbeat.at + runtime.settings.node_lease
+    return queries.extend_lease(session, node, heard.heartbeat, expires_at, longest)
 
 
 def _give_up(runtime: Runtime, node_id: str) -> bool:

@@ -9,6 +9,7 @@ from nwctl.error import UsageError
 from nwctl.option import Page, Waiting, duration
 from nwctl.output import Column, joined, moment, size
 from nwctl.resource import Entry, Resource
+from nwctl.secret import read_secret
 from nwctl.session import Session
 
 NODE = Resource(
@@ -66,10 +67,20 @@ EVICTION_COLUMNS = (
     Column("To", "targetNode"),
     Column("Reason", "reason"),
 )
+BMC_COLUMNS = (
+    Column("Node", "nodeId"),
+    Column("Kind", "kind"),
+    Column("Address", "address"),
+    Column("User", "username"),
+    Column("Verifies TLS", "verifyTls"),
+    Column("Updated", "updatedAt", moment),
+)
 
 app = noun("node", "Nodes: the hosts that run instances.")
 enrolment = noun("enrolment-token", "Enrolment tokens: with one of them a new node joins.")
 app.add_typer(enrolment)
+bmc = noun("bmc", "Management controllers: through them lost nodes are switched off.")
+app.add_typer(bmc)
 
 NodeReference = Annotated[str, typer.Argument(metavar="NODE", help="Id or name.", autocompletion=NODE.complete)]
 NodeReferences = Annotated[
@@ -191,6 +202,52 @@ def label_nodes(
     body = {"nodes": [named(NODE.find(session.client, node)) for node in nodes], **labels}
     answer = session.client.change("POST", f"{NODE.path}/label", body)
     session.report(answer.data, f"Labelled {', '.join(nodes)}")
+
+
+@command(bmc, "show")
+def show_bmc(session: Session, node: NodeReference) -> None:
+    """Show how a node's management controller is reached."""
+    data = session.client.get(bmc_path(session, node)).data
+    session.show_rows(BMC_COLUMNS, [data], data)
+
+
+@command(bmc, "set")
+def set_bmc(
+    session: Session,
+    node: NodeReference,
+    kind: Annotated[str, typer.Option(help="redfish or ipmi.")],
+    address: Annotated[str, typer.Option(help="Redfish: host or URL; IPMI: host or host:port.")],
+    user: Annotated[str, typer.Option(help="Account with the right to switch power.")],
+    verify_tls: Annotated[bool, typer.Option(help="Whether Redfish must show a known authority's certificate.")] = True,
+) -> None:
+    """Set a node's management controller; the password is asked for, or read from standard input."""
+    path = bmc_path(session, node)
+    body = {
+        "kind": kind,
+        "address": address,
+        "username": user,
+        "password": read_secret("Password of the BMC"),
+        "verifyTls": verify_tls,
+    }
+    session.report(session.client.change("PUT", path, body).data, f"Set the BMC of {node}")
+
+
+@command(bmc, "clear")
+def clear_bmc(session: Session, node: NodeReference) -> None:
+    """Forget a node's management controller."""
+    session.report(session.client.change("DELETE", bmc_path(session, node)).data, f"Forgot the BMC of {node}")
+
+
+@command(bmc, "test")
+def test_bmc(session: Session, node: NodeReference) -> None:
+    """Ask a node's management controller whether the power is on; changes nothing."""
+    data = session.client.change("POST", f"{bmc_path(session, node)}/test").data
+    session.report(data, f"The BMC of {node} answers: power is {data['powerState']}")
+
+
+def bmc_path(session: Session, node: str) -> str:
+    """Where a node's management controller is found."""
+    return f"{NODE.at(NODE.find_id(session.client, node))}/bmc"
 
 
 @command(enrolment, "create")

@@ -16,7 +16,8 @@ _INIT = 'echo ready; trap "" CHLD; exec sleep infinity'
 _libc = ctypes.CDLL(None)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a process that was just forked: it is killed when the one that forked it ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -34,7 +35,7 @@ class Namespace:
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  # one system call, no locks
+            preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
         )
         assert self._unshare.stdout is not None
         if self._unshare.stdout.readline() != "ready\n":
@@ -117,7 +118,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | dict(environment or {}),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # one system call, no locks
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
             )
 
     def is_running(self) -> bool:

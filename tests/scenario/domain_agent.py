@@ -17,7 +17,9 @@ from agent.hypervisor.guest_agent import GuestAgents
 from agent.hypervisor.prober import GuestAgentProber, GuestAgentState
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
+from agent.self_fence import SelfFence
 from agent.storage.seed import Seeds
+from agent.watchdog.record import FenceRecord
 from protos.agent.v1.domain_pb2 import DomainSpec
 from tests.lab.host import Host
 from tests.unit.agent.guest_builder import GUEST_UUID, ANetwork, AVolume
@@ -32,7 +34,8 @@ class DomainAgent:
         self.directory = host.directory
         self.connection = Connection(f"qemu+unix:///system?socket={host.namespace.path('/run/libvirt/libvirt-sock')}")
         self.events = DomainEvents(self.connection)
-        self.guests = Guests(self.connection, self.events)
+        self.self_fence = SelfFence(host.namespace.path("/run"), FenceRecord(self.directory / "fenced"))
+        self.guests = Guests(self.connection, self.events, check_start=self.self_fence.check_startable)
         self.affinities = Affinities(self.connection)
         self.guest_agents = GuestAgents(self.connection)
         self.prober = GuestAgentProber(self.guests, self.guest_agents, self.events)
@@ -46,6 +49,7 @@ class DomainAgent:
             self.read_profile,
             volumes=self,
             subnets=self,
+            ha_guests=self.self_fence,
         )
 
     async def read_profile(self) -> HostProfile:

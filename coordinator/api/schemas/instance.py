@@ -81,7 +81,7 @@ class InstanceBody(AnswerModel):
     b_create_order: bool
     b_update_quotas: bool
     is_mounted_iso: bool = Field(default=False, alias="isMountedISO")
-    ha_enabled: bool = Field(default=False, description="Whether it is started elsewhere when its node dies.")
+    ha_enabled: bool = Field(description="Whether it is started elsewhere when its node dies.")
     b_recycle: bool = Field(default=False, description="Whether a deleted one goes to the recycle bin first.")
     usb_mappings: list[dict[str, str]] = Field(default_factory=list)
     vmtools_status: VmtoolsBody
@@ -171,6 +171,7 @@ _COPIED = {
     "image_source",
     "display_name",
     "description",
+    "ha_enabled",
     "host_name",
     "tenant_id",
     "os_type",

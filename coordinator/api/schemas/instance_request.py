@@ -176,6 +176,7 @@ class CreateInstanceRequest(LenientModel):
     eviction_strategy: Literal["LiveMigrate", "None", ""] = Field(
         default="", description="None: it stays when its node is to be empty; else it moves."
     )
+    ha_enabled: bool = Field(default=False, description="Started elsewhere when its node is lost; off unless given.")
 
     def to_order(self, count: int = 1) -> InstanceOrder:
         """The same in our words."""
@@ -213,6 +214,7 @@ class CreateInstanceRequest(LenientModel):
             count=count,
             checks_quota=self.b_update_quotas is not False,
             options=self._options,
+            ha_enabled=self.ha_enabled,
             huge_page=self.memory.huge_page,
             unavailable_fields=self._unavailable_fields,
         )

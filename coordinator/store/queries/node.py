@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import and_, delete, func, update
 from sqlmodel import Session, col, select
 
-from coordinator.domain.lease import NodeSession
+from coordinator.domain.lease import Heartbeat, NodeSession
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.domain.placement import ResourceClass
 from coordinator.store.queries.filter import Field, fetch_rows_of, fields
@@ -169,13 +169,21 @@ def delete_reported_domains(session: Session, node_id: str, uuids: Collection[st
         )
 
 
-def extend_lease(session: Session, node: NodeSession, lease_expires_at: datetime) -> bool:
-    """Extends the lease of a node that is ready; False when the session is not the node's any more."""
+def extend_lease(
+    session: Session, node: NodeSession, heartbeat: Heartbeat, lease_expires_at: datetime, ha_tolerance_seconds: int
+) -> bool:
+    """Stores the sign of life of a node that is ready; False when the session is not the node's any more."""
     statement = (
         update(Node)
         .where(col(Node.id) == node.node_id, col(Node.session_id) == node.session_id, col(Node.ready))
         # Not a change that people would want to see in `updated_at`.
-        .values(lease_expires_at=lease_expires_at, updated_at=Node.updated_at)
+        .values(
+            lease_expires_at=lease_expires_at,
+            heard_at=heartbeat.at,
+            self_fence=heartbeat.self_fence,
+            ha_tolerance_seconds=ha_tolerance_seconds,
+            updated_at=Node.updated_at,
+        )
         .execution_options(synchronize_session=False)
     )
     return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Settings of the region."""
+"""Settings of the whole region."""
 
 from typing import Any
 
@@ -8,11 +8,12 @@ from coordinator.store.tables import RegionSetting
 
 
 def read_setting(session: Session, name: str, default: Any) -> Any:
-    """What operators set; `default` when nobody did."""
+    """The setting's value, the default when nobody has set it."""
     row = session.get(RegionSetting, name)
     return default if row is None else row.value
 
 
 def write_setting(session: Session, name: str, value: Any) -> None:
-    """This holds from now on."""
+    """The setting has this value, which is JSON, from now on."""
     session.merge(RegionSetting(name=name, value=value))
+    session.flush()

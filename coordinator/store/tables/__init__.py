@@ -1,5 +1,6 @@
 """All tables; importing this package fills `SQLModel.metadata`."""
 
+from coordinator.store.tables.bmc import Bmc
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
 from coordinator.store.tables.deployment_set import DeploymentSet
 from coordinator.store.tables.device import CellAllocation, Device, DeviceAllocation
@@ -23,6 +24,7 @@ __all__ = [
     "Allocation",
     "ApiToken",
     "AuditRecord",
+    "Bmc",
     "CellAllocation",
     "CpuOvercommit",
     "Department",

@@ -73,6 +73,8 @@ class Instance(Timestamped, table=True):
     task_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     error_message: str = Field(default="", sa_type=Text)
     is_locked: bool = False
+    # Started elsewhere when its node is lost and fenced.
+    ha_enabled: bool = False
     # Increases with each change of the definition that the node must take over.
     generation: int = 1
 

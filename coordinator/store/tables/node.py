@@ -29,6 +29,12 @@ class Node(Timestamped, table=True):
     # Set by an operator: its instances move away, and none come.
     in_maintenance: bool = False
     lease_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # When the last heartbeat was received that is stored; only such ones are acknowledged to the node.
+    heard_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # Its watchdog runs, as it said then.
+    self_fence: bool = False
+    # The longest that it may go on with its highly available guests without being heard of.
+    ha_tolerance_seconds: int = 0
     session_id: str = Field(default="", max_length=64)
     last_event_sequence: int = 0
     # Above every other node's after each change that the scheduler should know of.

@@ -1,4 +1,4 @@
-"""Settings of the region."""
+"""What operators set for the whole region."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from sqlmodel import JSON, Field, SQLModel
 
 
 class RegionSetting(SQLModel, table=True):
-    """Something that operators set for the whole region; what has no row follows the configuration."""
+    """One setting; what has no row has its default."""
 
     __tablename__ = "region_setting"
 

@@ -13,42 +13,82 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("facts", "inventory", "domains", "advertise_address", "zone", "session_id")
+    __slots__ = ("facts", "inventory", "domains", "advertise_address", "zone", "session_id", "self_fence", "fenced_domains")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     DOMAINS_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SELF_FENCE_FIELD_NUMBER: _ClassVar[int]
+    FENCED_DOMAINS_FIELD_NUMBER: _ClassVar[int]
     facts: _host_pb2.HostFacts
     inventory: _host_pb2.HostInventory
     domains: _containers.RepeatedCompositeFieldContainer[_domain_pb2.Domain]
     advertise_address: str
     zone: str
     session_id: str
-    def __init__(self, facts: _Optional[_Union[_host_pb2.HostFacts, _Mapping]] = ..., inventory: _Optional[_Union[_host_pb2.HostInventory, _Mapping]] = ..., domains: _Optional[_Iterable[_Union[_domain_pb2.Domain, _Mapping]]] = ..., advertise_address: _Optional[str] = ..., zone: _Optional[str] = ..., session_id: _Optional[str] = ...) -> None: ...
+    self_fence: SelfFence
+    fenced_domains: _containers.RepeatedCompositeFieldContainer[FencedDomain]
+    def __init__(self, facts: _Optional[_Union[_host_pb2.HostFacts, _Mapping]] = ..., inventory: _Optional[_Union[_host_pb2.HostInventory, _Mapping]] = ..., domains: _Optional[_Iterable[_Union[_domain_pb2.Domain, _Mapping]]] = ..., advertise_address: _Optional[str] = ..., zone: _Optional[str] = ..., session_id: _Optional[str] = ..., self_fence: _Optional[_Union[SelfFence, _Mapping]] = ..., fenced_domains: _Optional[_Iterable[_Union[FencedDomain, _Mapping]]] = ...) -> None: ...
+
+class SelfFence(_message.Message):
+    __slots__ = ("armed", "tolerance_seconds")
+    ARMED_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    armed: bool
+    tolerance_seconds: int
+    def __init__(self, armed: _Optional[bool] = ..., tolerance_seconds: _Optional[int] = ...) -> None: ...
+
+class FencedDomain(_message.Message):
+    __slots__ = ("uuid", "fenced_at", "silence")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    FENCED_AT_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    fenced_at: _timestamp_pb2.Timestamp
+    silence: _duration_pb2.Duration
+    def __init__(self, uuid: _Optional[str] = ..., fenced_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class HaTerms(_message.Message):
+    __slots__ = ("stored_heartbeat", "ha_tolerance_seconds")
+    STORED_HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    HA_TOLERANCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    stored_heartbeat: int
+    ha_tolerance_seconds: int
+    def __init__(self, stored_heartbeat: _Optional[int] = ..., ha_tolerance_seconds: _Optional[int] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
-    __slots__ = ("lease", "heartbeat_interval", "unexpected_domain_uuids")
+    __slots__ = ("lease", "heartbeat_interval", "unexpected_domain_uuids", "ha_tolerance_seconds", "released_domain_uuids")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     UNEXPECTED_DOMAIN_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    HA_TOLERANCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_DOMAIN_UUIDS_FIELD_NUMBER: _ClassVar[int]
     lease: _duration_pb2.Duration
     heartbeat_interval: _duration_pb2.Duration
     unexpected_domain_uuids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unexpected_domain_uuids: _Optional[_Iterable[str]] = ...) -> None: ...
+    ha_tolerance_seconds: int
+    released_domain_uuids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unexpected_domain_uuids: _Optional[_Iterable[str]] = ..., ha_tolerance_seconds: _Optional[int] = ..., released_domain_uuids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("session_id", "last_event_sequence")
+    __slots__ = ("session_id", "last_event_sequence", "sequence", "self_fence")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SELF_FENCE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     last_event_sequence: int
-    def __init__(self, session_id: _Optional[str] = ..., last_event_sequence: _Optional[int] = ...) -> None: ...
+    sequence: int
+    self_fence: SelfFence
+    def __init__(self, session_id: _Optional[str] = ..., last_event_sequence: _Optional[int] = ..., sequence: _Optional[int] = ..., self_fence: _Optional[_Union[SelfFence, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("ha_terms",)
+    HA_TERMS_FIELD_NUMBER: _ClassVar[int]
+    ha_terms: HaTerms
+    def __init__(self, ha_terms: _Optional[_Union[HaTerms, _Mapping]] = ...) -> None: ...
 
 class ReportInventoryRequest(_message.Message):
     __slots__ = ("session_id", "facts", "inventory")

@@ -33,6 +33,10 @@ class Coordinator(
         self.failures: defaultdict[str, list[grpc.StatusCode | None]] = defaultdict(list)
         self.lease_seconds = 30.0
         self.heartbeat_seconds = 0.01
+        self.ha_tolerance_seconds = 30
+        # Each heartbeat is stored before the next one is answered; else none is.
+        self.stores_heartbeats = True
+        self.released_domain_uuids: list[str] = []
         # What the next calls of ReportEvents say instead of the highest number that they were told.
         self.acknowledgements: list[int] = []
         self.images: dict[str, bytes] = {}
@@ -49,11 +53,14 @@ class Coordinator(
         answer = node_pb2.RegisterResponse()
         answer.lease.FromTimedelta(timedelta(seconds=self.lease_seconds))
         answer.heartbeat_interval.FromTimedelta(timedelta(seconds=self.heartbeat_seconds))
+        answer.ha_tolerance_seconds = self.ha_tolerance_seconds
+        answer.released_domain_uuids.extend(self.released_domain_uuids)
         return answer
 
     async def Heartbeat(self, request: node_pb2.HeartbeatRequest, context: Any) -> node_pb2.HeartbeatResponse:
         await self._receive("Heartbeat", request, context)
-        return node_pb2.HeartbeatResponse()
+        terms = node_pb2.HaTerms(stored_heartbeat=request.sequence - 1, ha_tolerance_seconds=self.ha_tolerance_seconds)
+        return node_pb2.HeartbeatResponse(ha_terms=terms if self.stores_heartbeats else None)
 
     async def ReportInventory(
         self, request: node_pb2.ReportInventoryRequest, context: Any

@@ -26,7 +26,9 @@ from agent.hypervisor.stop import Stops
 from agent.rpc.domain import DomainServicer
 from agent.rpc.guest import GuestServicer
 from agent.rpc.interceptor import CODE_METADATA_KEY, ErrorInterceptor
+from agent.self_fence import SelfFence
 from agent.storage.seed import Seeds
+from agent.watchdog.record import FenceRecord
 from protos.agent.v1 import domain_pb2_grpc, guest_pb2_grpc
 from tests.unit.agent.guest_builder import ANetwork, AVolume, a_host
 
@@ -70,6 +72,7 @@ class DomainServer:
     events: DomainEvents
     stops: Stops
     directory: Path
+    self_fence: SelfFence
 
 
 @asynccontextmanager
@@ -79,7 +82,9 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
     node.write_text(_NODE)
     connection = Connection(f"test://{node}")
     events = DomainEvents(connection)
-    guests = Guests(connection, events)
+    (directory / "run").mkdir(exist_ok=True)
+    self_fence = SelfFence(directory / "run", FenceRecord(directory / "fenced"))
+    guests = Guests(connection, events, check_start=self_fence.check_startable)
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=("guest-*",))
     prober = GuestAgentProber(guests, guest_agents, events)
@@ -97,7 +102,13 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
 
     directories = _Directories()
     definitions = Definitions(
-        guests, affinities, Seeds(directory / "seeds"), read_profile, volumes=directories, subnets=directories
+        guests,
+        affinities,
+        Seeds(directory / "seeds"),
+        read_profile,
+        volumes=directories,
+        subnets=directories,
+        ha_guests=self_fence,
     )
     reboots = Reboots(guests, stops, directory / "journal")
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
@@ -121,6 +132,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
                 events=events,
                 stops=stops,
                 directory=directory,
+                self_fence=self_fence,
             )
     finally:
         probing.cancel()

@@ -17,6 +17,7 @@ from agent import doctor
 from agent.config import AgentConfig
 from agent.doctor import Finding, Patient, examine, show
 from agent.hypervisor.capability import Capability
+from agent.watchdog.lease import Health, read_boot_id, read_clock, write_health
 from coordinator.domain.clock import utc_now
 from coordinator.pki import LEAF_LIFE, Authority
 from tests.unit.agent.coordinator_server import NODE_ID, Coordinator, an_identity, serving
@@ -220,6 +221,26 @@ class TestPorts:
             findings = {f.check: f for f in await examine(replace(config, metrics_listen=address))}
         assert findings["ports"] == Finding("ports", "ok", "an agent serves on this host")
         assert "listen" not in findings
+
+
+class TestWatchdog:
+    """Whether highly available guests end here when they must."""
+
+    @pytest.fixture
+    def watched(self, config: AgentConfig, tmp_path: Path) -> AgentConfig:
+        return replace(config, run_dir=tmp_path)
+
+    async def test_one_that_looks_is_well(self, watched: AgentConfig) -> None:
+        for tolerance, detail in ((60, "fences after 60 s without the coordinator"), (0, "runs, nothing to fence yet")):
+            write_health(watched.run_dir, Health(read_boot_id(), 1, read_clock(), tolerance))
+            assert await check("watchdog", watched) == {"watchdog": Finding("watchdog", "ok", detail)}
+
+    @pytest.mark.parametrize(("boot_id", "age_seconds"), [("another", 0.0), (read_boot_id(), 5.0)])
+    async def test_one_that_does_not_is_told(self, watched: AgentConfig, boot_id: str, age_seconds: float) -> None:
+        write_health(watched.run_dir, Health(boot_id, 1, read_clock() - age_seconds, 60))
+        finding = (await check("watchdog", watched))["watchdog"]
+        assert (finding.verdict, finding.detail) == ("warn", "does not run")
+        assert "nodewright-watchdog" in finding.remedy
 
 
 class TestMembership:

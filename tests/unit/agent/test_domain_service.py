@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from agent.errors import HypervisorTimeout
 from agent.hypervisor import description, guest
 from agent.hypervisor.events import CHANGED
+from agent.watchdog.record import FencedGuest, FenceRecord
 from protos.agent.v1.domain_pb2 import (
     Disk,
     DomainSpec,
@@ -33,6 +34,7 @@ from protos.agent.v1.domain_pb2 import (
 from protos.agent.v1.guest_pb2 import ProbeGuestRequest, RunGuestCommandRequest
 from tests.unit.agent.domain_server import FOREIGN_UUID, DomainServer, drain, failure, serve
 from tests.unit.agent.guest_builder import GIB, GUEST_UUID, a_spec
+from tests.unit.agent.test_self_fence import lease_of
 
 NOBODY = "00000000-7e64-4a7e-9c60-0e2a4a7a7d11"
 RUNNING = PowerState.POWER_STATE_RUNNING
@@ -100,6 +102,37 @@ async def test_a_domain_without_a_seed_loses_the_one_it_had(server: DomainServer
     spec.ClearField("cloud_init")
     await server.domains.EnsureDefined(EnsureDefinedRequest(spec=spec))
     assert not (server.directory / "seeds" / f"{GUEST_UUID}.iso").exists()
+
+
+async def test_a_highly_available_guest_is_known_to_the_watchdog_before_it_can_run(server: DomainServer) -> None:
+    server.self_fence.note_sending(0)
+    server.self_fence.begin([], 30)
+    run_dir = server.directory / "run"
+    assert (await _define(server, ha_enabled=True)).ha_enabled
+    assert lease_of(run_dir).guests == (GUEST_UUID,)
+    assert not (await _define(server, generation=4)).ha_enabled
+    assert lease_of(run_dir).guests == ()
+    await _define(server, generation=5, ha_enabled=True)
+    listed = (await server.domains.List(ListDomainsRequest())).domains
+    assert {domain.uuid for domain in listed if domain.ha_enabled} == {GUEST_UUID}
+    await server.domains.EnsureRemoved(EnsureRemovedRequest(uuid=GUEST_UUID))
+    assert lease_of(run_dir).guests == ()
+
+
+async def test_a_guest_that_was_ended_here_starts_only_after_its_release(server: DomainServer) -> None:
+    await _define(server, ha_enabled=True)
+    record = FenceRecord(server.directory / "fenced")
+    record.add(FencedGuest(GUEST_UUID, 1.0, 26.0, 30))
+
+    def start() -> Any:
+        return server.domains.EnsureRunning(EnsureRunningRequest(uuid=GUEST_UUID))
+
+    assert await failure(start) == ("FAILED_PRECONDITION", "DomainFenced")
+    server.self_fence.release([GUEST_UUID])
+    assert (await start()).power_state == RUNNING
+    record.add(FencedGuest(GUEST_UUID, 1.0, 26.0, 30))
+    await server.domains.EnsureRemoved(EnsureRemovedRequest(uuid=GUEST_UUID))
+    assert record.list() == []
 
 
 @pytest.mark.parametrize(

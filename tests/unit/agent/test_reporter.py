@@ -23,9 +23,13 @@ from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
 from agent.hypervisor.prober import GuestAgentProber
 from agent.reporter import DomainView, Reporter
+from agent.self_fence import SelfFence
+from agent.watchdog.lease import Health, read_boot_id, read_clock, write_health
+from agent.watchdog.record import FencedGuest, FenceRecord
 from coordinator.pki import Authority
 from protos.agent.v1 import domain_pb2, host_pb2
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, serving
+from tests.unit.agent.test_self_fence import lease_of
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 GIB = 1024**3
@@ -67,8 +71,10 @@ class Host:
 class Agent:
     """A reporter that runs, and what it reports of."""
 
-    def __init__(self, connection: Connection, client: CoordinatorClient) -> None:
+    def __init__(self, connection: Connection, client: CoordinatorClient, directory: Path) -> None:
         self.connection = connection
+        self.record = FenceRecord(directory / "fenced")
+        self.self_fence = SelfFence(directory, self.record)
         self.events = DomainEvents(connection)
         self.host = Host()
         self.sessions: list[bool] = []
@@ -80,6 +86,7 @@ class Agent:
             self.host,
             DomainView(guests, prober),
             self.events,
+            self.self_fence,
             advertise_address=self.advertise,
             zone="AZ1",
             on_session=self.sessions.append,
@@ -120,7 +127,7 @@ async def agent(tmp_path: Path, coordinator: Coordinator) -> AsyncIterator[Agent
         )
         stack.push_async_callback(client.close)
         stack.push_async_callback(connection.close)
-        agent = Agent(connection, client)
+        agent = Agent(connection, client, tmp_path)
         await connection.open()
         yield agent
 
@@ -168,6 +175,58 @@ async def test_the_lease_is_renewed_all_the_time(agent: Agent, coordinator: Coor
         session_id = (await coordinator.request("Register")).session_id
         beats = [await coordinator.request("Heartbeat") for _ in range(3)]
     assert {(beat.session_id, beat.last_event_sequence) for beat in beats} == {(session_id, 0)}
+
+
+async def test_the_lease_on_highly_available_guests_follows_what_was_stored(
+    agent: Agent, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    coordinator.ha_tolerance_seconds = 60
+    began = read_clock()
+    async with reporting(agent):
+        assert not (await coordinator.request("Register")).self_fence.armed
+        await eventually(lambda: agent.self_fence.tolerance_seconds == 60)
+        write_health(tmp_path, Health(read_boot_id(), 1, read_clock() + 60, 60))
+        first = await coordinator.request("Heartbeat")
+        second = await coordinator.request("Heartbeat")
+        assert (first.sequence, second.sequence) == (1, 2)
+        assert (second.self_fence.armed, second.self_fence.tolerance_seconds) == (True, 60)
+        await eventually(lambda: lease_of(tmp_path).renewed_at > began + 0.02)
+        coordinator.stores_heartbeats = False
+        for _ in range(3):
+            await coordinator.request("Heartbeat")
+        lease = lease_of(tmp_path)
+        for _ in range(5):
+            await coordinator.request("Heartbeat")
+        assert lease_of(tmp_path) == lease
+
+
+@pytest.mark.parametrize("failure", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION])
+async def test_a_heartbeat_that_fails_renews_nothing(
+    agent: Agent, coordinator: Coordinator, tmp_path: Path, failure: grpc.StatusCode
+) -> None:
+    coordinator.failures["Heartbeat"] = [failure] * 1000
+    coordinator.failures["Register"] = [None, *[grpc.StatusCode.UNAVAILABLE] * 1000]
+    async with reporting(agent):
+        await coordinator.request("Register")
+        await eventually((tmp_path / "lease").exists)
+        lease = lease_of(tmp_path)
+        for _ in range(5):
+            await coordinator.request("Heartbeat" if failure is grpc.StatusCode.UNAVAILABLE else "Register")
+        assert lease_of(tmp_path) == lease
+
+
+async def test_what_the_watchdog_has_ended_is_told_until_it_is_released(agent: Agent, coordinator: Coordinator) -> None:
+    other = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
+    for uuid in (UUID, other):
+        agent.record.add(FencedGuest(uuid, 1_700_000_000.0, 26.5, 30))
+    coordinator.released_domain_uuids = [UUID]
+    coordinator.failures["Heartbeat"] = [grpc.StatusCode.FAILED_PRECONDITION]
+    async with reporting(agent):
+        told = (await coordinator.request("Register")).fenced_domains
+        again = (await coordinator.request("Register")).fenced_domains
+    assert [domain.uuid for domain in told] == [other, UUID]
+    assert (told[0].fenced_at.seconds, told[0].silence.ToTimedelta().total_seconds()) == (1_700_000_000, 26.5)
+    assert [domain.uuid for domain in again] == [other]
 
 
 async def test_changes_of_domains_are_told_in_order(agent: Agent, coordinator: Coordinator) -> None:

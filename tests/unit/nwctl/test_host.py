@@ -142,3 +142,43 @@ def test_differences_are_listed_and_told_by_the_exit_status(cloud: StandIn, nwct
     shown = nwctl("differences")
     assert shown.exit_code == 6
     assert "allocation-elsewhere" in shown.stdout
+
+
+def test_a_management_controller_is_set_without_its_password_on_the_command_line(cloud: StandIn, nwctl: Nwctl) -> None:
+    path = f"{NODES}/{NODE_ID}/bmc"
+    shown = {"nodeId": NODE_ID, "kind": "redfish", "address": "198.51.100.7", "username": "admin", "verifyTls": False}
+    cloud.on("PUT", path, {**shown, "updatedAt": "2026-03-14T09:26:53.589Z"})
+    options = ("--kind", "redfish", "--address", "198.51.100.7", "--user", "admin", "--no-verify-tls")
+    done = nwctl("node", "bmc", "set", "host-1", *options, stdin="hush\n")
+    assert (done.exit_code, "hush" in done.stdout + done.stderr) == (0, False)
+    [asked] = cloud.asked("PUT", path)
+    assert asked.body == {
+        "kind": "redfish",
+        "address": "198.51.100.7",
+        "username": "admin",
+        "password": "hush",
+        "verifyTls": False,
+    }
+    assert nwctl("node", "bmc", "set", "host-1", *options, stdin="").exit_code == 2
+
+
+def test_a_management_controller_is_shown_tested_and_forgotten(cloud: StandIn, nwctl: Nwctl) -> None:
+    path = f"{NODES}/{NODE_ID}/bmc"
+    shown = {"nodeId": NODE_ID, "kind": "ipmi", "address": "198.51.100.7:6230", "username": "admin", "verifyTls": True}
+    cloud.on("GET", path, {**shown, "updatedAt": "2026-03-14T09:26:53.589Z"})
+    cloud.on("POST", f"{path}/test", {"powerState": "On"})
+    cloud.on("DELETE", path, None)
+    assert "198.51.100.7:6230" in nwctl("node", "bmc", "show", "host-1").stdout
+    tested = nwctl("node", "bmc", "test", NODE_ID)
+    assert "power is On" in tested.stdout + tested.stderr
+    assert nwctl("node", "bmc", "clear", "host-1").exit_code == 0
+    assert len(cloud.asked("DELETE", path)) == 1
+
+
+def test_the_tolerance_of_the_region_is_shown_and_set(coordinator: StandIn, nwctl: Nwctl) -> None:
+    path = "/api/ecs/v1/instances/global-ha-config"
+    coordinator.on("GET", path, {"toleranceTime": 120})
+    coordinator.on("PUT", path, None)
+    assert "120" in nwctl("ha", "show").stdout
+    assert nwctl("ha", "set", "60").exit_code == 0
+    assert [asked.body for asked in coordinator.asked("PUT", path)] == [{"toleranceTime": 60}]

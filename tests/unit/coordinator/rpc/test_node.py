@@ -14,6 +14,7 @@ from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.lease import LeaseBook
 from coordinator.domain.placement import ResourceClass
 from coordinator.services.domain_report import IO_ERROR_MESSAGE
+from coordinator.services.ha_config import set_tolerance
 from coordinator.services.node_report import LeaseSweep, expire_leases, refresh_leases
 from coordinator.services.overcommit import set_cpu_overcommit
 from coordinator.store.queries.node import find_inventories, find_reported_domains
@@ -55,8 +56,11 @@ class Agent:
         )
         return await self.stub.Register(request, timeout=PATIENCE_SECONDS)
 
-    async def heartbeat(self) -> None:
-        await self.stub.Heartbeat(node_pb2.HeartbeatRequest(session_id=self.session_id), timeout=PATIENCE_SECONDS)
+    async def heartbeat(self, sequence: int = 0, **self_fence: Any) -> node_pb2.HeartbeatResponse:
+        request = node_pb2.HeartbeatRequest(
+            session_id=self.session_id, sequence=sequence, self_fence=node_pb2.SelfFence(**self_fence)
+        )
+        return await self.stub.Heartbeat(request, timeout=PATIENCE_SECONDS)
 
     async def report(self, *numbered: tuple[int, domain_pb2.Domain]) -> int:
         events = [
@@ -87,6 +91,13 @@ def facts(**fields: Any) -> host_pb2.HostFacts:
 
 def a_domain(uuid: str, state: domain_pb2.PowerState = RUNNING, **fields: Any) -> domain_pb2.Domain:
     return domain_pb2.Domain(uuid=uuid, name="ecs-of-a-test", power_state=state, **fields)
+
+
+def fenced_domain(uuid: str) -> node_pb2.FencedDomain:
+    fenced = node_pb2.FencedDomain(uuid=uuid)
+    fenced.fenced_at.FromSeconds(1_700_000_000)
+    fenced.silence.FromTimedelta(timedelta(seconds=26))
+    return fenced
 
 
 @pytest.fixture
@@ -417,3 +428,100 @@ async def test_heartbeats_cost_no_transaction_until_the_sweep(agent: Agent) -> N
     assert before is not None
     assert after is not None
     assert after > before
+
+
+async def test_a_node_renews_its_own_lease_by_what_is_stored(agent: Agent) -> None:
+    assert (await agent.register()).ha_tolerance_seconds == 120
+    told = await agent.heartbeat(1)
+    assert (told.ha_terms.stored_heartbeat, told.ha_terms.ha_tolerance_seconds) == (0, 120)
+    await agent.heartbeat(2)
+    expire_leases(agent.runtime)
+    await agent.heartbeat(3)
+    assert (await agent.heartbeat(4)).ha_terms.stored_heartbeat == 2
+
+
+async def test_what_could_not_be_stored_is_not_acknowledged(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    await agent.register()
+    await agent.heartbeat(1)
+
+    def fail(*_arguments: object) -> bool:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("coordinator.store.queries.node.extend_lease", fail)
+        with pytest.raises(OSError, match="full"):
+            expire_leases(agent.runtime)
+    assert (await agent.heartbeat(2)).ha_terms.stored_heartbeat == 0
+    expire_leases(agent.runtime)
+    assert (await agent.heartbeat(3)).ha_terms.stored_heartbeat == 2
+
+
+async def test_a_coordinator_that_takes_over_tells_nothing_before_it_has_stored(agent: Agent) -> None:
+    await agent.register()
+    agent.runtime.leases = LeaseBook()
+    assert not (await agent.heartbeat(7)).HasField("ha_terms")
+    expire_leases(agent.runtime)
+    assert (await agent.heartbeat(8)).ha_terms.stored_heartbeat == 7
+
+
+async def test_when_and_how_a_node_was_last_heard_of_is_known(agent: Agent) -> None:
+    await agent.register()
+    registered = agent.row()
+    assert registered.heard_at is not None
+    assert (registered.self_fence, registered.ha_tolerance_seconds) == (False, 120)
+    later(agent, 10)
+    await agent.heartbeat(1, armed=True, tolerance_seconds=120)
+    assert agent.row() == registered
+    expire_leases(agent.runtime)
+    heard = agent.row()
+    assert heard.heard_at is not None
+    assert (heard.heard_at - registered.heard_at).total_seconds() == pytest.approx(10, abs=5)
+    assert heard.self_fence
+
+
+async def test_a_shorter_tolerance_counts_when_the_node_goes_by_it(agent: Agent) -> None:
+    await agent.register()
+    set_tolerance(agent.runtime, Caller("tok-x", Role.OPERATOR), 30)
+
+    async def beat(sequence: int, tolerance_seconds: int) -> tuple[int, int]:
+        told = await agent.heartbeat(sequence, armed=True, tolerance_seconds=tolerance_seconds)
+        expire_leases(agent.runtime)
+        return told.ha_terms.ha_tolerance_seconds, agent.row().ha_tolerance_seconds
+
+    # Told 120 with the registration, and again with the first answer; the second tells 30, which it may not get.
+    assert await beat(1, 120) == (120, 120)
+    assert await beat(2, 120) == (30, 120)
+    assert await beat(3, 120) == (30, 120)
+    assert await beat(4, 30) == (30, 30)
+    set_tolerance(agent.runtime, Caller("tok-x", Role.OPERATOR), 600)
+    # Stored before it is told.
+    assert await beat(5, 30) == (30, 600)
+    assert await beat(6, 30) == (600, 600)
+
+
+async def test_a_guest_that_its_node_has_ended_says_why_and_may_be_started_there(
+    agent: Agent, instance: Instance
+) -> None:
+    fenced = [fenced_domain(instance.uuid), fenced_domain(str(uuid4()))]
+    answer = await agent.register(a_domain(instance.uuid, CRASHED), fenced_domains=fenced)
+    assert list(answer.released_domain_uuids) == [instance.uuid]
+    assert reload(agent, instance).error_message == (
+        "node host-a ended the guest at 2023-11-14T22:13:20+00:00: it had not heard of the coordinator for 26 s, so "
+        "the guest might have been started elsewhere"
+    )
+    await agent.register(a_domain(instance.uuid, RUNNING))
+    assert reload(agent, instance).error_message == ""
+
+
+async def test_a_guest_that_moved_meanwhile_is_not_released(agent: Agent, instance: Instance) -> None:
+    with agent.runtime.database.write() as session:
+        session.get_one(Instance, instance.id).node_id = None
+    answer = await agent.register(a_domain(instance.uuid, SHUTOFF), fenced_domains=[fenced_domain(instance.uuid)])
+    assert list(answer.released_domain_uuids) == []
+    assert list(answer.unexpected_domain_uuids) == [instance.uuid]
+
+
+async def test_without_self_fencing_nodes_are_told_that_there_is_none(agent: Agent) -> None:
+    agent.runtime.settings.fences = []
+    assert (await agent.register()).ha_tolerance_seconds == 0
+    assert agent.row().ha_tolerance_seconds == 0
