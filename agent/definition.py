@@ -114,8 +114,8 @@ class Definitions:
         host = replace(host, machine=machine or host.machine, cpus=await self._affinities.look(spec.uuid))
         domain = build_domain(spec, host)
         await self._make_files(spec, host)
-        if spec.ha_enabled:
-            self._ha_guests.set_guest(spec.uuid, ha_enabled=True)
+        # It is not here yet, whatever was here under this UUID before.
+        self._ha_guests.set_guest(spec.uuid, ha_enabled=spec.ha_enabled)
         return format_document(domain)
 
     async def read_profile(self) -> HostProfile:

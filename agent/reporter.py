@@ -123,7 +123,13 @@ class Reporter:
                     retry_seconds = _FIRST_RETRY_SECONDS
                 log.warning("coordinator.session_ended", reason=reason, retry_seconds=round(retry_seconds, 1))
                 await _pause(changes, retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
-                retry_seconds = min(retry_seconds * 2, _LAST_RETRY_SECONDS)
+                retry_seconds = min(retry_seconds * 2, self._longest_retry_seconds)
+
+    @property
+    def _longest_retry_seconds(self) -> float:
+        """A coordinator that comes back in time is noticed before highly available guests end for want of it."""
+        tolerance_seconds = self._self_fence.tolerance_seconds
+        return min(_LAST_RETRY_SECONDS, tolerance_seconds / _HEARTBEATS_IN_TOLERANCE or _LAST_RETRY_SECONDS)
 
     async def _hold_session(self, changes: asyncio.Queue[DomainChange]) -> Sequence[BaseException]:
         """Registers and reports until something breaks; answers what."""

@@ -99,6 +99,7 @@ def read_lease(directory: Path) -> Lease | None:
 
 def write_lease(directory: Path, lease: Lease) -> None:
     """The watchdog goes by this lease within half a second. Raises OSError."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     _replace(directory / _LEASE_NAME, json.dumps(asdict(lease)))
 
 

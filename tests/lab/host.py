@@ -62,11 +62,12 @@ class Host:
         self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
         self.libvirtd = self._process("libvirtd", LIBVIRTD)
         self.agent = self._process("agent", PROGRAMS / "nodewright-agent", "serve")
+        self.watchdog = self._process("watchdog", PROGRAMS / "nodewright-watchdog")
         self.agent_environment: dict[str, str] = {"NODEWRIGHT_AGENT_MACHINE_UUID": self.machine_uuid}
 
     def logs(self) -> dict[str, Path]:
         """The output of its programs by name."""
-        return {f"{self.name} {process.name}": process.log for process in (self.agent, self.libvirtd)}
+        return {f"{self.name} {process.name}": process.log for process in (self.agent, self.libvirtd, self.watchdog)}
 
     def start_libvirt(self) -> None:
         """libvirtd and virtlogd run and answer."""

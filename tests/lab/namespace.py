@@ -140,6 +140,16 @@ class Process:
         """SIGTERM, as a service manager would; it must end in time."""
         self._signal(signal.SIGTERM, timeout_seconds)
 
+    def pause(self) -> None:
+        """SIGSTOP: it stands still until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It goes on, and so does nsenter, which stops with its child."""
+        assert self._nsenter is not None
+        for pid in (self.pid, self._nsenter.pid):
+            os.kill(pid, signal.SIGCONT)
+
     def wait(self, timeout_seconds: float) -> None:
         """Until it ends by itself; subprocess.TimeoutExpired when it does not."""
         assert self._nsenter is not None

@@ -215,6 +215,28 @@ async def test_a_heartbeat_that_fails_renews_nothing(
         assert lease_of(tmp_path) == lease
 
 
+@pytest.mark.parametrize(("tolerance", "longest"), [(0, 15.0), (30, 5.0), (60, 10.0), (600, 15.0)])
+async def test_a_coordinator_that_is_back_is_noticed_before_the_lease_is_over(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, tolerance: int, longest: float
+) -> None:
+    monkeypatch.setattr(reporter_module, "_FIRST_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(reporter_module, "_LAST_RETRY_SECONDS", 15.0)
+    pauses: list[float] = []
+
+    async def pause(_changes: object, seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(reporter_module, "_pause", pause)
+    monkeypatch.setattr("random.uniform", lambda _least, most: most)
+    agent.self_fence.note_sending(0)
+    agent.self_fence.begin([], tolerance)
+    agent.host.failures = [StorageFailed("again")] * 10
+    async with reporting(agent):
+        await eventually(lambda: len(pauses) == 10)
+    assert max(pauses) == longest
+
+
 async def test_what_the_watchdog_has_ended_is_told_until_it_is_released(agent: Agent, coordinator: Coordinator) -> None:
     other = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
     for uuid in (UUID, other):
@@ -393,10 +415,9 @@ class TestLibvirt:
         self, agent: Agent, coordinator: Coordinator
     ) -> None:
         async with reporting(agent):
-            for _ in range(3):
+            for number in range(1, 4):
                 await coordinator.request("Register")
-                sessions = agent.sessions.count(True)
-                await eventually(lambda sessions=sessions: agent.sessions.count(True) > sessions)  # type: ignore[misc]
+                await eventually(lambda number=number: agent.sessions.count(True) == number)  # type: ignore[misc]
                 agent.connection._lost.set()  # as libvirt's close callback does
             await coordinator.request("Register")
 
