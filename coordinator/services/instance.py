@@ -25,7 +25,10 @@ _MAXIMUM_BATCH = 1000
 def get_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> InstanceView:
     """One instance."""
     with runtime.database.read() as session:
-        return load_views(session, runtime, [find_own(session, caller, ecs_id)])[0]
+        number = instance_query.find_number(session, _scope(caller), ecs_id)
+        if number is None:
+            raise ResourceNotFound("instance", ecs_id)
+        return load_views(session, runtime, [number])[0]
 
 
 def list_instances(
@@ -36,8 +39,7 @@ def list_instances(
         if cpu_exceed_ratio is not None:
             region_ratio = read_cpu_ratios(session, runtime.settings).region
             narrowing = replace(narrowing, cpu_ratio=cpu_exceed_ratio, cpu_ratio_without_node=region_ratio)
-        tenant_id = caller.tenant_id if caller.is_tenant else None
-        page = instance_query.list_instances(session, tenant_id, narrowing, query)
+        page = instance_query.list_numbers(session, _scope(caller), narrowing, query)
         return Listing(tuple(load_views(session, runtime, page.items)), page.total)
 
 
@@ -112,3 +114,8 @@ def _find_changeable(session: Session, caller: Caller, ecs_id: str) -> Instance:
     instance = find_own(session, caller, ecs_id, for_update=True)
     require_unlocked(instance)
     return instance
+
+
+def _scope(caller: Caller) -> str | None:
+    """The tenant whose instances the caller sees; None: everybody's."""
+    return caller.tenant_id if caller.is_tenant else None

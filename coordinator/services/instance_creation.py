@@ -70,7 +70,7 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         _add_labels(session, order, instances)
         _record_placement(session, runtime, instances, decision)
         operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
-        views = load_views(session, runtime, instances)
+        views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
     runtime.wake_tasks()
     return Created(views, tuple(operations))
 

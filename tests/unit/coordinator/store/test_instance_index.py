@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from coordinator.domain.listing import Comparison, Condition, ListQuery, Ordering, Page
 from coordinator.store.database import Database
-from coordinator.store.queries.instance import Narrowing, list_instances
+from coordinator.store.queries.instance import Narrowing, list_numbers
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
 
 TENANT = "1000000000000000001"
@@ -65,8 +65,8 @@ def test_usual_lists_are_counted_and_paged_without_rows_and_sorting(
     store_instance(database)
     query = ListQuery(Page(), conditions, (Ordering("createdAt", descending=is_newest_first),))
     with database.read() as session, statements_of(database) as executed:
-        assert list_instances(session, TENANT if is_tenant else None, Narrowing(), query).total == 1
-    counted, paged, _rows = (plan_of(database, *statement) for statement in executed)
+        assert list_numbers(session, TENANT if is_tenant else None, Narrowing(), query).total == 1
+    counted, paged = (plan_of(database, *statement) for statement in executed)
     for plan in (counted, paged):
         assert ["COVERING INDEX" in step for step in plan] == [True], plan
 
@@ -79,7 +79,7 @@ def test_usual_lists_are_counted_and_paged_without_rows_and_sorting(
 def test_instances_are_found_by_what_they_refer_to(database: Database, field: str) -> None:
     store_instance(database)
     with database.read() as session, statements_of(database) as executed:
-        list_instances(session, None, Narrowing(), ListQuery(conditions=(Condition(field, EQUAL, ("x",)),)))
+        list_numbers(session, None, Narrowing(), ListQuery(conditions=(Condition(field, EQUAL, ("x",)),)))
     plan = plan_of(database, *executed[0])
     assert plan[0].startswith("SEARCH instance USING COVERING INDEX ix_instance_by_"), plan
 
@@ -88,6 +88,6 @@ def test_instances_are_found_by_what_they_refer_to(database: Database, field: st
 def test_a_tenants_list_reads_the_tenants_instances_only(database: Database) -> None:
     conditions = (Condition("status", EQUAL, ("Running",)), Condition("az", EQUAL, ("AZ0",)))
     with database.read() as session, statements_of(database) as executed:
-        list_instances(session, TENANT, Narrowing(), ListQuery(conditions=conditions))
+        list_numbers(session, TENANT, Narrowing(), ListQuery(conditions=conditions))
     (step,) = plan_of(database, *executed[0])
     assert step == "SEARCH instance USING COVERING INDEX ix_instance_listed_by_tenant_id (tenant_id=?)"
