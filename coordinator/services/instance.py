@@ -1,6 +1,6 @@
 """Instances: looking at them, and the changes that their node need not know of at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import delete
@@ -56,9 +56,17 @@ def set_labels(runtime: Runtime, caller: Caller, ecs_id: str, labels: Sequence[L
     check_labels(labels)
     with runtime.database.write() as session:
         instance = _find_changeable(session, caller, ecs_id)
-        assert instance.id is not None  # noqa: S101 - it was read from the database
         session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id) == instance.id))
-        session.add_all(InstanceLabel(instance_id=instance.id, key=label.key, value=label.value) for label in labels)
+        session.add_all(make_labels(instance, labels))
+
+
+def make_labels(instance: Instance, labels: Iterable[Label]) -> list[InstanceLabel]:
+    """The rows of a stored instance's labels."""
+    assert instance.id is not None  # noqa: S101 - it is stored
+    return [
+        InstanceLabel(instance_id=instance.id, key=label.key, value=label.value, created_at=instance.created_at)
+        for label in labels
+    ]
 
 
 def rename_instance(runtime: Runtime, caller: Caller, ecs_id: str, display_name: str) -> None:
