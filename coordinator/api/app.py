@@ -39,8 +39,13 @@ from coordinator.services.idempotency import stamp_claim
 
 VERSION = "1.0.0"
 
-# Order matters where paths overlap: fixed paths before those with parameters.
+# Each is tried in turn: first those of instances, which are asked for most. Where paths overlap, fixed paths stand
+# before those with parameters.
 ROUTERS: tuple[APIRouter, ...] = (
+    power.router,
+    placement.router,
+    instance.router,
+    guest.router,
     enrolment.router,
     flavor_type.router,
     flavor.router,
@@ -53,13 +58,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     operation.router,
     image.router,
     image.file_router,
-    power.router,
-    placement.router,
     placement.cluster_router,
     local_disk.router,
     deployment_set.router,
-    instance.router,
-    guest.router,
     volume.router,
     network.router,
     iam.token_router,

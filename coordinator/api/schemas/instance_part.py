@@ -151,9 +151,9 @@ class InstanceImageBody(AnswerModel):
 
     @classmethod
     def of(cls, image: Image) -> "InstanceImageBody":
-        columns = {"name", "visibility", "cpu_arch", "os_type", "platform", "os_version"}
+        columns = ("name", "visibility", "cpu_arch", "os_type", "platform", "os_version")
         # Both architectures that this service knows are 64 bits wide.
-        return cls(**image.model_dump(include=columns), image_id=image.id, instructions="64-bits")
+        return cls(**{name: getattr(image, name) for name in columns}, image_id=image.id, instructions="64-bits")
 
 
 class LabelBody(AnswerModel):
