@@ -46,8 +46,15 @@ from coordinator.services.idempotency import stamp_claim
 
 VERSION = "1.0.0"
 
-# Order matters where paths overlap: fixed paths before those with parameters.
+# Each is tried in turn: first those of instances, which are asked for most. Where paths overlap, fixed paths stand
+# before those with parameters.
 ROUTERS: tuple[APIRouter, ...] = (
+    ha_config.router,
+    power.router,
+    migration.router,
+    placement.router,
+    instance.router,
+    guest.router,
     enrolment.router,
     flavor_type.router,
     flavor.router,
@@ -57,7 +64,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     host_group.router,
     overcommit.router,
     migration_setting.router,
-    ha_config.router,
     monitor.router,
     region.router,
     operation.router,
@@ -66,14 +72,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
     image.router,
     image.file_router,
-    power.router,
-    migration.router,
-    placement.router,
     placement.cluster_router,
     local_disk.router,
     deployment_set.router,
-    instance.router,
-    guest.router,
     volume.router,
     network.router,
     iam.token_router,

@@ -1,6 +1,6 @@
 """Instances: looking at them, and the changes that their node need not know of at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import delete
@@ -25,7 +25,10 @@ _MAXIMUM_BATCH = 1000
 def get_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> InstanceView:
     """One instance."""
     with runtime.database.read() as session:
-        return load_views(session, runtime, [find_own(session, caller, ecs_id)])[0]
+        number = instance_query.find_number(session, _scope(caller), ecs_id)
+        if number is None:
+            raise ResourceNotFound("instance", ecs_id)
+        return load_views(session, runtime, [number])[0]
 
 
 def list_instances(
@@ -36,8 +39,7 @@ def list_instances(
         if cpu_exceed_ratio is not None:
             region_ratio = read_cpu_ratios(session, runtime.settings).region
             narrowing = replace(narrowing, cpu_ratio=cpu_exceed_ratio, cpu_ratio_without_node=region_ratio)
-        tenant_id = caller.tenant_id if caller.is_tenant else None
-        page = instance_query.list_instances(session, tenant_id, narrowing, query)
+        page = instance_query.list_numbers(session, _scope(caller), narrowing, query)
         return Listing(tuple(load_views(session, runtime, page.items)), page.total)
 
 
@@ -54,9 +56,17 @@ def set_labels(runtime: Runtime, caller: Caller, ecs_id: str, labels: Sequence[L
     check_labels(labels)
     with runtime.database.write() as session:
         instance = _find_changeable(session, caller, ecs_id)
-        assert instance.id is not None  # noqa: S101 - it was read from the database
         session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id) == instance.id))
-        session.add_all(InstanceLabel(instance_id=instance.id, key=label.key, value=label.value) for label in labels)
+        session.add_all(make_labels(instance, labels))
+
+
+def make_labels(instance: Instance, labels: Iterable[Label]) -> list[InstanceLabel]:
+    """The rows of a stored instance's labels."""
+    assert instance.id is not None  # noqa: S101 - it is stored
+    return [
+        InstanceLabel(instance_id=instance.id, key=label.key, value=label.value, created_at=instance.created_at)
+        for label in labels
+    ]
 
 
 def rename_instance(runtime: Runtime, caller: Caller, ecs_id: str, display_name: str) -> None:
@@ -112,3 +122,8 @@ def _find_changeable(session: Session, caller: Caller, ecs_id: str) -> Instance:
     instance = find_own(session, caller, ecs_id, for_update=True)
     require_unlocked(instance)
     return instance
+
+
+def _scope(caller: Caller) -> str | None:
+    """The tenant whose instances the caller sees; None: everybody's."""
+    return caller.tenant_id if caller.is_tenant else None

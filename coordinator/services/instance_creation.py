@@ -18,6 +18,7 @@ from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import read_rule
+from coordinator.services.instance import make_labels
 from coordinator.services.instance_reference import References, find_references
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
 from coordinator.services.instance_task import begin_task
@@ -26,7 +27,7 @@ from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
 from coordinator.store.queries import instance as instance_query
-from coordinator.store.tables import Instance, InstanceLabel, PlacementRecord, Tenant, Volume
+from coordinator.store.tables import Instance, PlacementRecord, Tenant, Volume
 from coordinator.tasks.blueprint import traits_of
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 
@@ -67,10 +68,10 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         _settle_placement(instances, request, decision)
         session.add_all(instances)
         session.flush()
-        _add_labels(session, order, instances)
+        session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
         _record_placement(session, runtime, instances, decision)
         operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
-        views = load_views(session, runtime, instances)
+        views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
     runtime.wake_tasks()
     return Created(views, tuple(operations))
 
@@ -170,15 +171,6 @@ def _record_placement(session: Session, runtime: Runtime, instances: list[Instan
         )
         for instance, assignment in zip(instances, decision.assignments, strict=False)
         if instance.id is not None
-    )
-
-
-def _add_labels(session: Session, order: InstanceOrder, instances: list[Instance]) -> None:
-    session.add_all(
-        InstanceLabel(instance_id=instance.id, key=label.key, value=label.value)
-        for instance in instances
-        if instance.id is not None
-        for label in order.labels
     )
 
 

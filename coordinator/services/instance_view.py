@@ -9,9 +9,17 @@ from sqlmodel import Session
 from coordinator.domain.instance import InstanceStatus
 from coordinator.runtime import Runtime
 from coordinator.services.overcommit import read_cpu_ratios
-from coordinator.store.queries.instance_view import Around, PortPlace, Surroundings, read_surroundings
+from coordinator.store.queries.instance_view import (
+    InstanceRow,
+    LabelRow,
+    PortPlace,
+    Surroundings,
+    VolumeRow,
+    read_instances,
+    read_surroundings,
+)
 from coordinator.store.queries.resource_pool import read_pools
-from coordinator.store.tables import Flavor, FlavorType, Image, Instance, InstanceLabel, ResourcePool, Volume
+from coordinator.store.tables import Flavor, FlavorType, Image, ResourcePool
 
 # What an operation that has no status of its own is making of the instance.
 _STATUS_OF_TASK: Final[Mapping[str, InstanceStatus]] = {
@@ -24,14 +32,13 @@ _STATUS_OF_TASK: Final[Mapping[str, InstanceStatus]] = {
 class InstanceView:
     """One instance as people see it."""
 
-    instance: Instance
-    around: Around
+    instance: InstanceRow
     flavor: Flavor
     flavor_type: FlavorType
     image: Image | None
-    volumes: Sequence[Volume]
+    volumes: Sequence[VolumeRow]
     ports: Sequence[PortPlace]
-    labels: Sequence[InstanceLabel]
+    labels: Sequence[LabelRow]
     region: str
     cell: str
     # Of its node, or of the region while it has none.
@@ -43,17 +50,18 @@ class InstanceView:
     @property
     def task_status(self) -> str:
         """What the running operation is making of the instance; without one, its status."""
-        return _STATUS_OF_TASK.get(self.around.task_kind or "", self.instance.status)
+        return _STATUS_OF_TASK.get(self.instance.task_kind or "", self.instance.status)
 
     @property
     def error_message(self) -> str:
         """Why the instance is not well, or why its operation does not get on."""
-        is_retrying = bool(self.around.task_attempts)
-        return self.instance.error_message or (self.around.task_message or "" if is_retrying else "")
+        is_retrying = bool(self.instance.task_attempts)
+        return self.instance.error_message or (self.instance.task_message or "" if is_retrying else "")
 
 
-def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]) -> list[InstanceView]:
-    """The views of `instances`, which are stored already, in their order."""
+def load_views(session: Session, runtime: Runtime, numbers: Sequence[int]) -> list[InstanceView]:
+    """The views of the instances with those numeric ids, which are stored already, in their order."""
+    instances = read_instances(session, numbers)
     shared = read_surroundings(session, instances)
     pools = read_pools(session, _pool_ids(instances, shared))
     region_ratio = read_cpu_ratios(session, runtime.settings).region
@@ -61,7 +69,6 @@ def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]
     return [
         InstanceView(
             instance=instance,
-            around=shared.around[instance.id],
             flavor=shared.flavors[instance.flavor_id],
             flavor_type=shared.flavor_types[instance.flavor_type_id],
             image=shared.images.get(instance.image_id or ""),
@@ -70,16 +77,15 @@ def load_views(session: Session, runtime: Runtime, instances: Sequence[Instance]
             labels=shared.labels.get(instance.id, ()),
             region=runtime.settings.region,
             cell=runtime.settings.cell,
-            cpu_exceed_ratio=shared.around[instance.id].cpu_ratio or region_ratio,
+            cpu_exceed_ratio=instance.cpu_ratio or region_ratio,
             image_url=f"{images_url}/{instance.image_id}/file" if instance.image_id else "",
             pools=pools,
         )
         for instance in instances
-        if instance.id is not None
     ]
 
 
-def _pool_ids(instances: Sequence[Instance], shared: Surroundings) -> set[str]:
+def _pool_ids(instances: Sequence[InstanceRow], shared: Surroundings) -> set[str]:
     bound = {rp_id for flavor_type in shared.flavor_types.values() for rp_id in flavor_type.rp_ids}
     return bound | {instance.rp_id for instance in instances if instance.rp_id}
 

@@ -300,7 +300,7 @@ class _Filling:
         rows: dict[type[SQLModel], list[Row]] = {Instance: [instance]}
         if not is_deleted:
             self._living.append((instance["ecs_id"], tenant.id))
-            rows[InstanceLabel] = self._new_labels(number)
+            rows[InstanceLabel] = self._new_labels(instance)
             rows[Volume] = self._new_volumes(instance)
             rows[Port] = self._new_ports(instance)
         if node:
@@ -311,10 +311,11 @@ class _Filling:
     def _choose_tenant(self) -> Tenant:
         return self._tenants[bisect(self._tenant_weights, self._random.random() * self._tenant_weights[-1])]
 
-    def _new_labels(self, number: int) -> list[Row]:
+    def _new_labels(self, instance: Row) -> list[Row]:
         labels = {"team": self._random.choice(_TEAMS), "stage": self._random.choice(_STAGES)}
         wanted = self._random.choice((0, 0, 1, 2))
-        return [{"instance_id": number, "key": key, "value": value} for key, value in list(labels.items())[:wanted]]
+        its = {"instance_id": instance["id"], "created_at": instance["created_at"]}
+        return [{**its, "key": key, "value": value} for key, value in list(labels.items())[:wanted]]
 
     def _new_volumes(self, instance: Row) -> list[Row]:
         return [

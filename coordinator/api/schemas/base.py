@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -32,6 +32,8 @@ def fold(name: str) -> str:
     return re.sub("i+", "i", name.casefold().replace("l", "i"))
 
 
+# Half of the moments of a list are those of flavors that its instances share, or stand at two places of one row.
+@lru_cache(maxsize=1024)
 def format_moment(moment: datetime | None) -> str:
     """RFC 3339 with milliseconds and offset; the year 1 stands for never."""
     return NEVER if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

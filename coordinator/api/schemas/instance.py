@@ -118,10 +118,9 @@ class InstanceBody(AnswerModel):
 
     @classmethod
     def _of(cls, view: InstanceView, flavors: FlavorBodies) -> "InstanceBody":
-        row, around, flavor_type = view.instance, view.around, view.flavor_type
+        row, flavor_type = view.instance, view.flavor_type
         pool = view.pools.get(row.rp_id)
-        bound = [view.pools[rp_id] for rp_id in flavor_type.rp_ids if rp_id in view.pools]
-        flavor_info, flavor = flavors.of(view.flavor, flavor_type, bound)
+        flavor_info, flavor = flavors.of(view.flavor, flavor_type, view.pools)
         return cls(
             **{name: getattr(row, name) for name in _COPIED},
             ram=row.memory_bytes,
@@ -131,11 +130,11 @@ class InstanceBody(AnswerModel):
             cpu_arch=row.architecture,
             is_lock=row.is_locked,
             rp_name=pool.name if pool else "",
-            hg_name=around.host_group_name or "",
+            hg_name=row.host_group_name or "",
             image_id=row.image_id or "",
             image_url=view.image_url,
-            tenant_name=around.tenant_name,
-            node_name=around.node_name or "",
+            tenant_name=row.tenant_name,
+            node_name=row.node_name or "",
             region=view.region,
             cell=view.cell,
             task_status=view.task_status,
@@ -145,8 +144,8 @@ class InstanceBody(AnswerModel):
             network_mappings=[NetworkBody.of(place, row.ecs_id) for place in view.ports],
             err_message=view.error_message,
             error_message=view.error_message,
-            department_name=around.department_name or "",
-            resource_group_name=around.resource_group_name or "",
+            department_name=row.department_name or "",
+            resource_group_name=row.resource_group_name or "",
             image=InstanceImageBody.of(view.image) if view.image else None,
             vnc_pwd_enable=row.vnc_password_enabled,
             b_operate=row.options.get("bOperate", True),

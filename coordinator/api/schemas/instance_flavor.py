@@ -1,6 +1,7 @@
 """The two ways in which an instance tells its flavor: as stored (`flavorInfo`) and as in the catalogue (`flavor`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import Field, computed_field
 
@@ -67,6 +68,11 @@ class InstanceFlavorTypeInfoBody(_FlavorTypeFields):
     flavor_prices: None = None
     flavors: None = None
 
+    @classmethod
+    def of(cls, flavor_type: FlavorType) -> "InstanceFlavorTypeInfoBody":
+        stored = ("id", "spec_code", "gpu_type", "gpu_product", "created_at", "updated_at", "deleted_at")
+        return cls(**_flavor_type_fields(flavor_type), **_fields_of(flavor_type, *stored))
+
 
 class InstanceFlavorInfoBody(_FlavorFields):
     """A flavor as stored."""
@@ -80,25 +86,12 @@ class InstanceFlavorInfoBody(_FlavorFields):
     flavor_type: InstanceFlavorTypeInfoBody
 
     @classmethod
-    def of(cls, flavor: Flavor, flavor_type: FlavorType) -> "InstanceFlavorInfoBody":
+    def of(cls, flavor: Flavor, flavor_type: InstanceFlavorTypeInfoBody) -> "InstanceFlavorInfoBody":
         return cls(
             **_flavor_fields(flavor),
-            **flavor.model_dump(include={"id", "flavor_type_id", "created_at", "updated_at", "deleted_at"}),
+            **_fields_of(flavor, "id", "flavor_type_id", "created_at", "updated_at", "deleted_at"),
             spec_code=flavor_type.spec_code,
-            flavor_type=InstanceFlavorTypeInfoBody(
-                **_flavor_type_fields(flavor_type),
-                **flavor_type.model_dump(
-                    include={
-                        "id",
-                        "spec_code",
-                        "gpu_type",
-                        "gpu_product",
-                        "created_at",
-                        "updated_at",
-                        "deleted_at",
-                    }
-                ),
-            ),
+            flavor_type=flavor_type,
         )
 
 
@@ -120,6 +113,14 @@ class InstanceFlavorTypeBody(_FlavorTypeFields):
     def spec_code_capitalized(self) -> str:
         return self.spec_code
 
+    @classmethod
+    def of(cls, flavor_type: FlavorType, pools: Sequence[ResourcePool]) -> "InstanceFlavorTypeBody":
+        return cls(
+            **{**_flavor_type_fields(flavor_type), **pool_fields(pools)},
+            **_fields_of(flavor_type, "spec_code", "gpu_type", "gpu_product", "dept_available"),
+            create_at=flavor_type.created_at,
+        )
+
 
 class InstanceFlavorBody(_FlavorFields):
     """A flavor as the catalogue shows it, without its counts."""
@@ -136,34 +137,42 @@ class InstanceFlavorBody(_FlavorFields):
         return self.vgpu_type_id
 
     @classmethod
-    def of(cls, flavor: Flavor, flavor_type: FlavorType, pools: Sequence[ResourcePool]) -> "InstanceFlavorBody":
+    def of(cls, flavor: Flavor, flavor_type: InstanceFlavorTypeBody) -> "InstanceFlavorBody":
         return cls(
             **_flavor_fields(flavor),
             spec_code=flavor_type.spec_code,
             dept_available=flavor.dept_available,
             create_at=flavor.created_at,
-            flavor_type=InstanceFlavorTypeBody(
-                **{**_flavor_type_fields(flavor_type), **pool_fields(pools)},
-                **flavor_type.model_dump(include={"spec_code", "gpu_type", "gpu_product", "dept_available"}),
-                create_at=flavor_type.created_at,
-            ),
+            flavor_type=flavor_type,
         )
 
 
 class FlavorBodies:
-    """Both ways for the instances of one list: made once for all that share a flavor."""
+    """Both ways for the instances of one list: made once for all that share a flavor, or its type."""
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[InstanceFlavorInfoBody, InstanceFlavorBody]] = {}
+        self._types: dict[str, tuple[InstanceFlavorTypeInfoBody, InstanceFlavorTypeBody]] = {}
 
     def of(
-        self, flavor: Flavor, flavor_type: FlavorType, pools: Sequence[ResourcePool]
+        self, flavor: Flavor, flavor_type: FlavorType, pools: Mapping[str, ResourcePool]
     ) -> tuple[InstanceFlavorInfoBody, InstanceFlavorBody]:
-        """As stored, and as in the catalogue."""
+        """As stored, and as in the catalogue; `pools` holds at least those that the type is bound to."""
         made = self._made.get(flavor.flavor_id)
         if made is None:
-            made = (InstanceFlavorInfoBody.of(flavor, flavor_type), InstanceFlavorBody.of(flavor, flavor_type, pools))
+            info, body = self._type_of(flavor_type, pools)
+            made = (InstanceFlavorInfoBody.of(flavor, info), InstanceFlavorBody.of(flavor, body))
             self._made[flavor.flavor_id] = made
+        return made
+
+    def _type_of(
+        self, flavor_type: FlavorType, pools: Mapping[str, ResourcePool]
+    ) -> tuple[InstanceFlavorTypeInfoBody, InstanceFlavorTypeBody]:
+        made = self._types.get(flavor_type.flavor_type_id)
+        if made is None:
+            bound = [pools[rp_id] for rp_id in flavor_type.rp_ids if rp_id in pools]
+            made = (InstanceFlavorTypeInfoBody.of(flavor_type), InstanceFlavorTypeBody.of(flavor_type, bound))
+            self._types[flavor_type.flavor_type_id] = made
         return made
 
 
@@ -174,6 +183,10 @@ _RENAMED = {
     "elasticity_local_sys_disk_size": "elasticity_local_sys_disk_size_gib",
     "elasticity_local_data_disk_size": "elasticity_local_data_disk_size_gib",
 }
+
+
+def _fields_of(row: Flavor | FlavorType, *names: str) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}
 
 
 def _flavor_fields(flavor: Flavor) -> dict[str, object]:

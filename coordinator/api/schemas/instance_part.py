@@ -4,8 +4,8 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from coordinator.api.schemas.base import AnswerModel, Moment
-from coordinator.store.queries.instance_view import PortPlace
-from coordinator.store.tables import Image, Instance, Volume
+from coordinator.store.queries.instance_view import InstanceRow, PortPlace, VolumeRow
+from coordinator.store.tables import Image
 
 
 class BlockDeviceBody(AnswerModel):
@@ -33,7 +33,7 @@ class BlockDeviceBody(AnswerModel):
     local_disk_size: int = 0
 
     @classmethod
-    def of(cls, volume: Volume, ecs_id: str) -> "BlockDeviceBody":
+    def of(cls, volume: VolumeRow, ecs_id: str) -> "BlockDeviceBody":
         return cls(
             **{name: getattr(volume, name) for name in _VOLUME_COLUMNS},
             volume_id=str(volume.id),
@@ -151,9 +151,9 @@ class InstanceImageBody(AnswerModel):
 
     @classmethod
     def of(cls, image: Image) -> "InstanceImageBody":
-        columns = {"name", "visibility", "cpu_arch", "os_type", "platform", "os_version"}
+        columns = ("name", "visibility", "cpu_arch", "os_type", "platform", "os_version")
         # Both architectures that this service knows are 64 bits wide.
-        return cls(**image.model_dump(include=columns), image_id=image.id, instructions="64-bits")
+        return cls(**{name: getattr(image, name) for name in columns}, image_id=image.id, instructions="64-bits")
 
 
 class LabelBody(AnswerModel):
@@ -175,7 +175,7 @@ class VmtoolsBody(AnswerModel):
     last_probe_time: Moment
 
     @classmethod
-    def of(cls, instance: Instance) -> "VmtoolsBody":
+    def of(cls, instance: InstanceRow) -> "VmtoolsBody":
         return cls(
             created_at=instance.created_at,
             updated_at=instance.vmtools_probed_at or instance.created_at,

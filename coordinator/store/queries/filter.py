@@ -1,6 +1,6 @@
 """Conditions and orders of callers as SQL, over the fields that a noun declares."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import Session
 from sqlmodel.sql.expression import SelectOfScalar
 
-from coordinator.domain.listing import Comparison, Condition, Listing, ListQuery, Ordering
+from coordinator.domain.listing import Comparison, Condition, Listing, ListQuery, Ordering, Page
 from coordinator.errors import ParameterInvalid
 from coordinator.store.column import UtcDateTime
 
@@ -71,15 +71,40 @@ def fetch_page(
 ) -> Listing[Any]:
     """The page of `statement`'s rows that `query` asks for; `tie_break` makes the order total."""
     narrowed = where_conditions(statement, query.conditions, known)
-    counted = narrowed.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
-    orderings = query.orderings or tuple(default)
+    keys = _sort_keys(query.orderings or tuple(default), known)
     # In the direction of the last key: then an index that ends with it serves both directions.
-    is_descending = bool(orderings) and orderings[-1].descending
-    ordered = order_by(narrowed, orderings, known).order_by(tie_break.desc() if is_descending else tie_break)
-    page = ordered.limit(query.page.size).offset(query.page.offset)
-    total = session.execute(counted).scalar_one()
-    rows = session.execute(page).all() if total > query.page.offset else ()
-    return Listing(tuple(rows), total)
+    keys.append(_SortKey(tie_break, bool(keys) and keys[-1].descending))
+    if query.page.offset == 0:
+        rows = _fetch(session, narrowed, keys, query.page.size)
+        # All of them are on a first page that is not full.
+        return Listing(rows, len(rows) if len(rows) < query.page.size else _count(session, narrowed))
+    total = _count(session, narrowed)
+    return Listing(_fetch_later(session, narrowed, keys, query.page, total), total)
+
+
+def _count(session: Session, narrowed: Statement) -> int:
+    counted = narrowed.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+    return cast("int", session.execute(counted).scalar_one())
+
+
+def _fetch_later(
+    session: Session, narrowed: Statement, keys: Sequence["_SortKey"], page: Page, total: int
+) -> tuple[Any, ...]:
+    """A page that is not the first, reached from the nearer end: what lies before it has to be passed over."""
+    size = min(page.size, total - page.offset)
+    if size <= 0:
+        return ()
+    after = total - page.offset - size
+    if after >= page.offset:
+        return _fetch(session, narrowed, keys, size, page.offset)
+    return _fetch(session, narrowed, [key.reversed() for key in keys], size, after)[::-1]
+
+
+def _fetch(
+    session: Session, narrowed: Statement, keys: Iterable["_SortKey"], size: int, offset: int = 0
+) -> tuple[Any, ...]:
+    ordered = narrowed.order_by(*(key.clause for key in keys)).limit(size).offset(offset)
+    return tuple(session.execute(ordered).all())
 
 
 def fetch_rows_of(
@@ -102,22 +127,46 @@ def where_conditions(statement: Statement, conditions: Iterable[Condition], know
         field = _field("filter", condition.field, known)
         found = _compare(condition, field)
         if field.via:
-            reference, key = field.via
-            found = reference.in_(select(key).where(found))
+            found = _refers(condition, field, *field.via, found)
         statement = statement.where(found)
     return statement
 
 
-def order_by(statement: Statement, orderings: Iterable[Ordering], known: Fields) -> Statement:
-    """`statement` in the order asked for."""
+def _refers(
+    condition: Condition, field: Field, reference: Any, key: Any, found: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Whether `reference` names a row of the other table for which `found` holds."""
+    rows = select(key).where(found)
+    # One row at most: databases that know so begin with it.
+    is_one = condition.comparison is Comparison.EQUAL and field.column.unique
+    return cast("ColumnElement[bool]", reference == rows.scalar_subquery() if is_one else reference.in_(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _SortKey:
+    """What is sorted by. Both databases put NULL at the other end when the direction is the other one."""
+
+    column: Any
+    descending: bool
+
+    @property
+    def clause(self) -> Any:
+        return self.column.desc() if self.descending else self.column.asc()
+
+    def reversed(self) -> "_SortKey":
+        return _SortKey(self.column, not self.descending)
+
+
+def _sort_keys(orderings: Iterable[Ordering], known: Fields) -> list[_SortKey]:
+    keys = []
     for ordering in orderings:
         field = _field("orderBy", ordering.field, known)
         column = field.column
         if field.via:
             reference, key = field.via
             column = select(column).where(key == reference).scalar_subquery()
-        statement = statement.order_by(column.desc() if ordering.descending else column.asc())
-    return statement
+        keys.append(_SortKey(column, ordering.descending))
+    return keys
 
 
 def _field(parameter: str, name: str, known: Fields) -> Field:

@@ -61,6 +61,8 @@ _FIELDS = fields(
     createdAt=Field(Instance.created_at, datetime),
     updatedAt=Field(Instance.updated_at, datetime),
 )
+# In the order of the labels' index.
+_FIELDS_OF_LABELLED = _FIELDS | fields(createdAt=Field(InstanceLabel.created_at, datetime))
 _NEWEST_FIRST = (Ordering("createdAt", descending=True),)
 _VCPUS_OF_NODE = and_(
     col(Inventory.node_id) == col(Instance.node_id), col(Inventory.resource_class) == ResourceClass.VCPU
@@ -71,6 +73,12 @@ def find_instance(session: Session, ecs_id: str, *, for_update: bool = False) ->
     """The instance with that id, whoever owns it; `for_update` keeps others from changing it meanwhile."""
     statement = select(Instance).where(Instance.ecs_id == ecs_id, col(Instance.deleted_at).is_(None))
     return session.exec(statement.with_for_update() if for_update else statement).first()
+
+
+def find_number(session: Session, tenant_id: str | None, ecs_id: str) -> int | None:
+    """The numeric id of the instance with that id, if it is that tenant's; tenant None: whoever owns it."""
+    statement = select(Instance.id).where(Instance.ecs_id == ecs_id, col(Instance.deleted_at).is_(None))
+    return session.exec(statement if tenant_id is None else statement.where(Instance.tenant_id == tenant_id)).first()
 
 
 def list_instances_by_id(session: Session, ecs_ids: Collection[str]) -> Sequence[Instance]:
@@ -145,16 +153,28 @@ class Narrowing:
     excludes_all: bool = False
 
 
-def list_instances(
-    session: Session, tenant_id: str | None, narrowing: Narrowing, query: ListQuery
-) -> Listing[Instance]:
-    """Instances of one tenant; tenant None: of all."""
+def list_numbers(session: Session, tenant_id: str | None, narrowing: Narrowing, query: ListQuery) -> Listing[int]:
+    """Numeric ids of one tenant's instances; tenant None: of all. An index has them: no row before the page is read."""
     statement: Any = select(Instance.id).where(col(Instance.deleted_at).is_(None), *_conditions(tenant_id, narrowing))
-    page = fetch_page(session, statement, query, _FIELDS, tie_break=col(Instance.id), default=_NEWEST_FIRST)
-    # Numbers first, which an index has: the rows of what lies before the page are never read.
-    numbers = [row.id for row in page.items]
-    rows = {row.id: row for row in session.exec(select(Instance).where(col(Instance.id).in_(numbers)))}
-    return Listing(tuple(rows[number] for number in numbers if number in rows), page.total)
+    known, tie_break = _FIELDS, col(Instance.id)
+    if narrowing.label:
+        statement = _with_label(statement, *narrowing.label)
+        known, tie_break = _FIELDS_OF_LABELLED, col(InstanceLabel.instance_id)
+    page = fetch_page(session, statement, query, known, tie_break=tie_break, default=_NEWEST_FIRST)
+    return Listing(tuple(row.id for row in page.items), page.total)
+
+
+def _with_label(statement: Any, key: str, value: str) -> Any:
+    """Joined, for labels are in the order of lists and the most of what a list has to look at.
+
+    Where `id` is no plain column SQLite looks for the instance by `created_at`: in an index of lists, not among rows.
+    """
+    is_its = and_(
+        col(InstanceLabel.created_at) == col(Instance.created_at),
+        col(InstanceLabel.instance_id) == col(Instance.id) + 0,
+    )
+    labelled = statement.join(InstanceLabel, is_its)
+    return labelled.where(col(InstanceLabel.key) == key, col(InstanceLabel.value) == value)
 
 
 def _conditions(tenant_id: str | None, narrowing: Narrowing) -> list[ColumnElement[bool]]:
@@ -186,10 +206,6 @@ def _references(narrowing: Narrowing) -> Iterator[ColumnElement[bool]]:
         wanted = narrowing.flavor_type
         named = or_(col(FlavorType.flavor_type_id) == wanted, col(FlavorType.name) == wanted)
         yield _is_among(Instance.flavor_type_id, FlavorType.flavor_type_id, named)
-    if narrowing.label:
-        key, value = narrowing.label
-        has_label = (col(InstanceLabel.key) == key, col(InstanceLabel.value) == value)
-        yield _is_among(Instance.id, InstanceLabel.instance_id, *has_label)
     # All of them must hold for one and the same port.
     of_port = {
         col(Port.vpc_id): narrowing.vpc_id,

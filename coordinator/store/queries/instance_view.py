@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import BindParameter, and_, bindparam
 from sqlalchemy import select as select_columns
@@ -30,13 +31,47 @@ from coordinator.store.tables import (
     Vpc,
 )
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", "VolumeRow", "PortPlace", "LabelRow")
 
 
-class Around(NamedTuple):
-    """What other rows tell about an instance."""
+class InstanceRow(NamedTuple):
+    """An instance as lists tell of it, and what the rows tell that it refers to; never a secret of its."""
 
-    instance_id: int
+    id: int
+    ecs_id: str
+    created_at: datetime
+    updated_at: datetime
+    tenant_id: str
+    department_id: str
+    resource_group_id: str
+    display_name: str
+    host_name: str
+    description: str
+    zone: str
+    architecture: str
+    os_type: str
+    flavor_id: str
+    flavor_type_id: str
+    vcpus: int
+    memory_bytes: int
+    huge_page_bytes: int
+    vcpu_type: str
+    image_id: str | None
+    image_source: str
+    status: str
+    task_at: datetime | None
+    error_message: str
+    is_locked: bool
+    vmtools_status: str
+    vmtools_version: str
+    vmtools_probed_at: datetime | None
+    vnc_password_enabled: bool
+    billing_mode: str
+    order_no: str
+    rp_id: str
+    hg_id: str
+    deployment_set: str
+    options: Mapping[str, Any]
     tenant_name: str
     department_name: str | None
     resource_group_name: str | None
@@ -47,6 +82,28 @@ class Around(NamedTuple):
     task_message: str | None
     # vCPUs for each CPU of the node.
     cpu_ratio: float | None
+
+
+class VolumeRow(NamedTuple):
+    """A disk of an instance."""
+
+    instance_id: int
+    id: int
+    uuid: str
+    created_at: datetime
+    updated_at: datetime
+    name: str
+    tenant_id: str
+    size_gib: int
+    volume_type: str
+    status: str
+    image_id: str | None
+    is_os_disk: bool
+    disk_bus: str
+    volume_mode: str
+    boot_index: int
+    delete_on_termination: bool
+    multi_attach: bool
 
 
 class PortPlace(NamedTuple):
@@ -70,18 +127,37 @@ class PortPlace(NamedTuple):
     security_group_name: str
 
 
+class LabelRow(NamedTuple):
+    """A label of an instance."""
+
+    instance_id: int
+    key: str
+    value: str
+
+
+class Referring(Protocol):
+    """An instance, as far as it tells what belongs to it: a stored one, or a row of a list."""
+
+    @property
+    def id(self) -> int | None: ...
+    @property
+    def flavor_id(self) -> str: ...
+    @property
+    def flavor_type_id(self) -> str: ...
+    @property
+    def image_id(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The rows that instances refer to, and what refers to them: each row once, however many instances share it."""
 
-    # By the instance's numeric id.
-    around: Mapping[int, Around]
-    # The system disk first.
-    volumes: Mapping[int, Sequence[Volume]]
+    # By the instance's numeric id; the system disk first.
+    volumes: Mapping[int, Sequence[VolumeRow]]
     # In their order.
     ports: Mapping[int, Sequence[PortPlace]]
     # By key.
-    labels: Mapping[int, Sequence[InstanceLabel]]
+    labels: Mapping[int, Sequence[LabelRow]]
     # By their own ids.
     flavors: Mapping[str, Flavor]
     flavor_types: Mapping[str, FlavorType]
@@ -90,19 +166,21 @@ class Surroundings:
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 # Statements are made once, here: making one takes longer than executing it.
-_AROUND: Statement = (
-    select_columns(  # type: ignore[call-overload]
-        Instance.id,
-        Tenant.name,
-        Department.name,
-        ResourceGroup.name,
-        Node.name,
-        HostGroup.name,
-        Task.kind,
-        Task.attempts,
-        Task.message,
-        Inventory.allocation_ratio,
-    )
+# What an InstanceRow has from elsewhere than the instance's own columns.
+_REFERRED: Mapping[str, Any] = {
+    "tenant_name": Tenant.name,
+    "department_name": Department.name,
+    "resource_group_name": ResourceGroup.name,
+    "node_name": Node.name,
+    "host_group_name": HostGroup.name,
+    "task_kind": Task.kind,
+    "task_attempts": Task.attempts,
+    "task_message": Task.message,
+    "cpu_ratio": Inventory.allocation_ratio,
+}
+_INSTANCES: Statement = (
+    select_columns(*(_REFERRED.get(name) or getattr(Instance, name) for name in InstanceRow._fields))
+    .select_from(Instance)
     .join(Tenant, col(Tenant.id) == col(Instance.tenant_id))
     .outerjoin(Department, col(Department.id) == col(Instance.department_id))
     .outerjoin(ResourceGroup, col(ResourceGroup.id) == col(Instance.resource_group_id))
@@ -140,37 +218,45 @@ _PORTS: Statement = (
     .where(col(Port.instance_id).in_(_IDS))
     .order_by(col(Port.position).asc())
 )
-_VOLUMES = (
-    select(Volume)
+_VOLUMES: Statement = (
+    select_columns(*(getattr(Volume, name) for name in VolumeRow._fields))
     .where(col(Volume.instance_id).in_(_IDS))
     .order_by(col(Volume.is_os_disk).desc(), col(Volume.id).asc())
 )
-_LABELS = select(InstanceLabel).where(col(InstanceLabel.instance_id).in_(_IDS)).order_by(col(InstanceLabel.key).asc())
+_LABELS: Statement = (
+    select_columns(*(getattr(InstanceLabel, name) for name in LabelRow._fields))
+    .where(col(InstanceLabel.instance_id).in_(_IDS))
+    .order_by(col(InstanceLabel.key).asc())
+)
 _FLAVORS = select(Flavor).where(col(Flavor.flavor_id).in_(_IDS))
 _FLAVOR_TYPES = select(FlavorType).where(col(FlavorType.flavor_type_id).in_(_IDS))
 _IMAGES = select(Image).where(col(Image.id).in_(_IDS))
 
 
-def read_surroundings(session: Session, instances: Sequence[Instance]) -> Surroundings:
+def read_instances(session: Session, numbers: Sequence[int]) -> list[InstanceRow]:
+    """The instances with those numeric ids in their order, deleted ones included; unknown ids are left out."""
+    rows = {row.id: row for row in (InstanceRow(*row) for row in session.execute(_INSTANCES, {"ids": numbers}))}
+    return [rows[number] for number in numbers if number in rows]
+
+
+def read_surroundings(session: Session, instances: Sequence[Referring]) -> Surroundings:
     """What belongs to instances, in as many queries for fifty as for one."""
     ids = {"ids": [instance.id for instance in instances]}
     flavor_ids = {"ids": list({instance.flavor_id for instance in instances})}
     flavor_type_ids = {"ids": list({instance.flavor_type_id for instance in instances})}
     image_ids = {"ids": list({instance.image_id for instance in instances if instance.image_id})}
     return Surroundings(
-        around={row[0]: Around(*row) for row in session.execute(_AROUND, ids)},
-        volumes=_by_instance((volume.instance_id, volume) for volume in session.scalars(_VOLUMES, ids)),
-        ports=_by_instance((row[0], PortPlace(*row)) for row in session.execute(_PORTS, ids)),
-        labels=_by_instance((label.instance_id, label) for label in session.scalars(_LABELS, ids)),
+        volumes=_by_instance(VolumeRow(*row) for row in session.execute(_VOLUMES, ids)),
+        ports=_by_instance(PortPlace(*row) for row in session.execute(_PORTS, ids)),
+        labels=_by_instance(LabelRow(*row) for row in session.execute(_LABELS, ids)),
         flavors={row.flavor_id: row for row in session.scalars(_FLAVORS, flavor_ids)},
         flavor_types={row.flavor_type_id: row for row in session.scalars(_FLAVOR_TYPES, flavor_type_ids)},
         images={row.id: row for row in session.scalars(_IMAGES, image_ids)} if image_ids["ids"] else {},
     )
 
 
-def _by_instance(pairs: Iterable[tuple[int | None, Item]]) -> dict[int, list[Item]]:
+def _by_instance(rows: Iterable[Item]) -> dict[int, list[Item]]:
     grouped: dict[int, list[Item]] = {}
-    for instance_id, item in pairs:
-        if instance_id is not None:
-            grouped.setdefault(instance_id, []).append(item)
+    for row in rows:
+        grouped.setdefault(row.instance_id, []).append(row)
     return grouped

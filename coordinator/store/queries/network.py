@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import Select, SelectOfScalar
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
-from coordinator.store.queries.filter import fetch_page, fetch_rows_of, fields
+from coordinator.store.queries.filter import Field, fetch_page, fetch_rows_of, fields
 from coordinator.store.tables import Instance, Port, SecurityGroup, Subnet, Vpc
 
 _NEWEST_LAST = (Ordering("createdAt"),)
@@ -23,7 +23,7 @@ _PORT_FIELDS = fields(
     name=Port.name,
     vpcId=Port.vpc_id,
     subnetId=Port.subnet_id,
-    ecsId=Instance.ecs_id,
+    ecsId=Field(Instance.ecs_id, via=(col(Port.instance_id), col(Instance.id))),
     macAddress=Port.mac_address,
     ipAddress=Port.ipv4_address,
     createdAt=Port.created_at,
@@ -91,8 +91,15 @@ def list_security_groups(session: Session, tenant_id: str | None, query: ListQue
 
 def list_ports(session: Session, tenant_id: str | None, query: ListQuery) -> Listing[tuple[Port, str | None]]:
     """Ports of the tenant's instances, each with the instance's id."""
-    page = fetch_page(session, _ports(tenant_id), query, _PORT_FIELDS, tie_break=col(Port.id), default=_NEWEST_LAST)
-    return Listing(tuple((row[0], row[1]) for row in page.items), page.total)
+    ids: Any = select(Port.id)
+    if tenant_id is not None:
+        ids = ids.where(_belongs_to(tenant_id))
+    page = fetch_page(session, ids, query, _PORT_FIELDS, tie_break=col(Port.id), default=_NEWEST_LAST)
+    # Ids first, which an index has: the rows of what lies before the page are never read.
+    wanted = [row.id for row in page.items]
+    found = session.execute(_ports(None).where(col(Port.id).in_(wanted)))
+    rows = {port.id: (port, ecs_id) for port, ecs_id in found}
+    return Listing(tuple(rows[port_id] for port_id in wanted if port_id in rows), page.total)
 
 
 def list_used_addresses(session: Session, subnet_id: str) -> Sequence[str]:
@@ -116,4 +123,10 @@ def _subnets(tenant_id: str | None) -> SelectOfScalar[Subnet]:
 
 def _ports(tenant_id: str | None) -> Select[Port, str]:
     joined = select(Port, Instance.ecs_id).join(Instance, col(Instance.id) == col(Port.instance_id), isouter=True)
-    return joined if tenant_id is None else joined.where(Instance.tenant_id == tenant_id)
+    return joined if tenant_id is None else joined.where(_belongs_to(tenant_id))
+
+
+def _belongs_to(tenant_id: str) -> ColumnElement[bool]:
+    """Whether a port's instance is that tenant's."""
+    owned = select(Instance.id).where(Instance.tenant_id == tenant_id, col(Instance.deleted_at).is_(None))
+    return col(Port.instance_id).in_(owned)

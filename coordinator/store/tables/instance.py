@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Index
 from sqlmodel import JSON, BigInteger, Field, SQLModel, Text
 
 from coordinator.domain.instance import InstanceStatus, PowerState
@@ -18,6 +19,8 @@ class Instance(Timestamped, table=True):
     """A virtual machine. The row stays after deletion, with `deleted_at` set."""
 
     __table_args__ = (
+        # Narrow: what is counted most.
+        index_of_living("ix_instance_counted", "status", "deleted_at"),
         index_of_living("ix_instance_listed", *_LISTED),
         *(
             index_of_living(f"ix_instance_listed_by_{first}", first, *(name for name in _LISTED if name != first))
@@ -104,7 +107,10 @@ class InstanceLabel(SQLModel, table=True):
     """A key and value that the tenant attached."""
 
     __tablename__ = "instance_label"
+    __table_args__ = (Index("ix_instance_label_listed", "key", "value", "created_at", "instance_id"),)
 
     instance_id: int = Field(primary_key=True, foreign_key="instance.id")
     key: str = Field(primary_key=True, max_length=127)
-    value: str = Field(default="", max_length=127, index=True)
+    value: str = Field(default="", max_length=127)
+    # The instance's: those that have a label are found in the order of lists.
+    created_at: datetime = Field(sa_type=UtcDateTime)

@@ -1,5 +1,6 @@
 """Networks of tenants: VPCs, subnets, security groups, ports."""
 
+from sqlalchemy import Index
 from sqlmodel import Field, UniqueConstraint
 
 from coordinator.store.tables.base import Timestamped
@@ -42,7 +43,13 @@ class SecurityGroup(Timestamped, table=True):
 class Port(Timestamped, table=True):
     """A network interface of an instance, with the addresses that it was given."""
 
-    __table_args__ = (UniqueConstraint("subnet_id", "ipv4_address"), UniqueConstraint("mac_address"))
+    __table_args__ = (
+        UniqueConstraint("subnet_id", "ipv4_address"),
+        UniqueConstraint("mac_address"),
+        # In the order of lists.
+        Index("ix_port_listed", "created_at", "id", "name"),
+        Index("ix_port_listed_by_instance_id", "instance_id", "created_at", "id", "name"),
+    )
 
     id: str = Field(primary_key=True, max_length=32)
     uuid: str = Field(unique=True, max_length=36)
@@ -50,7 +57,7 @@ class Port(Timestamped, table=True):
     vpc_id: str = Field(foreign_key="vpc.id", index=True)
     subnet_id: str = Field(foreign_key="subnet.id", index=True)
     security_group_id: str = Field(foreign_key="security_group.id")
-    instance_id: int | None = Field(default=None, foreign_key="instance.id", index=True)
+    instance_id: int | None = Field(default=None, foreign_key="instance.id")
     position: int = 0
     mac_address: str = Field(max_length=17)
     ipv4_address: str = Field(max_length=15)

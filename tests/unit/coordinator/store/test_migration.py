@@ -12,11 +12,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 import coordinator.store.tables  # noqa: F401 - fills SQLModel.metadata
+from coordinator.domain.instance_order import Label
+from coordinator.services.instance import make_labels
 from coordinator.store.database import Database
 from coordinator.store.migration import make_config, migrate
 from coordinator.store.schema import REVISION, is_current
-from coordinator.store.tables import Inventory
-from tests.builders import a_node, add
+from coordinator.store.tables import InstanceLabel, Inventory
+from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
 
 _NOTHING = {"reserved": 0, "allocation_ratio": 1.0}
 _LATER_COLUMNS = {"label"}
@@ -45,6 +47,21 @@ def test_tables_that_others_refer_to_are_altered_with_their_rows(database: Datab
         assert session.get_one(Inventory, ("node-a", "VCPU")).total == 16
     with pytest.raises(IntegrityError), database.write() as session:
         add(session, Inventory(node_id="node-of-nobody", resource_class="VCPU", total=1))
+
+
+def test_labels_get_the_times_of_their_instances(database: Database) -> None:
+    tenant, flavor_type = a_tenant(), a_flavor_type()
+    flavor = a_flavor(flavor_type)
+    instance = an_instance(tenant, flavor)
+    with database.write() as session:
+        add(session, tenant, flavor_type, flavor)
+        add(session, instance)
+        add(session, *make_labels(instance, [Label("team", "storage")]))
+    with database.engine.begin() as connection:
+        command.downgrade(make_config(connection), "0007")
+    migrate(database)
+    with database.read() as session:
+        assert session.get_one(InstanceLabel, (instance.id, "team")).created_at == instance.created_at
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:
