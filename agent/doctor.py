@@ -150,7 +150,9 @@ async def _check_firmware(patient: Patient) -> list[Finding]:
 async def _check_programs(_patient: Patient) -> list[Finding]:
     needed: tuple[tuple[tuple[str, ...], str, str], ...] = (
         (("qemu-img",), "qemu-utils", "volumes"),
+        (("qemu-nbd",), "qemu-utils", "volumes that come from other nodes"),
         (("prlimit",), "util-linux", "volumes"),
+        (("setpriv",), "util-linux", "volumes that go to other nodes and come from them"),
         (("genisoimage",), "genisoimage", "cloud-init seeds"),
         (("dnsmasq",), "dnsmasq-base", "addresses of guests"),
         (("iptables-restore",), "iptables", "the guests' way out"),

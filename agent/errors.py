@@ -168,6 +168,22 @@ class VolumeInUse(AgentError, category=Category.STATE):
     """A running domain uses the volume."""
 
 
+class VolumePresent(AgentError, category=Category.STATE):
+    """A volume of this UUID is on this node, and the transfer has not brought it."""
+
+
+class VolumeCorrupt(AgentError, category=Category.CORRUPT):
+    """What has come from another node is not what was sent; nothing was kept."""
+
+
+class TransferNotFound(AgentError, category=Category.ABSENT):
+    """Nobody waits for a volume under this id, or not any more."""
+
+
+class TransferPortsExhausted(AgentError, category=Category.EXHAUSTED):
+    """All ports for volumes that come are taken."""
+
+
 class StorageExhausted(AgentError, category=Category.EXHAUSTED):
     """The file system has too little free space; the message says what was wanted and what is available, if known."""
 

@@ -34,7 +34,9 @@ from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
+from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
+from agent.storage.sending import Sends
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -63,6 +65,8 @@ class Node:
     roles: NetworkRoles
     images: ImageCache
     volumes: DirectoryBackend
+    sends: Sends
+    receivers: Receivers
     networks: NatBackend
     host: HostReader
     metrics: Metrics
@@ -110,6 +114,10 @@ def build_node(config: AgentConfig) -> Node:
         roles=roles,
         images=images,
         volumes=volumes,
+        sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
+        receivers=Receivers(
+            volumes, roles, lambda: membership.node_id, direct_io=supports_direct_io(config.volumes_dir)
+        ),
         networks=networks,
         host=HostReader(
             read_machine_uuid(config.machine_uuid),

@@ -106,6 +106,12 @@ def name_node(node_id: str) -> str:
     return f"{node_id}.{_DOMAIN}"
 
 
+def name_subject(node_id: str) -> str:
+    """The subject of a node's certificate, as GnuTLS writes it. Raises RequestInvalid."""
+    name_node(node_id)
+    return f"O=Nodewright,CN={node_id}"
+
+
 def describe_settings(directory: Path) -> dict[str, str]:
     """What libvirt's configuration must say, by the name of its file."""
     libvirt, qemu = directory / "libvirt", directory / "qemu"

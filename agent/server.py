@@ -31,6 +31,7 @@ from agent.rpc.interceptor import ErrorInterceptor, RoleInterceptor
 from agent.rpc.migration import MigrationServicer
 from agent.rpc.network import NetworkServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
+from agent.rpc.volume_transfer import VolumeTransferServicer
 from protos.agent.v1 import (
     domain_pb2,
     domain_pb2_grpc,
@@ -88,6 +89,8 @@ async def serve(
         await stopping.wait()
         notify_systemd("STOPPING=1")
     await node.images.close()
+    await node.sends.close()
+    await node.receivers.close()
     await node.coordinator.close()
     await node.connection.close()
     log.info("agent.stopped")
@@ -157,6 +160,8 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes), server)
+    transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
+    storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 
 
 async def _add_health(server: grpc.aio.Server, node: Node) -> Any:

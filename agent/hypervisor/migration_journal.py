@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from agent.durable_file import write_file
-from agent.errors import RequestInvalid
-
-_MIGRATION_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-# Longer than any coordinator repeats a call.
-_KEPT_SECONDS: Final = 7 * 24 * 3600.0
+from agent.outcome import OutcomeJournal
 
 MigrationState = Literal["running", "completed", "failed", "canceled", "undecided"]
 
@@ -42,38 +33,16 @@ class MigrationEntry:
     most_iterations: int = 50
 
 
-class MigrationJournal:
+class MigrationJournal(OutcomeJournal[MigrationEntry]):
     """A file for each migration."""
 
-    def __init__(self, directory: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._directory = directory
-        self.now = now
-
-    def read(self, migration_id: str) -> MigrationEntry | None:
-        """None when the id is not known. Raises RequestInvalid for what is no id."""
-        try:
-            return MigrationEntry(**json.loads(self._path(migration_id).read_bytes()))
-        except FileNotFoundError:
-            return None
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, "migration", MigrationEntry)
 
     def read_running(self) -> list[MigrationEntry]:
         """Those that nobody has seen end."""
-        entries = (self.read(path.stem.removeprefix("migration-")) for path in self._directory.glob("migration-*.json"))
-        return [entry for entry in entries if entry is not None and entry.state == "running"]
+        return [entry for entry in self.read_all() if entry.state == "running"]
 
     def write(self, entry: MigrationEntry) -> MigrationEntry:
         """The entry is on disk."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_file(self._path(entry.migration_id), json.dumps(asdict(entry)).encode())
-        return entry
-
-    def prune(self) -> None:
-        """What is over for long is forgotten."""
-        for path in self._directory.glob("migration-*.json"):
-            if path.stat().st_mtime < self.now() - _KEPT_SECONDS:
-                path.unlink(missing_ok=True)
-
-    def _path(self, migration_id: str) -> Path:
-        if not _MIGRATION_ID.fullmatch(migration_id):
-            raise RequestInvalid("migration_id: letters, digits, '_' and '-', at most 64")
-        return self._directory / f"migration-{migration_id}.json"
+        return self.keep(entry.migration_id, entry)

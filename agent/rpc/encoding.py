@@ -62,6 +62,11 @@ def encode_duration(seconds: float) -> Duration:
     return duration
 
 
+def encode_elapsed(started_at: float, ended_at: float, now: float) -> Duration:
+    """How long something took, or has taken until now when it has no end (0) yet; seconds since 1970."""
+    return encode_duration(max(0.0, (ended_at or now) - started_at))
+
+
 def decode_seconds(
     message: domain_pb2.EnsureStoppedRequest | domain_pb2.RebootRequest | guest_pb2.RunGuestCommandRequest,
     field: str,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError, ip_address
 from typing import Final
 
 from agent.errors import RequestInvalid
@@ -49,6 +49,14 @@ def parse_hostname(value: str, field: str) -> str:
     if label and not _HOSTNAME.fullmatch(label):
         raise RequestInvalid(f"{field}: not a host name")
     return label
+
+
+def parse_node_address(value: str, field: str) -> str:
+    """The address of a node, IPv4 or IPv6."""
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise RequestInvalid(f"{field}: not an address") from None
 
 
 def parse_address(value: str, field: str) -> IPv4Address:

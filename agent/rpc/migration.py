@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from ipaddress import ip_address
 from typing import Any
 
 import grpc
@@ -18,8 +17,8 @@ from agent.hypervisor.migration_job import MigrationProgress, Migrations
 from agent.hypervisor.migration_journal import MigrationEntry
 from agent.incoming import IncomingGuests, IncomingOrder
 from agent.peer import Peers, name_node
-from agent.rpc.encoding import encode_duration
-from agent.rpc.field import parse_id
+from agent.rpc.encoding import encode_elapsed
+from agent.rpc.field import parse_id, parse_node_address
 from protos.agent.v1 import migration_pb2 as messages
 from protos.agent.v1 import migration_pb2_grpc
 
@@ -107,7 +106,7 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
 def _decode_order(request: messages.MigrateRequest, peers: Peers) -> MigrationOrder:
     target = request.target
     for field in ("control_address", "data_address"):
-        _check_address(getattr(target, field), f"target.{field}")
+        parse_node_address(getattr(target, field), f"target.{field}")
     if not target.definition_xml:
         raise RequestInvalid("target.definition_xml: what PrepareIncoming answered")
     if request.allow_post_copy and request.multifd_channels:
@@ -133,17 +132,10 @@ def _decode_order(request: messages.MigrateRequest, peers: Peers) -> MigrationOr
     )
 
 
-def _check_address(value: str, field: str) -> None:
-    try:
-        ip_address(value)
-    except ValueError:
-        raise RequestInvalid(f"{field}: not an address") from None
-
-
 def _encode_progress(look: MigrationProgress, now: float) -> messages.MigrationProgress:
     stats = look.stats
     return messages.MigrationProgress(
-        elapsed=_encode_elapsed(look.entry, now),
+        elapsed=encode_elapsed(look.entry.started_at, look.entry.ended_at, now),
         phase=f"MIGRATION_PHASE_{look.phase.upper().replace('-', '_')}",
         memory_total_bytes=stats.memory_total_bytes,
         memory_done_bytes=stats.memory_done_bytes,
@@ -166,9 +158,5 @@ def _encode_outcome(entry: MigrationEntry, now: float) -> messages.MigrationOutc
         uuid=entry.uuid,
         state=f"MIGRATION_STATE_{entry.state.upper()}",
         reason=entry.reason,
-        elapsed=_encode_elapsed(entry, now),
+        elapsed=encode_elapsed(entry.started_at, entry.ended_at, now),
     )
-
-
-def _encode_elapsed(entry: MigrationEntry, now: float) -> Any:
-    return encode_duration(max(0.0, (entry.ended_at or now) - entry.started_at))

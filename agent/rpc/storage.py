@@ -38,7 +38,7 @@ class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
         self, request: messages.EnsureImageCachedRequest, context: Context
     ) -> AsyncIterator[messages.ImageProgress]:
         """The image is in the cache."""
-        ref = _decode_ref(request.image)
+        ref = decode_image(request.image)
         async with aclosing(self._images.ensure_cached(ref)) as steps:
             async for progress in steps:
                 yield messages.ImageProgress(done_bytes=progress.done_bytes, total_bytes=progress.total_bytes)
@@ -54,7 +54,7 @@ class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
     async def List(self, request: messages.ListImagesRequest, context: Context) -> messages.ListImagesResponse:
         """All images in the cache."""
         images = await self._images.list_images()
-        return messages.ListImagesResponse(images=[_encode_ref(image.ref) for image in images])
+        return messages.ListImagesResponse(images=[encode_image(image.ref) for image in images])
 
 
 class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
@@ -72,7 +72,7 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
             volume_type=request.volume_type,
             image_id=parse_id(request.image.image_id, "image.image_id") if request.HasField("image") else None,
         )
-        return _encode_volume(await self._volumes.ensure_volume(spec))
+        return encode_volume(await self._volumes.ensure_volume(spec))
 
     async def EnsureRemoved(
         self, request: messages.EnsureVolumeRemovedRequest, context: Context
@@ -84,10 +84,11 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
 
     async def List(self, request: messages.ListVolumesRequest, context: Context) -> messages.ListVolumesResponse:
         """All volumes."""
-        return messages.ListVolumesResponse(volumes=map(_encode_volume, await self._volumes.list_volumes()))
+        return messages.ListVolumesResponse(volumes=map(encode_volume, await self._volumes.list_volumes()))
 
 
-def _decode_ref(image: messages.ImageRef) -> ImageRef:
+def decode_image(image: messages.ImageRef) -> ImageRef:
+    """An image as the coordinator names it. Raises RequestInvalid."""
     if image.format not in _FORMATS:
         raise RequestInvalid(f"image.format: {image.format} is not known")
     return ImageRef(
@@ -98,7 +99,8 @@ def _decode_ref(image: messages.ImageRef) -> ImageRef:
     )
 
 
-def _encode_ref(ref: ImageRef) -> messages.ImageRef:
+def encode_image(ref: ImageRef) -> messages.ImageRef:
+    """The same on the wire."""
     return messages.ImageRef(
         image_id=ref.image_id,
         sha256=ref.sha256,
@@ -107,7 +109,8 @@ def _encode_ref(ref: ImageRef) -> messages.ImageRef:
     )
 
 
-def _encode_volume(volume: Volume) -> messages.Volume:
+def encode_volume(volume: Volume) -> messages.Volume:
+    """A volume on the wire."""
     return messages.Volume(
         uuid=volume.uuid,
         size_bytes=volume.size_bytes,

@@ -36,6 +36,8 @@ class Volume:
     allocated_bytes: int
     volume_type: str
     image_id: str | None
+    # The transfer that has brought it from another node; empty: it was made here.
+    transfer_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,25 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 import structlog
 
 from agent.durable_file import is_temporary, owner_of, publish_new, sync_directory, temporary_beside, write_file
-from agent.errors import ImageNotFound, RequestInvalid, StorageExhausted, VolumeInUse, VolumeNotFound
+from agent.errors import (
+    ImageNotFound,
+    RequestInvalid,
+    StorageExhausted,
+    VolumeCorrupt,
+    VolumeInUse,
+    VolumeNotFound,
+    VolumePresent,
+)
 from agent.storage import qemu_img
 from agent.storage.base import StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.image_cache import CachedImage
-from agent.storage.image_format import read_qcow2_header
+from agent.storage.image_format import Qcow2Header, read_qcow2_header
 from agent.storage.shared import ensure_storage_id, is_open_in_qemu, locked
 
 # Names of the running domains that have this file open.
@@ -72,20 +80,20 @@ class DirectoryBackend:
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""
         spec = replace(spec, size_bytes=-(-spec.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)
-        async with self.lock(spec.uuid):
-            present = await asyncio.to_thread(self._read, spec.uuid)
+        async with self._lock(spec.uuid):
+            present = await self.find_volume(spec.uuid)
             if present is None:
                 await self._create(spec)
-                present = await asyncio.to_thread(self._require, spec.uuid)
+                present = await self.get_volume(spec.uuid)
             await self._ensure_size(present, spec)
-            return await asyncio.to_thread(self._require, spec.uuid)
+            return await self.get_volume(spec.uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
         """See StorageBackend."""
         path = self._path(uuid)
-        async with self.lock(uuid):
+        async with self._lock(uuid):
             if path.exists():
-                await self.refuse_while_used(uuid)
+                await self.refuse_while_open(uuid)
             await asyncio.to_thread(self._remove, path)
 
     async def list_volumes(self) -> list[Volume]:
@@ -94,8 +102,39 @@ class DirectoryBackend:
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
         """See StorageBackend."""
-        volume = self._require(uuid)
-        return VolumeSource(path=self._path(volume.uuid), format="qcow2")
+        await self.get_volume(uuid)
+        return VolumeSource(path=self._path(uuid), format="qcow2")
+
+    async def find_volume(self, uuid: str) -> Volume | None:
+        """The complete volume, None when it is not here."""
+        return await asyncio.to_thread(self._read, uuid)
+
+    async def get_volume(self, uuid: str) -> Volume:
+        """The same. Raises VolumeNotFound."""
+        volume = await self.find_volume(uuid)
+        if volume is None:
+            raise VolumeNotFound(f"volume {uuid} does not exist on this node")
+        return volume
+
+    def reserve(self, uuid: str) -> Path:
+        """The name of a file that may become the volume; it is removed with the next start unless it has."""
+        return temporary_beside(self._path(uuid), self._owner)
+
+    async def adopt(self, file: Path, spec: VolumeSpec, transfer_id: str) -> Volume:
+        """The file, which a transfer has brought from another node, becomes the volume.
+
+        Raises VolumeCorrupt when it is no such volume, ImageNotFound, and VolumePresent when there is one already.
+        """
+        image = await self.require_image(spec)
+        _check_content(await asyncio.to_thread(read_qcow2_header, file), spec)
+        if image is not None:
+            await qemu_img.rebase(file, image.path, image.disk_format)
+        async with self._lock(spec.uuid):
+            try:
+                await self._publish(file, spec, image, {"volumeType": spec.volume_type, "transferId": transfer_id})
+            except FileExistsError:
+                raise VolumePresent(f"volume {spec.uuid} is on this node already") from None
+            return await self.get_volume(spec.uuid)
 
     async def capacity(self) -> StorageCapacity:
         """See StorageBackend."""
@@ -110,7 +149,7 @@ class DirectoryBackend:
         return await asyncio.to_thread(ensure_storage_id, self._directory, self._owner)
 
     @contextlib.asynccontextmanager
-    async def lock(self, uuid: str) -> AsyncGenerator[None]:
+    async def _lock(self, uuid: str) -> AsyncGenerator[None]:
         """Nobody else, here or on a node that shares the directory, changes this volume meanwhile."""
         # Callers here wait in a row; only the first of them asks the other hosts again and again.
         async with self._locks.setdefault(uuid, asyncio.Lock()), locked(self._directory, uuid):
@@ -122,34 +161,30 @@ class DirectoryBackend:
         if wanted_bytes > available_bytes:
             raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes}")
 
-    async def refuse_while_used(self, uuid: str) -> None:
-        """Raises VolumeInUse while a running domain, here or on another node, or a copy has the volume open."""
+    async def refuse_while_open(self, uuid: str, *, for_writing: bool = False) -> None:
+        """Raises VolumeInUse while a domain, here or on another node, or a copy has it open (for writing)."""
         path = self._path(uuid)
         if users := await self._find_users(path):
             raise VolumeInUse(f"volume {uuid} is used by the running domain {', '.join(users)}")
-        if await asyncio.to_thread(is_open_in_qemu, path):
+        if await asyncio.to_thread(is_open_in_qemu, path, for_writing=for_writing):
             raise VolumeInUse(f"volume {uuid} is open in QEMU, perhaps on another node that shares it")
 
     async def _create(self, spec: VolumeSpec) -> None:
-        image = await self._require_image(spec)
+        image = await self.require_image(spec)
         await self.require_space(spec.size_bytes)
-        path = self._path(spec.uuid)
-        temporary = temporary_beside(path, self._owner)
+        temporary = self.reserve(spec.uuid)
         try:
             if image is None:
                 await qemu_img.create_empty(temporary, spec.size_bytes)
             else:
                 await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format)
             with contextlib.suppress(FileExistsError):  # a node has made it where locks do not reach across hosts
-                await asyncio.to_thread(self.publish, temporary, spec.uuid, {"volumeType": spec.volume_type})
+                await self._publish(temporary, spec, image, {"volumeType": spec.volume_type})
         finally:
             temporary.unlink(missing_ok=True)
-        if image is not None and await self._find_image(image.ref.image_id) != image:
-            # Evicted while the overlay was made: from now on, with the overlay in place, it could not be.
-            await asyncio.to_thread(self._remove, path)
-            raise ImageNotFound(f"image {spec.image_id} was evicted from the cache of this node")
 
-    async def _require_image(self, spec: VolumeSpec) -> CachedImage | None:
+    async def require_image(self, spec: VolumeSpec) -> CachedImage | None:
+        """The image below the volume, if it has one. Raises ImageNotFound, RequestInvalid when it does not fit in."""
         if spec.image_id is None:
             return None
         image = await self._find_image(spec.image_id)
@@ -167,13 +202,24 @@ class DirectoryBackend:
         if spec.image_id != present.image_id:
             raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
         if spec.size_bytes > present.size_bytes:
-            await self.refuse_while_used(spec.uuid)
+            await self.refuse_while_open(spec.uuid)
             await self.require_space(spec.size_bytes - present.size_bytes)
             await qemu_img.grow(self._path(spec.uuid), spec.size_bytes)
 
-    def publish(self, temporary: Path, uuid: str, description: dict[str, Any]) -> None:
+    async def _publish(
+        self, temporary: Path, spec: VolumeSpec, image: CachedImage | None, description: dict[str, str]
+    ) -> None:
         """The finished file becomes the volume. Raises FileExistsError, and keeps the volume that is there."""
-        path = self._path(uuid)
+        path = self._path(spec.uuid)
+        await asyncio.to_thread(self._name, temporary, path, description)
+        if image is not None and await self._find_image(image.ref.image_id) != image:
+            # Evicted meanwhile: from now on, with the volume in place, it could not be.
+            await asyncio.to_thread(self._remove, path)
+            raise ImageNotFound(f"image {spec.image_id} was evicted from the cache of this node")
+
+    def _name(self, temporary: Path, path: Path, description: dict[str, str]) -> None:
+        if path.exists():
+            raise FileExistsError(path)
         temporary.chmod(0o600)
         write_file(path.with_suffix(".json"), json.dumps(description).encode(), owner=self._owner)
         publish_new(temporary, path)
@@ -195,12 +241,6 @@ class DirectoryBackend:
         paths = sorted(path for path in self._directory.glob(f"*{_SUFFIX}") if not is_temporary(path))
         return [volume for path in paths if (volume := self._read(path.stem)) is not None]
 
-    def _require(self, uuid: str) -> Volume:
-        volume = self._read(uuid)
-        if volume is None:
-            raise VolumeNotFound(f"volume {uuid} does not exist on this node")
-        return volume
-
     def _read(self, uuid: str) -> Volume | None:
         path = self._path(uuid)
         try:
@@ -211,12 +251,14 @@ class DirectoryBackend:
         if header is None:
             log.error("volume.not_qcow2", uuid=uuid)
             return None
+        description = _read_description(path.with_suffix(".json"))
         return Volume(
             uuid=uuid,
             size_bytes=header.virtual_size_bytes,
             allocated_bytes=allocated_bytes,
-            volume_type=_read_volume_type(path.with_suffix(".json")),
-            image_id=Path(header.backing_file).stem if header.backing_file else None,
+            volume_type=description.get("volumeType", ""),
+            image_id=_image_of(header),
+            transfer_id=description.get("transferId", ""),
         )
 
     def _path(self, uuid: str) -> Path:
@@ -232,8 +274,23 @@ def measure_capacity(directory: Path, reserved_bytes: int) -> StorageCapacity:
     )
 
 
-def _read_volume_type(path: Path) -> str:
+def _check_content(header: Qcow2Header | None, spec: VolumeSpec) -> None:
+    """What another node has sent is not trusted to name the files that QEMU opens."""
+    if header is None or header.external_data or header.encrypted:
+        raise VolumeCorrupt(f"volume {spec.uuid}: what has come is no volume")
+    if (header.virtual_size_bytes, _image_of(header)) != (spec.size_bytes, spec.image_id):
+        raise VolumeCorrupt(
+            f"volume {spec.uuid}: {header.virtual_size_bytes} bytes from {_image_of(header) or 'no image'} have come, "
+            f"{spec.size_bytes} from {spec.image_id or 'no image'} were expected"
+        )
+
+
+def _image_of(header: Qcow2Header) -> str | None:
+    return Path(header.backing_file).stem if header.backing_file else None
+
+
+def _read_description(path: Path) -> dict[str, str]:
     try:
-        return str(json.loads(path.read_bytes())["volumeType"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return ""
+        return {str(name): str(value) for name, value in json.loads(path.read_bytes()).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}

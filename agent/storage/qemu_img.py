@@ -31,6 +31,11 @@ async def grow(path: Path, size_bytes: int) -> None:
     await _run("resize", "-q", "-f", "qcow2", str(path), str(size_bytes))
 
 
+async def rebase(path: Path, backing: Path, backing_format: Literal["qcow2", "raw"]) -> None:
+    """The qcow2 file's unwritten clusters come from `backing`, which has the same bytes as what they came from."""
+    await _run("rebase", "-q", "-u", "-f", "qcow2", "-b", str(backing), "-F", backing_format, str(path))
+
+
 async def _run(*arguments: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *_LIMITS,

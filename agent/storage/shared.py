@@ -29,6 +29,7 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 # Where QEMU keeps its locks on an image: what a program needs, and what it does not let others do.
 # Source: block/file-posix.c of QEMU, RAW_LOCK_PERM_BASE and RAW_LOCK_SHARED_BASE.
 _QEMU_LOCKS: Final = ((100, 64), (200, 64))
+_QEMU_WRITE_LOCK: Final = ((101, 1),)
 
 
 def ensure_storage_id(directory: Path, owner: str) -> str:
@@ -43,10 +44,11 @@ def ensure_storage_id(directory: Path, owner: str) -> str:
         raise StorageFailed(f"{path}: {error}") from error
 
 
-def is_open_in_qemu(path: Path) -> bool:
-    """Whether a program of QEMU has the image open, on this host or on another one that shares it."""
+def is_open_in_qemu(path: Path, *, for_writing: bool = False) -> bool:
+    """Whether a program of QEMU has the image open (for writing), on this host or on another one that shares it."""
+    ranges = _QEMU_WRITE_LOCK if for_writing else _QEMU_LOCKS
     with path.open("rb") as file:
-        return any(_is_locked(file.fileno(), start, length) for start, length in _QEMU_LOCKS)
+        return any(_is_locked(file.fileno(), start, length) for start, length in ranges)
 
 
 @contextlib.asynccontextmanager

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -13,10 +16,23 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_RAW: _ClassVar[ImageFormat]
     IMAGE_FORMAT_QCOW2: _ClassVar[ImageFormat]
     IMAGE_FORMAT_ISO: _ClassVar[ImageFormat]
+
+class VolumeTransferState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VOLUME_TRANSFER_STATE_UNSPECIFIED: _ClassVar[VolumeTransferState]
+    VOLUME_TRANSFER_STATE_RUNNING: _ClassVar[VolumeTransferState]
+    VOLUME_TRANSFER_STATE_SENT: _ClassVar[VolumeTransferState]
+    VOLUME_TRANSFER_STATE_FAILED: _ClassVar[VolumeTransferState]
+    VOLUME_TRANSFER_STATE_CANCELED: _ClassVar[VolumeTransferState]
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_RAW: ImageFormat
 IMAGE_FORMAT_QCOW2: ImageFormat
 IMAGE_FORMAT_ISO: ImageFormat
+VOLUME_TRANSFER_STATE_UNSPECIFIED: VolumeTransferState
+VOLUME_TRANSFER_STATE_RUNNING: VolumeTransferState
+VOLUME_TRANSFER_STATE_SENT: VolumeTransferState
+VOLUME_TRANSFER_STATE_FAILED: VolumeTransferState
+VOLUME_TRANSFER_STATE_CANCELED: VolumeTransferState
 
 class ImageRef(_message.Message):
     __slots__ = ("image_id", "sha256", "format", "size_bytes")
@@ -111,3 +127,119 @@ class ListVolumesResponse(_message.Message):
     VOLUMES_FIELD_NUMBER: _ClassVar[int]
     volumes: _containers.RepeatedCompositeFieldContainer[Volume]
     def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ...) -> None: ...
+
+class InspectOutgoingVolumeRequest(_message.Message):
+    __slots__ = ("uuid",)
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    def __init__(self, uuid: _Optional[str] = ...) -> None: ...
+
+class OutgoingVolume(_message.Message):
+    __slots__ = ("size_bytes", "file_bytes", "allocated_bytes", "volume_type", "image")
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    file_bytes: int
+    allocated_bytes: int
+    volume_type: str
+    image: ImageRef
+    def __init__(self, size_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
+
+class PrepareVolumeReceiveRequest(_message.Message):
+    __slots__ = ("uuid", "transfer_id", "volume", "network_role", "tls", "source_node_id")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ROLE_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    transfer_id: str
+    volume: OutgoingVolume
+    network_role: str
+    tls: bool
+    source_node_id: str
+    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ..., volume: _Optional[_Union[OutgoingVolume, _Mapping]] = ..., network_role: _Optional[str] = ..., tls: _Optional[bool] = ..., source_node_id: _Optional[str] = ...) -> None: ...
+
+class IncomingVolume(_message.Message):
+    __slots__ = ("node_id", "address", "port")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    address: str
+    port: int
+    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+
+class SendVolumeRequest(_message.Message):
+    __slots__ = ("uuid", "transfer_id", "target", "tls", "bandwidth_mib_per_second")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_MIB_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    transfer_id: str
+    target: IncomingVolume
+    tls: bool
+    bandwidth_mib_per_second: int
+    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ..., target: _Optional[_Union[IncomingVolume, _Mapping]] = ..., tls: _Optional[bool] = ..., bandwidth_mib_per_second: _Optional[int] = ...) -> None: ...
+
+class VolumeTransferProgress(_message.Message):
+    __slots__ = ("done_bytes", "total_bytes", "outcome")
+    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    done_bytes: int
+    total_bytes: int
+    outcome: VolumeTransferOutcome
+    def __init__(self, done_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., outcome: _Optional[_Union[VolumeTransferOutcome, _Mapping]] = ...) -> None: ...
+
+class VolumeTransferOutcome(_message.Message):
+    __slots__ = ("transfer_id", "uuid", "state", "reason", "sha256", "elapsed")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: str
+    uuid: str
+    state: VolumeTransferState
+    reason: str
+    sha256: str
+    elapsed: _duration_pb2.Duration
+    def __init__(self, transfer_id: _Optional[str] = ..., uuid: _Optional[str] = ..., state: _Optional[_Union[VolumeTransferState, str]] = ..., reason: _Optional[str] = ..., sha256: _Optional[str] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class CancelVolumeSendRequest(_message.Message):
+    __slots__ = ("uuid", "transfer_id")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    transfer_id: str
+    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ...) -> None: ...
+
+class CompleteVolumeReceiveRequest(_message.Message):
+    __slots__ = ("uuid", "transfer_id", "sha256")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    transfer_id: str
+    sha256: str
+    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class EnsureVolumeReceiveEndedRequest(_message.Message):
+    __slots__ = ("uuid", "transfer_id")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    transfer_id: str
+    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ...) -> None: ...
+
+class EnsureVolumeReceiveEndedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

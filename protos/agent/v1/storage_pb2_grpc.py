@@ -347,3 +347,333 @@ class VolumeService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class VolumeTransferServiceStub:
+    """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
+    runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+
+    The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
+    (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
+    (target). Every call may be repeated with its transfer id. Once Send or CompleteReceive has failed, a new transfer id begins from
+    PrepareReceive, and takes the place of what the old one has left.
+
+    Errors, beside those of VolumeService: FAILED_PRECONDITION with VolumePresent, NetworkRoleMissing; NOT_FOUND with TransferNotFound;
+    RESOURCE_EXHAUSTED with TransferPortsExhausted; DATA_LOSS with VolumeCorrupt.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.InspectOutgoing = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeTransferService/InspectOutgoing',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.InspectOutgoingVolumeRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.OutgoingVolume.FromString,
+                _registered_method=True)
+        self.PrepareReceive = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeTransferService/PrepareReceive',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.PrepareVolumeReceiveRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.IncomingVolume.FromString,
+                _registered_method=True)
+        self.Send = channel.unary_stream(
+                '/nodewright.agent.v1.VolumeTransferService/Send',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.SendVolumeRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeTransferProgress.FromString,
+                _registered_method=True)
+        self.CancelSend = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeTransferService/CancelSend',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.CancelVolumeSendRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeTransferOutcome.FromString,
+                _registered_method=True)
+        self.CompleteReceive = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeTransferService/CompleteReceive',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.CompleteVolumeReceiveRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
+                _registered_method=True)
+        self.EnsureReceiveEnded = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeTransferService/EnsureReceiveEnded',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedResponse.FromString,
+                _registered_method=True)
+
+
+class VolumeTransferServiceServicer:
+    """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
+    runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+
+    The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
+    (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
+    (target). Every call may be repeated with its transfer id. Once Send or CompleteReceive has failed, a new transfer id begins from
+    PrepareReceive, and takes the place of what the old one has left.
+
+    Errors, beside those of VolumeService: FAILED_PRECONDITION with VolumePresent, NetworkRoleMissing; NOT_FOUND with TransferNotFound;
+    RESOURCE_EXHAUSTED with TransferPortsExhausted; DATA_LOSS with VolumeCorrupt.
+    """
+
+    def InspectOutgoing(self, request, context):
+        """What a target has to know of a volume. Read-only; VolumeInUse while it is open for writing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareReceive(self, request, context):
+        """The target waits for the volume, on a port that only this transfer uses. ImageNotFound when the image is not in the cache with the
+        same bytes; VolumePresent when there is a volume of this UUID that this transfer has not brought. A target that hears nothing for a
+        quarter of an hour, or whose agent ends, forgets the transfer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Send(self, request, context):
+        """The volume's bytes are on the target. A repeated call follows the transfer that runs, or answers its outcome; one that a restart of
+        the agent has interrupted begins anew. Cancelling the call ends only the stream; see CancelSend. The stream ends well whatever the
+        outcome; failures before anything was begun are errors, and nothing is kept of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSend(self, request, context):
+        """The sending has ended, by being given up unless it was over before; answers how. An id that is not known is kept as cancelled, so
+        that a late Send does nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteReceive(self, request, context):
+        """The volume is on the target, whole, on disk and with the checksum that Send has told. Takes as long as reading it does.
+        VolumeCorrupt: other bytes have come; nothing is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnsureReceiveEnded(self, request, context):
+        """Nobody waits for the volume any more, and nothing is left of what has come of it. A volume that is complete is left alone. Absence is
+        success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_VolumeTransferServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'InspectOutgoing': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectOutgoing,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.InspectOutgoingVolumeRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.OutgoingVolume.SerializeToString,
+            ),
+            'PrepareReceive': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareReceive,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.PrepareVolumeReceiveRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.IncomingVolume.SerializeToString,
+            ),
+            'Send': grpc.unary_stream_rpc_method_handler(
+                    servicer.Send,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.SendVolumeRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeTransferProgress.SerializeToString,
+            ),
+            'CancelSend': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSend,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.CancelVolumeSendRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeTransferOutcome.SerializeToString,
+            ),
+            'CompleteReceive': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteReceive,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.CompleteVolumeReceiveRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.SerializeToString,
+            ),
+            'EnsureReceiveEnded': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureReceiveEnded,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'nodewright.agent.v1.VolumeTransferService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('nodewright.agent.v1.VolumeTransferService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class VolumeTransferService:
+    """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
+    runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+
+    The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
+    (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
+    (target). Every call may be repeated with its transfer id. Once Send or CompleteReceive has failed, a new transfer id begins from
+    PrepareReceive, and takes the place of what the old one has left.
+
+    Errors, beside those of VolumeService: FAILED_PRECONDITION with VolumePresent, NetworkRoleMissing; NOT_FOUND with TransferNotFound;
+    RESOURCE_EXHAUSTED with TransferPortsExhausted; DATA_LOSS with VolumeCorrupt.
+    """
+
+    @staticmethod
+    def InspectOutgoing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeTransferService/InspectOutgoing',
+            protos_dot_agent_dot_v1_dot_storage__pb2.InspectOutgoingVolumeRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.OutgoingVolume.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareReceive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeTransferService/PrepareReceive',
+            protos_dot_agent_dot_v1_dot_storage__pb2.PrepareVolumeReceiveRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.IncomingVolume.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Send(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeTransferService/Send',
+            protos_dot_agent_dot_v1_dot_storage__pb2.SendVolumeRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.VolumeTransferProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeTransferService/CancelSend',
+            protos_dot_agent_dot_v1_dot_storage__pb2.CancelVolumeSendRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.VolumeTransferOutcome.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteReceive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeTransferService/CompleteReceive',
+            protos_dot_agent_dot_v1_dot_storage__pb2.CompleteVolumeReceiveRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureReceiveEnded(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeTransferService/EnsureReceiveEnded',
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -135,3 +135,160 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_storage_pb2.ListVolumesResponse, _abc.Awaitable[_storage_pb2.ListVolumesResponse]]: ...
 
 def add_VolumeServiceServicer_to_server(servicer: VolumeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class VolumeTransferServiceStub:
+    """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
+    runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+
+    The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
+    (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
+    (target). Every call may be repeated with its transfer id. Once Send or CompleteReceive has failed, a new transfer id begins from
+    PrepareReceive, and takes the place of what the old one has left.
+
+    Errors, beside those of VolumeService: FAILED_PRECONDITION with VolumePresent, NetworkRoleMissing; NOT_FOUND with TransferNotFound;
+    RESOURCE_EXHAUSTED with TransferPortsExhausted; DATA_LOSS with VolumeCorrupt.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> VolumeTransferServiceAsyncStub: ...
+    InspectOutgoing: _grpc.UnaryUnaryMultiCallable[_storage_pb2.InspectOutgoingVolumeRequest, _storage_pb2.OutgoingVolume]
+    """What a target has to know of a volume. Read-only; VolumeInUse while it is open for writing."""
+    PrepareReceive: _grpc.UnaryUnaryMultiCallable[_storage_pb2.PrepareVolumeReceiveRequest, _storage_pb2.IncomingVolume]
+    """The target waits for the volume, on a port that only this transfer uses. ImageNotFound when the image is not in the cache with the
+    same bytes; VolumePresent when there is a volume of this UUID that this transfer has not brought. A target that hears nothing for a
+    quarter of an hour, or whose agent ends, forgets the transfer.
+    """
+    Send: _grpc.UnaryStreamMultiCallable[_storage_pb2.SendVolumeRequest, _storage_pb2.VolumeTransferProgress]
+    """The volume's bytes are on the target. A repeated call follows the transfer that runs, or answers its outcome; one that a restart of
+    the agent has interrupted begins anew. Cancelling the call ends only the stream; see CancelSend. The stream ends well whatever the
+    outcome; failures before anything was begun are errors, and nothing is kept of them.
+    """
+    CancelSend: _grpc.UnaryUnaryMultiCallable[_storage_pb2.CancelVolumeSendRequest, _storage_pb2.VolumeTransferOutcome]
+    """The sending has ended, by being given up unless it was over before; answers how. An id that is not known is kept as cancelled, so
+    that a late Send does nothing.
+    """
+    CompleteReceive: _grpc.UnaryUnaryMultiCallable[_storage_pb2.CompleteVolumeReceiveRequest, _storage_pb2.Volume]
+    """The volume is on the target, whole, on disk and with the checksum that Send has told. Takes as long as reading it does.
+    VolumeCorrupt: other bytes have come; nothing is kept.
+    """
+    EnsureReceiveEnded: _grpc.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeReceiveEndedRequest, _storage_pb2.EnsureVolumeReceiveEndedResponse]
+    """Nobody waits for the volume any more, and nothing is left of what has come of it. A volume that is complete is left alone. Absence is
+    success.
+    """
+
+@_typing.type_check_only
+class VolumeTransferServiceAsyncStub(VolumeTransferServiceStub):
+    """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
+    runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+
+    The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
+    (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
+    (target). Every call may be repeated with its transfer id. Once Send or CompleteReceive has failed, a new transfer id begins from
+    PrepareReceive, and takes the place of what the old one has left.
+
+    Errors, beside those of VolumeService: FAILED_PRECONDITION with VolumePresent, NetworkRoleMissing; NOT_FOUND with TransferNotFound;
+    RESOURCE_EXHAUSTED with TransferPortsExhausted; DATA_LOSS with VolumeCorrupt.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    InspectOutgoing: _aio.UnaryUnaryMultiCallable[_storage_pb2.InspectOutgoingVolumeRequest, _storage_pb2.OutgoingVolume]  # type: ignore[assignment]
+    """What a target has to know of a volume. Read-only; VolumeInUse while it is open for writing."""
+    PrepareReceive: _aio.UnaryUnaryMultiCallable[_storage_pb2.PrepareVolumeReceiveRequest, _storage_pb2.IncomingVolume]  # type: ignore[assignment]
+    """The target waits for the volume, on a port that only this transfer uses. ImageNotFound when the image is not in the cache with the
+    same bytes; VolumePresent when there is a volume of this UUID that this transfer has not brought. A target that hears nothing for a
+    quarter of an hour, or whose agent ends, forgets the transfer.
+    """
+    Send: _aio.UnaryStreamMultiCallable[_storage_pb2.SendVolumeRequest, _storage_pb2.VolumeTransferProgress]  # type: ignore[assignment]
+    """The volume's bytes are on the target. A repeated call follows the transfer that runs, or answers its outcome; one that a restart of
+    the agent has interrupted begins anew. Cancelling the call ends only the stream; see CancelSend. The stream ends well whatever the
+    outcome; failures before anything was begun are errors, and nothing is kept of them.
+    """
+    CancelSend: _aio.UnaryUnaryMultiCallable[_storage_pb2.CancelVolumeSendRequest, _storage_pb2.VolumeTransferOutcome]  # type: ignore[assignment]
+    """The sending has ended, by being given up unless it was over before; answers how. An id that is not known is kept as cancelled, so
+    that a late Send does nothing.
+    """
+    CompleteReceive: _aio.UnaryUnaryMultiCallable[_storage_pb2.CompleteVolumeReceiveRequest, _storage_pb2.Volume]  # type: ignore[assignment]
+    """The volume is on the target, whole, on disk and with the checksum that Send has told. Takes as long as reading it does.
+    VolumeCorrupt: other bytes have come; nothing is kept.
+    """
+    EnsureReceiveEnded: _aio.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeReceiveEndedRequest, _storage_pb2.EnsureVolumeReceiveEndedResponse]  # type: ignore[assignment]
+    """Nobody waits for the volume any more, and nothing is left of what has come of it. A volume that is complete is left alone. Absence is
+    success.
+    """
+
+class VolumeTransferServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
+    runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+
+    The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
+    (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
+    (target). Every call may be repeated with its transfer id. Once Send or CompleteReceive has failed, a new transfer id begins from
+    PrepareReceive, and takes the place of what the old one has left.
+
+    Errors, beside those of VolumeService: FAILED_PRECONDITION with VolumePresent, NetworkRoleMissing; NOT_FOUND with TransferNotFound;
+    RESOURCE_EXHAUSTED with TransferPortsExhausted; DATA_LOSS with VolumeCorrupt.
+    """
+
+    @_abc_1.abstractmethod
+    def InspectOutgoing(
+        self,
+        request: _storage_pb2.InspectOutgoingVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.OutgoingVolume, _abc.Awaitable[_storage_pb2.OutgoingVolume]]:
+        """What a target has to know of a volume. Read-only; VolumeInUse while it is open for writing."""
+
+    @_abc_1.abstractmethod
+    def PrepareReceive(
+        self,
+        request: _storage_pb2.PrepareVolumeReceiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.IncomingVolume, _abc.Awaitable[_storage_pb2.IncomingVolume]]:
+        """The target waits for the volume, on a port that only this transfer uses. ImageNotFound when the image is not in the cache with the
+        same bytes; VolumePresent when there is a volume of this UUID that this transfer has not brought. A target that hears nothing for a
+        quarter of an hour, or whose agent ends, forgets the transfer.
+        """
+
+    @_abc_1.abstractmethod
+    def Send(
+        self,
+        request: _storage_pb2.SendVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeTransferProgress], _abc.AsyncIterator[_storage_pb2.VolumeTransferProgress]]:
+        """The volume's bytes are on the target. A repeated call follows the transfer that runs, or answers its outcome; one that a restart of
+        the agent has interrupted begins anew. Cancelling the call ends only the stream; see CancelSend. The stream ends well whatever the
+        outcome; failures before anything was begun are errors, and nothing is kept of them.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelSend(
+        self,
+        request: _storage_pb2.CancelVolumeSendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.VolumeTransferOutcome, _abc.Awaitable[_storage_pb2.VolumeTransferOutcome]]:
+        """The sending has ended, by being given up unless it was over before; answers how. An id that is not known is kept as cancelled, so
+        that a late Send does nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteReceive(
+        self,
+        request: _storage_pb2.CompleteVolumeReceiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.Volume, _abc.Awaitable[_storage_pb2.Volume]]:
+        """The volume is on the target, whole, on disk and with the checksum that Send has told. Takes as long as reading it does.
+        VolumeCorrupt: other bytes have come; nothing is kept.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureReceiveEnded(
+        self,
+        request: _storage_pb2.EnsureVolumeReceiveEndedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.EnsureVolumeReceiveEndedResponse, _abc.Awaitable[_storage_pb2.EnsureVolumeReceiveEndedResponse]]:
+        """Nobody waits for the volume any more, and nothing is left of what has come of it. A volume that is complete is left alone. Absence is
+        success.
+        """
+
+def add_VolumeTransferServiceServicer_to_server(servicer: VolumeTransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

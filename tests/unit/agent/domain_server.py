@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -153,6 +154,6 @@ async def failure(call: Callable[[], Any]) -> tuple[str, str]:
 
 async def drain(call: Any) -> list[Any]:
     """All messages of a stream, or the one of a unary call."""
-    if isinstance(call, grpc.aio.UnaryUnaryCall):
+    if inspect.isawaitable(call):
         return [await call]
     return [message async for message in call]

@@ -24,7 +24,7 @@ from tests.unit.agent.coordinator_server import NODE_ID, Coordinator, an_identit
 
 MACHINE_UUID = "4c4c4544-0038-5a10-8052-b4c04f4e3732"
 GIB = 1024**3
-PROGRAMS = ("qemu-img", "prlimit", "genisoimage", "dnsmasq", "iptables-restore", "ss")
+PROGRAMS = ("qemu-img", "qemu-nbd", "prlimit", "setpriv", "genisoimage", "dnsmasq", "iptables-restore", "ss")
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import pytest
@@ -18,9 +18,11 @@ from coordinator.agents.client import AgentCallError, AgentClients, NodeAway
 from coordinator.pki import Authority, CoordinatorIdentity
 from coordinator.store.database import Database
 from coordinator.store.tables.node import Node
-from protos.agent.v1 import domain_pb2, storage_pb2
+from protos.agent.v1 import domain_pb2, storage_pb2, storage_pb2_grpc
 from tests.builders import a_node
 from tests.database import migrated
+from tests.unit.agent.transfer_node import UUID as VOLUME_UUID
+from tests.unit.agent.transfer_node import TransferNode, assert_same_content
 
 Answer = Callable[[Any, Any], Awaitable[Any]]
 UUID = "0b5c2a6e-8f0a-4f0e-9a51-111111111111"
@@ -72,7 +74,7 @@ class Agent:
             finally:
                 self.was_cancelled.set()
 
-    def handlers(self) -> tuple[Any, ...]:
+    def add_to(self, server: grpc.aio.Server) -> None:
         """The two methods under the names of the protos."""
         ensure_running = grpc.unary_unary_rpc_method_handler(
             self.ensure_running,
@@ -84,16 +86,28 @@ class Agent:
             request_deserializer=storage_pb2.EnsureImageCachedRequest.FromString,
             response_serializer=storage_pb2.ImageProgress.SerializeToString,
         )
-        return (
-            grpc.method_handlers_generic_handler(
-                "nodewright.agent.v1.DomainService", {"EnsureRunning": ensure_running}
-            ),
-            grpc.method_handlers_generic_handler("nodewright.agent.v1.ImageService", {"EnsureCached": ensure_cached}),
+        server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    "nodewright.agent.v1.DomainService", {"EnsureRunning": ensure_running}
+                ),
+                grpc.method_handlers_generic_handler(
+                    "nodewright.agent.v1.ImageService", {"EnsureCached": ensure_cached}
+                ),
+            )
         )
 
 
+class Served(Protocol):
+    """Something that answers calls."""
+
+    def add_to(self, server: grpc.aio.Server) -> None: ...
+
+
 @asynccontextmanager
-async def serving(agent: Agent, authority: Authority, node_id: str, address: str = "127.0.0.1:0") -> AsyncIterator[int]:
+async def serving(
+    agent: Served, authority: Authority, node_id: str, address: str = "127.0.0.1:0"
+) -> AsyncIterator[int]:
     """The port of a server with the node's certificate, which admits only callers of the same authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
@@ -102,7 +116,7 @@ async def serving(agent: Agent, authority: Authority, node_id: str, address: str
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers(agent.handlers())
+    agent.add_to(server)
     trust = grpc.ssl_server_credentials(
         [(key_pem, issued.certificate_pem)], root_certificates=authority.pem, require_client_auth=True
     )
@@ -259,6 +273,57 @@ async def test_progress_is_told_until_the_image_is_there(
         register(database, node, port)
         await clients.of(node.id).ensure_image_cached(storage_pb2.ImageRef(image_id="img-1"), note)
     assert seen == [10, 20, 30]
+
+
+async def test_a_volume_goes_from_one_real_agent_to_another(
+    database: Database, authority: Authority, clients: AgentClients, tmp_path: Path
+) -> None:
+    told: list[storage_pb2.VolumeTransferProgress] = []
+
+    async def note(progress: storage_pb2.VolumeTransferProgress) -> None:
+        told.append(progress)
+
+    async with AsyncExitStack() as stack:
+        nodes = [a_node(name) for name in ("node-a", "node-b")]
+        agents = []
+        for node in nodes:
+            (directory := tmp_path / node.id).mkdir()
+            agent = TransferNode(node.id, directory, b"")
+            agent.trust(authority)
+            stack.push_async_callback(agent.close)
+            port = await stack.enter_async_context(serving(agent, authority, node.id))
+            register(database, node, port)
+            agents.append(agent)
+        source, target = (clients.of(node.id) for node in nodes)
+        await agents[0].make_volume(image_id=None)
+        volume = await source.inspect_outgoing_volume(VOLUME_UUID)
+        incoming = await target.prepare_volume_receive(
+            VOLUME_UUID, "t-1", volume, network_role="", tls=True, source_node_id=nodes[0].id
+        )
+        outcome = await source.send_volume(VOLUME_UUID, "t-1", incoming, tls=True, on_progress=note)
+        assert told[-1].outcome == outcome == await source.cancel_volume_send(VOLUME_UUID, "t-1")
+        received = await target.complete_volume_receive(VOLUME_UUID, "t-1", outcome.sha256)
+        await target.ensure_volume_receive_ended(VOLUME_UUID, "t-1")
+    assert (received.uuid, received.size_bytes) == (VOLUME_UUID, volume.size_bytes)
+    assert_same_content(*agents)
+
+
+async def test_a_sending_that_the_agent_leaves_open_is_tried_again(
+    database: Database, authority: Authority, clients: AgentClients
+) -> None:
+    class Restarting(storage_pb2_grpc.VolumeTransferServiceServicer):
+        def add_to(self, server: grpc.aio.Server) -> None:
+            storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(self, server)
+
+        async def Send(self, _request: Any, _context: Any) -> AsyncIterator[storage_pb2.VolumeTransferProgress]:
+            yield storage_pb2.VolumeTransferProgress(done_bytes=1, total_bytes=2)
+
+    node = a_node()
+    async with serving(Restarting(), authority, node.id) as port:  # type: ignore[abstract]  # the others are not called
+        register(database, node, port)
+        sending = clients.of(node.id).send_volume(VOLUME_UUID, "t-1", storage_pb2.IncomingVolume(), tls=False)
+        error = await refusal_of(sending)
+    assert (error.code, error.transient) == ("AgentCallFailed", True)
 
 
 async def test_cancelling_a_call_reaches_the_agent(
