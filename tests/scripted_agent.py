@@ -242,6 +242,42 @@ class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
         return outcome
 
 
+class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def InspectOutgoing(self, request: Any, context: Any) -> storage_pb2.OutgoingVolume:
+        await self._agent.enter("inspect_outgoing_volume", context)
+        return storage_pb2.OutgoingVolume(size_bytes=self._agent.volumes[request.uuid])
+
+    async def PrepareReceive(self, request: Any, context: Any) -> storage_pb2.IncomingVolume:
+        await self._agent.enter("prepare_volume_receive", context)
+        self._agent.incoming.append(request)
+        return storage_pb2.IncomingVolume(address="192.0.2.1", port=1)
+
+    async def Send(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeTransferProgress]:
+        self._agent.orders.append(request)
+        await self._agent.enter("send_volume", context)
+        state = storage_pb2.VOLUME_TRANSFER_STATE_SENT
+        yield storage_pb2.VolumeTransferProgress(
+            outcome=storage_pb2.VolumeTransferOutcome(state=state, sha256="0" * 64)
+        )
+
+    async def CancelSend(self, request: Any, context: Any) -> storage_pb2.VolumeTransferOutcome:
+        await self._agent.enter("cancel_volume_send", context)
+        return storage_pb2.VolumeTransferOutcome(state=storage_pb2.VOLUME_TRANSFER_STATE_CANCELED)
+
+    async def CompleteReceive(self, request: Any, context: Any) -> storage_pb2.Volume:
+        # What a failed call half made is there all the same: the cleaning must take it away.
+        self._agent.volumes[request.uuid] = 1
+        await self._agent.enter("complete_volume_receive", context)
+        return storage_pb2.Volume(uuid=request.uuid)
+
+    async def EnsureReceiveEnded(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeReceiveEndedResponse:
+        await self._agent.enter("ensure_volume_receive_ended", context)
+        return storage_pb2.EnsureVolumeReceiveEndedResponse()
+
+
 @contextmanager
 def at_work(runtime: Runtime, node: Node, directory: Path) -> Iterator[ScriptedAgent]:
     """A task engine over `runtime` and the agent of `node`, both at work in a loop of their own."""
@@ -317,6 +353,7 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
         (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, _Migrations),
+        (storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server, _Transfers),
     )
     for add, servicer in servicers:
         add(servicer(agent), server)

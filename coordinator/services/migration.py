@@ -26,15 +26,22 @@ from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.node import find_nodes_by_name
 from coordinator.store.tables import Instance, Migration, Node
 from coordinator.tasks.instance_step import require_status
+from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.model import TaskKind
 from coordinator.tasks.submission import request_cancel
 
-_KINDS: Final[dict[MigrationType, TaskKind]] = {MigrationType.LIVE: LIVE_MIGRATE_INSTANCE}
+_KINDS: Final[dict[MigrationType, TaskKind]] = {
+    MigrationType.LIVE: LIVE_MIGRATE_INSTANCE,
+    MigrationType.COLD: COLD_MIGRATE_INSTANCE,
+}
 _ADMITTED: Final = {
     MigrationType.LIVE: (InstanceStatus.RUNNING, InstanceStatus.PAUSED),
     MigrationType.COLD: (InstanceStatus.STOPPED,),
 }
+
+# Security types without anything that the node keeps beside the disks.
+_WITHOUT_STATE: Final = ("", "none")
 
 log = structlog.get_logger(__name__)
 
@@ -224,6 +231,11 @@ def _check(instance: Instance, kind: MigrationType) -> None:
     require_status(instance, f"migrate {kind}", *_ADMITTED[kind])
     if instance.node_id is None:
         raise StatusUnsupported(f"instance {instance.ecs_id} is on no node", f"实例{instance.ecs_id}不在任何节点上")
+    if kind is MigrationType.COLD and instance.security_type not in _WITHOUT_STATE:
+        raise StatusUnsupported(
+            f"instance {instance.ecs_id}: its TPM and firmware variables only move while it runs: migrate it live",
+            f"实例{instance.ecs_id}：TPM和固件变量仅能在运行时迁移，请使用热迁移",
+        )
 
 
 def _view(migration: Migration, source: str, target: str) -> MigrationView:

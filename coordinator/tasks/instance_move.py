@@ -6,6 +6,7 @@ a node: which one has to be cleaned is known at the end, and a task of its own d
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlmodel import Session
@@ -138,11 +139,27 @@ def settle_move(session: Session, args: Args) -> None:
     migration_query.nudge_waiting(session)
 
 
-def settle_failed_move(session: Session, args: Args, failure: Failure) -> None:
-    """`on_failure`: the instance rests where it was, and the target is cleaned."""
+def settle_failed_live_move(session: Session, args: Args, failure: Failure) -> None:
+    """`on_failure`: the instance rests where it was, and the target is rid of a guest that has not come."""
+    _settle_failure(session, args, failure, is_incoming=True)
+
+
+def settle_failed_cold_move(session: Session, args: Args, failure: Failure) -> None:
+    """`on_failure`: the instance rests where it was, and the target is rid of a definition that never ran."""
+    _settle_failure(session, args, failure, is_incoming=False)
+
+
+def transfer_id(args: Args, position: int) -> str:
+    """Names the copying of the instance's volume at that place."""
+    return f"{args['migrationId']}-{position}"
+
+
+def _settle_failure(session: Session, args: Args, failure: Failure, *, is_incoming: bool) -> None:
     instance = load_instance(session, args)
     state = MigrationState.CANCELED if failure.canceled else MigrationState.FAILED
-    remains = _remains(session, instance, args, args["targetNodeId"], incoming=True)
+    remains = _remains(session, instance, args, args["targetNodeId"])
+    transfers = [] if is_incoming else [transfer_id(args, place) for place in range(len(remains.volume_uuids))]
+    remains = replace(remains, is_incoming=is_incoming, transfer_ids=transfers)
     _end(session, args, state, "canceled on request" if failure.canceled else failure.message, remains)
     settle_failure(session, args, failure)
     migration_query.nudge_waiting(session)
@@ -155,9 +172,7 @@ def _end(session: Session, args: Args, state: MigrationState, reason: str, remai
     session.add(migration)
 
 
-def _remains(
-    session: Session, instance: Instance, args: Mapping[str, Any], node_id: str, *, incoming: bool = False
-) -> Remains:
+def _remains(session: Session, instance: Instance, args: Mapping[str, Any], node_id: str) -> Remains:
     # What both nodes share belongs to the instance, wherever it is.
     volumes = [] if args["sharesStorage"] else instance_query.list_volumes(session, instance)
     return Remains(
@@ -165,7 +180,7 @@ def _remains(
         uuid=instance.uuid,
         migration_id=args["migrationId"],
         node_id=node_id,
-        is_incoming=incoming,
+        is_incoming=False,
         volume_uuids=[volume.uuid for volume in volumes],
         port_ids=[port.id for port, _ in instance_query.list_ports(session, instance)],
     )

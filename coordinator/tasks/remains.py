@@ -5,7 +5,7 @@ instance back to it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sqlmodel import Session
@@ -32,6 +32,8 @@ class Remains:
     is_incoming: bool
     volume_uuids: list[str]
     port_ids: list[str]
+    # Of volumes that were on their way to that node, in their order.
+    transfer_ids: list[str] = field(default_factory=list)
 
 
 def submit_cleaning(session: Session, remains: Remains) -> str:
@@ -51,8 +53,11 @@ async def _remove_domain(context: StepContext) -> StepResult:
 
 async def _remove_volumes(context: StepContext) -> StepResult:
     remains = Remains(**context.args)
+    agent = context.runtime.agents.of(remains.node_id)
+    for uuid, transfer_id in zip(remains.volume_uuids, remains.transfer_ids, strict=False):
+        await agent.ensure_volume_receive_ended(uuid, transfer_id)
     for uuid in remains.volume_uuids:
-        await context.runtime.agents.of(remains.node_id).ensure_volume_removed(uuid)
+        await agent.ensure_volume_removed(uuid)
     return StepResult()
 
 

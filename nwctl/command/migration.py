@@ -38,15 +38,16 @@ def migrate_instance(
     network: Annotated[str, typer.Option(help="manage, storage, business or cninet, instead of the region's.")] = "",
     bandwidth: Annotated[int, typer.Option(min=0, metavar="MIB/S", help="Most of the network; 0: all.")] = 0,
     post_copy: Annotated[bool, typer.Option("--post-copy", help="Admit post-copy when nothing else helps.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="The instance is shut off.")] = False,
 ) -> None:
-    """Move a running instance to another node without its noticing."""
+    """Move an instance to another node: while it runs without its noticing, or with --cold while it is off."""
     body: dict[str, Any] = {"nodeName": NODE.find(session.client, to)["name"]}
     # What is left out is not said: tenants may not say it.
     body |= {"network": network} if network else {}
     body |= {"bandwidthMibPerSecond": bandwidth} if bandwidth else {}
     body |= {"allowPostCopy": True} if post_copy else {}
     instance_id = INSTANCE.find_id(session.client, instance)
-    answer = session.client.change("POST", f"{INSTANCE.at(instance_id)}/live-migrate", body)
+    answer = session.client.change("POST", f"{INSTANCE.at(instance_id)}/{'cold' if cold else 'live'}-migrate", body)
     session.conclude(answer, waiting, f"Moved {instance_id} to {body['nodeName']}")
 
 

@@ -286,6 +286,64 @@ def test_a_deletion_that_overtakes_a_move_leaves_nothing_anywhere(
     assert cluster.cloud.holds_nothing()
 
 
+def stopped(customer: Api, cluster: Cluster) -> str:
+    """An instance on the first node that is shut off."""
+    ecs_id = cluster.create(customer)
+    finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/stop", {"gracePeriodSeconds": 0}))
+    return ecs_id
+
+
+def test_an_instance_that_is_off_moves_with_its_data(customer: Api, operator: Api, cluster: Cluster) -> None:
+    operator.ok("PUT", NETWORK, {"globalNetwork": "cninet", "nodeInfoMethod": "ccos-api"})
+    ecs_id = stopped(customer, cluster)
+    volumes = set(cluster.source.volumes)
+    path = f"{INSTANCES}/{ecs_id}/cold-migrate"
+    operation = finish(operator, customer.call("POST", path, {"nodeName": "node-b"}))
+    assert operation["state"] == "Succeeded", operation
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["nodeName"], shown["status"]) == ("node-b", "Stopped")
+    assert {order.uuid for order in cluster.source.orders} == volumes == set(cluster.target.volumes)
+    assert all(order.tls for order in cluster.source.orders)
+    assert {incoming.network_role for incoming in cluster.target.incoming} == {"manage"}
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")[0]["type"] == "cold"
+
+
+def test_a_volume_that_arrives_otherwise_than_it_left_moves_nothing(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    ecs_id = stopped(customer, cluster)
+    cluster.target.refusals["complete_volume_receive"] = Refusal(code="VolumeCorrupt", message="other bytes")
+    wishes = [{"ecsId": ecs_id, "nodeName": "node-b"}]
+    operation = finish(operator, customer.call("POST", f"{INSTANCES}/batch-cold-migrate", {"migrations": wishes}))
+    assert (operation["state"], operation["error"]["code"]) == ("Failed", "VolumeCorrupt")
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["nodeName"], shown["status"]) == (cluster.cloud.node.name, "Stopped")
+    assert cluster.source.volumes
+    cluster.wait_until_clean(cluster.target, cluster.target_node)
+    assert "ensure_volume_receive_ended" in cluster.target.calls
+
+
+def test_a_cold_migration_can_be_cancelled(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = stopped(customer, cluster)
+    cluster.source.gates["send_volume"] = threading.Event()
+    answer = customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"})
+    wait_until(lambda: cluster.source.orders, "the copying has begun")
+    customer.ok("DELETE", f"/api/ecs/v1/operations/{answer.headers['x-operation-id']}")
+    assert finish(operator, answer)["state"] == "Canceled"
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Stopped"
+    assert "cancel_volume_send" in cluster.source.calls
+    cluster.wait_until_clean(cluster.target, cluster.target_node)
+
+
+def test_what_a_node_keeps_beside_the_disks_only_moves_live(customer: Api, cloud: Cloud, target_node: Node) -> None:
+    ecs_id = str(customer.ok("POST", INSTANCES, cloud.order(hostId=cloud.node.id))["ecsId"])
+    instance = next(row for row in cloud.rows(Instance) if row.ecs_id == ecs_id)
+    cloud.change(instance, status=InstanceStatus.STOPPED, task_id=None, security_type="2.0")
+    answer = customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": target_node.name})
+    assert (answer.code, "TPM" in answer.message) == (NO_STATUS, True)
+
+
 @pytest.mark.parametrize("status", [it for it in InstanceStatus if it not in ("Running", "Paused")])
 def test_only_what_runs_moves_live(customer: Api, cloud: Cloud, target_node: Node, status: InstanceStatus) -> None:
     ecs_id = str(customer.ok("POST", INSTANCES, cloud.order(hostId=cloud.node.id))["ecsId"])

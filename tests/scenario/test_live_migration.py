@@ -203,3 +203,21 @@ def test_a_coordinator_that_is_killed_at_any_commit_moves_the_guest_all_the_same
     wait_until(lambda: traveller.moves()[0]["state"] == "Completed", "it has moved", 60)
     assert traveller.host is target
     assert traveller.instance.boot_id() == boot_id
+
+
+def test_a_guest_that_is_off_moves_with_its_disk(pair: Pair, traveller: Traveller) -> None:
+    pair.set_network("storage")
+    instance, source, target = traveller.instance, traveller.host, traveller.other
+    instance.run("dd if=/dev/urandom of=/boot/nodewright/cold bs=1M count=8; sync")
+    digest = instance.run("sha256sum /boot/nodewright/cold")
+    instance.succeed(instance.power("stop", gracePeriodSeconds=1))
+    before = pair.bytes_sent(source)
+    response = pair.rest.request("POST", f"{instance.path}/cold-migrate", json={"nodeName": target.name})
+    instance.succeed(response.headers["x-operation-id"], 120)
+    sent = {network: count - before[network] for network, count in pair.bytes_sent(source).items()}
+    assert sent["storage"] > 8 * MIB > sent["manage"]
+    assert (instance.show()["nodeName"], instance.show()["status"]) == (target.name, "Stopped")
+    wait_until(lambda: pair.copies(instance) == {target.name: "shut off"}, "the source is clean")
+    instance.succeed(instance.power("start"))
+    instance.wait_for_guest_agent()
+    assert instance.run("sha256sum /boot/nodewright/cold") == digest

@@ -5,7 +5,15 @@ from fastapi import APIRouter
 from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.operation_header import OperationHeader
-from coordinator.api.schemas.migration import BatchMigrateRequest, MigrateRequest, MigrationBody, WishResultBody
+from coordinator.api.schemas.migration import (
+    BatchColdMigrateRequest,
+    BatchMigrateRequest,
+    MigrateRequest,
+    MigrationBody,
+    MigrationOptionsRequest,
+    WishResultBody,
+)
+from coordinator.domain.caller import Caller
 from coordinator.domain.migration import MigrationType
 from coordinator.errors import AccessDenied
 from coordinator.services import migration as service
@@ -23,13 +31,34 @@ def batch_live_migrate(
     return success([WishResultBody.of(result, caller.language) for result in results])
 
 
+@router.post("/batch-cold-migrate", operation_id="batchColdMigrate")
+def batch_cold_migrate(
+    body: BatchColdMigrateRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[list[WishResultBody]]:
+    """Moves instances that are shut off, each by itself; tells for each its operation, or why it is refused."""
+    _require_operator(caller, body)
+    results = service.migrate_batch(runtime, caller, MigrationType.COLD, body.to_wishes(), body.to_options())
+    header.name(*(result.operation_id for result in results if result.operation_id))
+    return success([WishResultBody.of(result, caller.language) for result in results])
+
+
+@router.post("/{ecs_id}/cold-migrate", operation_id="coldMigrate")
+def cold_migrate(
+    ecs_id: str, body: MigrateRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Moves an instance that is shut off, with its disks; anything beside the node's name is for operators."""
+    _require_operator(caller, body)
+    wish = body.to_wish(ecs_id)
+    header.name(service.migrate_instance(runtime, caller, MigrationType.COLD, wish, body.to_options()))
+    return success(None)
+
+
 @router.post("/{ecs_id}/live-migrate", operation_id="liveMigrate")
 def live_migrate(
     ecs_id: str, body: MigrateRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[None]:
     """Moves a running instance without its noticing; anything beside the node's name is for operators."""
-    if body.is_given and caller.is_tenant:
-        raise AccessDenied("only operators say how guests are moved", "仅运维人员可指定迁移方式")
+    _require_operator(caller, body)
     wish = body.to_wish(ecs_id)
     header.name(service.migrate_instance(runtime, caller, MigrationType.LIVE, wish, body.to_options()))
     return success(None)
@@ -48,3 +77,8 @@ def cancel_live_migration(
 def list_migrations(ecs_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[list[MigrationBody]]:
     """Lists the moves of an instance, the newest first."""
     return success([MigrationBody.of(view) for view in service.list_migrations(runtime, caller, ecs_id)])
+
+
+def _require_operator(caller: Caller, body: MigrationOptionsRequest) -> None:
+    if body.is_given and caller.is_tenant:
+        raise AccessDenied("only operators say how guests are moved", "仅运维人员可指定迁移方式")

@@ -72,6 +72,23 @@ class BatchMigrateRequest(MigrationOptionsRequest):
         return [MigrationWish(wish.ecs_id, wish.node_name) for wish in self.migrations]
 
 
+class ColdWishRequest(LenientModel):
+    """One instance, and where to."""
+
+    ecs_id: str = Field(min_length=1, max_length=32, examples=["ecs-7751tih23uy93g"])
+    node_name: str = Field(min_length=1, max_length=255, examples=["node-2"])
+
+
+class BatchColdMigrateRequest(MigrationOptionsRequest):
+    """Which instances move where."""
+
+    migrations: list[ColdWishRequest] = Field(min_length=1, max_length=1000)
+
+    def to_wishes(self) -> list[MigrationWish]:
+        """The wishes in their order."""
+        return [MigrationWish(wish.ecs_id, wish.node_name) for wish in self.migrations]
+
+
 class WishResultBody(AnswerModel):
     """What became of one wish."""
 

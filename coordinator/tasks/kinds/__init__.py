@@ -1,5 +1,6 @@
 """Every kind of task, by name."""
 
+from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
@@ -25,6 +26,7 @@ KINDS: dict[str, TaskKind] = {
         SUSPEND_INSTANCE,
         RESUME_INSTANCE,
         LIVE_MIGRATE_INSTANCE,
+        COLD_MIGRATE_INSTANCE,
         CLEAN_NODE,
         DRAIN_NODE,
         FETCH_IMAGE,

@@ -22,7 +22,7 @@ from coordinator.tasks.instance_move import (
     ensure_ports,
     ensure_volumes,
     read_migration,
-    settle_failed_move,
+    settle_failed_live_move,
     settle_move,
     source_of,
     target_blueprint,
@@ -178,5 +178,5 @@ LIVE_MIGRATE_INSTANCE = TaskKind(
     ),
     check=check_move,
     on_success=settle_move,
-    on_failure=settle_failed_move,
+    on_failure=settle_failed_live_move,
 )
