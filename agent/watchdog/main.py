@@ -17,13 +17,14 @@ from typing import Final
 
 from agent.config import ConfigInvalid, load_config
 from agent.notification import notify_systemd
-from agent.watchdog.guest_process import GuestProcess, find_guest_processes, kill_guest_process
+from agent.watchdog.guest_process import GuestProcess, GuestProcesses
 from agent.watchdog.lease import LOOK_SECONDS, Health, Lease, read_boot_id, read_clock, read_lease, write_health
 from agent.watchdog.record import FencedGuest, FenceRecord
 
 # Source: mlockall(2).
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _STUBBORN_SECONDS: Final = 5.0
+_PREPARE_SECONDS: Final = 5.0
 
 
 class Watchdog:
@@ -38,6 +39,7 @@ class Watchdog:
         boot_id: str,
         clock: Callable[[], float] = read_clock,
         say: Callable[[str], None] = lambda _: None,
+        processes: GuestProcesses | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._record = record
@@ -49,6 +51,8 @@ class Watchdog:
         # When each of these was killed, or last complained about.
         self._killed: dict[GuestProcess, float] = {}
         self._is_over = False
+        self._processes = processes or GuestProcesses()
+        self._prepared_at = -_PREPARE_SECONDS
 
     def look(self) -> None:
         """Reads the lease and acts on it; a lease that cannot be read leaves the last one in force."""
@@ -67,16 +71,23 @@ class Watchdog:
         if is_over is not self._is_over:
             self._say(f"the lease is {'over: no highly available guest may run' if is_over else 'renewed'}")
             self._is_over = is_over
-        if not is_over or lease is None:
+        if lease is None:
+            return
+        if is_over:
+            for process in self._processes.kill(frozenset(lease.guests)):
+                self._tell(process, lease)
+        else:
             self._killed.clear()
-            return
-        for process in find_guest_processes(frozenset(lease.guests)):
-            self._kill(process, lease)
+            self._prepare(lease)
 
-    def _kill(self, process: GuestProcess, lease: Lease) -> None:
+    def _prepare(self, lease: Lease) -> None:
+        """Finds the guests now and then. Where that hangs nothing is told any more, and nobody relies on this node."""
+        if self._clock() - self._prepared_at >= _PREPARE_SECONDS:
+            self._processes.find(frozenset(lease.guests))
+            self._prepared_at = self._clock()
+
+    def _tell(self, process: GuestProcess, lease: Lease) -> None:
         now = self._clock()
-        if not kill_guest_process(process):
-            return
         first = self._killed.setdefault(process, now)
         if first == now:
             self._say(f"killed process {process.pid} of guest {process.uuid}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.watchdog.guest_process import GuestProcess, find_guest_processes, kill_guest_process
+from agent.watchdog.guest_process import GuestProcess, GuestProcesses
 from agent.watchdog.lease import Lease, read_health, write_lease
 from agent.watchdog.main import Watchdog
 from agent.watchdog.record import FenceRecord
@@ -22,15 +22,18 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts processes that look like guests: their names and arguments are what QEMU's would be."""
     processes: list[subprocess.Popen[bytes]] = []
+    programs = tmp_path / "programs"
+    programs.mkdir()
 
-    def run(guest: str, name: str = "/usr/bin/qemu-system-x86_64") -> subprocess.Popen[bytes]:
+    def run(guest: str, name: str = "qemu-system-x86_64") -> subprocess.Popen[bytes]:
+        program = programs / name
+        if not program.exists():
+            program.symlink_to(os.path.realpath(sys.executable))
         script = "import sys, time; print(flush=True); time.sleep(600)"
-        process = subprocess.Popen(
-            [name, "-c", script, "-name", "guest=x", "-uuid", guest], executable=sys.executable, stdout=subprocess.PIPE
-        )
+        process = subprocess.Popen([program, "-c", script, "-name", "guest=x", "-uuid", guest], stdout=subprocess.PIPE)
         processes.append(process)
         assert process.stdout is not None
         process.stdout.readline()
@@ -50,10 +53,20 @@ class Node:
         self.clock = Clock()
         self.record = FenceRecord(directory / "fenced")
         self.said: list[str] = []
+        self.proc = directory / "proc"
+        self.proc.symlink_to("/proc")
         self.watchdog = self.start()
 
     def start(self) -> Watchdog:
-        return Watchdog(self.directory, self.record, pid=7, boot_id=BOOT, clock=self.clock, say=self.said.append)
+        return Watchdog(
+            self.directory,
+            self.record,
+            pid=7,
+            boot_id=BOOT,
+            clock=self.clock,
+            say=self.said.append,
+            processes=GuestProcesses(self.proc),
+        )
 
     def lease(self, *guests: str, boot_id: str = BOOT, tolerance: int = 30) -> None:
         write_lease(self.directory, Lease(boot_id, self.clock.now, tolerance, guests))
@@ -183,18 +196,45 @@ def test_a_full_disk_saves_no_guest(node: Node, start: Start) -> None:
 
 def test_only_emulators_are_guests(start: Start) -> None:
     guest = new()
-    start(guest, name="grep")
+    other = start(guest, name="grep")
     machine = start(guest, name="qemu-kvm")
-    assert find_guest_processes({guest}) == [GuestProcess(machine.pid, guest)]
-    assert find_guest_processes({new()}) == []
-
-
-def test_a_number_that_stands_for_another_process_by_now_is_left_alone(start: Start) -> None:
-    other = start(new())
-    assert not kill_guest_process(GuestProcess(other.pid, new()))
+    assert GuestProcesses().kill({guest}) == [GuestProcess(machine.pid, guest)]
+    assert machine.wait(10) == -9
     assert other.poll() is None
-    gone = start(new())
+
+
+def test_who_is_known_is_killed_although_nothing_can_be_read_any_more(start: Start, tmp_path: Path) -> None:
+    proc = tmp_path / "proc"
+    proc.symlink_to("/proc")
+    processes, guest, later, other = GuestProcesses(proc), new(), new(), new()
+    known, foreign = start(guest), start(other)
+    processes.find({guest, other})
+    unknown = start(later)
+    proc.unlink()
+    proc.mkdir()
+    assert processes.kill({guest, later}) == [GuestProcess(known.pid, guest)]
+    assert known.wait(10) == -9
+    assert (unknown.poll(), foreign.poll()) == (None, None)
+
+
+def test_a_process_that_has_ended_is_left_alone_whoever_has_its_number_now(start: Start) -> None:
+    processes, guest = GuestProcesses(), new()
+    gone, running = start(guest), start(guest)
+    processes.find({guest})
     gone.kill()
-    gone.wait()
-    assert not kill_guest_process(GuestProcess(gone.pid, new()))
-    assert not kill_guest_process(GuestProcess(os.getpid(), new()))
+    # Nobody has asked for its end yet.
+    os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.kill({guest}) == [GuestProcess(running.pid, guest)]
+
+
+def test_guests_are_found_while_the_lease_counts(node: Node, start: Start) -> None:
+    guest = new()
+    process = start(guest)
+    node.lease(guest)
+    node.watchdog.look()
+    node.proc.unlink()
+    node.proc.mkdir()
+    node.clock.now += 30
+    node.watchdog.look()
+    assert process.wait(10) == -9
+    assert node.fenced() == [guest]
