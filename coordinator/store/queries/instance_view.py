@@ -71,6 +71,7 @@ class InstanceRow(NamedTuple):
     rp_id: str
     hg_id: str
     deployment_set: str
+    ha_enabled: bool
     options: Mapping[str, Any]
     tenant_name: str
     department_name: str | None
