@@ -9,7 +9,8 @@ from sqlmodel import Session, col
 
 from coordinator.domain.difference import Difference, DifferenceKind
 from coordinator.domain.instance import InstanceStatus
-from coordinator.store.tables import Allocation, Instance, Migration, Node, ReportedDomain
+from coordinator.domain.migration import ACTIVE_MIGRATION_STATES
+from coordinator.store.tables import Allocation, Instance, Migration, Node, ReportedDomain, Task
 
 # Differences of one kind that are read at most: who has more has one cause for all of them.
 LIMIT: Final = 1000
@@ -17,6 +18,10 @@ LIMIT: Final = 1000
 _is_living = col(Instance.deleted_at).is_(None)
 # A task moves things one after the other: in its midst they need not agree.
 _is_at_rest = and_(_is_living, col(Instance.task_id).is_(None))
+_is_on_its_way = or_(
+    col(Migration.state).in_(ACTIVE_MIGRATION_STATES),
+    exists().where(col(Task.id) == col(Migration.cleaning_id), col(Task.finished_at).is_(None)),
+)
 _NOBODY: Final = literal("")
 
 
@@ -47,7 +52,7 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
         col(Allocation.external) == false(),
         ~exists().where(col(Instance.uuid) == col(Allocation.consumer_uuid), _is_living),
         # What is held on the target of a move until the instance is there, or the target is clean again.
-        ~exists().where(col(Migration.id) == col(Allocation.consumer_uuid)),
+        ~exists().where(col(Migration.id) == col(Allocation.consumer_uuid), _is_on_its_way),
     ),
     DifferenceKind.ALLOCATION_ELSEWHERE: select_columns(*_held, col(Instance.ecs_id))
     .join(Node, col(Node.id) == col(Allocation.node_id))

@@ -53,14 +53,11 @@ async def _await_moves(context: StepContext) -> StepResult:
 
 
 def _look(context: StepContext) -> _Look:
-    """Hands a cancellation on to the moves, and tells how far they are."""
-    with context.runtime.database.write() as session:
+    """How far the moves are; a cancellation is handed on to them first."""
+    if context.is_cancel_requested():
+        _cancel_moves(context)
+    with context.runtime.database.read() as session:
         moves = queries.list_migrations(session, context.args["migrationIds"])
-        if context.is_cancel_requested():
-            for move, _ in moves:
-                if move.state in ACTIVE_MIGRATION_STATES:
-                    request_cancel(session, move.operation_id)
-    context.runtime.wake_tasks()
     return _Look(
         total=len(moves),
         done=sum(move.state == MigrationState.COMPLETED for move, _ in moves),
@@ -70,6 +67,14 @@ def _look(context: StepContext) -> _Look:
             if move.state in (MigrationState.FAILED, MigrationState.CANCELED)
         },
     )
+
+
+def _cancel_moves(context: StepContext) -> None:
+    with context.runtime.database.write() as session:
+        for move, _ in queries.list_migrations(session, context.args["migrationIds"]):
+            if move.state in ACTIVE_MIGRATION_STATES:
+                request_cancel(session, move.operation_id)
+    context.runtime.wake_tasks()
 
 
 def _no_hook(session: Session, args: Mapping[str, Any], failure: Failure | None = None) -> None:
