@@ -17,6 +17,7 @@ from coordinator.pki import Authority, CoordinatorIdentity
 from coordinator.rpc.server import GrpcServers
 from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
+from coordinator.services.high_availability import RecoverySweep
 from coordinator.services.network import ensure_default_network
 from coordinator.services.node_report import LeaseSweep, refresh_leases
 from coordinator.services.retention import forget_expired
@@ -27,6 +28,7 @@ from coordinator.tasks.engine import TaskEngine
 from coordinator.tasks.kinds import KINDS
 
 LEASE_SWEEP_SECONDS: Final = 2.0
+RECOVERY_SWEEP_SECONDS: Final = 2.0
 CERTIFICATE_SWEEP_SECONDS: Final = 600.0
 RETENTION_SWEEP_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 10.0
@@ -65,6 +67,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         "audit": asyncio.create_task(runtime.audit.run()),
         "webhooks": asyncio.create_task(WebhookSender(runtime).run()),
         "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime))),
+        "recoveries": asyncio.create_task(_repeat(RECOVERY_SWEEP_SECONDS, RecoverySweep(runtime))),
         "certificates": asyncio.create_task(
             _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http))
         ),

@@ -6,10 +6,11 @@ from typing import Final
 
 
 class MigrationType(StrEnum):
-    """Whether an instance runs while it moves."""
+    """Whether an instance runs while it moves, or ran on a node that is lost."""
 
     COLD = "cold"
     LIVE = "live"
+    RECOVERY = "recovery"
 
 
 class MigrationState(StrEnum):

@@ -75,6 +75,8 @@ class HostView:
     # Weights of its pool, for weighers that count there otherwise than elsewhere.
     weights: Mapping[str, float] = field(default_factory=dict)
     # Labels of where it stands; empty: nobody said.
+    # Where it keeps volumes: hosts with the same one share them.
+    storage_id: str = ""
     rack: str = ""
     switch: str = ""
     net_switch: str = ""
@@ -159,6 +161,8 @@ class PlacementRequest:
     group_id: str = ""
     # A host that the consumers are to leave; empty: none.
     away_from: str = ""
+    # Where their volumes are; empty: nowhere yet, or they come along.
+    storage_id: str = ""
     # Of the deployment set of the consumers; None: they have no set.
     deployment: DeploymentRule | None = None
 
@@ -173,6 +177,7 @@ class RejectionReason(StrEnum):
     OTHER_HOST = "other host"
     PRESENT_HOST = "the present host"
     OTHER_ZONE = "other zone"
+    OTHER_STORAGE = "other storage"
     OTHER_POOL = "other resource pool"
     OTHER_GROUP = "other host group"
     GROUPED = "reserved for a host group"

@@ -10,6 +10,7 @@ _CHINESE: Final = {
     RejectionReason.OTHER_HOST: "不是指定的物理机",
     RejectionReason.PRESENT_HOST: "是当前所在的物理机",
     RejectionReason.OTHER_ZONE: "不在指定的可用区",
+    RejectionReason.OTHER_STORAGE: "不共享实例所在的存储",
     RejectionReason.OTHER_POOL: "不在可用的资源池中",
     RejectionReason.OTHER_GROUP: "不在指定的主机组中",
     RejectionReason.GROUPED: "已划入主机组",

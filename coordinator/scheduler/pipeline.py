@@ -53,6 +53,7 @@ FILTERS: Final[tuple[Filter, ...]] = (
     NamedHostFilter(),
     PresentHostFilter(),
     AttributeFilter("zone", RejectionReason.OTHER_ZONE),
+    AttributeFilter("storage_id", RejectionReason.OTHER_STORAGE),
     PoolFilter(),
     HostGroupFilter(),
     AttributeFilter("architecture", RejectionReason.OTHER_ARCHITECTURE),

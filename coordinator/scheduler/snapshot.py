@@ -30,6 +30,7 @@ TEXTS: Final = (
     "rack",
     "switch",
     "net_switch",
+    "storage_id",
 )
 
 _CLASSES: Final = tuple(ResourceClass)

@@ -28,16 +28,19 @@ from coordinator.store.tables import Instance, Migration, Node
 from coordinator.tasks.instance_step import require_status
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
+from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.model import TaskKind
 from coordinator.tasks.submission import request_cancel
 
 _KINDS: Final[dict[MigrationType, TaskKind]] = {
     MigrationType.LIVE: LIVE_MIGRATE_INSTANCE,
     MigrationType.COLD: COLD_MIGRATE_INSTANCE,
+    MigrationType.RECOVERY: RECOVER_INSTANCE,
 }
 _ADMITTED: Final = {
     MigrationType.LIVE: (InstanceStatus.RUNNING, InstanceStatus.PAUSED),
     MigrationType.COLD: (InstanceStatus.STOPPED,),
+    MigrationType.RECOVERY: (InstanceStatus.UNKNOWN,),
 }
 
 # Security types without anything that the node keeps beside the disks.
@@ -203,6 +206,9 @@ def _claim_target(
     (request,) = make_requests(session, [instance], kind, is_cpu_type_free=is_free)
     consumers = tuple(replace(consumer, uuid=migration_id) for consumer in request.consumers)
     request = replace(request, consumers=consumers, node_name=wish.node_name)
+    if kind is MigrationType.RECOVERY:
+        # What the lost node had on disks of its own cannot be had elsewhere.
+        request = replace(request, storage_id=session.get_one(Node, instance.node_id).storage_id)
     decision = claim(session, runtime.hosts, request)
     if not decision.placed:
         summary: Message = summarize(decision)
@@ -227,7 +233,9 @@ def _check_node_name(session: Session, instance: Instance, node_name: str) -> No
 
 
 def _check(instance: Instance, kind: MigrationType) -> None:
-    require_unlocked(instance)
+    # A lock keeps people from changing an instance, and shall not keep it down.
+    if kind is not MigrationType.RECOVERY:
+        require_unlocked(instance)
     require_status(instance, f"migrate {kind}", *_ADMITTED[kind])
     if instance.node_id is None:
         raise StatusUnsupported(f"instance {instance.ecs_id} is on no node", f"实例{instance.ecs_id}不在任何节点上")

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session
 
@@ -17,6 +18,8 @@ from coordinator.store.change_event import record_changes
 from coordinator.store.queries.event import has_events, number_events
 
 _LOCK_TIMEOUT_SECONDS: Final = 30
+# Key of the advisory lock of who leads; any number that nobody else uses.
+_LEADER_KEY: Final = 0x6C656164
 
 _SQLITE_PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
@@ -53,6 +56,7 @@ class Database:
         # SQLite's own waiting is a sleep that grows to 100 ms; threads of one process wait for each other here instead.
         self._writing = threading.Lock()
         self._sole_use_descriptor: int | None = None
+        self._leading: Connection | None = None
         if self.is_sqlite:
             for engine in (self.engine, self._observer):
                 event.listen(engine, "connect", _configure_sqlite)
@@ -93,6 +97,29 @@ class Database:
         if has_told and self.after_events:
             self.after_events()
 
+    def lead(self) -> bool:
+        """Whether this process, of all that share the database, is the one for what must not be done twice at once.
+
+        It stays so for as long as it is connected; then another one is, at its next call.
+        """
+        if self.is_sqlite:
+            return True
+        try:
+            if self._leading is None:
+                self._leading = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            # One that is held already is held once more, which tells that the connection stands.
+            held: bool = self._leading.execute(select(func.pg_try_advisory_lock(_LEADER_KEY))).scalar_one()
+        except OperationalError:
+            self._stop_leading()
+            return False
+        return held
+
+    def _stop_leading(self) -> None:
+        if self._leading is not None:
+            self._leading.invalidate()
+            self._leading.close()
+            self._leading = None
+
     def claim_sole_use(self) -> None:
         """Keeps other coordinators off a SQLite database until `close`; raises DatabaseInUse when one is at work.
 
@@ -110,7 +137,8 @@ class Database:
         self._sole_use_descriptor = descriptor
 
     def close(self) -> None:
-        """Closes all pooled connections."""
+        """Closes all connections."""
+        self._stop_leading()
         self.engine.dispose()
         self._observer.dispose()
         if self._sole_use_descriptor is not None:

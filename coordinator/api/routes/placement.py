@@ -11,6 +11,7 @@ from coordinator.api.schemas.instance_request import BatchCreateInstancesRequest
 from coordinator.api.schemas.placement import (
     DifferenceBody,
     ExplanationBody,
+    OrderedMigration,
     PlacementStoryBody,
     SchedulableNodesRequest,
 )
@@ -42,7 +43,7 @@ def list_schedulable_nodes(
     ecs_id: str,
     caller: TenantUser,
     runtime: RuntimeDep,
-    migration: Annotated[MigrationType, Query(alias="type", description="cold or live.")] = MigrationType.LIVE,
+    migration: Annotated[OrderedMigration, Query(alias="type", description="cold or live.")] = MigrationType.LIVE,
 ) -> Envelope[list[str]]:
     """Lists the names of nodes, other than its own, that could take the instance now."""
     return success(placing.list_schedulable_nodes(runtime, caller, [ecs_id], migration)[ecs_id])

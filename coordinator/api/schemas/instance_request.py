@@ -176,6 +176,7 @@ class CreateInstanceRequest(LenientModel):
     eviction_strategy: Literal["LiveMigrate", "None", ""] = Field(
         default="", description="None: it stays when its node is to be empty; else it moves."
     )
+    ha_priority: int = Field(default=0, ge=0, le=100, description="Of what a lost node had the highest comes first.")
     ha_enabled: bool = Field(default=False, description="Started elsewhere when its node is lost; off unless given.")
 
     def to_order(self, count: int = 1) -> InstanceOrder:
@@ -227,6 +228,7 @@ class CreateInstanceRequest(LenientModel):
             "bUpdateQuotas": self.b_update_quotas,
             "cycleCount": self.cycle_count or None,
             "evictionStrategy": self.eviction_strategy or None,
+            "haPriority": self.ha_priority or None,
         }
         return {name: value for name, value in given.items() if value is not None}
 

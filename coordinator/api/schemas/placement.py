@@ -1,7 +1,7 @@
 """Explanations of placements on the wire."""
 
 from dataclasses import asdict
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -14,12 +14,15 @@ from coordinator.domain.placement import Verdict
 from coordinator.placement.summary import RejectionGroup
 from coordinator.services.placement import Explanation, PlacementStory
 
+# What people order; recoveries are the coordinator's own.
+OrderedMigration = Literal[MigrationType.COLD, MigrationType.LIVE]
+
 
 class SchedulableNodesRequest(LenientModel):
     """Instances that are to move."""
 
     ecs_ids: Texts = Field(description="Ids of 1 to 1000 instances.", examples=[["ecs-k8d2n5s7a1f4g6"]])
-    migration: MigrationType = Field(
+    migration: OrderedMigration = Field(
         default=MigrationType.COLD,
         validation_alias="type",
         description="live: while they run, which some can only on the same processor.",

@@ -7,6 +7,7 @@ from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
+from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
@@ -27,6 +28,7 @@ KINDS: dict[str, TaskKind] = {
         RESUME_INSTANCE,
         LIVE_MIGRATE_INSTANCE,
         COLD_MIGRATE_INSTANCE,
+        RECOVER_INSTANCE,
         CLEAN_NODE,
         DRAIN_NODE,
         FETCH_IMAGE,

@@ -1,0 +1,120 @@
+"""High availability: what ran on a lost node is started elsewhere, once it is certain that it runs there no more.
+
+Certain means fenced (`services.fencing`). What is not certain is told as an alarm, and nothing is started. Of several
+coordinators one does this; another one begins when it is gone.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from coordinator.domain.caller import Caller, Role
+from coordinator.domain.event import Severity
+from coordinator.domain.migration import MigrationOptions, MigrationType, MigrationWish
+from coordinator.errors import CoordinatorError
+from coordinator.runtime import Runtime
+from coordinator.services.fencing import fence_node
+from coordinator.services.ha_config import read_tolerance
+from coordinator.services.migration import begin_migration
+from coordinator.store.queries import high_availability as queries
+from coordinator.store.queries.event import record_event
+from coordinator.store.queries.high_availability import NodePulse
+from coordinator.store.queries.placement import advance_generations
+from coordinator.store.tables import Node
+
+_SELF: Final = Caller("high-availability", Role.OPERATOR)
+
+log = structlog.get_logger(__name__)
+
+
+class RecoverySweep:
+    """The repeated look at lost nodes. Tells each alarm once, until its reason changes or is over."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._told: dict[str, str] = {}
+
+    def __call__(self) -> list[str]:
+        """Recovers what can be recovered now; answers the ids of the instances. Blocks while nodes are fenced."""
+        runtime = self._runtime
+        if not runtime.database.lead():
+            return []
+        with runtime.database.read() as session:
+            lost = queries.find_nodes_with_stranded(session)
+            pulses = queries.list_pulses(session)
+            tolerance = timedelta(seconds=read_tolerance(session))
+        self._told = {key: reason for key, reason in self._told.items() if key in lost or key == ""}
+        if not lost or self._is_isolated(pulses, tolerance):
+            return []
+        return [ecs_id for pulse in pulses if pulse.node_id in lost for ecs_id in self._recover(pulse)]
+
+    def _is_isolated(self, pulses: list[NodePulse], tolerance: timedelta) -> bool:
+        """Whether so many nodes went silent together that it is rather this process which hears nobody."""
+        away = [pulse.heard_at for pulse in pulses if not pulse.ready]
+        together = [at for at in away if at >= max(away) - tolerance]
+        if 2 * len(together) <= len(pulses):
+            self._told.pop("", None)
+            return False
+        reason = f"{len(together)} of {len(pulses)} nodes went silent together: nothing is started elsewhere"
+        self._alarm("", "alarm.coordinator_isolated", reason)
+        return True
+
+    def _recover(self, pulse: NodePulse) -> list[str]:
+        outcome = fence_node(self._runtime, pulse.node_id)
+        if not outcome.confirmed:
+            if outcome.results:
+                self._alarm(pulse.node_id, "alarm.node_not_fenced", outcome.reason.en)
+            return []
+        with self._runtime.database.read() as session:
+            stranded = [(it.ecs_id, it.tenant_id) for it in queries.list_stranded(session, pulse.node_id)]
+        recovered = [
+            ecs_id for ecs_id, tenant_id in stranded if self._begin(pulse, ecs_id, tenant_id, outcome.reason.en)
+        ]
+        self._runtime.wake_tasks()
+        return recovered
+
+    def _begin(self, pulse: NodePulse, ecs_id: str, tenant_id: str, fenced: str) -> bool:
+        """The instance has its place on another node; False when it has none, or the lost node is back."""
+        try:
+            with self._runtime.database.write() as session:
+                advance_generations(session, [pulse.node_id])
+                node = session.get_one(Node, pulse.node_id, populate_existing=True)
+                if node.ready or node.heard_at != pulse.heard_at:
+                    return False
+                wish, options = MigrationWish(ecs_id), MigrationOptions()
+                move = begin_migration(session, self._runtime, _SELF, MigrationType.RECOVERY, wish, options)
+                record_event(
+                    session,
+                    "ha.instance_recovering",
+                    severity=Severity.WARNING,
+                    resource_type="instance",
+                    resource_id=ecs_id,
+                    tenant_id=tenant_id,
+                    node_id=pulse.node_id,
+                    operation_id=move.operation_id,
+                    data={"from": pulse.node_id, "to": move.target_node_id, "fenced": fenced},
+                )
+        except CoordinatorError as error:
+            self._alarm(pulse.node_id, "alarm.instance_not_recovered", error.message.en, ecs_id, tenant_id)
+            return False
+        log.warning("ha.recovering", ecsId=ecs_id, node=pulse.name, operationId=move.operation_id)
+        return True
+
+    def _alarm(self, key: str, kind: str, reason: str, ecs_id: str = "", tenant_id: str | None = None) -> None:
+        told = f"{kind} {reason}"
+        if self._told.get(key) == told:
+            return
+        self._told[key] = told
+        log.error(kind, nodeId=key, ecsId=ecs_id, reason=reason)
+        with self._runtime.database.write() as session:
+            record_event(
+                session,
+                kind,
+                severity=Severity.ALARM,
+                resource_type="instance" if ecs_id else "node",
+                resource_id=ecs_id or key or "coordinator",
+                tenant_id=tenant_id,
+                node_id=key or None,
+                data={"reason": reason},
+            )

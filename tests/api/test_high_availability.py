@@ -1,0 +1,185 @@
+"""What a lost node had is started elsewhere, or an alarm tells why not."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.domain.clock import utc_now
+from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.silence import SilenceClock
+from coordinator.fencing.chain import Fences
+from coordinator.fencing.self_fence import SelfFence
+from coordinator.runtime import Runtime
+from coordinator.services.high_availability import RecoverySweep
+from coordinator.store.queries.placement import advance_generations
+from coordinator.store.tables import Event, Instance, Node, Tenant
+from tests.api.client import Api
+from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.builders import a_node, add, an_inventory
+from tests.lab.waiting import wait_until
+from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
+
+STORAGE = "one-place"
+SILENT_SECONDS = 300
+
+
+def old_clock() -> SilenceClock:
+    """As if this process had run for long."""
+    ago = 10 * SILENT_SECONDS
+    clock = SilenceClock(lambda: utc_now() - timedelta(seconds=ago), lambda: time.monotonic() - ago)
+    ago = 0
+    return clock
+
+
+class Cluster:
+    """Three nodes with one storage; instances begin on the first."""
+
+    def __init__(self, cloud: Cloud, nodes: list[Node], agents: list[ScriptedAgent]) -> None:
+        self.cloud = cloud
+        self.nodes = nodes
+        self.agents = agents
+        self.sweep = RecoverySweep(cloud.runtime)
+        for node in nodes:
+            self.change(node, storage_id=STORAGE, heard_at=utc_now(), self_fence=True, ha_tolerance_seconds=30)
+
+    def change(self, node: Node, **columns: Any) -> None:
+        """Changes columns of a node."""
+        with self.cloud.runtime.database.write() as session:
+            row = session.get_one(Node, node.id)
+            for name, value in columns.items():
+                setattr(row, name, value)
+            session.flush()
+            advance_generations(session, [node.id])
+
+    def lose(self, node: Node, silent_seconds: float = SILENT_SECONDS, **columns: Any) -> None:
+        """The node was silent for so long."""
+        heard_at = utc_now() - timedelta(seconds=silent_seconds)
+        self.change(node, ready=False, heard_at=heard_at, **columns)
+        for instance in self.cloud.rows(Instance):
+            if instance.node_id == node.id:
+                self.cloud.change(instance, status=InstanceStatus.UNKNOWN)
+
+    def create(self, api: Api, name: str, **fields: Any) -> str:
+        """An instance that runs on the first node."""
+        return self.cloud.create(api, displayName=name, hostId=self.nodes[0].id, **{"haEnabled": True, **fields})
+
+    def wait_until_elsewhere(self, api: Api, ecs_id: str) -> str:
+        """The name of the node on which the instance runs again."""
+
+        def look() -> Any:
+            shown = api.ok("GET", f"{INSTANCES}/{ecs_id}")
+            return shown["status"] == "Running" and shown["nodeName"] != self.nodes[0].name and shown["nodeName"]
+
+        return str(wait_until(look, f"{ecs_id} runs elsewhere"))
+
+    def alarms(self) -> list[str]:
+        """Kinds of the alarms so far."""
+        return [row.kind for row in self.cloud.rows(Event) if row.kind.startswith("alarm.")]
+
+
+@pytest.fixture
+def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
+    return stock(runtime, tenant)
+
+
+@pytest.fixture
+def cluster(cloud: Cloud, tmp_path: Path) -> Iterator[Cluster]:
+    others = [a_node("node-b"), a_node("node-c")]
+    with cloud.runtime.database.write() as session:
+        for node in others:
+            add(session, node, *an_inventory(node))
+    clock = old_clock()
+    cloud.runtime.fences = Fences([SelfFence(utc_now, clock)], clock)
+    nodes = [cloud.node, *others]
+    with all_at_work(cloud.runtime, nodes, tmp_path / "pki") as agents:
+        yield Cluster(cloud, nodes, agents)
+
+
+def test_what_a_fenced_node_ran_runs_elsewhere_the_most_important_first(customer: Api, cluster: Cluster) -> None:
+    plain = cluster.create(customer, "plain")
+    first = cluster.create(customer, "first", haPriority=10)
+    other = cluster.create(customer, "other", haEnabled=False)
+    volumes = dict(cluster.agents[0].volumes)
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == [first, plain]
+    for ecs_id in (first, plain):
+        assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}
+    assert customer.ok("GET", f"{INSTANCES}/{other}")["status"] == "Unknown"
+    assert (cluster.sweep(), cluster.alarms()) == ([], [])
+    kinds = [row.kind for row in cluster.cloud.rows(Event)]
+    assert (kinds.count("ha.instance_recovering"), kinds.count("ha.instance_recovered")) == (2, 2)
+    # When it is back the lost node is rid of its domains, and of no disk: those are the instances'.
+    uuids = {row.uuid for row in cluster.cloud.rows(Instance) if row.ecs_id in (first, plain)}
+    wait_until(lambda: not uuids & cluster.agents[0].domains.keys(), "the lost node is cleaned")
+    assert cluster.agents[0].volumes == volumes
+    assert len(cluster.agents[0].domains) == 1
+
+
+def test_nothing_starts_within_the_tolerance_or_without_a_fence(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web")
+    cluster.lose(cluster.nodes[0], silent_seconds=20)
+    assert (cluster.sweep(), cluster.alarms()) == ([], [])
+    cluster.lose(cluster.nodes[0], self_fence=False)
+    assert cluster.sweep() == cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.node_not_fenced"]
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Unknown"
+    cluster.change(cluster.nodes[0], self_fence=True)
+    assert cluster.sweep() == [ecs_id]
+
+
+def test_who_hears_nobody_suspects_itself(customer: Api, cluster: Cluster) -> None:
+    cluster.create(customer, "web")
+    cluster.lose(cluster.nodes[0])
+    cluster.lose(cluster.nodes[1], silent_seconds=SILENT_SECONDS - 5)
+    assert cluster.sweep() == cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.coordinator_isolated"]
+    # One that went much earlier did not go with the others.
+    cluster.change(cluster.nodes[1], heard_at=utc_now() - timedelta(days=1))
+    assert len(cluster.sweep()) == 1
+
+
+def test_a_node_that_is_back_keeps_its_instances(
+    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.create(customer, "web")
+    cluster.lose(cluster.nodes[0])
+    confirm = cluster.cloud.runtime.fences.confirm
+
+    def confirm_late(subject: Any) -> Any:
+        outcome = confirm(subject)
+        cluster.change(cluster.nodes[0], ready=True)
+        return outcome
+
+    monkeypatch.setattr(cluster.cloud.runtime.fences, "confirm", confirm_late)
+    assert cluster.sweep() == []
+    assert {row.node_id for row in cluster.cloud.rows(Instance)} == {cluster.nodes[0].id}
+
+
+def test_disks_of_the_lost_node_alone_cannot_be_had_elsewhere(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web")
+    for node in cluster.nodes[1:]:
+        cluster.change(node, storage_id="another")
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.instance_not_recovered"]
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Unknown"
+
+
+def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web")
+    cluster.change(cluster.nodes[2], schedulable=False)
+    cluster.agents[1].refusals["ensure_running"] = Refusal(message="no more memory")
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == [ecs_id]
+    moves = f"{INSTANCES}/{ecs_id}/migrations"
+    wait_until(lambda: customer.ok("GET", moves)[0]["state"] == "Failed", "it has failed")
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Unknown"
+    wait_until(cluster.agents[1].is_empty, "the failed target is clean")
+    cluster.change(cluster.nodes[2], schedulable=True)
+    cluster.change(cluster.nodes[1], schedulable=False)
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
