@@ -89,6 +89,7 @@ class MigrationHost:
         grpc.channel_ready_future(channel).result(_CALL_SECONDS)
         self.domains: Any = domain_pb2_grpc.DomainServiceStub(channel)
         self.volumes: Any = storage_pb2_grpc.VolumeServiceStub(channel)
+        self.transfers: Any = storage_pb2_grpc.VolumeTransferServiceStub(channel)
         self.networks: Any = network_pb2_grpc.NetworkServiceStub(channel)
         self.migrations: Any = migration_pb2_grpc.MigrationServiceStub(channel)
         self.hosts: Any = host_pb2_grpc.HostServiceStub(channel)
@@ -116,6 +117,16 @@ class MigrationHost:
             uuid=VOLUME_UUID, size_bytes=GIB, volume_type="hdd", image=self._image
         )
         self.volumes.EnsureVolume(request, timeout=_CALL_SECONDS)
+
+    def list_volumes(self) -> list[str]:
+        """Their UUIDs."""
+        volumes = self.volumes.List(storage_pb2.ListVolumesRequest(), timeout=_CALL_SECONDS).volumes
+        return [volume.uuid for volume in volumes]
+
+    def storage_id(self) -> str:
+        """As the inventory tells it."""
+        request = host_pb2.GetInventoryRequest()
+        return str(self.hosts.GetInventory(request, timeout=_CALL_SECONDS).storage_id)
 
     def ensure_port(self) -> None:
         """The guest's card has its network."""
