@@ -97,6 +97,8 @@ def test_nodes_are_paged_by_size_and_current(operator: Api, runtime: Runtime) ->
         ("name:lk:BIG", ["big_50%", "big|bad"]),
         ("name:lk:%25", ["big_50%"]),
         ("name:lk:_", ["big_50%"]),
+        ("name:lk:\\", []),
+        ("name:lk:50/", []),
         ("name:in:tiny,Small,none", ["tiny", "Small"]),
         ("cpu:gt:2", ["big_50%", "big|bad", "规格 甲"]),
         ("cpu:lt:2", ["tiny"]),

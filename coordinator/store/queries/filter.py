@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Select, func, literal, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Select, func, literal, literal_column, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -211,13 +211,18 @@ def _contains(column: Any, condition: Condition, field: Field) -> ColumnElement[
 
 def contains(column: Any, part: str) -> ColumnElement[bool]:
     """Whether `part` occurs in the column, whatever its case; wildcards within `part` mean themselves."""
+    # A scan with ESCAPE takes a tenth longer. PostgreSQL escapes by a backslash where nothing else is said.
+    escape: list[ColumnElement[str]] = [literal_column("'/'")] if any(special in part for special in "/%_\\") else []
     for special in ("/", "%", "_"):
         part = part.replace(special, f"/{special}")
-    return _LikeIgnoringCase(column, literal(f"%{part}%"))
+    return _LikeIgnoringCase(column, literal(f"%{part}%"), *escape)
 
 
 class _LikeIgnoringCase(FunctionElement[bool]):
-    """Column LIKE pattern. Without lower(), which SQLAlchemy would add: it takes longer than the rest of a scan."""
+    """Column LIKE pattern, and ESCAPE where a third part says so.
+
+    Without lower(), which SQLAlchemy would add: it takes longer than the rest of a scan.
+    """
 
     type = Boolean()
     inherit_cache = True
@@ -227,8 +232,8 @@ class _LikeIgnoringCase(FunctionElement[bool]):
 def _write_like(element: Any, compiler: SQLCompiler, **options: Any) -> str:
     # SQLite's LIKE knows no case.
     operator = "ILIKE" if compiler.dialect.name == "postgresql" else "LIKE"
-    column, pattern = (compiler.process(part, **options) for part in element.clauses)
-    return f"({column} {operator} {pattern} ESCAPE '/')"
+    column, pattern, *escape = (compiler.process(part, **options) for part in element.clauses)
+    return f"({column} {operator} {' ESCAPE '.join([pattern, *escape])})"
 
 
 def _parse(text: str, kind: type, name: str) -> Any:
