@@ -27,6 +27,7 @@ class Pair:
             }
             self.cloud.join(host)
             host.serve_peers()
+            host.watchdog.start()
 
     @property
     def rest(self) -> Rest:
