@@ -33,7 +33,8 @@ class RecoverySweep:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._told: dict[str, str] = {}
+        # By node and instance, either of which may be empty.
+        self._told: dict[tuple[str, str], str] = {}
 
     def __call__(self) -> list[str]:
         """Recovers what can be recovered now; answers the ids of the instances. Blocks while nodes are fenced."""
@@ -44,7 +45,7 @@ class RecoverySweep:
             lost = queries.find_nodes_with_stranded(session)
             pulses = queries.list_pulses(session)
             tolerance = timedelta(seconds=read_tolerance(session))
-        self._told = {key: reason for key, reason in self._told.items() if key in lost or key == ""}
+        self._told = {key: told for key, told in self._told.items() if key[0] in lost or not key[0]}
         if not lost or self._is_isolated(pulses, tolerance):
             return []
         return [ecs_id for pulse in pulses if pulse.node_id in lost for ecs_id in self._recover(pulse)]
@@ -54,7 +55,7 @@ class RecoverySweep:
         away = [pulse.heard_at for pulse in pulses if not pulse.ready]
         together = [at for at in away if at >= max(away) - tolerance]
         if 2 * len(together) <= len(pulses):
-            self._told.pop("", None)
+            self._told.pop(("", ""), None)
             return False
         reason = f"{len(together)} of {len(pulses)} nodes went silent together: nothing is started elsewhere"
         self._alarm("", "alarm.coordinator_isolated", reason)
@@ -101,20 +102,20 @@ class RecoverySweep:
         log.warning("ha.recovering", ecsId=ecs_id, node=pulse.name, operationId=move.operation_id)
         return True
 
-    def _alarm(self, key: str, kind: str, reason: str, ecs_id: str = "", tenant_id: str | None = None) -> None:
+    def _alarm(self, node_id: str, kind: str, reason: str, ecs_id: str = "", tenant_id: str | None = None) -> None:
         told = f"{kind} {reason}"
-        if self._told.get(key) == told:
+        if self._told.get((node_id, ecs_id)) == told:
             return
-        self._told[key] = told
-        log.error(kind, nodeId=key, ecsId=ecs_id, reason=reason)
+        self._told[node_id, ecs_id] = told
+        log.error(kind, nodeId=node_id, ecsId=ecs_id, reason=reason)
         with self._runtime.database.write() as session:
             record_event(
                 session,
                 kind,
                 severity=Severity.ALARM,
                 resource_type="instance" if ecs_id else "node",
-                resource_id=ecs_id or key or "coordinator",
+                resource_id=ecs_id or node_id or "coordinator",
                 tenant_id=tenant_id,
-                node_id=key or None,
+                node_id=node_id or None,
                 data={"reason": reason},
             )
