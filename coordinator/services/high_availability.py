@@ -4,6 +4,7 @@ Certain means fenced (`services.fencing`). What is not certain is told as an ala
 coordinators one does this; another one begins when it is gone.
 """
 
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -23,6 +24,7 @@ from coordinator.store.queries.high_availability import NodePulse
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 
+RETRY_SECONDS: Final = 15.0
 _SELF: Final = Caller("high-availability", Role.OPERATOR)
 
 log = structlog.get_logger(__name__)
@@ -31,8 +33,11 @@ log = structlog.get_logger(__name__)
 class RecoverySweep:
     """The repeated look at lost nodes. Tells each alarm once, until its reason changes or is over."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, retry_seconds: float = RETRY_SECONDS) -> None:
         self._runtime = runtime
+        self._retry_seconds = retry_seconds
+        # When nodes are tried again that could not be fenced, or had what cannot be started elsewhere.
+        self._not_before: dict[str, float] = {}
         # By node and instance, either of which may be empty.
         self._told: dict[tuple[str, str], str] = {}
 
@@ -62,9 +67,12 @@ class RecoverySweep:
         return True
 
     def _recover(self, pulse: NodePulse) -> list[str]:
+        if time.monotonic() < self._not_before.get(pulse.node_id, 0.0):
+            return []
         outcome = fence_node(self._runtime, pulse.node_id)
         if not outcome.confirmed:
             if outcome.results:
+                self._put_off(pulse)
                 self._alarm(pulse.node_id, "alarm.node_not_fenced", outcome.reason.en)
             return []
         with self._runtime.database.read() as session:
@@ -73,7 +81,13 @@ class RecoverySweep:
             ecs_id for ecs_id, tenant_id in stranded if self._begin(pulse, ecs_id, tenant_id, outcome.reason.en)
         ]
         self._runtime.wake_tasks()
+        if len(recovered) < len(stranded):
+            self._put_off(pulse)
         return recovered
+
+    def _put_off(self, pulse: NodePulse) -> None:
+        """Management controllers are not asked every other second."""
+        self._not_before[pulse.node_id] = time.monotonic() + self._retry_seconds
 
     def _begin(self, pulse: NodePulse, ecs_id: str, tenant_id: str, fenced: str) -> bool:
         """The instance has its place on another node; False when it has none, or the lost node is back."""

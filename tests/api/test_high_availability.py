@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.domain.clock import utc_now
-from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.silence import SilenceClock
 from coordinator.fencing.chain import Fences
 from coordinator.fencing.self_fence import SelfFence
@@ -42,7 +42,7 @@ class Cluster:
         self.cloud = cloud
         self.nodes = nodes
         self.agents = agents
-        self.sweep = RecoverySweep(cloud.runtime)
+        self.sweep = RecoverySweep(cloud.runtime, retry_seconds=0)
         for node in nodes:
             self.change(node, storage_id=STORAGE, heard_at=utc_now(), self_fence=True, ha_tolerance_seconds=30)
 
@@ -123,7 +123,11 @@ def test_nothing_starts_within_the_tolerance_or_without_a_fence(customer: Api, c
     ecs_id = cluster.create(customer, "web")
     cluster.lose(cluster.nodes[0], silent_seconds=20)
     assert (cluster.sweep(), cluster.alarms()) == ([], [])
+    off = cluster.cloud.rows(Instance)[0]
+    cluster.cloud.change(off, power_state=PowerState.SHUTOFF)
     cluster.lose(cluster.nodes[0], self_fence=False)
+    assert (cluster.sweep(), cluster.alarms()) == ([], [])
+    cluster.cloud.change(off, power_state=PowerState.RUNNING, status=InstanceStatus.UNKNOWN)
     assert cluster.sweep() == cluster.sweep() == []
     assert cluster.alarms() == ["alarm.node_not_fenced"]
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Unknown"

@@ -3,11 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlmodel import Session, col, select
 
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.store.tables import Instance, Node
+
+# What was off when its node was lost need not be anywhere.
+_IS_STRANDED: Final = (
+    col(Instance.deleted_at).is_(None),
+    col(Instance.ha_enabled),
+    col(Instance.task_id).is_(None),
+    col(Instance.status) == InstanceStatus.UNKNOWN,
+    col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +40,7 @@ def list_pulses(session: Session) -> list[NodePulse]:
 
 def list_stranded(session: Session, node_id: str) -> Sequence[Instance]:
     """Highly available instances that ran on a lost node, and that nobody works on: the most important first."""
-    query = select(Instance).where(
-        Instance.node_id == node_id,
-        col(Instance.deleted_at).is_(None),
-        col(Instance.ha_enabled),
-        col(Instance.task_id).is_(None),
-        Instance.status == InstanceStatus.UNKNOWN,
-        col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
-    )
-    found = session.exec(query).all()
+    found = session.exec(select(Instance).where(Instance.node_id == node_id, *_IS_STRANDED)).all()
     return sorted(found, key=lambda instance: (-int(instance.options.get("haPriority", 0)), instance.id or 0))
 
 
@@ -47,13 +49,7 @@ def find_nodes_with_stranded(session: Session) -> set[str]:
     query = (
         select(Instance.node_id)
         .join(Node, col(Node.id) == col(Instance.node_id))
-        .where(
-            col(Node.ready).is_(False),
-            col(Instance.deleted_at).is_(None),
-            col(Instance.ha_enabled),
-            col(Instance.task_id).is_(None),
-            Instance.status == InstanceStatus.UNKNOWN,
-        )
+        .where(col(Node.ready).is_(False), *_IS_STRANDED)
         .distinct()
     )
     return {node_id for node_id in session.exec(query) if node_id}
