@@ -1,12 +1,17 @@
 """The `database` fixture's parts: both engines, migrated, empty."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import URL, create_engine, make_url, text
 
 from coordinator.store.database import Database
 from coordinator.store.migration import migrate
@@ -40,11 +45,55 @@ def database_url(engine: str, directory: Path, request: pytest.FixtureRequest) -
             yield url
 
 
-@contextmanager
-def migrated(url: str) -> Iterator[Database]:
-    """The database behind `url`, with all tables."""
+def _copy_template(url: URL) -> None:
+    """All migrations take a second: they run once for each server and process, and every test gets a copy."""
+    if url.get_backend_name() == "sqlite":
+        assert url.database is not None
+        shutil.copy(_sqlite_template(), url.database)
+        return
+    server = url.set(database="postgres")
+    template = _postgresql_template(server)
+    _run_sql(server, f'DROP DATABASE "{url.database}"', f'CREATE DATABASE "{url.database}" TEMPLATE "{template}"')
+
+
+@cache
+def _sqlite_template() -> Path:
+    directory = tempfile.TemporaryDirectory(prefix="nw-template-")
+    atexit.register(directory.cleanup)
+    path = Path(directory.name) / "template.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@cache
+def _postgresql_template(server: URL) -> str:
+    name = f"nw_template_{uuid4().hex[:16]}"
+    _run_sql(server, f'CREATE DATABASE "{name}"')
+    if os.environ.get(SERVER_VARIABLE):
+        atexit.register(_run_sql, server, f'DROP DATABASE "{name}" WITH (FORCE)')
+    _migrate(server.set(database=name).render_as_string(hide_password=False))
+    return name
+
+
+def _run_sql(server: URL, *statements: str) -> None:
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    admin.dispose()
+
+
+def _migrate(url: str) -> None:
     database = Database(url)
     migrate(database)
+    database.close()
+
+
+@contextmanager
+def migrated(url: str) -> Iterator[Database]:
+    """The database behind `url`, empty before, with all tables."""
+    _copy_template(make_url(url))
+    database = Database(url)
     try:
         yield database
     finally:

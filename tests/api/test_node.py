@@ -52,6 +52,7 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
         "cpuModel": "EPYC",
         "ready": True,
         "schedulable": True,
+        "inMaintenance": False,
         "agentVersion": "0.1.0",
         "storageId": "8d1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13",
         "rpId": "",

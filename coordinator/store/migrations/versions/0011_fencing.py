@@ -26,19 +26,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["node_id"], ["node.id"], name=op.f("fk_bmc_node_id_node")),
         sa.PrimaryKeyConstraint("node_id", name=op.f("pk_bmc")),
     )
-    with op.batch_alter_table("node") as table:
-        table.add_column(sa.Column("heard_at", sa.DateTime(timezone=True), nullable=True))
-        table.add_column(sa.Column("self_fence", sa.Boolean(), nullable=False, server_default=sa.false()))
-        table.add_column(sa.Column("ha_tolerance_seconds", sa.Integer(), nullable=False, server_default="0"))
-    with op.batch_alter_table("instance") as table:
-        table.add_column(sa.Column("ha_enabled", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("node", sa.Column("heard_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("node", sa.Column("self_fence", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("node", sa.Column("ha_tolerance_seconds", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("instance", sa.Column("ha_enabled", sa.Boolean(), nullable=False, server_default=sa.false()))
 
 
 def downgrade() -> None:
     """Takes the revision back."""
-    with op.batch_alter_table("instance") as table:
-        table.drop_column("ha_enabled")
-    with op.batch_alter_table("node") as table:
-        for name in ("ha_tolerance_seconds", "self_fence", "heard_at"):
-            table.drop_column(name)
+    op.drop_column("instance", "ha_enabled")
+    for name in ("ha_tolerance_seconds", "self_fence", "heard_at"):
+        op.drop_column("node", name)
     op.drop_table("bmc")
