@@ -50,6 +50,7 @@ VERSION = "1.0.0"
 # before those with parameters.
 ROUTERS: tuple[APIRouter, ...] = (
     ha_config.router,
+    region.router,
     power.router,
     migration.router,
     placement.router,
@@ -65,7 +66,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     overcommit.router,
     migration_setting.router,
     monitor.router,
-    region.router,
     operation.router,
     event.router,
     webhook.router,

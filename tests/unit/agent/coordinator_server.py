@@ -59,7 +59,9 @@ class Coordinator(
 
     async def Heartbeat(self, request: node_pb2.HeartbeatRequest, context: Any) -> node_pb2.HeartbeatResponse:
         await self._receive("Heartbeat", request, context)
-        terms = node_pb2.HaTerms(stored_heartbeat=request.sequence - 1, ha_tolerance_seconds=self.ha_tolerance_seconds)
+        terms = node_pb2.HaTerms(
+            stored_heartbeat=max(request.sequence - 1, 0), ha_tolerance_seconds=self.ha_tolerance_seconds
+        )
         return node_pb2.HeartbeatResponse(ha_terms=terms if self.stores_heartbeats else None)
 
     async def ReportInventory(
