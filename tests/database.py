@@ -1,13 +1,12 @@
 """The `database` fixture's parts: both engines, migrated, empty."""
 
-import atexit
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 import pytest
@@ -19,6 +18,9 @@ from tests.postgresql import fresh_database, private_server
 
 SERVER_VARIABLE = "NODEWRIGHT_TEST_POSTGRESQL_URL"
 
+# The template database of each server that this process has tests on.
+_templates: Final[dict[URL, str]] = {}
+
 # Parameters of a fixture: each test with it runs on both.
 ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 
@@ -28,7 +30,11 @@ def postgresql_server() -> Iterator[str]:
     """The server that the environment names, else a private one."""
     given = os.environ.get(SERVER_VARIABLE)
     if given:
-        yield given
+        try:
+            yield given
+        finally:
+            for name in _templates.values():
+                _run_sql(make_url(given).set(database="postgres"), f'DROP DATABASE "{name}" WITH (FORCE)')
     else:
         with private_server() as url:
             yield url
@@ -49,7 +55,7 @@ def _copy_template(url: URL) -> None:
     """All migrations take a second: they run once for each server and process, and every test gets a copy."""
     if url.get_backend_name() == "sqlite":
         assert url.database is not None
-        shutil.copy(_sqlite_template(), url.database)
+        Path(url.database).write_bytes(_sqlite_template())
         return
     server = url.set(database="postgres")
     template = _postgresql_template(server)
@@ -57,22 +63,21 @@ def _copy_template(url: URL) -> None:
 
 
 @cache
-def _sqlite_template() -> Path:
-    directory = tempfile.TemporaryDirectory(prefix="nw-template-")
-    atexit.register(directory.cleanup)
-    path = Path(directory.name) / "template.db"
-    _migrate(f"sqlite:///{path}")
-    return path
+def _sqlite_template() -> bytes:
+    # In memory: a directory of its own would stay behind a killed run.
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "template.db"
+        _migrate(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
-@cache
 def _postgresql_template(server: URL) -> str:
-    name = f"nw_template_{uuid4().hex[:16]}"
-    _run_sql(server, f'CREATE DATABASE "{name}"')
-    if os.environ.get(SERVER_VARIABLE):
-        atexit.register(_run_sql, server, f'DROP DATABASE "{name}" WITH (FORCE)')
-    _migrate(server.set(database=name).render_as_string(hide_password=False))
-    return name
+    if server not in _templates:
+        name = f"nw_template_{uuid4().hex[:16]}"
+        _run_sql(server, f'CREATE DATABASE "{name}"')
+        _migrate(server.set(database=name).render_as_string(hide_password=False))
+        _templates[server] = name
+    return _templates[server]
 
 
 def _run_sql(server: URL, *statements: str) -> None:

@@ -10,7 +10,6 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.instance import InstanceStatus
-from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationOptions, MigrationState, MigrationType, MigrationWish
 from coordinator.domain.placement import HostView
 from coordinator.errors import CoordinatorError, ParameterInvalid, ResourceNotFound, StatusUnsupported, TargetUnsuitable
@@ -211,8 +210,8 @@ def _claim_target(
         request = replace(request, storage_id=session.get_one(Node, instance.node_id).storage_id)
     decision = claim(session, runtime.hosts, request)
     if not decision.placed:
-        summary: Message = summarize(decision)
-        raise TargetUnsuitable(f"instance {wish.ecs_id}: {summary.en}", f"实例{wish.ecs_id}：{summary.zh}")
+        summary = summarize(decision)
+        raise TargetUnsuitable(summary.en, summary.zh)
     host = decision.assignments[0].host
     return host, host.pool_id if request.pool_ids else ""
 
