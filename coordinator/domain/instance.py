@@ -61,6 +61,11 @@ _STATUS_OF_POWER = {
 }
 
 
+def describe_loss(node_name: str) -> str:
+    """Why nothing better is said of an instance whose node is away."""
+    return f"node {node_name} is away: nothing is known about the guest until it is back"
+
+
 def status_of(power_state: PowerState) -> InstanceStatus:
     """The status of an instance that no task is working on."""
     return _STATUS_OF_POWER[power_state]

@@ -11,7 +11,7 @@ from typing import Final
 from sqlmodel import Session
 
 from coordinator.agents.power_state import power_state_of
-from coordinator.domain.instance import ERROR_STATUSES, InstanceStatus, PowerState, status_of
+from coordinator.domain.instance import ERROR_STATUSES, InstanceStatus, PowerState, describe_loss, status_of
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.migration import find_passing_uuids
 from coordinator.store.tables import Instance, Node, ReportedDomain
@@ -107,7 +107,7 @@ def apply_loss(instance: Instance, node: Node) -> None:
     """Nothing is heard of the node: the guest may run or not."""
     if instance.task_id is None and instance.status not in ERROR_STATUSES:
         instance.status = InstanceStatus.UNKNOWN
-        instance.error_message = f"node {node.name} is away: nothing is known about the guest until it is back"
+        instance.error_message = describe_loss(node.name)
 
 
 def apply_self_fence(session: Session, node: Node, fenced: Iterable[node_pb2.FencedDomain]) -> list[str]:

@@ -9,11 +9,19 @@ from sqlmodel import Session
 from coordinator.agents.client import AgentClient
 from coordinator.agents.power_state import power_state_of
 from coordinator.domain.clock import utc_now
-from coordinator.domain.instance import IN_FLIGHT_STATUSES, InstanceStatus, PowerState, status_of
+from coordinator.domain.instance import (
+    ERROR_STATUSES,
+    IN_FLIGHT_STATUSES,
+    InstanceStatus,
+    PowerState,
+    describe_loss,
+    status_of,
+)
 from coordinator.errors import ResourceNotFound, StatusUnsupported
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables.instance import Instance
+from coordinator.store.tables.node import Node
 from coordinator.tasks.blueprint import Blueprint, domain_spec, port_message, read_blueprint
 from coordinator.tasks.model import Failure, StepContext, StepResult
 from protos.agent.v1 import domain_pb2
@@ -150,7 +158,14 @@ def settle_failure(session: Session, args: Args, failure: Failure) -> None:
 
 
 def rest(session: Session, instance: Instance, status: InstanceStatus, error_message: str) -> None:
-    """No task works on the instance any more. One that is being deleted keeps status and operation of its deletion."""
+    """No task works on the instance any more. One that is being deleted keeps status and operation of its deletion.
+
+    What a node that is away last said about the guest is not told as if it held.
+    """
+    node = session.get(Node, instance.node_id) if instance.node_id else None
+    if node is not None and not node.ready and status not in ERROR_STATUSES:
+        status = InstanceStatus.UNKNOWN
+        error_message = "; ".join(filter(None, (error_message, describe_loss(node.name))))
     if not is_being_deleted(instance):
         if instance.status in IN_FLIGHT_STATUSES and instance.node_id:
             # The scheduler counts what is under way there.

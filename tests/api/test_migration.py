@@ -218,6 +218,9 @@ def test_a_source_that_is_lost_lets_the_target_decide(customer: Api, operator: A
     operation = finish(operator, answer)
     assert operation["state"] == "Failed"
     assert "the source is lost" in operation["error"]["message"]
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert shown["status"] == "Unknown"
+    assert "is away" in shown["errMessage"]
     assert cluster.instance(ecs_id).node_id == cluster.cloud.node.id
 
 

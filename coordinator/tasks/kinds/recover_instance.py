@@ -16,8 +16,8 @@ from coordinator.tasks.instance_move import (
     target_blueprint,
     target_of,
 )
-from coordinator.tasks.instance_step import Args, load_instance, record_power_state, show_status
-from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.instance_step import record_power_state, show_status
+from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
 
 
 async def _define(context: StepContext) -> StepResult:
@@ -46,15 +46,6 @@ async def _start(context: StepContext) -> StepResult:
     return StepResult(apply=apply)
 
 
-def _settle_failure(session: Session, args: Args, failure: Failure) -> None:
-    """Its node is still lost: what it last said about the guest does not hold."""
-    settle_failed_cold_move(session, args, failure)
-    instance = load_instance(session, args)
-    if instance.task_id is None:
-        instance.status = InstanceStatus.UNKNOWN
-        session.add(instance)
-
-
 RECOVER_INSTANCE = TaskKind(
     name="recover_instance",
     steps=(
@@ -71,5 +62,5 @@ RECOVER_INSTANCE = TaskKind(
     ),
     check=check_move,
     on_success=settle_move,
-    on_failure=_settle_failure,
+    on_failure=settle_failed_cold_move,
 )
