@@ -119,15 +119,25 @@ def build_node(config: AgentConfig) -> Node:
             volumes, roles, lambda: membership.node_id, direct_io=supports_direct_io(config.volumes_dir)
         ),
         networks=networks,
-        host=HostReader(
-            read_machine_uuid(config.machine_uuid),
-            capability.get,
-            volumes.capacity,
-            read_block_users=lambda: find_block_users(connection),
-            read_role_addresses=roles.addresses,
-            read_storage_id=volumes.storage_id,
-        ),
+        host=_build_host_reader(config, connection, capability, volumes, roles),
         metrics=Metrics(),
+    )
+
+
+def _build_host_reader(
+    config: AgentConfig,
+    connection: Connection,
+    capability: CapabilityReader,
+    volumes: DirectoryBackend,
+    roles: NetworkRoles,
+) -> HostReader:
+    return HostReader(
+        read_machine_uuid(config.machine_uuid),
+        capability.get,
+        volumes.capacity,
+        read_block_users=lambda: find_block_users(connection),
+        read_role_addresses=roles.addresses,
+        read_storage_id=volumes.storage_id,
     )
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 
@@ -60,19 +60,8 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
     gc.collect()
     gc.freeze()
     await grpc_servers.start()
-    parts = {
-        "engine": asyncio.create_task(engine.run()),
-        "http": asyncio.create_task(http.run()),
-        "events": asyncio.create_task(runtime.events.run()),
-        "audit": asyncio.create_task(runtime.audit.run()),
-        "webhooks": asyncio.create_task(WebhookSender(runtime).run()),
-        "leases": asyncio.create_task(_repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime))),
-        "recoveries": asyncio.create_task(_repeat(RECOVERY_SWEEP_SECONDS, RecoverySweep(runtime))),
-        "certificates": asyncio.create_task(
-            _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http))
-        ),
-        "retention": asyncio.create_task(_repeat(RETENTION_SWEEP_SECONDS, lambda: forget_expired(runtime))),
-    }
+    work = {"engine": engine.run(), "http": http.run()} | _background(runtime, identity, http)
+    parts = {name: asyncio.create_task(coroutine) for name, coroutine in work.items()}
     runtime.is_engine_alive = lambda: not parts["engine"].done()
     log.info("coordinator.ready", rest=settings.rest_listen, grpc=settings.grpc_listen, join=settings.join_listen)
     service_manager.notify_ready()
@@ -92,6 +81,21 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         await asyncio.to_thread(runtime.audit.flush)
         await runtime.agents.close()
         log.info("coordinator.stopped")
+
+
+def _background(
+    runtime: Runtime, identity: CoordinatorIdentity, http: HttpServer
+) -> dict[str, Coroutine[Any, Any, None]]:
+    """What is done beside requests and tasks, by its name."""
+    return {
+        "events": runtime.events.run(),
+        "audit": runtime.audit.run(),
+        "webhooks": WebhookSender(runtime).run(),
+        "leases": _repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime)),
+        "recoveries": _repeat(RECOVERY_SWEEP_SECONDS, RecoverySweep(runtime)),
+        "certificates": _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http)),
+        "retention": _repeat(RETENTION_SWEEP_SECONDS, lambda: forget_expired(runtime)),
+    }
 
 
 def _open_identity(settings: Settings) -> CoordinatorIdentity:
