@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     # What makes sure that a lost node runs no highly available instance any more, tried in this order.
     fences: list[FenceKind] = Field(default_factory=lambda: list(FenceKind))
     stop_grace: timedelta = timedelta(seconds=120)
-    # How long operations that have ended can still be asked for.
+    # How long operations and moves that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)
     # How long it can be read what happened, and who did what.
     event_retention: timedelta = Field(default=timedelta(days=30), ge=timedelta(hours=1))

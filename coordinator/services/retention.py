@@ -1,4 +1,4 @@
-"""What is forgotten after a time: events and the audit log."""
+"""What is forgotten after a time: events, the audit log, and moves of instances."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,6 +9,7 @@ from sqlmodel import Session
 from coordinator.runtime import Runtime
 from coordinator.store.queries.audit import delete_records
 from coordinator.store.queries.event import delete_events
+from coordinator.store.queries.migration import delete_migrations
 
 # A batch at a time, so that others can write in between.
 _BATCH: Final = 1000
@@ -19,6 +20,7 @@ def forget_expired(runtime: Runtime) -> None:
     now = runtime.now()
     _forget(runtime, delete_events, now - runtime.settings.event_retention)
     _forget(runtime, delete_records, now - runtime.settings.audit_retention)
+    _forget(runtime, delete_migrations, now - runtime.settings.task_retention)
 
 
 def _forget(runtime: Runtime, delete: Callable[[Session, datetime, int], int], before: datetime) -> None:

@@ -3,16 +3,20 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import MigrationState
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Allocation, Instance, Migration, Node, Tenant, Volume
+from coordinator.services.retention import forget_expired
+from coordinator.store.tables import Allocation, Instance, Migration, Node, Task, Tenant, Volume
 from protos.agent.v1 import migration_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
@@ -95,6 +99,25 @@ def test_an_instance_moves_with_all_that_it_holds(customer: Api, operator: Api, 
     cluster.wait_until_clean(cluster.source, cluster.cloud.node)
     (move,) = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
     assert (move["sourceNode"], move["targetNode"], move["state"]) == (cluster.cloud.node.name, "node-b", "Completed")
+
+
+def test_moves_are_forgotten_after_a_time_but_not_while_a_node_is_to_be_cleaned(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["ensure_volume_removed"] = threading.Event()
+    finish(operator, cluster.migrate(customer, ecs_id))
+    forget = replace(cluster.cloud.runtime, now=lambda: utc_now() + timedelta(days=31))
+    forget_expired(forget)
+    assert len(cluster.cloud.rows(Migration)) == 1
+    gate.set()
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+    forget_expired(cluster.cloud.runtime)
+    assert len(cluster.cloud.rows(Migration)) == 1
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    wait_until(lambda: operator.ok("GET", f"/api/ecs/v1/operations/{task.id}")["state"] == "Succeeded", "it is over")
+    forget_expired(forget)
+    assert cluster.cloud.rows(Migration) == []
 
 
 def test_the_regions_network_is_taken_unless_an_operator_names_another(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, or_, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
@@ -120,6 +120,14 @@ def rename_consumer(session: Session, old: str, new: str) -> None:
             .values(consumer_uuid=new)
             .execution_options(synchronize_session=False)
         )
+
+
+def delete_migrations(session: Session, before: datetime, limit: int) -> int:
+    """Deletes a batch of migrations that ended before that moment and have left nothing on any node."""
+    is_cleaning = exists().where(col(Task.id) == col(Migration.cleaning_id), col(Task.finished_at).is_(None))
+    expired = select(Migration.id).where(col(Migration.finished_at) < before, ~is_cleaning).limit(limit)
+    found = session.execute(delete(Migration).where(col(Migration.id).in_(expired)))
+    return int(found.rowcount)  # type: ignore[attr-defined]
 
 
 def _count(session: Session, condition: ColumnElement[bool] | bool) -> int:
