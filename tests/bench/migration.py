@@ -89,7 +89,10 @@ def _move_by_hand(pair: Pair, traveller: Traveller, source: Host, target: Host) 
 
 
 def _prepare_by_hand(domain: str, source: Host, target: Host) -> None:
-    """The target gets an empty overlay like that of the source, and the seed."""
+    """The target gets the network, an empty overlay like that of the source, and the seed."""
+    for network in set(source.virsh("net-list", "--name").split()) - set(target.virsh("net-list", "--name").split()):
+        (target.directory / "network.xml").write_text(source.virsh("net-dumpxml", network))
+        target.virsh("net-create", "/var/lib/nodewright/network.xml")
     described = ElementTree.fromstring(source.virsh("dumpxml", domain))
     for element in described.findall("devices/disk"):
         path = Path(str(element.find("source").get("file")))  # type: ignore[union-attr]
@@ -110,7 +113,7 @@ def _info(host: Host, path: Path) -> str:
 
 
 def _disks(host: Host) -> list[Path]:
-    return list((host.directory / "agent/volumes").glob("*"))
+    return list((host.directory / "agent/volumes").glob("*.qcow2"))
 
 
 def _print(cloud: list[float], virsh: list[float]) -> None:
