@@ -110,8 +110,10 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         )
 
     async def EnsureRunning(self, request: Any, context: Any) -> domain_pb2.Domain:
+        # A start that fails may have begun all the same.
+        domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
         await self._agent.enter("ensure_running", context)
-        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+        return domain
 
     async def EnsureStopped(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.StopProgress]:
         await self._agent.enter("ensure_stopped_by_force" if request.force else "ensure_stopped", context)

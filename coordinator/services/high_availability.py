@@ -1,10 +1,12 @@
 """High availability: what ran on a lost node is started elsewhere, once it is certain that it runs there no more.
 
-Certain means fenced (`services.fencing`). What is not certain is told as an alarm, and nothing is started. Of several
+Certain means fenced (`fencing`). What is not certain is told as an alarm, and nothing is started. Of several
 coordinators one does this; another one begins when it is gone.
 """
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from typing import Final
 
@@ -14,17 +16,20 @@ from coordinator.domain.caller import Caller, Role
 from coordinator.domain.event import Severity
 from coordinator.domain.migration import MigrationOptions, MigrationType, MigrationWish
 from coordinator.errors import CoordinatorError
+from coordinator.fencing.chain import FenceOutcome
+from coordinator.fencing.node import fence_node
 from coordinator.runtime import Runtime
-from coordinator.services.fencing import fence_node
-from coordinator.services.ha_config import read_tolerance
 from coordinator.services.migration import begin_migration
 from coordinator.store.queries import high_availability as queries
 from coordinator.store.queries.event import record_event
+from coordinator.store.queries.ha_setting import read_tolerance
 from coordinator.store.queries.high_availability import NodePulse
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 
 RETRY_SECONDS: Final = 15.0
+# Controllers that do not answer hold up those of other nodes when so many are asked already.
+_FENCES_AT_ONCE: Final = 8
 _SELF: Final = Caller("high-availability", Role.OPERATOR)
 
 log = structlog.get_logger(__name__)
@@ -47,13 +52,14 @@ class RecoverySweep:
         if not runtime.database.lead():
             return []
         with runtime.database.read() as session:
-            lost = queries.find_nodes_with_stranded(session)
+            lost = queries.find_nodes_to_fence(session)
             pulses = queries.list_pulses(session)
             tolerance = timedelta(seconds=read_tolerance(session))
         self._told = {key: told for key, told in self._told.items() if key[0] in lost or not key[0]}
         if not lost or self._is_isolated(pulses, tolerance):
             return []
-        return [ecs_id for pulse in pulses if pulse.node_id in lost for ecs_id in self._recover(pulse)]
+        due = [pulse for pulse in pulses if pulse.node_id in lost and self._is_due(pulse)]
+        return [ecs_id for pulse, outcome in self._fence(due) for ecs_id in self._recover(pulse, outcome)]
 
     def _is_isolated(self, pulses: list[NodePulse], tolerance: timedelta) -> bool:
         """Whether so many nodes went silent together that it is rather this process which hears nobody."""
@@ -66,10 +72,17 @@ class RecoverySweep:
         self._alarm("", "alarm.coordinator_isolated", reason)
         return True
 
-    def _recover(self, pulse: NodePulse) -> list[str]:
-        if time.monotonic() < self._not_before.get(pulse.node_id, 0.0):
-            return []
-        outcome = fence_node(self._runtime, pulse.node_id)
+    def _is_due(self, pulse: NodePulse) -> bool:
+        return time.monotonic() >= self._not_before.get(pulse.node_id, 0.0)
+
+    def _fence(self, pulses: list[NodePulse]) -> Iterator[tuple[NodePulse, FenceOutcome]]:
+        """All at once; each as soon as it is known what came of it."""
+        with ThreadPoolExecutor(_FENCES_AT_ONCE, thread_name_prefix="fence") as pool:
+            fenced = {pool.submit(fence_node, self._runtime, pulse.node_id): pulse for pulse in pulses}
+            for future in as_completed(fenced):
+                yield fenced[future], future.result()
+
+    def _recover(self, pulse: NodePulse, outcome: FenceOutcome) -> list[str]:
         if not outcome.confirmed:
             if outcome.results:
                 self._put_off(pulse)

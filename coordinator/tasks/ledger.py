@@ -160,9 +160,7 @@ class Ledger:
         with self._transition(lease) as transition:
             task, now = transition.task, self._now()
             task.retrying_since = task.retrying_since or now
-            own_seconds = lease.kind.steps[act.seq].retry_seconds
-            retry_seconds = lease.kind.retry_seconds if own_seconds is None else own_seconds
-            if (now - task.retrying_since).total_seconds() >= retry_seconds:
+            if (now - task.retrying_since).total_seconds() >= _patience_seconds(lease.kind, act):
                 self._fail_act(transition, act, fault)
                 return transition.lease(self._proceed(transition)), None
             task.attempts += 1
@@ -319,6 +317,11 @@ class Ledger:
         transition.mark("end")
         _let_go(task)
         return True
+
+
+def _patience_seconds(kind: TaskKind, act: Act) -> float:
+    own_seconds = kind.steps[act.seq].retry_seconds
+    return kind.retry_seconds if own_seconds is None or act.phase == StepPhase.UNDO else own_seconds
 
 
 def _let_go(task: Task) -> None:

@@ -4,6 +4,7 @@ The node may stay away for days. Until it is clean it keeps what was claimed the
 instance back to it.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -36,13 +37,19 @@ class Remains:
     transfer_ids: list[str] = field(default_factory=list)
 
 
-def submit_cleaning(session: Session, remains: Remains) -> str:
-    """The operation that removes them, in the transaction that decided where the instance is."""
-    return submit_follow_up(session, CLEAN_NODE, args=asdict(remains), resource_id=remains.ecs_id).id
+def submit_cleaning(session: Session, remains: Remains, after_task_id: str | None) -> str:
+    """The operation that removes them, in the transaction that decided where the instance is.
+
+    It begins after the node's earlier cleaning: a move that brings the instance back waits for the last one alone.
+    """
+    return submit_follow_up(
+        session, CLEAN_NODE, args=asdict(remains), resource_id=remains.ecs_id, after_task_id=after_task_id
+    ).id
 
 
 async def _remove_domain(context: StepContext) -> StepResult:
     remains = Remains(**context.args)
+    await asyncio.to_thread(_check_again, context)
     agent = context.runtime.agents.of(remains.node_id)
     if remains.is_incoming:
         await agent.ensure_incoming_removed(remains.uuid, remains.migration_id)
@@ -76,6 +83,11 @@ def _check(session: Session, args: Mapping[str, Any]) -> None:
         raise StatusUnsupported(
             f"instance {remains.ecs_id} is on node {remains.node_id}", f"实例{remains.ecs_id}位于节点{remains.node_id}"
         )
+
+
+def _check_again(context: StepContext) -> None:
+    with context.runtime.database.read() as session:
+        _check(session, context.args)
 
 
 def _nothing_to_tell(session: Session, args: Mapping[str, Any], failure: Failure | None = None) -> None:

@@ -17,12 +17,15 @@ from coordinator.runtime import Runtime
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Event, Instance, Node, Tenant
+from coordinator.tasks.kinds import recover_instance
+from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, stock
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
+RUNNING = domain_pb2.POWER_STATE_RUNNING
 STORAGE = "one-place"
 SILENT_SECONDS = 300
 
@@ -75,6 +78,25 @@ class Cluster:
             return shown["status"] == "Running" and shown["nodeName"] != self.nodes[0].name and shown["nodeName"]
 
         return str(wait_until(look, f"{ecs_id} runs elsewhere"))
+
+    def recover_in_doubt(self, api: Api, ecs_id: str) -> None:
+        """The first node is lost; the second starts the instance, says that it failed, and does not remove it."""
+        self.change(self.nodes[2], schedulable=False)
+        self.agents[1].refusals["ensure_running"] = Refusal(message="no answer")
+        self.agents[1].refusals["ensure_removed"] = Refusal(message="libvirtd is away")
+        self.lose(self.nodes[0])
+        assert self.sweep() == [ecs_id]
+        (move,) = api.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
+        operation = f"/api/ecs/v1/operations/{move['operationId']}"
+        wait_until(lambda: "not certain" in api.ok("GET", operation)["message"], "it is in doubt")
+        self.change(self.nodes[2], schedulable=True)
+
+    def running_on(self) -> list[str]:
+        """Names of the nodes that have a guest which runs."""
+        having = zip(self.nodes, self.agents, strict=True)
+        return [
+            node.name for node, agent in having for domain in agent.domains.values() if domain.power_state == RUNNING
+        ]
 
     def alarms(self) -> list[str]:
         """Kinds of the alarms so far."""
@@ -186,4 +208,35 @@ def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Clu
     cluster.change(cluster.nodes[2], schedulable=True)
     cluster.change(cluster.nodes[1], schedulable=False)
     assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
+
+
+def test_a_start_that_may_have_begun_keeps_the_instance_from_all_other_nodes(
+    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recover_instance, "_LOOK_AGAIN_SECONDS", 0.05)
+    ecs_id = cluster.create(customer, "web")
+    cluster.recover_in_doubt(customer, ecs_id)
+    assert cluster.sweep() == []
+    assert "node-b" in cluster.running_on()
+    assert "node-c" not in cluster.running_on()
+    del cluster.agents[1].refusals["ensure_removed"]
+    wait_until(lambda: cluster.sweep() == [ecs_id], "its next recovery has begun")
+    assert "node-b" not in cluster.running_on()
+
+
+def test_a_target_that_is_lost_as_well_is_fenced_before_the_instance_starts_on_a_third(
+    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recover_instance, "_LOOK_AGAIN_SECONDS", 0.05)
+    ecs_id = cluster.create(customer, "web")
+    # What else is there would make the coordinator suspect itself.
+    with cluster.cloud.runtime.database.write() as session:
+        add(session, *(a_node(f"idle-{number}", heard_at=utc_now()) for number in range(3)))
+    cluster.recover_in_doubt(customer, ecs_id)
+    cluster.lose(cluster.nodes[1], self_fence=False)
+    assert cluster.sweep() == cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.node_not_fenced"]
+    cluster.change(cluster.nodes[1], self_fence=True)
+    wait_until(lambda: cluster.sweep() == [ecs_id], "its next recovery has begun")
     assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"

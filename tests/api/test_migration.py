@@ -54,6 +54,11 @@ class Cluster:
         found: Instance = next(row for row in self.cloud.rows(Instance) if row.ecs_id == ecs_id)
         return found
 
+    def ended(self, api: Api, operation_id: str) -> Any:
+        """The operation once it has ended."""
+        shown = api.ok("GET", f"/api/ecs/v1/operations/{operation_id}")
+        return shown["state"] not in ("Pending", "Running") and shown
+
     def holders(self, node: Node) -> set[str]:
         """Consumers that hold something on the node."""
         return {row.consumer_uuid for row in self.cloud.rows(Allocation) if row.node_id == node.id}
@@ -296,6 +301,34 @@ def test_a_move_back_waits_until_the_node_is_clean(customer: Api, operator: Api,
     gate.set()
     assert finish(operator, back)["state"] == "Succeeded"
     assert cluster.source.volumes.keys() == {row.uuid for row in cluster.cloud.rows(Volume)}
+
+
+def test_the_cleanings_of_a_node_run_one_after_the_other(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["ensure_removed"] = threading.Event()
+    finish(operator, cluster.migrate(customer, ecs_id))
+    # The way back waits for the cleaning, is given up meanwhile, and leaves one of its own on the same node.
+    back = cluster.migrate(customer, ecs_id, nodeName=cluster.cloud.node.name)
+    operator.ok("DELETE", f"{INSTANCES}/{ecs_id}/live-migrate")
+    assert finish(operator, back)["state"] == "Canceled"
+    cleanings = [row for row in cluster.cloud.rows(Task) if row.kind == "clean_node"]
+    assert [row.after_task_id for row in cleanings] == [None, cleanings[0].id]
+    gate.set()
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+
+
+def test_a_node_is_never_rid_of_an_instance_that_is_on_it(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["ensure_removed"] = threading.Event()
+    cluster.source.refusals["ensure_removed"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, times=1)
+    finish(operator, cluster.migrate(customer, ecs_id))
+    wait_until(lambda: "ensure_removed" in cluster.source.calls, "the cleaning has begun")
+    cluster.cloud.change(cluster.instance(ecs_id), node_id=cluster.cloud.node.id)
+    gate.set()
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    shown = wait_until(lambda: cluster.ended(operator, task.id), "the cleaning has ended")
+    assert (shown["state"], shown["error"]["code"]) == ("Failed", NO_STATUS), shown
+    assert cluster.source.calls.count("ensure_removed") == 1
 
 
 def test_a_deletion_that_overtakes_a_move_leaves_nothing_anywhere(

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from coordinator.domain.instance import InstanceStatus, PowerState
-from coordinator.store.tables import Instance, Node
+from coordinator.domain.migration import MigrationType
+from coordinator.store.tables import Instance, Migration, Node
 
 # What was off when its node was lost need not be anywhere.
 _IS_STRANDED: Final = (
@@ -44,12 +45,11 @@ def list_stranded(session: Session, node_id: str) -> Sequence[Instance]:
     return sorted(found, key=lambda instance: (-int(instance.options.get("haPriority", 0)), instance.id or 0))
 
 
-def find_nodes_with_stranded(session: Session) -> set[str]:
-    """Lost nodes on which such instances are."""
-    query = (
-        select(Instance.node_id)
-        .join(Node, col(Node.id) == col(Instance.node_id))
-        .where(col(Node.ready).is_(False), *_IS_STRANDED)
-        .distinct()
+def find_nodes_to_fence(session: Session) -> set[str]:
+    """Lost nodes on which such instances are, or were about to be started."""
+    of_stranded = select(Instance.node_id).where(*_IS_STRANDED)
+    of_recoveries = select(Migration.target_node_id).where(
+        Migration.type == MigrationType.RECOVERY, col(Migration.finished_at).is_(None)
     )
-    return {node_id for node_id in session.exec(query) if node_id}
+    is_concerned = or_(col(Node.id).in_(of_stranded), col(Node.id).in_(of_recoveries))
+    return set(session.exec(select(Node.id).where(col(Node.ready).is_(False), is_concerned)))
