@@ -222,6 +222,11 @@ def test_what_the_source_cannot_decide_the_target_does(customer: Api, operator: 
     assert (operation["state"], operation["error"]["code"]) == ("Failed", LIVE_MIGRATE)
     assert "ensure_resumed" in cluster.source.calls
     cluster.wait_until_clean(cluster.target, cluster.target_node)
+    # Its node went down meanwhile: there is nothing to resume.
+    cluster.source.refusals["ensure_resumed"] = Refusal(code="DomainStateConflict", message="the domain is off")
+    operation = finish(operator, cluster.migrate(customer, ecs_id))
+    assert operation["error"] == {"code": LIVE_MIGRATE, "message": "injected"}
+    cluster.wait_until_clean(cluster.target, cluster.target_node)
     # The other way: it has come.
     uuid = cluster.instance(ecs_id).uuid
     cluster.target.domains[uuid] = cluster.source.domains[uuid]
