@@ -22,7 +22,6 @@ from coordinator.services.domain_report import VMTOOLS_RUNNING
 from coordinator.services.instance_task import begin_task
 from coordinator.store.queries import interruption as queries
 from coordinator.store.queries.event import record_event
-from coordinator.store.queries.node import lock_node
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Interruption, Task
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
@@ -88,9 +87,7 @@ class RestartSweep:
 
     def _continue(self, node_id: str) -> list[str]:
         with self._runtime.database.write() as session:
-            node = lock_node(session, node_id)
-            if node is None or not node.ready or node.in_maintenance:
-                return []
+            # The node's row is left alone: ends of operations change it after their instance's.
             subjects = [
                 _Subject(session, self._runtime, interruption, instance)
                 for interruption, instance in queries.lock_interrupted(session, node_id)

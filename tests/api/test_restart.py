@@ -63,7 +63,8 @@ class Host:
 
     def row(self, ecs_id: str) -> Instance:
         """The instance as stored."""
-        return next(row for row in self.cloud.rows(Instance) if row.ecs_id == ecs_id)
+        found: Instance = next(row for row in self.cloud.rows(Instance) if row.ecs_id == ecs_id)
+        return found
 
     def change(self, ecs_id: str, **columns: Any) -> None:
         """Changes columns of an instance."""
@@ -269,7 +270,9 @@ def test_a_start_that_somebody_cancels_is_not_begun_again(customer: Api, host: H
     ecs_id = host.cloud.create(customer)
     gate = host.agent.gates["ensure_running"] = threading.Event()
     host.reboot()
+    host.agent.calls.clear()
     assert host.sweep() == [ecs_id]
+    wait_until(lambda: "ensure_running" in host.agent.calls, "the start is under way")
     operation_id = host.row(ecs_id).task_id
     customer.ok("DELETE", f"{OPERATIONS}/{operation_id}")
     wait_until(lambda: host.row(ecs_id).task_id is None, "it is cancelled")

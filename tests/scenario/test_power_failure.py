@@ -10,6 +10,7 @@ from tests.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
 
+ADDRESS = "ip -4 -o address show dev eth0 | awk '{print $4}'"
 BOOT_SECONDS = 90
 # Longer than a sweep takes to notice what is to be started.
 QUIET_SECONDS = 6
@@ -45,7 +46,8 @@ def test_what_ran_runs_again_and_what_was_off_stays_off(cloud: Cloud) -> None:
     ran.run(
         "echo kept > /boot/nodewright/marker; sync; dd if=/dev/zero of=/boot/nodewright/last bs=1 count=1 conv=fsync"
     )
-    boot_id, holdings, reboots = ran.boot_id(), cloud.holdings(), len(node_events(cloud))
+    boot_id, address = ran.boot_id(), wait_until(lambda: ran.run(ADDRESS), "it has an address")
+    holdings, reboots = cloud.holdings(), len(node_events(cloud))
 
     lose_power(cloud)
 
@@ -54,6 +56,7 @@ def test_what_ran_runs_again_and_what_was_off_stays_off(cloud: Cloud) -> None:
     ran.wait_for_guest_agent()
     assert ran.run("cat /boot/nodewright/marker") == "kept"
     assert ran.boot_id() != boot_id
+    wait_until(lambda: ran.run(ADDRESS) == address, "it has its address again")
     assert ran.show()["errMessage"] == ""
     assert off.show()["status"] == "Stopped"
     assert cloud.host.domain_state(off.id) == "shut off"
