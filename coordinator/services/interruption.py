@@ -5,7 +5,7 @@ interrupted, in the transaction that forgets what was known before. What was off
 user, or the guest itself, wanted it so. `services.restart` starts the instances again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -19,7 +19,7 @@ from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.runtime import Runtime
 from coordinator.services.domain_report import VMTOOLS_NOT_RUNNING, VMTOOLS_RUNNING
 from coordinator.store.queries.event import record_event
-from coordinator.store.queries.interruption import find_stops_in_silence
+from coordinator.store.queries.interruption import find_stops_in_silence, lock_moving
 from coordinator.store.queries.node import lock_resident_instances
 from coordinator.store.tables import Instance, Interruption, Node
 from protos.agent.v1 import domain_pb2
@@ -54,8 +54,17 @@ class NodeEnds:
     heard_at: datetime | None
 
 
-def note_boot(session: Session, node: Node, ends: NodeEnds) -> list[Instance] | None:
-    """Takes over the node's boot id; answers the instances that its reboot has ended, None when there was none.
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """What a reboot of a node has ended."""
+
+    interrupted: Sequence[Instance]
+    # On their way to or from the node, and ended perhaps: once their move has ended it is known where, and whether.
+    moving: Sequence[Instance]
+
+
+def note_boot(session: Session, node: Node, ends: NodeEnds) -> Reboot | None:
+    """Takes over the node's boot id; answers what its reboot has ended, None when there was none.
 
     Call it before what the node says about its domains is taken over.
     """
@@ -64,7 +73,12 @@ def note_boot(session: Session, node: Node, ends: NodeEnds) -> list[Instance] | 
         return None
     node.boot_id = after
     session.add(node)
-    return _find_interrupted(session, node, ends) if before else None
+    if not before:
+        return None
+    moving = [instance for instance in lock_moving(session, node.id) if instance.power_state in _RAN]
+    known = {instance.uuid for instance in moving}
+    interrupted = _find_interrupted(session, node, ends)
+    return Reboot([instance for instance in interrupted if instance.uuid not in known], moving)
 
 
 def _find_interrupted(session: Session, node: Node, ends: NodeEnds) -> list[Instance]:
@@ -84,16 +98,15 @@ def _find_interrupted(session: Session, node: Node, ends: NodeEnds) -> list[Inst
     return [instance for instance in candidates if instance.ecs_id not in stopped]
 
 
-def record_interruptions(
-    session: Session, runtime: Runtime, node: Node, instances: Iterable[Instance], now: datetime
-) -> None:
-    """These instances are to be started again, if this cloud does so; they, and an event, tell that they were ended."""
-    interrupted = sorted(instances, key=lambda instance: instance.id or 0)
+def record_interruptions(session: Session, runtime: Runtime, node: Node, reboot: Reboot, now: datetime) -> None:
+    """What was ended is to be started again, if this cloud does so; instances and events tell that they were ended."""
     wanted = runtime.settings.start_after_reboot
-    for instance in interrupted:
-        if wanted and instance.id is not None:
-            session.merge(Interruption(instance_id=instance.id, node_id=node.id, at=now))
+    if wanted:
+        for instance in [*reboot.interrupted, *reboot.moving]:
+            session.merge(Interruption(instance_id=instance.id or 0, at=now))
+    for instance in reboot.interrupted:
         _tell(session, node, instance, wanted)
+    count = len(reboot.interrupted)
     record_event(
         session,
         "node.rebooted",
@@ -101,9 +114,9 @@ def record_interruptions(
         resource_type="node",
         resource_id=node.id,
         node_id=node.id,
-        data={"name": node.name, "interrupted": len(interrupted), "startAgain": wanted},
+        data={"name": node.name, "interrupted": count, "startAgain": wanted},
     )
-    log.warning("node.rebooted", nodeId=node.id, name=node.name, interrupted=len(interrupted), startAgain=wanted)
+    log.warning("node.rebooted", nodeId=node.id, name=node.name, interrupted=count, startAgain=wanted)
 
 
 def _tell(session: Session, node: Node, instance: Instance, wanted: bool) -> None:

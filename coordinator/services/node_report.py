@@ -81,14 +81,14 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         node.zone = report.zone or runtime.settings.default_zone
         tolerance_seconds = read_told_tolerance(session, runtime.settings)
         node.ready, node.lease_expires_at = True, now + runtime.settings.node_lease
-        interrupted = note_boot(session, node, _ends_of(node, report))
+        reboot = note_boot(session, node, _ends_of(node, report))
         node.heard_at, node.self_fence = now, report.self_fence.armed
         node.ha_tolerance_seconds = max(report.self_fence.tolerance_seconds, tolerance_seconds)
         _apply_host(session, runtime, node, report.facts, report.inventory)
         unexpected = reconcile_domains(session, node, report.domains, now)
         released = apply_self_fence(session, node, report.fenced_domains)
-        if interrupted is not None:
-            record_interruptions(session, runtime, node, interrupted, now)
+        if reboot is not None:
+            record_interruptions(session, runtime, node, reboot, now)
     runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
     runtime.agents.node_registered(node_id)

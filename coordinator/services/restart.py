@@ -60,7 +60,7 @@ class _Subject:
             resource_type="instance",
             resource_id=self.instance.ecs_id,
             tenant_id=self.instance.tenant_id,
-            node_id=self.interruption.node_id,
+            node_id=self.instance.node_id,
             operation_id=self.interruption.operation_id,
             data=data,
         )
@@ -69,9 +69,8 @@ class _Subject:
 class RestartSweep:
     """The repeated look at interrupted instances."""
 
-    def __init__(self, runtime: Runtime, first_retry_seconds: float = FIRST_RETRY_SECONDS) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._first_retry_seconds = first_retry_seconds
 
     def __call__(self) -> list[str]:
         """Begins the starts whose turn it is; answers the ids of the instances."""
@@ -79,6 +78,10 @@ class RestartSweep:
         if not database.lead():
             return []
         with database.read() as session:
+            if not queries.has_interruptions(session):
+                return []
+        with database.write() as session:
+            queries.forget_unplaced(session)
             node_ids = queries.find_waiting_nodes(session)
         begun = [ecs_id for node_id in node_ids for ecs_id in self._continue(node_id)]
         if begun:
@@ -102,7 +105,7 @@ class RestartSweep:
 
     def _judge(self, subject: _Subject) -> Verdict:
         interruption, instance = subject.interruption, subject.instance
-        if instance.deleted_at is not None or instance.node_id != interruption.node_id:
+        if instance.deleted_at is not None:
             return Verdict.OVER
         if interruption.booting_since is not None:
             return self._judge_boot(subject)
@@ -146,7 +149,7 @@ class RestartSweep:
             )
             log.error("instance.not_started_again", ecsId=subject.instance.ecs_id, reason=reason)
             return Verdict.OVER
-        delay_seconds = self._first_retry_seconds * 2 ** (interruption.failures - 1)
+        delay_seconds = FIRST_RETRY_SECONDS * 2 ** (interruption.failures - 1)
         interruption.at = self._runtime.now()
         interruption.not_before = interruption.at + timedelta(seconds=delay_seconds)
         interruption.operation_id = None

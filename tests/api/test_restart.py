@@ -11,17 +11,13 @@ import pytest
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import PowerState
 from coordinator.runtime import Runtime
-from coordinator.services.node_report import Registration, register_node
 from coordinator.services.restart import MOST_ATTEMPTS, RestartSweep
 from coordinator.store.tables import Event, Instance, Interruption, Node, Tenant
-from protos.agent.v1 import domain_pb2, host_pb2
-from protos.coordinator.v1 import node_pb2
+from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, finish, stock
+from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, finish, register, stock
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, at_work
-
-GIB = 1024**3
 
 
 class Host:
@@ -35,21 +31,7 @@ class Host:
 
     def register(self, boot_id: str, *ended: str) -> None:
         """Its agent tells everything."""
-        with self.cloud.runtime.database.read() as session:
-            address = session.get_one(Node, self.cloud.node.id).address
-        registration = Registration(
-            session_id="a-session",
-            address=address,
-            zone="AZ0",
-            facts=host_pb2.HostFacts(
-                hostname="node-a", architecture=host_pb2.ARCHITECTURE_X86_64, traits=["uefi"], boot_id=boot_id
-            ),
-            inventory=host_pb2.HostInventory(vcpus=16, memory_bytes=64 * GIB, storage_bytes=1000 * GIB),
-            domains=list(self.agent.domains.values()),
-            self_fence=node_pb2.SelfFence(),
-            ended_domains=ended,
-        )
-        register_node(self.cloud.runtime, self.cloud.node.id, registration)
+        register(self.cloud.runtime, self.cloud.node, boot_id, self.agent.domains.values(), ended)
 
     def lose_power(self, reason: str = "unknown") -> None:
         """No guest runs any more; libvirt tells that reason."""
@@ -256,12 +238,12 @@ def test_a_cloud_that_starts_nothing_again_says_so(customer: Api, host: Host) ->
     assert "start_after_reboot is off" in customer.ok("GET", f"{INSTANCES}/{ecs_id}")["errMessage"]
 
 
-def test_what_was_deleted_or_is_elsewhere_meanwhile_is_forgotten(customer: Api, host: Host) -> None:
-    deleted, moved = (host.cloud.create(customer, displayName=name) for name in ("deleted", "moved"))
+def test_what_was_deleted_or_is_nowhere_meanwhile_is_forgotten(customer: Api, host: Host) -> None:
+    deleted, nowhere = (host.cloud.create(customer, displayName=name) for name in ("deleted", "nowhere"))
     host.change_node(in_maintenance=True)
     host.reboot()
     finish(customer, customer.call("DELETE", f"{INSTANCES}/{deleted}"))
-    host.change(moved, node_id=None)
+    host.change(nowhere, node_id=None)
     host.change_node(in_maintenance=False)
     assert (host.sweep(), host.pending()) == ([], 0)
 

@@ -11,8 +11,6 @@ class Interruption(SQLModel, table=True):
     """One instance that is to be started again, or is booting for that reason."""
 
     instance_id: int = Field(primary_key=True, foreign_key="instance.id")
-    # Where it ran: should it be on another node meanwhile, nothing is left to do.
-    node_id: str = Field(max_length=32, index=True)
     # When it was last looked after: interrupted, or a start begun. What people do to it later settles the matter.
     at: datetime = Field(sa_type=UtcDateTime)
     # The start that was begun last; None: none, or it failed and another one is due.

@@ -17,7 +17,6 @@ def upgrade() -> None:
     op.create_table(
         "interruption",
         sa.Column("instance_id", sa.Integer(), nullable=False),
-        sa.Column("node_id", sa.String(length=32), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("operation_id", sa.String(length=32), nullable=True),
         sa.Column("booting_since", sa.DateTime(timezone=True), nullable=True),
@@ -26,7 +25,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["instance_id"], ["instance.id"], name=op.f("fk_interruption_instance_id_instance")),
         sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_interruption")),
     )
-    op.create_index(op.f("ix_interruption_node_id"), "interruption", ["node_id"])
 
 
 def downgrade() -> None:
