@@ -34,6 +34,8 @@ _LIBVIRT_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _BYTES_PER_GIB: Final = 1024**3
 _QEMU_CONF: Final = Path("/etc/libvirt/qemu.conf")
+_LIBVIRT_GUESTS: Final = Path("/etc/default/libvirt-guests")
+_AUTOSTART: Final = Path("/etc/libvirt/qemu/autostart")
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,18 @@ async def _check_watchdog(patient: Patient) -> list[Finding]:
     return [Finding("watchdog", "warn", "does not run", remedy)]
 
 
+async def _check_boot(_patient: Patient) -> list[Finding]:
+    """Whether anybody else than the coordinator starts guests after a boot: they may run elsewhere by then."""
+    if await asyncio.to_thread(_has_lines, _LIBVIRT_GUESTS, "ON_BOOT=start"):
+        detail = "libvirt-guests starts guests before the coordinator has said whether they run elsewhere"
+        return [Finding("boot", "warn", detail, f"set ON_BOOT=ignore in {_LIBVIRT_GUESTS}")]
+    names = await asyncio.to_thread(lambda: sorted(path.stem for path in _AUTOSTART.glob("ecs-*.xml")))
+    if names:
+        detail = f"libvirt starts {', '.join(names)} before the coordinator has said whether they run elsewhere"
+        return [Finding("boot", "warn", detail, "virsh autostart --disable, for each of them")]
+    return [Finding("boot", "ok", "guests are started by the coordinator alone")]
+
+
 async def _check_coordinator(patient: Patient) -> list[Finding]:
     identity = Identity(patient.config.state_dir, patient.config.pki_dir)
     try:
@@ -340,6 +354,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_ports,
     _check_identity,
     _check_watchdog,
+    _check_boot,
     _check_coordinator,
     _check_networks,
     _check_peers,

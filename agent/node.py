@@ -8,6 +8,7 @@ from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
+from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
@@ -52,6 +53,7 @@ class Node:
     connection: Connection
     events: DomainEvents
     self_fence: SelfFence
+    ends: EndRecord
     guests: Guests
     affinities: Affinities
     guest_agents: GuestAgents
@@ -82,7 +84,14 @@ def build_node(config: AgentConfig) -> Node:
     connection = Connection(config.libvirt_uri)
     events = DomainEvents(connection)
     self_fence = SelfFence(config.run_dir, FenceRecord(config.fence_dir))
-    guests = Guests(connection, events, check_start=self_fence.check_startable)
+    ends = EndRecord(config.journal_dir / "ended")
+
+    def check_start(uuid: str) -> None:
+        self_fence.check_startable(uuid)
+        # Before it runs: should the power fail right afterwards, it has not ended by itself.
+        ends.discard(uuid)
+
+    guests = Guests(connection, events, check_start=check_start)
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
@@ -101,6 +110,7 @@ def build_node(config: AgentConfig) -> Node:
         connection=connection,
         events=events,
         self_fence=self_fence,
+        ends=ends,
         guests=guests,
         affinities=affinities,
         guest_agents=guest_agents,

@@ -92,6 +92,7 @@ class Reporter:
         *,
         advertise_address: Callable[[], str],
         zone: str,
+        list_ended: Callable[[], Sequence[str]] = tuple,
         on_session: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._client = client
@@ -101,6 +102,7 @@ class Reporter:
         self._self_fence = self_fence
         self._advertise_address = advertise_address
         self._zone = zone
+        self._list_ended = list_ended
         self._on_session = on_session
 
     async def run(self) -> None:
@@ -160,6 +162,7 @@ class Reporter:
             session_id=secrets.token_hex(16),
             self_fence=encode_self_fence(self._self_fence),
             fenced_domains=encode_fenced(self._self_fence.list_fenced()),
+            ended_domain_uuids=await asyncio.to_thread(self._list_ended),
         )
         self._self_fence.note_sending(0)
         answer = await self._client.register(request)

@@ -24,6 +24,7 @@ from agent.facts.nic import collect_nics
 from agent.facts.numa import collect_numa
 from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
 from agent.storage.base import StorageCapacity
+from agent.watchdog.lease import read_boot_id
 from protos.agent.v1.host_pb2 import (
     ACCELERATOR_KVM,
     ACCELERATOR_TCG,
@@ -91,6 +92,7 @@ class HostReader:
     read_role_addresses: Callable[[], Mapping[str, str]] = dict
     # Identity of the place of volumes; empty: shared with nobody.
     read_storage_id: Callable[[], Awaitable[str]] = _no_storage
+    read_boot_id: Callable[[], str] = read_boot_id
 
     async def facts(self) -> HostFacts:
         """Facts of the hardware and the software."""
@@ -138,6 +140,7 @@ class HostReader:
             agent_version=agent_version(),
             traits=sorted({*capability.traits, *self._nested_trait()}),
             role_addresses=self.read_role_addresses(),
+            boot_id=self.read_boot_id(),
         )
         facts.booted_at.FromSeconds(int(psutil.boot_time()))
         return facts

@@ -15,6 +15,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, apply_self_fence, reconcile_domains, record_domain
 from coordinator.services.ha_config import read_told_tolerance
 from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
+from coordinator.services.interruption import NodeEnds, note_boot, record_interruptions
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.device import replace_devices
@@ -44,6 +45,8 @@ class Registration:
     self_fence: node_pb2.SelfFence
     # What the node's watchdog has ended.
     fenced_domains: Sequence[node_pb2.FencedDomain] = ()
+    # UUIDs of guests that the agent saw end, and not start since.
+    ended_domains: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,14 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         node.zone = report.zone or runtime.settings.default_zone
         tolerance_seconds = read_told_tolerance(session, runtime.settings)
         node.ready, node.lease_expires_at = True, now + runtime.settings.node_lease
+        reboot = note_boot(session, node, _ends_of(node, report))
         node.heard_at, node.self_fence = now, report.self_fence.armed
         node.ha_tolerance_seconds = max(report.self_fence.tolerance_seconds, tolerance_seconds)
         _apply_host(session, runtime, node, report.facts, report.inventory)
         unexpected = reconcile_domains(session, node, report.domains, now)
         released = apply_self_fence(session, node, report.fenced_domains)
+        if reboot is not None:
+            record_interruptions(session, runtime, node, reboot, now)
     runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
     runtime.agents.node_registered(node_id)
@@ -210,6 +216,10 @@ def _give_up(runtime: Runtime, node_id: str) -> bool:
 
 def _lock(session: Session, node_id: str) -> Node:
     return _require(queries.lock_node(session, node_id), node_id)
+
+
+def _ends_of(node: Node, report: Registration) -> NodeEnds:
+    return NodeEnds(report.facts.boot_id, report.domains, frozenset(report.ended_domains), node.heard_at)
 
 
 def _require(node: Node | None, node_id: str) -> Node:

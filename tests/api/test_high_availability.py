@@ -16,7 +16,7 @@ from coordinator.fencing.self_fence import SelfFence
 from coordinator.runtime import Runtime
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.store.queries.placement import advance_generations
-from coordinator.store.tables import Event, Instance, Node, Tenant
+from coordinator.store.tables import Event, Instance, Interruption, Node, Tenant
 from coordinator.tasks.kinds import recover_instance
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
@@ -240,3 +240,17 @@ def test_a_target_that_is_lost_as_well_is_fenced_before_the_instance_starts_on_a
     cluster.change(cluster.nodes[1], self_fence=True)
     wait_until(lambda: cluster.sweep() == [ecs_id], "its next recovery has begun")
     assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
+
+
+def test_what_its_node_had_not_started_again_when_it_was_lost_once_more_is_recovered(
+    customer: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer, "web")
+    (row,) = cluster.cloud.rows(Instance)
+    cluster.cloud.change(row, power_state=PowerState.SHUTOFF)
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == []
+    with cluster.cloud.runtime.database.write() as session:
+        add(session, Interruption(instance_id=row.id, at=utc_now()))
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}

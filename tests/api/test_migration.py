@@ -15,11 +15,12 @@ from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import MigrationState
 from coordinator.runtime import Runtime
+from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
 from coordinator.store.tables import Allocation, Instance, Migration, Node, Task, Tenant, Volume
-from protos.agent.v1 import migration_pb2
+from protos.agent.v1 import domain_pb2, migration_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, finish, stock
+from tests.api.cloud import INSTANCES, Cloud, finish, register, stock
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -227,6 +228,11 @@ def test_what_the_source_cannot_decide_the_target_does(customer: Api, operator: 
     assert (operation["state"], operation["error"]["code"]) == ("Failed", LIVE_MIGRATE)
     assert "ensure_resumed" in cluster.source.calls
     cluster.wait_until_clean(cluster.target, cluster.target_node)
+    # Its node went down meanwhile: there is nothing to resume.
+    cluster.source.refusals["ensure_resumed"] = Refusal(code="DomainStateConflict", message="the domain is off")
+    operation = finish(operator, cluster.migrate(customer, ecs_id))
+    assert operation["error"] == {"code": LIVE_MIGRATE, "message": "injected"}
+    cluster.wait_until_clean(cluster.target, cluster.target_node)
     # The other way: it has come.
     uuid = cluster.instance(ecs_id).uuid
     cluster.target.domains[uuid] = cluster.source.domains[uuid]
@@ -234,6 +240,30 @@ def test_what_the_source_cannot_decide_the_target_does(customer: Api, operator: 
     assert finish(operator, cluster.migrate(customer, ecs_id))["state"] == "Succeeded"
     assert "ensure_resumed" not in cluster.source.calls
     assert cluster.instance(ecs_id).node_id == cluster.target_node.id
+
+
+def test_a_guest_that_moved_when_all_lost_their_power_is_started_where_it_has_come(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    runtime, nodes = cluster.cloud.runtime, (cluster.target_node, cluster.cloud.node)
+    for node in nodes:
+        register(runtime, node, "boot-1", [])
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["move"] = threading.Event()
+    answer = cluster.migrate(customer, ecs_id)
+    wait_until(lambda: cluster.source.orders, "it is on its way")
+    # It has been cut over, and is in neither node's memory any more.
+    (domain,) = cluster.source.domains.values()
+    domain.power_state = domain_pb2.POWER_STATE_SHUTOFF
+    for node in nodes:
+        register(runtime, node, "boot-2", [])
+    sweep = RestartSweep(runtime)
+    assert sweep() == []
+    gate.set()
+    assert finish(operator, answer)["state"] == "Succeeded"
+    assert sweep() == [ecs_id]
+    wait_until(lambda: customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Running", "it runs again")
+    assert set(cluster.target.domains) == {cluster.instance(ecs_id).uuid}
 
 
 def test_a_source_that_is_lost_lets_the_target_decide(customer: Api, operator: Api, cluster: Cluster) -> None:

@@ -15,12 +15,13 @@ CHECKOUT = Path(__file__).parents[2]
 LIBVIRTD = "/usr/sbin/libvirtd"
 PEER_DIRECTORY = Path("/var/lib/nodewright/agent/tls")
 
-# The host's own file systems: what libvirt and the agent keep is not the development machine's.
+# The host's own file systems: what libvirt and the agent keep is not the development machine's. A boot empties /run.
 _SETUP = """
 mount -t sysfs sysfs /sys
-for directory in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewright /var/lib/swtpm-localca; do
-  mkdir -p $directory
-  mount -t tmpfs -o mode=755 tmpfs $directory
+mount -t tmpfs -o mode=755 tmpfs /run
+for directory in /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewright /var/lib/swtpm-localca; do
+  mkdir -p $directory {disk}$directory
+  mount --bind {disk}$directory $directory
 done
 # What libvirt finds out about QEMU depends on its configuration: not the machine's, but kept between runs.
 mkdir -p /var/cache/nodewright/lab-libvirt /var/cache/libvirt
@@ -30,6 +31,8 @@ mount --bind {directory} /var/lib/nodewright
 mount --bind {directory}/machine-id /etc/machine-id
 mount --bind {directory}/hosts /etc/hosts
 """
+# The kernel's own is that of the development machine, which is not rebooted.
+_OTHER_BOOT = "mount --bind {directory}/boot-id /proc/sys/kernel/random/boot_id"
 _QEMU_CONF = """
 user = "root"
 group = "root"
@@ -57,7 +60,9 @@ class Host:
         self.directory.mkdir()
         (self.directory / "machine-id").write_text(self.machine_uuid.replace("-", "") + "\n")
         (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
-        self.namespace = Namespace(self.name, _SETUP.format(directory=self.directory))
+        # What is on its disk beside what the agent keeps.
+        self._disk = directory / f"{self.name}-disk"
+        self.namespace = Namespace(self.name, self._setup())
         self._configure_libvirt()
         self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
         self.libvirtd = self._process("libvirtd", LIBVIRTD)
@@ -126,6 +131,16 @@ class Host:
     def end(self) -> None:
         """Everything on it is killed, as by a power failure."""
         self.namespace.end()
+
+    def boot(self) -> None:
+        """After `end`: its kernel runs again, and its disks are as they were; no program runs, and no network is up."""
+        (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
+        self.namespace = Namespace(self.name, self._setup() + _OTHER_BOOT.format(directory=self.directory))
+        for process in (self.virtlogd, self.libvirtd, self.agent, self.watchdog):
+            process.relocate(self.namespace)
+
+    def _setup(self) -> str:
+        return _SETUP.format(directory=self.directory, disk=self._disk)
 
     def _assignments(self) -> list[str]:
         return [f"{name}={value}" for name, value in self.agent_environment.items()]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy import exists
 from sqlmodel import Session, col, or_, select
 
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.migration import MigrationType
-from coordinator.store.tables import Instance, Migration, Node
+from coordinator.store.tables import Instance, Interruption, Migration, Node
 
 # What was off when its node was lost need not be anywhere.
 _IS_STRANDED: Final = (
@@ -17,7 +18,11 @@ _IS_STRANDED: Final = (
     col(Instance.ha_enabled),
     col(Instance.task_id).is_(None),
     col(Instance.status) == InstanceStatus.UNKNOWN,
-    col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
+    or_(
+        col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
+        # The node went down once more before it had started what ran there.
+        exists().where(col(Interruption.instance_id) == col(Instance.id), col(Interruption.booting_since).is_(None)),
+    ),
 )
 
 

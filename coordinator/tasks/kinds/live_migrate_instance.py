@@ -144,8 +144,17 @@ async def _ask_target(context: StepContext, reason: str, *, resumes: bool = Fals
             raise
         return await _arrive(context)
     if resumes:
-        await source_of(context).ensure_resumed(uuid)
+        await _resume(context)
     raise AgentCallError(_FAILED, reason, transient=False)
+
+
+async def _resume(context: StepContext) -> None:
+    """The guest, paused at the cut-over, runs on; one that is off, because its node went down, stays so for now."""
+    try:
+        await source_of(context).ensure_resumed(context.args["uuid"])
+    except AgentCallError as error:
+        if error.code != "DomainStateConflict":
+            raise
 
 
 async def _arrive(context: StepContext) -> StepResult:

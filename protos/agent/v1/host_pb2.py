@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/agent/v1/host.proto\x12\x13nodewright.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0fGetFactsRequest\"\x15\n\x13GetInventoryRequest\"\xd2\x05\n\tHostFacts\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x14\n\x0cmachine_uuid\x18\x02 \x01(\t\x12\x37\n\x0c\x61rchitecture\x18\x03 \x01(\x0e\x32!.nodewright.agent.v1.Architecture\x12\x35\n\x0b\x61\x63\x63\x65lerator\x18\x04 \x01(\x0e\x32 .nodewright.agent.v1.Accelerator\x12\x1a\n\x12\x61\x63\x63\x65lerator_reason\x18\x05 \x01(\t\x12*\n\x03\x63pu\x18\x06 \x01(\x0b\x32\x1d.nodewright.agent.v1.CpuFacts\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x04\x12\x31\n\nnuma_nodes\x18\x08 \x03(\x0b\x32\x1d.nodewright.agent.v1.NumaNode\x12/\n\x05\x64isks\x18\t \x03(\x0b\x32 .nodewright.agent.v1.BlockDevice\x12\x33\n\x04nics\x18\n \x03(\x0b\x32%.nodewright.agent.v1.NetworkInterface\x12\x18\n\x10operating_system\x18\x0b \x01(\t\x12\x16\n\x0ekernel_release\x18\x0c \x01(\t\x12\x17\n\x0flibvirt_version\x18\r \x01(\t\x12\x14\n\x0cqemu_version\x18\x0e \x01(\t\x12\x15\n\ragent_version\x18\x0f \x01(\t\x12\x0e\n\x06traits\x18\x10 \x03(\t\x12-\n\tbooted_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12I\n\x0erole_addresses\x18\x12 \x03(\x0b\x32\x31.nodewright.agent.v1.HostFacts.RoleAddressesEntry\x1a\x34\n\x12RoleAddressesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x01\n\x08\x43puFacts\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06vendor\x18\x02 \x01(\t\x12\x15\n\rlibvirt_model\x18\x03 \x01(\t\x12\x0f\n\x07sockets\x18\x04 \x01(\r\x12\x18\n\x10\x63ores_per_socket\x18\x05 \x01(\r\x12\x18\n\x10threads_per_core\x18\x06 \x01(\r\x12\x14\n\x0clogical_cpus\x18\x07 \x01(\r\x12\x15\n\rfrequency_mhz\x18\x08 \x01(\r\"\x9e\x01\n\x08NumaNode\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07\x63pu_ids\x18\x02 \x03(\r\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x32\n\nhuge_pages\x18\x04 \x03(\x0b\x32\x1e.nodewright.agent.v1.HugePages\x12+\n\x05\x63ores\x18\x05 \x03(\x0b\x32\x1c.nodewright.agent.v1.CpuCore\"\x1a\n\x07\x43puCore\x12\x0f\n\x07\x63pu_ids\x18\x01 \x03(\r\"M\n\tHugePages\x12\x17\n\x0fpage_size_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_pages\x18\x02 \x01(\x04\x12\x12\n\nfree_pages\x18\x03 \x01(\x04\"\x85\x01\n\x0b\x42lockDevice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nrotational\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12\x0b\n\x03wwn\x18\x06 \x01(\t\x12\x14\n\x0cscsi_address\x18\x07 \x01(\t\"\x80\x01\n\x10NetworkInterface\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bmac_address\x18\x02 \x01(\t\x12\x12\n\nspeed_mbps\x18\x03 \x01(\r\x12\x0f\n\x07link_up\x18\x04 \x01(\x08\x12\x11\n\tmtu_bytes\x18\x05 \x01(\r\x12\x11\n\taddresses\x18\x06 \x03(\t\"\xa9\x01\n\rHostInventory\x12\r\n\x05vcpus\x18\x01 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x15\n\rstorage_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12storage_free_bytes\x18\x04 \x01(\x04\x12,\n\x07\x64\x65vices\x18\x05 \x03(\x0b\x32\x1b.nodewright.agent.v1.Device\x12\x12\n\nstorage_id\x18\x06 \x01(\t\"\xe9\x01\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12?\n\nattributes\x18\x03 \x03(\x0b\x32+.nodewright.agent.v1.Device.AttributesEntry\x12\x11\n\tnuma_node\x18\x04 \x01(\x05\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x11\n\tshareable\x18\x06 \x01(\x08\x12\x17\n\x0fwithheld_reason\x18\x07 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x0c\x41rchitecture\x12\x1c\n\x18\x41RCHITECTURE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RCHITECTURE_X86_64\x10\x01\x12\x18\n\x14\x41RCHITECTURE_AARCH64\x10\x02*T\n\x0b\x41\x63\x63\x65lerator\x12\x1b\n\x17\x41\x43\x43\x45LERATOR_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_KVM\x10\x01\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_TCG\x10\x02\x32\xbd\x01\n\x0bHostService\x12P\n\x08GetFacts\x12$.nodewright.agent.v1.GetFactsRequest\x1a\x1e.nodewright.agent.v1.HostFacts\x12\\\n\x0cGetInventory\x12(.nodewright.agent.v1.GetInventoryRequest\x1a\".nodewright.agent.v1.HostInventoryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/agent/v1/host.proto\x12\x13nodewright.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0fGetFactsRequest\"\x15\n\x13GetInventoryRequest\"\xe3\x05\n\tHostFacts\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x14\n\x0cmachine_uuid\x18\x02 \x01(\t\x12\x37\n\x0c\x61rchitecture\x18\x03 \x01(\x0e\x32!.nodewright.agent.v1.Architecture\x12\x35\n\x0b\x61\x63\x63\x65lerator\x18\x04 \x01(\x0e\x32 .nodewright.agent.v1.Accelerator\x12\x1a\n\x12\x61\x63\x63\x65lerator_reason\x18\x05 \x01(\t\x12*\n\x03\x63pu\x18\x06 \x01(\x0b\x32\x1d.nodewright.agent.v1.CpuFacts\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x04\x12\x31\n\nnuma_nodes\x18\x08 \x03(\x0b\x32\x1d.nodewright.agent.v1.NumaNode\x12/\n\x05\x64isks\x18\t \x03(\x0b\x32 .nodewright.agent.v1.BlockDevice\x12\x33\n\x04nics\x18\n \x03(\x0b\x32%.nodewright.agent.v1.NetworkInterface\x12\x18\n\x10operating_system\x18\x0b \x01(\t\x12\x16\n\x0ekernel_release\x18\x0c \x01(\t\x12\x17\n\x0flibvirt_version\x18\r \x01(\t\x12\x14\n\x0cqemu_version\x18\x0e \x01(\t\x12\x15\n\ragent_version\x18\x0f \x01(\t\x12\x0e\n\x06traits\x18\x10 \x03(\t\x12-\n\tbooted_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12I\n\x0erole_addresses\x18\x12 \x03(\x0b\x32\x31.nodewright.agent.v1.HostFacts.RoleAddressesEntry\x12\x0f\n\x07\x62oot_id\x18\x13 \x01(\t\x1a\x34\n\x12RoleAddressesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x01\n\x08\x43puFacts\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06vendor\x18\x02 \x01(\t\x12\x15\n\rlibvirt_model\x18\x03 \x01(\t\x12\x0f\n\x07sockets\x18\x04 \x01(\r\x12\x18\n\x10\x63ores_per_socket\x18\x05 \x01(\r\x12\x18\n\x10threads_per_core\x18\x06 \x01(\r\x12\x14\n\x0clogical_cpus\x18\x07 \x01(\r\x12\x15\n\rfrequency_mhz\x18\x08 \x01(\r\"\x9e\x01\n\x08NumaNode\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07\x63pu_ids\x18\x02 \x03(\r\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x32\n\nhuge_pages\x18\x04 \x03(\x0b\x32\x1e.nodewright.agent.v1.HugePages\x12+\n\x05\x63ores\x18\x05 \x03(\x0b\x32\x1c.nodewright.agent.v1.CpuCore\"\x1a\n\x07\x43puCore\x12\x0f\n\x07\x63pu_ids\x18\x01 \x03(\r\"M\n\tHugePages\x12\x17\n\x0fpage_size_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_pages\x18\x02 \x01(\x04\x12\x12\n\nfree_pages\x18\x03 \x01(\x04\"\x85\x01\n\x0b\x42lockDevice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x12\n\nrotational\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0e\n\x06serial\x18\x05 \x01(\t\x12\x0b\n\x03wwn\x18\x06 \x01(\t\x12\x14\n\x0cscsi_address\x18\x07 \x01(\t\"\x80\x01\n\x10NetworkInterface\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bmac_address\x18\x02 \x01(\t\x12\x12\n\nspeed_mbps\x18\x03 \x01(\r\x12\x0f\n\x07link_up\x18\x04 \x01(\x08\x12\x11\n\tmtu_bytes\x18\x05 \x01(\r\x12\x11\n\taddresses\x18\x06 \x03(\t\"\xa9\x01\n\rHostInventory\x12\r\n\x05vcpus\x18\x01 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x15\n\rstorage_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12storage_free_bytes\x18\x04 \x01(\x04\x12,\n\x07\x64\x65vices\x18\x05 \x03(\x0b\x32\x1b.nodewright.agent.v1.Device\x12\x12\n\nstorage_id\x18\x06 \x01(\t\"\xe9\x01\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12?\n\nattributes\x18\x03 \x03(\x0b\x32+.nodewright.agent.v1.Device.AttributesEntry\x12\x11\n\tnuma_node\x18\x04 \x01(\x05\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x11\n\tshareable\x18\x06 \x01(\x08\x12\x17\n\x0fwithheld_reason\x18\x07 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x0c\x41rchitecture\x12\x1c\n\x18\x41RCHITECTURE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RCHITECTURE_X86_64\x10\x01\x12\x18\n\x14\x41RCHITECTURE_AARCH64\x10\x02*T\n\x0b\x41\x63\x63\x65lerator\x12\x1b\n\x17\x41\x43\x43\x45LERATOR_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_KVM\x10\x01\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_TCG\x10\x02\x32\xbd\x01\n\x0bHostService\x12P\n\x08GetFacts\x12$.nodewright.agent.v1.GetFactsRequest\x1a\x1e.nodewright.agent.v1.HostFacts\x12\\\n\x0cGetInventory\x12(.nodewright.agent.v1.GetInventoryRequest\x1a\".nodewright.agent.v1.HostInventoryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,36 +36,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOSTFACTS_ROLEADDRESSESENTRY']._serialized_options = b'8\001'
   _globals['_DEVICE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_DEVICE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_ARCHITECTURE']._serialized_start=1980
-  _globals['_ARCHITECTURE']._serialized_end=2075
-  _globals['_ACCELERATOR']._serialized_start=2077
-  _globals['_ACCELERATOR']._serialized_end=2161
+  _globals['_ARCHITECTURE']._serialized_start=1997
+  _globals['_ARCHITECTURE']._serialized_end=2092
+  _globals['_ACCELERATOR']._serialized_start=2094
+  _globals['_ACCELERATOR']._serialized_end=2178
   _globals['_GETFACTSREQUEST']._serialized_start=84
   _globals['_GETFACTSREQUEST']._serialized_end=101
   _globals['_GETINVENTORYREQUEST']._serialized_start=103
   _globals['_GETINVENTORYREQUEST']._serialized_end=124
   _globals['_HOSTFACTS']._serialized_start=127
-  _globals['_HOSTFACTS']._serialized_end=849
-  _globals['_HOSTFACTS_ROLEADDRESSESENTRY']._serialized_start=797
-  _globals['_HOSTFACTS_ROLEADDRESSESENTRY']._serialized_end=849
-  _globals['_CPUFACTS']._serialized_start=852
-  _globals['_CPUFACTS']._serialized_end=1035
-  _globals['_NUMANODE']._serialized_start=1038
-  _globals['_NUMANODE']._serialized_end=1196
-  _globals['_CPUCORE']._serialized_start=1198
-  _globals['_CPUCORE']._serialized_end=1224
-  _globals['_HUGEPAGES']._serialized_start=1226
-  _globals['_HUGEPAGES']._serialized_end=1303
-  _globals['_BLOCKDEVICE']._serialized_start=1306
-  _globals['_BLOCKDEVICE']._serialized_end=1439
-  _globals['_NETWORKINTERFACE']._serialized_start=1442
-  _globals['_NETWORKINTERFACE']._serialized_end=1570
-  _globals['_HOSTINVENTORY']._serialized_start=1573
-  _globals['_HOSTINVENTORY']._serialized_end=1742
-  _globals['_DEVICE']._serialized_start=1745
-  _globals['_DEVICE']._serialized_end=1978
-  _globals['_DEVICE_ATTRIBUTESENTRY']._serialized_start=1929
-  _globals['_DEVICE_ATTRIBUTESENTRY']._serialized_end=1978
-  _globals['_HOSTSERVICE']._serialized_start=2164
-  _globals['_HOSTSERVICE']._serialized_end=2353
+  _globals['_HOSTFACTS']._serialized_end=866
+  _globals['_HOSTFACTS_ROLEADDRESSESENTRY']._serialized_start=814
+  _globals['_HOSTFACTS_ROLEADDRESSESENTRY']._serialized_end=866
+  _globals['_CPUFACTS']._serialized_start=869
+  _globals['_CPUFACTS']._serialized_end=1052
+  _globals['_NUMANODE']._serialized_start=1055
+  _globals['_NUMANODE']._serialized_end=1213
+  _globals['_CPUCORE']._serialized_start=1215
+  _globals['_CPUCORE']._serialized_end=1241
+  _globals['_HUGEPAGES']._serialized_start=1243
+  _globals['_HUGEPAGES']._serialized_end=1320
+  _globals['_BLOCKDEVICE']._serialized_start=1323
+  _globals['_BLOCKDEVICE']._serialized_end=1456
+  _globals['_NETWORKINTERFACE']._serialized_start=1459
+  _globals['_NETWORKINTERFACE']._serialized_end=1587
+  _globals['_HOSTINVENTORY']._serialized_start=1590
+  _globals['_HOSTINVENTORY']._serialized_end=1759
+  _globals['_DEVICE']._serialized_start=1762
+  _globals['_DEVICE']._serialized_end=1995
+  _globals['_DEVICE_ATTRIBUTESENTRY']._serialized_start=1946
+  _globals['_DEVICE_ATTRIBUTESENTRY']._serialized_end=1995
+  _globals['_HOSTSERVICE']._serialized_start=2181
+  _globals['_HOSTSERVICE']._serialized_end=2370
 # @@protoc_insertion_point(module_scope)

@@ -243,6 +243,23 @@ class TestWatchdog:
         assert "nodewright-watchdog" in finding.remedy
 
 
+class TestBoot:
+    """Who starts guests when the machine has booted."""
+
+    async def test_the_coordinator_alone_should(
+        self, config: AgentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings, autostart = tmp_path / "libvirt-guests", tmp_path / "autostart"
+        monkeypatch.setattr(doctor, "_LIBVIRT_GUESTS", settings)
+        monkeypatch.setattr(doctor, "_AUTOSTART", autostart)
+        assert (await check("boot", config))["boot"].verdict == "ok"
+        autostart.mkdir()
+        (autostart / "ecs-7751tih23uy93g.xml").touch()
+        assert "ecs-7751tih23uy93g" in (await check("boot", config))["boot"].detail
+        settings.write_text("#ON_BOOT=ignore\nON_BOOT=start\n")
+        assert "ON_BOOT=ignore" in (await check("boot", config))["boot"].remedy
+
+
 class TestMembership:
     """Who the node is, and whether the coordinator talks to it."""
 

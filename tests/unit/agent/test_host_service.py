@@ -17,6 +17,7 @@ from agent.facts.host import HostReader, agent_version
 from agent.rpc.host import HostServicer
 from agent.rpc.interceptor import ErrorInterceptor
 from agent.storage.base import StorageCapacity
+from agent.watchdog.lease import read_boot_id
 from protos.agent.v1 import host_pb2, host_pb2_grpc
 from tests.unit.agent.domain_server import failure
 from tests.unit.agent.sysfs_builder import Machine
@@ -110,6 +111,7 @@ async def test_facts_are_those_of_the_system(server: Server) -> None:
     assert facts.memory_bytes == psutil.virtual_memory().total
     assert facts.operating_system
     assert facts.booted_at.seconds == int(psutil.boot_time())
+    assert facts.boot_id == read_boot_id()
     assert facts.agent_version == agent_version() != ""
 
 

@@ -89,6 +89,7 @@ class Agent:
             self.self_fence,
             advertise_address=self.advertise,
             zone="AZ1",
+            list_ended=lambda: [UUID],
             on_session=self.sessions.append,
         )
 
@@ -167,6 +168,7 @@ async def test_a_session_begins_with_everything(agent: Agent, coordinator: Coord
     assert (domain.uuid, domain.name, domain.foreign) == (UUID, "test", True)
     assert domain.power_state == domain_pb2.POWER_STATE_RUNNING
     assert len(told.session_id) == 32
+    assert list(told.ended_domain_uuids) == [UUID]
     assert agent.sessions == [True]
 
 
