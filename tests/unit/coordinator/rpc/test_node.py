@@ -261,6 +261,23 @@ async def test_coordinator_that_stood_still_does_not_blame_its_nodes(agent: Agen
     assert lost == [agent.node_id]
 
 
+async def test_nodes_are_not_blamed_for_a_database_that_was_away(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await agent.register()
+    clock = 0.0
+    sweep = LeaseSweep(agent.runtime, monotonic=lambda: clock)
+    with monkeypatch.context() as broken:
+        broken.setattr("coordinator.store.queries.node.find_lapsed", lambda *_: 1 / 0)
+        for seconds in range(10, 50, 10):
+            later(agent, seconds)
+            clock = float(seconds)
+            with pytest.raises(ZeroDivisionError):
+                sweep()
+    assert sweep() == []
+    assert agent.row().ready
+
+
 async def test_clock_that_was_turned_does_not_cost_nodes(agent: Agent) -> None:
     await agent.register()
     sweep = LeaseSweep(agent.runtime, monotonic=lambda: 1.0)
@@ -477,6 +494,18 @@ async def test_when_and_how_a_node_was_last_heard_of_is_known(agent: Agent) -> N
     assert heard.heard_at is not None
     assert (heard.heard_at - registered.heard_at).total_seconds() == pytest.approx(10, abs=5)
     assert heard.self_fence
+
+
+async def test_a_node_that_goes_by_no_tolerance_is_not_relied_on(agent: Agent) -> None:
+    # Its watchdog runs, and does not know yet that it has anything to do.
+    await agent.register(self_fence=node_pb2.SelfFence(armed=True))
+    assert not agent.row().self_fence
+    await agent.heartbeat(1, armed=True)
+    expire_leases(agent.runtime)
+    assert not agent.row().self_fence
+    await agent.heartbeat(2, armed=True, tolerance_seconds=120)
+    expire_leases(agent.runtime)
+    assert agent.row().self_fence
 
 
 async def test_a_shorter_tolerance_counts_when_the_node_goes_by_it(agent: Agent) -> None:
