@@ -93,7 +93,7 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
 
 
 def is_fencing(said: node_pb2.SelfFence) -> bool:
-    """Whether a node would end its guests: its watchdog runs, and there is a tolerance that the node goes by already."""
+    """Whether a node would end its guests: its watchdog runs, and it goes by a tolerance already."""
     return said.armed and said.tolerance_seconds > 0
 
 

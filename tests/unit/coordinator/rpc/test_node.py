@@ -261,9 +261,7 @@ async def test_coordinator_that_stood_still_does_not_blame_its_nodes(agent: Agen
     assert lost == [agent.node_id]
 
 
-async def test_nodes_are_not_blamed_for_a_database_that_was_away(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nodes_are_not_blamed_for_a_database_that_was_away(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     await agent.register()
     clock = 0.0
     sweep = LeaseSweep(agent.runtime, monotonic=lambda: clock)
