@@ -16,6 +16,7 @@ from coordinator.services.domain_report import apply_loss, apply_self_fence, rec
 from coordinator.services.ha_config import read_told_tolerance
 from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
 from coordinator.services.overcommit import cpu_ratio_of_node
+from coordinator.services.resumption import find_interrupted, resume_instances
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.device import replace_devices
 from coordinator.store.queries.placement import advance_generations
@@ -80,12 +81,15 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         node.ready, node.lease_expires_at = True, now + runtime.settings.node_lease
         node.heard_at, node.self_fence = now, is_fencing(report.self_fence)
         node.ha_tolerance_seconds = max(report.self_fence.tolerance_seconds, tolerance_seconds)
+        interrupted = find_interrupted(session, node, report.facts)
         _apply_host(session, runtime, node, report.facts, report.inventory)
         unexpected = reconcile_domains(session, node, report.domains, now)
         released = apply_self_fence(session, node, report.fenced_domains)
+        resume_instances(session, runtime, node, interrupted.union(released))
     runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
     runtime.agents.node_registered(node_id)
+    runtime.wake_tasks()
     log.info("node.registered", nodeId=node_id, name=node.name, unexpectedDomains=unexpected)
     if report.fenced_domains:
         log.warning("node.fenced_itself", nodeId=node_id, uuids=[domain.uuid for domain in report.fenced_domains])

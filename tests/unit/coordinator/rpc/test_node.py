@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlmodel import SQLModel, select
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.clock import utc_now
@@ -18,7 +20,7 @@ from coordinator.services.ha_config import set_tolerance
 from coordinator.services.node_report import LeaseSweep, expire_leases, refresh_leases
 from coordinator.services.overcommit import set_cpu_overcommit
 from coordinator.store.queries.node import find_inventories, find_reported_domains
-from coordinator.store.tables import Allocation, Instance, Node, Tenant
+from coordinator.store.tables import Allocation, Instance, Node, Task, Tenant
 from protos.agent.v1 import domain_pb2, host_pb2
 from protos.coordinator.v1 import node_pb2, node_pb2_grpc
 from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
@@ -127,6 +129,11 @@ def place(agent: Agent, **columns: Any) -> Instance:
 def reload(agent: Agent, instance: Instance) -> Instance:
     with agent.runtime.database.read() as session:
         return session.get_one(Instance, instance.id)
+
+
+def rows(agent: Agent, table: type[SQLModel]) -> list[Any]:
+    with agent.runtime.database.read() as session:
+        return list(session.exec(select(table)).all())
 
 
 def later(agent: Agent, seconds: float) -> None:
@@ -536,8 +543,40 @@ async def test_a_guest_that_its_node_has_ended_says_why_and_may_be_started_there
         "node host-a ended the guest at 2023-11-14T22:13:20+00:00: it had not heard of the coordinator for 26 s, so "
         "the guest might have been started elsewhere"
     )
+    with agent.runtime.database.write() as session:
+        session.get_one(Instance, instance.id).task_id = None
     await agent.register(a_domain(instance.uuid, RUNNING))
     assert reload(agent, instance).error_message == ""
+
+
+async def test_what_its_node_has_ended_starts_there_again(agent: Agent, instance: Instance) -> None:
+    await agent.register(a_domain(instance.uuid, CRASHED), fenced_domains=[fenced_domain(instance.uuid)])
+    (task,) = rows(agent, Task)
+    assert (task.kind, task.resource_id) == ("start_instance", instance.ecs_id)
+    assert reload(agent, instance).task_id == task.id
+    # Asked again, for the answer was lost.
+    await agent.register(a_domain(instance.uuid, CRASHED), fenced_domains=[fenced_domain(instance.uuid)])
+    assert len(rows(agent, Task)) == 1
+
+
+async def test_what_ran_before_a_power_failure_starts_again(agent: Agent, instance: Instance) -> None:
+    off = place(agent, status=InstanceStatus.STOPPED, power_state=PowerState.SHUTOFF)
+    both = (a_domain(instance.uuid, SHUTOFF), a_domain(off.uuid, SHUTOFF))
+    await agent.register(a_domain(instance.uuid), both[1], facts=facts(booted_at=Timestamp(seconds=1000)))
+    # It was shut down from within while the agent was away.
+    await agent.register(*both, facts=facts(booted_at=Timestamp(seconds=1001)))
+    assert rows(agent, Task) == []
+    await agent.register(a_domain(instance.uuid), both[1], facts=facts(booted_at=Timestamp(seconds=1001)))
+    await agent.register(*both, facts=facts(booted_at=Timestamp(seconds=2000)))
+    assert [task.resource_id for task in rows(agent, Task)] == [instance.ecs_id]
+
+
+async def test_what_is_being_started_elsewhere_does_not_start_on_its_old_node(agent: Agent) -> None:
+    moving = place(agent, status=InstanceStatus.STARTING, power_state=PowerState.RUNNING, task_id="op-recovery")
+    await agent.register(a_domain(moving.uuid), facts=facts(booted_at=Timestamp(seconds=1000)))
+    domain, fenced = a_domain(moving.uuid, SHUTOFF), [fenced_domain(moving.uuid)]
+    await agent.register(domain, facts=facts(booted_at=Timestamp(seconds=2000)), fenced_domains=fenced)
+    assert rows(agent, Task) == []
 
 
 async def test_a_guest_that_moved_meanwhile_is_not_released(agent: Agent, instance: Instance) -> None:
