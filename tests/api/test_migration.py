@@ -337,6 +337,15 @@ def test_a_move_back_waits_until_the_node_is_clean(customer: Api, operator: Api,
     assert cluster.source.volumes.keys() == {row.uuid for row in cluster.cloud.rows(Volume)}
 
 
+def test_a_node_that_cannot_be_cleaned_now_is_cleaned_later(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    cluster.source.refusals["ensure_volume_removed"] = Refusal(code="VolumeInUse", message="a backup reads it", times=2)
+    finish(operator, cluster.migrate(customer, ecs_id))
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    assert wait_until(lambda: cluster.ended(operator, task.id), "the cleaning has ended")["state"] == "Succeeded"
+
+
 def test_the_cleanings_of_a_node_run_one_after_the_other(customer: Api, operator: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer)
     gate = cluster.source.gates["ensure_removed"] = threading.Event()
