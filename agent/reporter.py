@@ -193,6 +193,7 @@ class Session:
         self._lease_seconds = terms.lease.ToTimedelta().total_seconds()
         self._interval_seconds = terms.heartbeat_interval.ToTimedelta().total_seconds()
         self._told = (beginning.facts, beginning.inventory)
+        self._told_fenced = list(beginning.fenced_domains)
         self._last_sequence = 0
         self._heartbeats = 0
 
@@ -222,6 +223,13 @@ class Session:
         answer = await self._client.heartbeat(request, min(_HEARTBEAT_SECONDS, patience_seconds or _HEARTBEAT_SECONDS))
         if answer.HasField("ha_terms"):
             self._self_fence.renew(answer.ha_terms.stored_heartbeat, answer.ha_terms.ha_tolerance_seconds)
+            await self._look_for_fenced()
+
+    async def _look_for_fenced(self) -> None:
+        """Only a registration tells of what the watchdog has ended, and has it released: no guest starts before."""
+        fenced = encode_fenced(await asyncio.to_thread(self._self_fence.list_fenced))
+        if not self._self_fence.is_over and any(guest not in self._told_fenced for guest in fenced):
+            raise SessionBroken("highly available guests were ended here while the session went on")
 
     async def send_events(self, changes: asyncio.Queue[DomainChange]) -> None:
         """Sends changes in order, each until it was stored."""

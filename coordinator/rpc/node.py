@@ -44,7 +44,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         heartbeat = Heartbeat(
             at=self._runtime.now(),
             sequence=request.sequence,
-            self_fence=request.self_fence.armed,
+            self_fence=node_report.is_fencing(request.self_fence),
             tolerance_seconds=request.self_fence.tolerance_seconds,
         )
         # In the common case only memory is touched: no thread is needed.

@@ -65,10 +65,12 @@ class RecoverySweep:
         """Whether so many nodes went silent together that it is rather this process which hears nobody."""
         away = [pulse.heard_at for pulse in pulses if not pulse.ready]
         together = [at for at in away if at >= max(away) - tolerance]
-        if 2 * len(together) <= len(pulses):
+        # Those that went before were not there to be heard.
+        present = len(together) + len(pulses) - len(away)
+        if 2 * len(together) <= present:
             self._told.pop(("", ""), None)
             return False
-        reason = f"{len(together)} of {len(pulses)} nodes went silent together: nothing is started elsewhere"
+        reason = f"{len(together)} of {present} nodes went silent together: nothing is started elsewhere"
         self._alarm("", "alarm.coordinator_isolated", reason)
         return True
 

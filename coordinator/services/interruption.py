@@ -1,11 +1,11 @@
-"""A node that was rebooted, or lost its power: what ran there has ended, and is to run again.
+"""A node that was rebooted, lost its power, or ended guests itself: what ran there is to run again.
 
 A node tells by the kernel's boot id that it was down; the first registration with another one decides what was
 interrupted, in the transaction that forgets what was known before. What was off for any other reason stays off: its
 user, or the guest itself, wanted it so. `services.restart` starts the instances again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -105,7 +105,11 @@ def record_interruptions(session: Session, runtime: Runtime, node: Node, reboot:
         for instance in [*reboot.interrupted, *reboot.moving]:
             session.merge(Interruption(instance_id=instance.id or 0, at=now))
     for instance in reboot.interrupted:
-        _tell(session, node, instance, wanted)
+        what_follows = "it is started again in its turn" if wanted else "start_after_reboot is off, so it stays off"
+        reason = f"node {node.name} was rebooted, or lost its power, while the guest ran: {what_follows}"
+        if instance.task_id is None:
+            instance.error_message = reason
+        _tell(session, instance, reason, start_again=wanted)
     count = len(reboot.interrupted)
     record_event(
         session,
@@ -119,14 +123,24 @@ def record_interruptions(session: Session, runtime: Runtime, node: Node, reboot:
     log.warning("node.rebooted", nodeId=node.id, name=node.name, interrupted=count, startAgain=wanted)
 
 
-def _tell(session: Session, node: Node, instance: Instance, wanted: bool) -> None:
+def record_fenced(session: Session, node: Node, uuids: Collection[str], now: datetime) -> None:
+    """What the node has ended itself, for want of the coordinator, is to be started there again; told once."""
+    residents = lock_resident_instances(session, node.id) if uuids else {}
+    for uuid, instance in sorted(residents.items()):
+        is_off = instance.power_state in (PowerState.SHUTOFF, PowerState.CRASHED)
+        if uuid not in uuids or not is_off or instance.status in _UNWANTED:
+            continue
+        # One that is being started elsewhere waits for what becomes of that.
+        if session.get(Interruption, instance.id) is None:
+            session.add(Interruption(instance_id=instance.id or 0, at=now))
+            reason = f"node {node.name} ended the guest, for it had not heard of the coordinator"
+            _tell(session, instance, reason, start_again=True)
+
+
+def _tell(session: Session, instance: Instance, reason: str, *, start_again: bool) -> None:
     # Else it would count as answering before it has booted.
     if instance.vmtools_status == VMTOOLS_RUNNING:
         instance.vmtools_status = VMTOOLS_NOT_RUNNING
-    what_follows = "it is started again in its turn" if wanted else "start_after_reboot is off, so it stays off"
-    reason = f"node {node.name} was rebooted, or lost its power, while the guest ran: {what_follows}"
-    if instance.task_id is None:
-        instance.error_message = reason
     session.add(instance)
     record_event(
         session,
@@ -135,6 +149,6 @@ def _tell(session: Session, node: Node, instance: Instance, wanted: bool) -> Non
         resource_type="instance",
         resource_id=instance.ecs_id,
         tenant_id=instance.tenant_id,
-        node_id=node.id,
-        data={"reason": reason, "startAgain": wanted},
+        node_id=instance.node_id,
+        data={"reason": reason, "startAgain": start_again},
     )

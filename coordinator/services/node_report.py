@@ -15,7 +15,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, apply_self_fence, reconcile_domains, record_domain
 from coordinator.services.ha_config import read_told_tolerance
 from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
-from coordinator.services.interruption import NodeEnds, note_boot, record_interruptions
+from coordinator.services.interruption import NodeEnds, note_boot, record_fenced, record_interruptions
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.device import replace_devices
@@ -82,13 +82,14 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         tolerance_seconds = read_told_tolerance(session, runtime.settings)
         node.ready, node.lease_expires_at = True, now + runtime.settings.node_lease
         reboot = note_boot(session, node, _ends_of(node, report))
-        node.heard_at, node.self_fence = now, report.self_fence.armed
+        node.heard_at, node.self_fence = now, is_fencing(report.self_fence)
         node.ha_tolerance_seconds = max(report.self_fence.tolerance_seconds, tolerance_seconds)
         _apply_host(session, runtime, node, report.facts, report.inventory)
         unexpected = reconcile_domains(session, node, report.domains, now)
         released = apply_self_fence(session, node, report.fenced_domains)
         if reboot is not None:
             record_interruptions(session, runtime, node, reboot, now)
+        record_fenced(session, node, released, now)
     runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
     runtime.agents.node_registered(node_id)
@@ -96,6 +97,11 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
     if report.fenced_domains:
         log.warning("node.fenced_itself", nodeId=node_id, uuids=[domain.uuid for domain in report.fenced_domains])
     return RegistrationAnswer(unexpected, released, tolerance_seconds)
+
+
+def is_fencing(said: node_pb2.SelfFence) -> bool:
+    """Whether a node would end its guests: its watchdog runs, and it goes by a tolerance already."""
+    return said.armed and said.tolerance_seconds > 0
 
 
 def renew_lease(runtime: Runtime, node: NodeSession, heartbeat: Heartbeat) -> HaTerms | None:
@@ -150,14 +156,17 @@ class LeaseSweep:
 
     def __call__(self) -> list[str]:
         """Gives up nodes whose lease is over; answers those."""
-        before, self._last = self._last, self._moments()
-        passed, passed_on_the_wall = (after - since for after, since in zip(self._last, before, strict=True))
+        moments = self._moments()
+        passed, passed_on_the_wall = (after - since for after, since in zip(moments, self._last, strict=True))
         patience_seconds = self._runtime.settings.node_lease.total_seconds() / 2
         # Either nothing ran here for long, or the clock that leases are written with was turned.
         if passed > patience_seconds or abs(passed_on_the_wall - passed) > patience_seconds:
             log.warning("leases.extended", pausedSeconds=passed, clockTurnedSeconds=passed_on_the_wall - passed)
             refresh_leases(self._runtime)
-        return expire_leases(self._runtime)
+        lost = expire_leases(self._runtime)
+        # Looks that failed, for the database was away, are times in which nothing was heard.
+        self._last = moments
+        return lost
 
     def _moments(self) -> tuple[float, float]:
         return self._monotonic(), self._runtime.now().timestamp()

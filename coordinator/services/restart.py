@@ -1,4 +1,4 @@
-"""What a reboot of its node has interrupted is started again: the most important first, some at a time on each node.
+"""What its node has interrupted is started again: the most important first, some at a time on each node.
 
 Everything is in the database, for the coordinator may have lost its power, too. Of several coordinators one does this.
 """
@@ -113,7 +113,7 @@ class RestartSweep:
             return self._judge_start(subject)
         if instance.task_id is not None:
             return Verdict.WAITING
-        is_off = instance.power_state == PowerState.SHUTOFF
+        is_off = instance.power_state in (PowerState.SHUTOFF, PowerState.CRASHED)
         if not is_off or queries.is_settled_by_others(subject.session, interruption, instance.ecs_id):
             return Verdict.OVER
         is_early = interruption.not_before is not None and interruption.not_before > self._runtime.now()

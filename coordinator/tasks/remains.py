@@ -5,12 +5,13 @@ instance back to it.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sqlmodel import Session
 
+from coordinator.agents.client import AgentCallError
 from coordinator.errors import StatusUnsupported
 from coordinator.placement.claim import release
 from coordinator.store.queries.instance import find_instance
@@ -19,6 +20,8 @@ from coordinator.tasks.submission import submit_follow_up
 
 # What a node holds of an instance is removed when it comes back, be it after days.
 _RETRY_SECONDS: Final = 30 * 24 * 3600.0
+# Each call has a deadline of its own, and there may be many volumes.
+_STEP_SECONDS: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,24 @@ def _nothing_to_tell(session: Session, args: Mapping[str, Any], failure: Failure
     """The instance lives elsewhere: nothing of it changes."""
 
 
+def _make_step(name: str, remove: Callable[[StepContext], Awaitable[StepResult]]) -> Step:
+    """Whatever keeps a node from being clean may pass: given up, its claim would stay for good."""
+
+    async def remove_in_the_end(context: StepContext) -> StepResult:
+        try:
+            return await remove(context)
+        except AgentCallError as error:
+            raise AgentCallError(error.code, error.message, transient=True) from error
+
+    return Step(name, remove_in_the_end, point_of_no_return=True, timeout_seconds=_STEP_SECONDS)
+
+
 CLEAN_NODE = TaskKind(
     name="clean_node",
     steps=(
-        Step("remove_domain", _remove_domain, point_of_no_return=True),
-        Step("remove_volumes", _remove_volumes, point_of_no_return=True),
-        Step("remove_ports", _remove_ports, point_of_no_return=True),
+        _make_step("remove_domain", _remove_domain),
+        _make_step("remove_volumes", _remove_volumes),
+        _make_step("remove_ports", _remove_ports),
     ),
     check=_check,
     on_success=_nothing_to_tell,

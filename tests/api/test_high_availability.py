@@ -168,6 +168,26 @@ def test_who_hears_nobody_suspects_itself(customer: Api, cluster: Cluster) -> No
     assert len(cluster.sweep()) == 1
 
 
+def test_nodes_that_went_long_ago_do_not_hide_that_all_others_went_together(customer: Api, cluster: Cluster) -> None:
+    cluster.create(customer, "web")
+    long_ago = utc_now() - timedelta(days=1)
+    with cluster.cloud.runtime.database.write() as session:
+        add(session, *(a_node(f"gone-{number}", ready=False, heard_at=long_ago) for number in range(3)))
+    cluster.lose(cluster.nodes[0])
+    cluster.lose(cluster.nodes[1], silent_seconds=SILENT_SECONDS - 5)
+    assert cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.coordinator_isolated"]
+
+
+def test_without_a_storage_that_others_share_nothing_is_started_elsewhere(customer: Api, cluster: Cluster) -> None:
+    cluster.create(customer, "web")
+    for node in cluster.nodes:
+        cluster.change(node, storage_id="")
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.instance_not_recovered"]
+
+
 def test_a_node_that_is_back_keeps_its_instances(
     customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

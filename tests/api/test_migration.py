@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from coordinator.domain.clock import utc_now
-from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.migration import MigrationState
 from coordinator.runtime import Runtime
 from coordinator.services.restart import RestartSweep
@@ -221,6 +221,40 @@ def test_a_cancellation_that_comes_too_late_changes_nothing(customer: Api, opera
     assert cluster.instance(ecs_id).node_id == cluster.target_node.id
 
 
+def test_a_cancellation_that_comes_too_late_changes_nothing_when_the_source_was_away_meanwhile(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["move"] = threading.Event()
+    cluster.source.refusals["cancel_migration"] = Refusal(code="DomainStateConflict", message="no way back")
+    cluster.source.refusals["migrate"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="", times=1)
+    answer = cluster.migrate(customer, ecs_id)
+    wait_until(lambda: cluster.source.orders, "the migration has begun")
+    operator.ok("DELETE", f"{INSTANCES}/{ecs_id}/live-migrate")
+    wait_until(lambda: "cancel_migration" in cluster.source.calls, "the source is told")
+    gate.set()
+    assert finish(operator, answer)["state"] == "Succeeded"
+    assert cluster.instance(ecs_id).node_id == cluster.target_node.id
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+
+
+def test_a_guest_that_has_come_is_the_targets_even_if_that_is_lost_at_once(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer)
+    cluster.target.refusals["get_domain"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="")
+    gate = cluster.source.gates["move"] = threading.Event()
+    answer = cluster.migrate(customer, ecs_id)
+    wait_until(lambda: cluster.source.orders, "the migration has begun")
+    cluster.lose(cluster.target_node)
+    gate.set()
+    assert finish(operator, answer)["state"] == "Succeeded"
+    instance = cluster.instance(ecs_id)
+    # As such it is one of those that high availability starts elsewhere.
+    assert (instance.node_id, instance.status) == (cluster.target_node.id, InstanceStatus.UNKNOWN)
+    assert (instance.power_state, instance.task_id) == (PowerState.RUNNING, None)
+
+
 def test_what_the_source_cannot_decide_the_target_does(customer: Api, operator: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer)
     cluster.source.ending = migration_pb2.MIGRATION_STATE_UNDECIDED
@@ -331,6 +365,15 @@ def test_a_move_back_waits_until_the_node_is_clean(customer: Api, operator: Api,
     gate.set()
     assert finish(operator, back)["state"] == "Succeeded"
     assert cluster.source.volumes.keys() == {row.uuid for row in cluster.cloud.rows(Volume)}
+
+
+def test_a_node_that_cannot_be_cleaned_now_is_cleaned_later(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    cluster.source.refusals["ensure_volume_removed"] = Refusal(code="VolumeInUse", message="a backup reads it", times=2)
+    finish(operator, cluster.migrate(customer, ecs_id))
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    assert wait_until(lambda: cluster.ended(operator, task.id), "the cleaning has ended")["state"] == "Succeeded"
 
 
 def test_the_cleanings_of_a_node_run_one_after_the_other(customer: Api, operator: Api, cluster: Cluster) -> None:

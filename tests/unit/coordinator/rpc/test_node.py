@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from sqlmodel import SQLModel, select
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.clock import utc_now
@@ -18,7 +19,7 @@ from coordinator.services.ha_config import set_tolerance
 from coordinator.services.node_report import LeaseSweep, expire_leases, refresh_leases
 from coordinator.services.overcommit import set_cpu_overcommit
 from coordinator.store.queries.node import find_inventories, find_reported_domains
-from coordinator.store.tables import Allocation, Instance, Node, Tenant
+from coordinator.store.tables import Allocation, Event, Instance, Interruption, Node, Tenant
 from protos.agent.v1 import domain_pb2, host_pb2
 from protos.coordinator.v1 import node_pb2, node_pb2_grpc
 from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
@@ -127,6 +128,11 @@ def place(agent: Agent, **columns: Any) -> Instance:
 def reload(agent: Agent, instance: Instance) -> Instance:
     with agent.runtime.database.read() as session:
         return session.get_one(Instance, instance.id)
+
+
+def rows(agent: Agent, table: type[SQLModel]) -> list[Any]:
+    with agent.runtime.database.read() as session:
+        return list(session.exec(select(table)).all())
 
 
 def later(agent: Agent, seconds: float) -> None:
@@ -259,6 +265,21 @@ async def test_coordinator_that_stood_still_does_not_blame_its_nodes(agent: Agen
         clock = float(seconds)
         lost = sweep()
     assert lost == [agent.node_id]
+
+
+async def test_nodes_are_not_blamed_for_a_database_that_was_away(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    await agent.register()
+    clock = 0.0
+    sweep = LeaseSweep(agent.runtime, monotonic=lambda: clock)
+    with monkeypatch.context() as broken:
+        broken.setattr("coordinator.store.queries.node.find_lapsed", lambda *_: 1 / 0)
+        for seconds in range(10, 50, 10):
+            later(agent, seconds)
+            clock = float(seconds)
+            with pytest.raises(ZeroDivisionError):
+                sweep()
+    assert sweep() == []
+    assert agent.row().ready
 
 
 async def test_clock_that_was_turned_does_not_cost_nodes(agent: Agent) -> None:
@@ -479,6 +500,18 @@ async def test_when_and_how_a_node_was_last_heard_of_is_known(agent: Agent) -> N
     assert heard.self_fence
 
 
+async def test_a_node_that_goes_by_no_tolerance_is_not_relied_on(agent: Agent) -> None:
+    # Its watchdog runs, and does not know yet that it has anything to do.
+    await agent.register(self_fence=node_pb2.SelfFence(armed=True))
+    assert not agent.row().self_fence
+    await agent.heartbeat(1, armed=True)
+    expire_leases(agent.runtime)
+    assert not agent.row().self_fence
+    await agent.heartbeat(2, armed=True, tolerance_seconds=120)
+    expire_leases(agent.runtime)
+    assert agent.row().self_fence
+
+
 async def test_a_shorter_tolerance_counts_when_the_node_goes_by_it(agent: Agent) -> None:
     await agent.register()
     set_tolerance(agent.runtime, Caller("tok-x", Role.OPERATOR), 30)
@@ -509,8 +542,21 @@ async def test_a_guest_that_its_node_has_ended_says_why_and_may_be_started_there
         "node host-a ended the guest at 2023-11-14T22:13:20+00:00: it had not heard of the coordinator for 26 s, so "
         "the guest might have been started elsewhere"
     )
+    with agent.runtime.database.write() as session:
+        session.get_one(Instance, instance.id).task_id = None
     await agent.register(a_domain(instance.uuid, RUNNING))
     assert reload(agent, instance).error_message == ""
+
+
+async def test_what_its_node_has_ended_is_to_start_there_again(agent: Agent, instance: Instance) -> None:
+    stopping = place(agent, status=InstanceStatus.STOPPING, power_state=PowerState.RUNNING, task_id="op-stop")
+    moving = place(agent, status=InstanceStatus.STARTING, power_state=PowerState.RUNNING, task_id="op-recovery")
+    uuids = [instance.uuid, stopping.uuid, moving.uuid]
+    for _ in range(2):  # the answer may get lost
+        domains = [a_domain(uuid, CRASHED) for uuid in uuids]
+        await agent.register(*domains, fenced_domains=[fenced_domain(uuid) for uuid in uuids])
+    assert [row.instance_id for row in rows(agent, Interruption)] == [instance.id, moving.id]
+    assert len([row for row in rows(agent, Event) if row.kind == "instance.interrupted"]) == 2
 
 
 async def test_a_guest_that_moved_meanwhile_is_not_released(agent: Agent, instance: Instance) -> None:
