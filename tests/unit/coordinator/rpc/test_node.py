@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from sqlmodel import select
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.clock import utc_now
@@ -18,7 +19,7 @@ from coordinator.services.ha_config import set_tolerance
 from coordinator.services.node_report import LeaseSweep, expire_leases, refresh_leases
 from coordinator.services.overcommit import set_cpu_overcommit
 from coordinator.store.queries.node import find_inventories, find_reported_domains
-from coordinator.store.tables import Allocation, Instance, Node, Tenant
+from coordinator.store.tables import Allocation, Event, Instance, Interruption, Node, Tenant
 from protos.agent.v1 import domain_pb2, host_pb2
 from protos.coordinator.v1 import node_pb2, node_pb2_grpc
 from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
@@ -525,3 +526,16 @@ async def test_without_self_fencing_nodes_are_told_that_there_is_none(agent: Age
     agent.runtime.settings.fences = []
     assert (await agent.register()).ha_tolerance_seconds == 0
     assert agent.row().ha_tolerance_seconds == 0
+
+
+async def test_another_boot_id_tells_what_the_node_has_interrupted(agent: Agent) -> None:
+    ran, ended = (place(agent, status=InstanceStatus.RUNNING, power_state=PowerState.RUNNING) for _ in range(2))
+    await agent.register(a_domain(ran.uuid), a_domain(ended.uuid), facts=facts(boot_id="boot-1"))
+    domains = [a_domain(ran.uuid, SHUTOFF, power_state_reason="unknown"), a_domain(ended.uuid, SHUTOFF)]
+    for _ in range(2):  # the answer may get lost
+        await agent.register(*domains, facts=facts(boot_id="boot-2"), ended_domain_uuids=[ended.uuid])
+    assert agent.row().boot_id == "boot-2"
+    with agent.runtime.database.read() as session:
+        assert session.exec(select(Interruption.instance_id)).all() == [ran.id]
+        told = session.exec(select(Event).where(Event.kind == "node.rebooted")).all()
+    assert [(event.resource_id, event.data["interrupted"]) for event in told] == [(agent.node_id, 1)]
