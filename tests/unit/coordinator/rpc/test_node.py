@@ -571,3 +571,16 @@ async def test_without_self_fencing_nodes_are_told_that_there_is_none(agent: Age
     agent.runtime.settings.fences = []
     assert (await agent.register()).ha_tolerance_seconds == 0
     assert agent.row().ha_tolerance_seconds == 0
+
+
+async def test_another_boot_id_tells_what_the_node_has_interrupted(agent: Agent) -> None:
+    ran, ended = (place(agent, status=InstanceStatus.RUNNING, power_state=PowerState.RUNNING) for _ in range(2))
+    await agent.register(a_domain(ran.uuid), a_domain(ended.uuid), facts=facts(boot_id="boot-1"))
+    domains = [a_domain(ran.uuid, SHUTOFF, power_state_reason="unknown"), a_domain(ended.uuid, SHUTOFF)]
+    for _ in range(2):  # the answer may get lost
+        await agent.register(*domains, facts=facts(boot_id="boot-2"), ended_domain_uuids=[ended.uuid])
+    assert agent.row().boot_id == "boot-2"
+    with agent.runtime.database.read() as session:
+        assert session.exec(select(Interruption.instance_id)).all() == [ran.id]
+        told = session.exec(select(Event).where(Event.kind == "node.rebooted")).all()
+    assert [(event.resource_id, event.data["interrupted"]) for event in told] == [(agent.node_id, 1)]
