@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
+from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.event import Severity
@@ -26,6 +27,7 @@ from coordinator.store.queries.ha_setting import read_tolerance
 from coordinator.store.queries.high_availability import NodePulse
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
+from coordinator.tasks.submission import request_cancel
 
 RETRY_SECONDS: Final = 15.0
 # Controllers that do not answer hold up those of other nodes when so many are asked already.
@@ -90,6 +92,7 @@ class RecoverySweep:
                 self._put_off(pulse)
                 self._alarm(pulse.node_id, "alarm.node_not_fenced", outcome.reason.en)
             return []
+        self._stop_waiting(pulse)
         with self._runtime.database.read() as session:
             stranded = [(it.ecs_id, it.tenant_id) for it in queries.list_stranded(session, pulse.node_id)]
         recovered = [
@@ -104,13 +107,18 @@ class RecoverySweep:
         """Management controllers are not asked every other second."""
         self._not_before[pulse.node_id] = time.monotonic() + self._retry_seconds
 
+    def _stop_waiting(self, pulse: NodePulse) -> None:
+        """Operations that the lost node keeps waiting end: the next look finds what they worked on."""
+        with self._runtime.database.write() as session:
+            if _is_still_lost(session, pulse):
+                for operation_id in queries.find_waiting(session, pulse.node_id):
+                    request_cancel(session, operation_id)
+
     def _begin(self, pulse: NodePulse, ecs_id: str, tenant_id: str, fenced: str) -> bool:
         """The instance has its place on another node; False when it has none, or the lost node is back."""
         try:
             with self._runtime.database.write() as session:
-                advance_generations(session, [pulse.node_id])
-                node = session.get_one(Node, pulse.node_id, populate_existing=True)
-                if node.ready or node.heard_at != pulse.heard_at:
+                if not _is_still_lost(session, pulse):
                     return False
                 wish, options = MigrationWish(ecs_id), MigrationOptions()
                 move = begin_migration(session, self._runtime, _SELF, MigrationType.RECOVERY, wish, options)
@@ -148,3 +156,10 @@ class RecoverySweep:
                 node_id=node_id or None,
                 data={"reason": reason},
             )
+
+
+def _is_still_lost(session: Session, pulse: NodePulse) -> bool:
+    """Whether nothing was heard of the node since; it stays so until the transaction ends."""
+    advance_generations(session, [pulse.node_id])
+    node = session.get_one(Node, pulse.node_id, populate_existing=True)
+    return not node.ready and node.heard_at == pulse.heard_at

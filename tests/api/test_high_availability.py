@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from coordinator.domain.clock import utc_now
@@ -20,7 +21,7 @@ from coordinator.store.tables import Event, Instance, Interruption, Node, Tenant
 from coordinator.tasks.kinds import recover_instance
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -213,6 +214,19 @@ def test_disks_of_the_lost_node_alone_cannot_be_had_elsewhere(customer: Api, clu
     assert cluster.sweep() == cluster.sweep() == []
     assert cluster.alarms() == ["alarm.instance_not_recovered"] * 2
     assert {customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] for ecs_id in ecs_ids} == {"Unknown"}
+
+
+def test_an_operation_that_waits_for_the_lost_node_does_not_keep_an_instance_there(
+    customer: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer, "web")
+    cluster.agents[0].refusals["reboot"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="")
+    restart = customer.call("PUT", f"{INSTANCES}/{ecs_id}/restart", {"gracePeriodSeconds": 1})
+    wait_until(lambda: "reboot" in cluster.agents[0].calls, "the restart has begun")
+    cluster.change(cluster.nodes[0], ready=False, heard_at=utc_now() - timedelta(seconds=SILENT_SECONDS))
+    wait_until(lambda: cluster.sweep() == [ecs_id], "its recovery has begun")
+    assert finish(customer, restart)["state"] == "Canceled"
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}
 
 
 def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Cluster) -> None:
