@@ -9,6 +9,8 @@ from tests.lab.lab import Lab
 from tests.lab.rest import Rest
 from tests.lab.waiting import wait_until
 
+VOLUMES = "/var/lib/nodewright/agent/volumes"
+
 
 class Pair:
     """A cloud whose hosts have addresses in the networks for management and storage."""
@@ -51,6 +53,11 @@ class Pair:
         states = {host.name: host.domain_state(instance.id) for host in self.cloud.lab.hosts}
         return {name: state for name, state in states.items() if state != "absent"}
 
+    def disks(self, instance: Instance) -> list[Path]:
+        """The files of its disks in storage that the hosts share, as seen from here."""
+        names = [disk["volumeUuid"].removeprefix("volume-") for disk in instance.show()["blockDeviceMappings"]]
+        return [self.cloud.lab.directory / f"shared/{name}.qcow2" for name in names]
+
     def differences(self) -> list[Any]:
         """What the coordinator finds that does not agree."""
         found: list[Any] = self.rest.get("/api/ecs/v1/placement/differences")
@@ -91,9 +98,8 @@ class Pair:
 def _mount_shared(host: Host, directory: Path) -> None:
     """The host's volumes are in that directory."""
     directory.mkdir(exist_ok=True)
-    volumes = "/var/lib/nodewright/agent/volumes"
-    host.namespace.run("mkdir", "-p", volumes)
-    host.namespace.run("mount", "--bind", directory, volumes)
+    host.namespace.run("mkdir", "-p", VOLUMES)
+    host.namespace.run("mount", "--bind", directory, VOLUMES)
 
 
 class Traveller:
