@@ -1,10 +1,15 @@
 """Two hosts of a cloud between which guests can move."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.lab.cloud import INSTANCES, Cloud, Instance
-from tests.lab.host import Host
+from tests.lab.host import CHECKOUT, Host
 from tests.lab.lab import Lab
 from tests.lab.rest import Rest
 from tests.lab.waiting import wait_until
@@ -62,6 +67,22 @@ class Pair:
         """What the coordinator finds that does not agree."""
         found: list[Any] = self.rest.get("/api/ecs/v1/placement/differences")
         return found
+
+    @contextmanager
+    def watch(self, uuid: str) -> Iterator[list[tuple[float, int]]]:
+        """When (seconds since 1970) the QEMUs of a guest, on all hosts, became how many; known after the block."""
+        counts: list[tuple[float, int]] = []
+        argv = (sys.executable, "-m", "tests.lab.watching", uuid)
+        environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as watching:
+            assert watching.stdout is not None
+            first = watching.stdout.readline()
+            try:
+                yield counts
+            finally:
+                watching.kill()
+                lines = [line.split() for line in (first, *watching.stdout)]
+                counts += [(float(at), len(processes)) for at, *processes in lines]
 
     def kill_guests(self, host: Host) -> None:
         """Every QEMU of the host is gone at once."""
