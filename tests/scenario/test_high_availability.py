@@ -105,7 +105,7 @@ def test_a_host_that_is_cut_off_ends_what_then_runs_elsewhere(pair: Pair) -> Non
         wait_until(
             lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", TOLERANCE + 2 * RECOVERY_SECONDS
         )
-        instance.wait_for_guest_agent(BOOT_SECONDS)
+        instance.wait_for_guest_agent()
     counter.start()
     before = counter.read()
     wait_until(lambda: counter.reaches(len(before) + 10), "the guest counts on")
@@ -137,7 +137,7 @@ def test_where_the_fence_fails_the_disk_is_locked(pair: Pair) -> None:
     assert pair.copies(instance)[lost.name] == "running"
     lost.watchdog.start()
     wait_until(lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", 4 * RECOVERY_SECONDS)
-    instance.wait_for_guest_agent(BOOT_SECONDS)
+    instance.wait_for_guest_agent()
     counter.start()
     before = counter.read()
     wait_until(lambda: counter.reaches(len(before) + 10), "the guest counts on")
