@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import libvirt
 
 from agent.errors import (
@@ -54,7 +56,7 @@ _NO_MEMORY = (
 # libvirt's when it lacks the capability, then QEMU's when its limit was too low all the same.
 _NO_MEMORY_LOCK = ("cannot limit locked memory", "locking memory failed")
 # QEMU's own lock comes first; libvirt's tells where QEMU's does not work.
-_QEMU_LOCK = "is another process using the image"
+_QEMU_LOCK = re.compile(r"Failed to get [^:]*lock\s+Is another process using the image.*", re.DOTALL)
 _LOCK_DAEMON = "virtlockd-sock"
 _CONNECTION_DOMAINS = frozenset((libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE))
 
@@ -67,8 +69,8 @@ def translate(error: libvirt.libvirtError) -> AgentError:
         return MemoryLockRefused(f"memory_locked: {message}")
     if any(words in message.lower() for words in _NO_MEMORY):
         return DomainMemoryInsufficient(message)
-    if _tells_open_disk(error, message):
-        return VolumeInUse(f"a disk is open or locked elsewhere, perhaps on another node that shares it: {message}")
+    if reason := _find_open_disk(error, message):
+        return VolumeInUse(f"a disk is open or locked elsewhere, perhaps on another node that shares it: {reason}")
     if _LOCK_DAEMON in message:
         return DiskLockUnavailable(f"virtlockd, which keeps the locks of disks, is away: {message}")
     if tells_out_of_space(message):
@@ -94,6 +96,10 @@ def is_connection_loss(error: libvirt.libvirtError) -> bool:
     )
 
 
-def _tells_open_disk(error: libvirt.libvirtError, message: str) -> bool:
-    is_locked = error.get_error_code() == libvirt.VIR_ERR_RESOURCE_BUSY and message.endswith(" is locked")
-    return is_locked or _QEMU_LOCK in message.lower()
+def _find_open_disk(error: libvirt.libvirtError, message: str) -> str:
+    """What keeps a guest off a disk, as QEMU or libvirt words it; empty when that is not what is wrong."""
+    if error.get_error_code() == libvirt.VIR_ERR_RESOURCE_BUSY and message.endswith(" is locked"):
+        return message
+    # Before it stand the time and the whole option: the same refusal shall read the same.
+    found = _QEMU_LOCK.search(message)
+    return " ".join(found[0].split()) if found else ""
