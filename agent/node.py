@@ -8,6 +8,7 @@ from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
+from agent.disk_lock import DiskLocks
 from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
@@ -148,6 +149,7 @@ def _build_host_reader(
         read_block_users=lambda: find_block_users(connection),
         read_role_addresses=roles.addresses,
         read_storage_id=volumes.storage_id,
+        read_disk_locks=lambda: DiskLocks().find_gap() is None,
     )
 
 

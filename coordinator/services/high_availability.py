@@ -95,16 +95,20 @@ class RecoverySweep:
         self._stop_waiting(pulse)
         with self._runtime.database.read() as session:
             stranded = [(it.ecs_id, it.tenant_id) for it in queries.list_stranded(session, pulse.node_id)]
+            failed = queries.list_failed_recoveries(session, pulse.node_id, pulse.heard_at)
         recovered = [
             ecs_id for ecs_id, tenant_id in stranded if self._begin(pulse, ecs_id, tenant_id, outcome.reason.en)
         ]
         self._runtime.wake_tasks()
-        if len(recovered) < len(stranded):
+        for ecs_id, tenant_id in stranded:
+            if ecs_id in failed:
+                self._alarm(pulse.node_id, "alarm.instance_not_recovered", failed[ecs_id], ecs_id, tenant_id)
+        if failed or len(recovered) < len(stranded):
             self._put_off(pulse)
         return recovered
 
     def _put_off(self, pulse: NodePulse) -> None:
-        """Management controllers are not asked every other second."""
+        """Management controllers are not asked, and nodes that refuse an instance are not tried, every other second."""
         self._not_before[pulse.node_id] = time.monotonic() + self._retry_seconds
 
     def _stop_waiting(self, pulse: NodePulse) -> None:

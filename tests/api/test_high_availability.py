@@ -238,11 +238,13 @@ def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Clu
     moves = f"{INSTANCES}/{ecs_id}/migrations"
     wait_until(lambda: customer.ok("GET", moves)[0]["state"] == "Failed", "it has failed")
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Unknown"
+    assert cluster.alarms() == []
     wait_until(cluster.agents[1].is_empty, "the failed target is clean")
     cluster.change(cluster.nodes[2], schedulable=True)
     cluster.change(cluster.nodes[1], schedulable=False)
     assert cluster.sweep() == [ecs_id]
     assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
+    assert cluster.alarms() == ["alarm.instance_not_recovered"]
 
 
 def test_a_start_that_may_have_begun_keeps_the_instance_from_all_other_nodes(
@@ -288,3 +290,26 @@ def test_what_its_node_had_not_started_again_when_it_was_lost_once_more_is_recov
         add(session, Interruption(instance_id=row.id, at=utc_now()))
     assert cluster.sweep() == [ecs_id]
     assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}
+
+
+def test_what_is_refused_again_is_put_off_and_told_once(customer: Api, cluster: Cluster) -> None:
+    """A disk whose lock somebody still has."""
+    ecs_id = cluster.create(customer, "web")
+    cluster.change(cluster.nodes[2], schedulable=False)
+    cluster.agents[1].refusals["ensure_running"] = Refusal(code="VolumeInUse", message="a disk is open")
+    cluster.lose(cluster.nodes[0])
+    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=2)
+
+    def failures() -> int:
+        moves = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
+        return len([move for move in moves if move["state"] == "Failed"])
+
+    for count in (1, 2):
+        assert sweep() == [ecs_id]
+        wait_until(lambda wanted=count: failures() == wanted, "it has failed")  # type: ignore[misc]
+    assert sweep() == []
+    wait_until(lambda: sweep() == [ecs_id], "it is tried again")
+    wait_until(lambda: failures() == 3, "it has failed")
+    assert cluster.alarms() == ["alarm.instance_not_recovered"]
+    (alarm,) = [row for row in cluster.cloud.rows(Event) if row.kind == "alarm.instance_not_recovered"]
+    assert "a disk is open" in alarm.data["reason"]

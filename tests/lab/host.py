@@ -13,6 +13,7 @@ from tests.lab.waiting import wait_until
 PROGRAMS = Path(sys.executable).parent
 CHECKOUT = Path(__file__).parents[2]
 LIBVIRTD = "/usr/sbin/libvirtd"
+QEMU = "/usr/bin/qemu-system-x86_64"
 PEER_DIRECTORY = Path("/var/lib/nodewright/agent/tls")
 
 # The host's own file systems: what libvirt and the agent keep is not the development machine's. A boot empties /run.
@@ -41,11 +42,26 @@ swtpm_group = "root"
 cgroup_controllers = []
 namespaces = []
 security_driver = "none"
+lock_manager = "lockd"
 """
 _LIBVIRTD_CONF = """
 host_uuid = "{machine_uuid}"
 unix_sock_group = "root"
 auth_unix_rw = "none"
+"""
+_BY_HAND = """
+<domain type="qemu"><name>{name}</name><memory unit="MiB">64</memory>
+  <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <devices><emulator>{emulator}</emulator>
+    <disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="{disk}"/><backingStore/>
+      <target dev="vda" bus="virtio"/></disk>
+  </devices>
+</domain>
+"""
+_RECKLESS_QEMU = f"""#!{sys.executable}
+import os, sys
+words = [word.replace('"driver":"file"', '"driver":"file","locking":"off"') for word in sys.argv]
+os.execv("{QEMU}", words)
 """
 
 
@@ -65,6 +81,7 @@ class Host:
         self.namespace = Namespace(self.name, self._setup())
         self._configure_libvirt()
         self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
+        self.virtlockd = self._process("virtlockd", "/usr/sbin/virtlockd")
         self.libvirtd = self._process("libvirtd", LIBVIRTD)
         self.agent = self._process("agent", PROGRAMS / "nodewright-agent", "serve")
         self.watchdog = self._process("watchdog", PROGRAMS / "nodewright-watchdog")
@@ -75,8 +92,9 @@ class Host:
         return {f"{self.name} {process.name}": process.log for process in (self.agent, self.libvirtd, self.watchdog)}
 
     def start_libvirt(self) -> None:
-        """libvirtd and virtlogd run and answer."""
+        """libvirtd runs and answers, with the keepers of its guests' logs and disk locks."""
         self.virtlogd.start()
+        self.virtlockd.start()
         self.start_libvirtd()
 
     def start_libvirtd(self) -> None:
@@ -116,6 +134,25 @@ class Host:
     def virsh(self, *argv: str) -> str:
         """What virsh prints on this host."""
         return self.namespace.run("virsh", "--quiet", *argv)
+
+    def examine(self) -> dict[str, dict[str, str]]:
+        """The doctor's findings by what they are about."""
+        doctor = (PROGRAMS / "nodewright-agent", "doctor", "--json")
+        findings = json.loads(self.namespace.run("env", *self._assignments(), *doctor, check=False))
+        return {finding["check"]: finding for finding in findings}
+
+    def create_by_hand(self, name: str, disk: str, *, emulator: str = QEMU) -> None:
+        """A guest on this disk, past Nodewright, as a person would start it; AssertionError with libvirt's words."""
+        path = self.namespace.path(f"/run/{name}.xml")
+        path.write_text(_BY_HAND.format(name=name, disk=disk, emulator=emulator))
+        self.virsh("create", f"/run/{name}.xml")
+
+    def add_reckless_qemu(self) -> str:
+        """The path of a QEMU that locks no images, as on a file system that has no locks for it."""
+        program = self.namespace.path("/run/reckless-qemu")
+        program.write_text(_RECKLESS_QEMU)
+        program.chmod(0o755)
+        return "/run/reckless-qemu"
 
     def domain_state(self, domain: str) -> str:
         """libvirt's word for the state: "running", "paused", "shut off"; "absent" without such a domain."""

@@ -144,6 +144,10 @@ class Process:
         """SIGTERM, as a service manager would; it must end in time."""
         self._signal(signal.SIGTERM, timeout_seconds)
 
+    def send(self, number: signal.Signals) -> None:
+        """Sends it, and waits for nothing."""
+        os.kill(self.pid, number)
+
     def pause(self) -> None:
         """SIGSTOP: it stands still until `resume`."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -9,6 +9,8 @@ from coordinator.api.schemas.host import Cell, HostName, host_architecture
 from coordinator.services.host import HostReference
 from coordinator.services.node import DiskGroup, NodeLabels, NodeView
 
+# As HostFacts.traits names it.
+_DISK_LOCKS = "disk-locks"
 # Absent leaves it as it is; an empty one takes it off.
 Label = Annotated[str | None, Field(max_length=63)]
 
@@ -72,6 +74,7 @@ class NodeBody(AnswerModel):
     in_maintenance: bool = Field(description="Its instances move away, and none come.")
     agent_version: str
     storage_id: str = Field(description="Nodes with the same one share their volumes; empty until it registered.")
+    disk_locks: bool = Field(description="libvirt there locks the disks of running guests against a second QEMU.")
     rp_id: str = Field(description="Resource pool that it belongs to; empty without one.")
     rp_name: str
     hg_id: str = Field(description="Host group that it belongs to; empty without one.")
@@ -99,6 +102,7 @@ class NodeBody(AnswerModel):
             host_switch=row.switch,
             host_net_switch=row.net_switch,
             arch=host_architecture(row),
+            disk_locks=_DISK_LOCKS in row.traits,
             az=row.zone,
             rp_id=pool.id if pool else "",
             rp_name=pool.name if pool else "",

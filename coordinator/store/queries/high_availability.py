@@ -9,7 +9,7 @@ from sqlalchemy import exists
 from sqlmodel import Session, col, or_, select
 
 from coordinator.domain.instance import InstanceStatus, PowerState
-from coordinator.domain.migration import MigrationType
+from coordinator.domain.migration import MigrationState, MigrationType
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Interruption, Migration, Node, Task
 
@@ -60,6 +60,19 @@ def list_stranded(session: Session, node_id: str) -> Sequence[Instance]:
     """Highly available instances that ran on a lost node, and that nobody works on: the most important first."""
     found = session.exec(select(Instance).where(Instance.node_id == node_id, *_IS_STRANDED)).all()
     return sorted(found, key=lambda instance: (-int(instance.options.get("haPriority", 0)), instance.id or 0))
+
+
+def list_failed_recoveries(session: Session, node_id: str, since: datetime) -> dict[str, str]:
+    """Why the last start elsewhere of an instance of this node has failed since then, by its id."""
+    query = (
+        select(Instance.ecs_id, Migration.reason)
+        .join(Migration, col(Migration.instance_id) == col(Instance.id))
+        .where(Instance.node_id == node_id, *_IS_STRANDED)
+        .where(Migration.type == MigrationType.RECOVERY, Migration.state == MigrationState.FAILED)
+        .where(col(Migration.finished_at) > since)
+        .order_by(col(Migration.finished_at))
+    )
+    return dict(session.exec(query).all())
 
 
 def find_waiting(session: Session, node_id: str) -> Sequence[str]:
