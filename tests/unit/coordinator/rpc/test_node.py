@@ -448,7 +448,7 @@ async def test_what_could_not_be_stored_is_not_acknowledged(agent: Agent, monkey
         raise OSError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("coordinator.store.queries.node.extend_lease", fail)
+        broken.setattr("coordinator.store.queries.node.extend_leases", fail)
         with pytest.raises(OSError, match="full"):
             expire_leases(agent.runtime)
     assert (await agent.heartbeat(2)).ha_terms.stored_heartbeat == 0
