@@ -182,6 +182,7 @@ class Agent:
     order: Order
     identity: Identity = field(init=False)
     connection: Connection = field(init=False)
+    has_session: bool = False
 
     def __post_init__(self) -> None:
         home = self.order.directory / f"{self.number:05}"
@@ -211,6 +212,12 @@ class Agent:
         prober = GuestAgentProber(guests, GuestAgents(self.connection, allowed_commands=()), events)
         client = CountingClient(self.identity.membership().coordinator_address, self.identity, counts)
         host = CheapHost(machine, self.number)
+
+        def on_session(present: bool) -> None:
+            # Also told of sessions that could not begin.
+            counts["sessions"] += present - self.has_session
+            self.has_session = present
+
         view = DomainView(guests, prober)
         reporter = Reporter(
             client,
@@ -220,7 +227,7 @@ class Agent:
             self_fence,
             advertise_address=lambda: host.address,
             zone="",
-            on_session=_count_in(counts),
+            on_session=on_session,
         )
         renewal = CertificateRenewal(self.identity, client, on_renewed=client.reload)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as loops:
@@ -296,13 +303,6 @@ class _HostProcess:
         if not task.cancelled() and (error := task.exception()):
             self._counts["failures"] += 1
             print(f"a host failed: {error!r}", flush=True)
-
-
-def _count_in(counts: Counter[str]) -> Any:
-    def on_session(present: bool) -> None:
-        counts["sessions"] += 1 if present else -1
-
-    return on_session
 
 
 def _build_sysfs(directory: Path) -> Machine:
