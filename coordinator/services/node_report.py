@@ -130,7 +130,7 @@ def record_inventory(
 def record_events(runtime: Runtime, node: NodeSession, events: Sequence[SequencedEvent]) -> int:
     """Takes over the changes that are not known yet, in their order; answers the highest number that is stored now."""
     with runtime.database.write() as session:
-        row = _check_session(queries.lock_node(session, node.node_id), node)
+        row = _check_session(queries.lock_node_without_facts(session, node.node_id), node)
         fresh = [event for event in events if event.sequence > row.last_event_sequence]
         for event in sorted(fresh, key=lambda event: event.sequence):
             record_domain(session, row, event.domain, runtime.now())

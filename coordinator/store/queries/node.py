@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import and_, bindparam, delete, func, update
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from coordinator.domain.lease import Heartbeat, NodeSession
@@ -53,6 +54,12 @@ _FIELDS = fields(
 def lock_node(session: Session, node_id: str) -> Node | None:
     """The node; nobody else changes it until the transaction ends."""
     return session.exec(select(Node).where(Node.id == node_id).with_for_update()).first()
+
+
+def lock_node_without_facts(session: Session, node_id: str) -> Node | None:
+    """The same for who does not need what describes its hardware, which is thousands of characters of JSON."""
+    deferred = (defer(Node.facts), defer(Node.cells))  # type: ignore[arg-type]  # SQLModel's types
+    return session.exec(select(Node).where(Node.id == node_id).with_for_update().options(*deferred)).first()
 
 
 def find_node_by_machine(session: Session, machine_uuid: str) -> Node | None:
