@@ -16,6 +16,7 @@ import multiprocessing
 import random
 import secrets
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -53,6 +54,7 @@ _PATIENCE_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.02
 _LAST_PAUSE_SECONDS: Final = 0.2
 _WATCHERS: Final = 32
+_IDLE_SECONDS: Final = 2.0
 _STATUSES: Final = {"suspend": "Paused", "resume": "Running"}
 _MEMORY: Final = Path("/dev/shm")
 _ROWS: Final = (
@@ -219,10 +221,13 @@ class Watch:
     def _get(self, path: str) -> bytes:
         with self._counting:
             self._requests += 1
-        if not hasattr(self._own, "client"):
+        # The coordinator closes what is idle for seconds.
+        if time.monotonic() - getattr(self._own, "used_at", 0.0) > _IDLE_SECONDS:
             self._own.client = Client(self._coordinator, self._token)
         client: Client = self._own.client
-        return client.get(path)
+        content = client.get(path)
+        self._own.used_at = time.monotonic()
+        return content
 
 
 def main() -> None:
@@ -272,7 +277,7 @@ def observe(
     counts = fleet.count()
     counts.subtract(before)
     p50, p99 = _quantiles(seen_seconds) if seen_seconds else (None, None)
-    return Steady(
+    steady = Steady(
         what=what,
         seconds=seconds,
         cpu_percent=cpu_seconds / seconds * 100,
@@ -286,6 +291,8 @@ def observe(
         changes=len(seen_seconds),
         requests=requests,
     )
+    print(steady, file=sys.stderr)
+    return steady
 
 
 @contextmanager
@@ -354,7 +361,9 @@ def _database(directory: Path) -> Iterator[Database]:
 def _time(coordinator: Coordinator, what: str, hosts: int, action: Callable[[], object]) -> Beginning:
     cpu_seconds, began = coordinator.cpu_seconds(), time.monotonic()
     action()
-    return Beginning(what, hosts, time.monotonic() - began, coordinator.cpu_seconds() - cpu_seconds)
+    beginning = Beginning(what, hosts, time.monotonic() - began, coordinator.cpu_seconds() - cpu_seconds)
+    print(beginning, file=sys.stderr)
+    return beginning
 
 
 def _quantiles(values: Sequence[float]) -> tuple[float, float]:
