@@ -62,12 +62,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class Creations:
-    """Create calls of that many clients at once; their latencies in milliseconds."""
+    """Create calls of that many clients at once, milliseconds; the coordinator's processor time is that of each call
+    and of what its operation does meanwhile.
+    """
 
     clients: int
     count: int
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
     each_second: float
 
 
@@ -188,13 +191,16 @@ def create(coordinator: Coordinator, cloud: Cloud, clients: int, seconds: float)
         while time.monotonic() < deadline:
             times_ms.append(_time_ms(lambda: client.post(_INSTANCES, _order(cloud))))
 
+    cpu_seconds = coordinator.cpu_seconds()
     workers = [threading.Thread(target=work) for _ in range(clients)]
     began = time.monotonic()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return Creations(clients, len(times_ms), *_quantiles(times_ms), len(times_ms) / (time.monotonic() - began))
+    cpu_ms = (coordinator.cpu_seconds() - cpu_seconds) * 1000 / len(times_ms)
+    each_second = len(times_ms) / (time.monotonic() - began)
+    return Creations(clients, len(times_ms), *_quantiles(times_ms), cpu_ms, each_second)
 
 
 def _order(cloud: Cloud) -> dict[str, Any]:
@@ -249,8 +255,11 @@ def show(answers: Sequence[Answers], creations: Sequence[Creations], rss_mib: di
     console.print(
         _table(
             "accepted create calls, ms",
-            ("clients", "calls", "p50", "p99", "each second"),
-            [(f"{it.clients}", f"{it.count}", *_rounded(it.p50_ms, it.p99_ms, it.each_second)) for it in creations],
+            ("clients", "calls", "p50", "p99", "processor", "each second"),
+            [
+                (f"{it.clients}", f"{it.count}", *_rounded(it.p50_ms, it.p99_ms, it.cpu_ms, it.each_second))
+                for it in creations
+            ],
         )
     )
     console.print(
