@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
@@ -131,13 +132,21 @@ async def _wait_for_end(parts: dict[str, asyncio.Task[None]]) -> None:
 
 
 async def _repeat(seconds: float, sweep: Callable[[], object]) -> None:
-    """Calls `sweep` in a thread again and again; what goes wrong this time may go well the next."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await asyncio.to_thread(sweep)
-        except Exception:
-            log.exception("sweep.failed")
+    """Calls `sweep` in a thread again and again; what goes wrong this time may go well the next.
+
+    The thread is its own: when hundreds of nodes register at once, leases are looked after as ever.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="sweep")
+    try:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await asyncio.get_running_loop().run_in_executor(thread, sweep)
+            except Exception:
+                log.exception("sweep.failed")
+    finally:
+        # What is under way ends by itself; the loop does not wait for it.
+        thread.shutdown(wait=False)
 
 
 async def _settle(part: asyncio.Task[None]) -> None:

@@ -55,7 +55,7 @@ class RecoverySweep:
             return []
         with runtime.database.read() as session:
             lost = queries.find_nodes_to_fence(session)
-            pulses = queries.list_pulses(session)
+            pulses = queries.list_pulses(session) if lost else []
             tolerance = timedelta(seconds=read_tolerance(session))
         self._told = {key: told for key, told in self._told.items() if key[0] in lost or not key[0]}
         if not lost or self._is_isolated(pulses, tolerance):

@@ -19,6 +19,7 @@ from coordinator.services.interruption import NodeEnds, note_boot, record_fenced
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.device import replace_devices
+from coordinator.store.queries.node import SignOfLife
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 from protos.agent.v1 import domain_pb2, host_pb2
@@ -84,7 +85,12 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         reboot = note_boot(session, node, _ends_of(node, report))
         node.heard_at, node.self_fence = now, is_fencing(report.self_fence)
         node.ha_tolerance_seconds = max(report.self_fence.tolerance_seconds, tolerance_seconds)
+        session.add(node)
+        # Its capacity depends on its zone.
+        session.flush()
         _apply_host(session, runtime, node, report.facts, report.inventory)
+        # Whether or not it offers what it did: it is ready again.
+        advance_generations(session, [node.id])
         unexpected = reconcile_domains(session, node, report.domains, now)
         released = apply_self_fence(session, node, report.fenced_domains)
         if reboot is not None:
@@ -122,16 +128,21 @@ def renew_lease(runtime: Runtime, node: NodeSession, heartbeat: Heartbeat) -> Ha
 def record_inventory(
     runtime: Runtime, node: NodeSession, facts: host_pb2.HostFacts, inventory: host_pb2.HostInventory
 ) -> None:
-    """Facts or inventory changed."""
+    """Facts or inventory changed. What is stored already costs no write transaction: free space, for one, is not."""
+    with runtime.database.read() as session:
+        row = _check_session(session.get(Node, node.node_id), node)
+        if not _apply_host(session, runtime, row, facts, inventory):
+            return
     with runtime.database.write() as session:
         row = _check_session(queries.lock_node(session, node.node_id), node)
-        _apply_host(session, runtime, row, facts, inventory)
+        if _apply_host(session, runtime, row, facts, inventory):
+            advance_generations(session, [row.id])
 
 
 def record_events(runtime: Runtime, node: NodeSession, events: Sequence[SequencedEvent]) -> int:
     """Takes over the changes that are not known yet, in their order; answers the highest number that is stored now."""
     with runtime.database.write() as session:
-        row = _check_session(queries.lock_node(session, node.node_id), node)
+        row = _check_session(queries.lock_node_without_facts(session, node.node_id), node)
         fresh = [event for event in events if event.sequence > row.last_event_sequence]
         for event in sorted(fresh, key=lambda event: event.sequence):
             record_domain(session, row, event.domain, runtime.now())
@@ -186,22 +197,20 @@ def _store_heard(runtime: Runtime) -> None:
         return
     with runtime.database.write() as session:
         tolerance_seconds = read_told_tolerance(session, runtime.settings)
-        strange = [
-            node for node, last in heard.items() if not _store_sign(session, runtime, node, last, tolerance_seconds)
-        ]
-    for node in strange:
+        signs = [_sign_of(runtime, node, last, tolerance_seconds) for node, last in heard.items()]
+        stored = queries.extend_leases(session, signs)
+    for node in heard.keys() - stored:
         # It registered with another coordinator, was given up or deleted: its next heartbeat asks the database.
         runtime.leases.close(node)
-    for node in heard.keys() - set(strange):
+    for node in stored:
         runtime.leases.set_terms(node, HaTerms(heard[node].heartbeat.sequence, tolerance_seconds))
 
 
-def _store_sign(session: Session, runtime: Runtime, node: NodeSession, heard: Heard, tolerance_seconds: int) -> bool:
+def _sign_of(runtime: Runtime, node: NodeSession, heard: Heard, tolerance_seconds: int) -> SignOfLife:
     """A node may go by what it had, by what it was told meanwhile and is being told, or by what it will be told."""
     told = runtime.leases.find_terms(node)
     longest = max(heard.longest_seconds, told.tolerance_seconds if told else 0, tolerance_seconds)
-    expires_at = heard.heartbeat.at + runtime.settings.node_lease
-    return queries.extend_lease(session, node, heard.heartbeat, expires_at, longest)
+    return SignOfLife(node, heard.heartbeat, heard.heartbeat.at + runtime.settings.node_lease, longest)
 
 
 def _give_up(runtime: Runtime, node_id: str) -> bool:
@@ -265,14 +274,20 @@ def _check_registration(runtime: Runtime, report: Registration) -> None:
 
 def _apply_host(
     session: Session, runtime: Runtime, node: Node, facts: host_pb2.HostFacts, inventory: host_pb2.HostInventory
-) -> None:
-    """Claims in progress are made against the old capacity: the new generation makes them look again."""
-    apply_facts(node, facts)
-    node.storage_id = inventory.storage_id[:_STORAGE_ID_MAXIMUM]
-    session.add(node)
-    session.flush()
-    advance_generations(session, [node.id])
+) -> bool:
+    """Whether anything differs from what is stored: then the caller gives the node, whose row it has locked, a new
+    generation. Claims in progress are made against the old capacity, and look again.
+    """
+    known = queries.find_inventories(session, node.id)
     cpu_ratio = cpu_ratio_of_node(session, runtime.settings, node.id)
-    for row in make_inventory(node, inventory, runtime.settings, cpu_ratio):
-        session.merge(row)
-    replace_devices(session, node.id, make_devices(node.id, inventory.devices))
+    # What was flushed already could not be told from what was there before.
+    with session.no_autoflush:
+        apply_facts(node, facts)
+        node.storage_id = inventory.storage_id[:_STORAGE_ID_MAXIMUM]
+        for row in make_inventory(node, inventory, runtime.settings, cpu_ratio):
+            if row.resource_class in known:
+                session.merge(row)
+            else:
+                session.add(row)
+        replace_devices(session, node.id, make_devices(node.id, inventory.devices))
+    return bool(session.new or session.deleted) or any(session.is_modified(row) for row in session.dirty)

@@ -16,14 +16,13 @@ from coordinator.domain.clock import Clock
 from coordinator.domain.task import StepPhase, StepState, TaskState
 from coordinator.store.database import Database
 from coordinator.store.queries.task import (
-    ACTIVE_STATES,
-    LONGEST_WAIT,
     Candidate,
     find_cancel_requests,
     find_candidates,
     find_expired,
-    is_over,
     list_steps,
+    lock_free_task,
+    lock_own_task,
 )
 from coordinator.store.tables.task import Task, TaskStep
 from coordinator.tasks.fault import Fault, fault_of
@@ -115,9 +114,7 @@ class Ledger:
         points: list[str] = []
         with self._commit(points) as session:
             now = self._now()
-            is_free = is_over(col(Task.lease_expires_at), now, LONGEST_WAIT)
-            query = select(Task).where(Task.id == task_id, is_free, col(Task.state).in_(ACTIVE_STATES))
-            task = session.exec(query.with_for_update(skip_locked=True)).first()
+            task = lock_free_task(session, task_id, now)
             if task is None:
                 return None
             task.lease_owner = self._owner
@@ -243,13 +240,8 @@ class Ledger:
     def _transition(self, lease: Lease) -> Iterator[_Transition]:
         """A transaction over the leased task as it is now; LeaseLost when it is not ours any more."""
         points: list[str] = []
-        is_ours = (
-            col(Task.id) == lease.task.id,
-            col(Task.fencing) == lease.task.fencing,
-            col(Task.lease_owner) == self._owner,
-        )
         with self._commit(points) as session:
-            task = session.exec(select(Task).where(*is_ours).with_for_update()).first()
+            task = lock_own_task(session, lease.task.id, lease.task.fencing, self._owner)
             if task is None:
                 raise LeaseLost(lease.task.id)
             yield _Transition(session, task, list_steps(session, task.id), lease.kind, points)

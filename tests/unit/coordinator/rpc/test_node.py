@@ -1,5 +1,6 @@
 """What agents tell, and what of it is seen afterwards: real gRPC and TLS, both databases."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from sqlmodel import SQLModel, select
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
-from coordinator.domain.lease import LeaseBook
+from coordinator.domain.lease import Heartbeat, LeaseBook, NodeSession
 from coordinator.domain.placement import ResourceClass
 from coordinator.services.domain_report import IO_ERROR_MESSAGE
 from coordinator.services.ha_config import set_tolerance
@@ -22,7 +23,7 @@ from coordinator.store.queries.node import find_inventories, find_reported_domai
 from coordinator.store.tables import Allocation, Event, Instance, Interruption, Node, Tenant
 from protos.agent.v1 import domain_pb2, host_pb2
 from protos.coordinator.v1 import node_pb2, node_pb2_grpc
-from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
+from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
 from tests.unit.coordinator.rpc.conftest import Cloud
 
 GIB = 1024**3
@@ -185,6 +186,25 @@ async def test_new_inventory_makes_claims_look_again(agent: Agent) -> None:
     with agent.runtime.database.read() as session:
         assert find_inventories(session, agent.node_id)[ResourceClass.VCPU].total == 16
     assert agent.row().generation > before
+
+
+async def test_inventory_without_news_costs_no_write(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = host_pb2.Device(id="0xabc", kind="disk", attributes={"model": "X"}, size_bytes=GIB)
+    offered: dict[str, Any] = {"vcpus": 8, "storage_bytes": 100 * GIB, "devices": [disk]}
+    described = facts(numa_nodes=[host_pb2.NumaNode(id=0, cpu_ids=range(8), memory_bytes=16 * GIB)])
+    await agent.register(facts=described, inventory=host_pb2.HostInventory(**offered, storage_free_bytes=9 * GIB))
+    before = agent.row()
+    written = Counter[str]()
+    monkeypatch.setattr(agent.runtime.database, "before_commit", lambda _: written.update(["commit"]))
+    # The last one is news.
+    for free_gib, vcpus in ((9, 8), (1, 8), (1, 16)):
+        inventory = host_pb2.HostInventory(**{**offered, "vcpus": vcpus}, storage_free_bytes=free_gib * GIB)
+        request = node_pb2.ReportInventoryRequest(session_id=agent.session_id, facts=described, inventory=inventory)
+        assert agent.row() == before
+        assert not written
+        await agent.stub.ReportInventory(request, timeout=PATIENCE_SECONDS)
+    assert agent.row().generation > before.generation
+    assert written
 
 
 async def test_the_storage_of_a_node_is_the_one_that_it_told_last(agent: Agent) -> None:
@@ -451,6 +471,22 @@ async def test_heartbeats_cost_no_transaction_until_the_sweep(agent: Agent) -> N
     assert after > before
 
 
+async def test_a_node_with_another_session_by_now_is_told_apart_from_the_others(agent: Agent) -> None:
+    await agent.register()
+    moved = a_node("host-b", session_id="new", lease_expires_at=None)
+    with agent.runtime.database.write() as session:
+        add(session, moved)
+    former = NodeSession(moved.id, "former")
+    agent.runtime.leases.open(former)
+    agent.runtime.leases.renew(former, Heartbeat(agent.runtime.now(), sequence=1))
+    await agent.heartbeat(1)
+    expire_leases(agent.runtime)
+    assert agent.runtime.leases.renew(former, Heartbeat(agent.runtime.now())) is None
+    with agent.runtime.database.read() as session:
+        assert session.get_one(Node, moved.id).heard_at is None
+    assert (await agent.heartbeat(2)).ha_terms.stored_heartbeat == 1
+
+
 async def test_a_node_renews_its_own_lease_by_what_is_stored(agent: Agent) -> None:
     assert (await agent.register()).ha_tolerance_seconds == 120
     told = await agent.heartbeat(1)
@@ -469,7 +505,7 @@ async def test_what_could_not_be_stored_is_not_acknowledged(agent: Agent, monkey
         raise OSError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("coordinator.store.queries.node.extend_lease", fail)
+        broken.setattr("coordinator.store.queries.node.extend_leases", fail)
         with pytest.raises(OSError, match="full"):
             expire_leases(agent.runtime)
     assert (await agent.heartbeat(2)).ha_terms.stored_heartbeat == 0
