@@ -74,6 +74,7 @@ def record_domain(session: Session, node: Node, domain: domain_pb2.Domain, now: 
 def apply_domain(instance: Instance, domain: domain_pb2.Domain, node: Node, now: datetime) -> None:
     """The instance as its node describes it."""
     _apply_guest_agent(instance, domain)
+    instance.machine = domain.machine or instance.machine
     before, after = instance.power_state, power_state_of(domain)
     if after is PowerState.NONE:
         # An agent newer than this coordinator: better the last known state than a guess.

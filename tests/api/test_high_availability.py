@@ -247,6 +247,22 @@ def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Clu
     assert cluster.alarms() == ["alarm.instance_not_recovered"]
 
 
+def test_a_guest_keeps_its_machine_where_it_can(customer: Api, cluster: Cluster) -> None:
+    cluster.agents[0].machine = "pc-q35-6.0"
+    cluster.agents[1].missing_machines.add("pc-q35-6.0")
+    for node in cluster.nodes[1:]:
+        other = cluster.nodes[2] if node is cluster.nodes[1] else cluster.nodes[1]
+        cluster.change(other, schedulable=False)
+        ecs_id = cluster.create(customer, f"for {node.name}")
+        cluster.lose(cluster.nodes[0])
+        assert cluster.sweep() == [ecs_id]
+        cluster.wait_until_elsewhere(customer, ecs_id)
+        cluster.change(other, schedulable=True)
+        cluster.change(cluster.nodes[0], ready=True, heard_at=utc_now())
+    machines = [domain.machine for agent in cluster.agents[1:] for domain in agent.domains.values()]
+    assert machines == ["pc-q35-7.2", "pc-q35-6.0"]
+
+
 def test_a_start_that_may_have_begun_keeps_the_instance_from_all_other_nodes(
     customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -427,6 +427,7 @@ def stopped(customer: Api, cluster: Cluster) -> str:
 
 def test_an_instance_that_is_off_moves_with_its_data(customer: Api, operator: Api, cluster: Cluster) -> None:
     operator.ok("PUT", NETWORK, {"globalNetwork": "cninet", "nodeInfoMethod": "ccos-api"})
+    cluster.source.machine = "pc-q35-6.0"
     ecs_id = stopped(customer, cluster)
     volumes = set(cluster.source.volumes)
     path = f"{INSTANCES}/{ecs_id}/cold-migrate"
@@ -437,6 +438,7 @@ def test_an_instance_that_is_off_moves_with_its_data(customer: Api, operator: Ap
     assert {order.uuid for order in cluster.source.orders} == volumes == set(cluster.target.volumes)
     assert all(order.tls for order in cluster.source.orders)
     assert {incoming.network_role for incoming in cluster.target.incoming} == {"manage"}
+    assert cluster.target.domains[cluster.instance(ecs_id).uuid].machine == "pc-q35-6.0"
     cluster.wait_until_clean(cluster.source, cluster.cloud.node)
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")[0]["type"] == "cold"
 

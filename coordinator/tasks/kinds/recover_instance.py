@@ -33,8 +33,15 @@ _LOOK_AGAIN_SECONDS: Final = 5.0
 
 
 async def _define(context: StepContext) -> StepResult:
-    blueprint = await target_blueprint(context)
-    await target_of(context).ensure_defined(domain_spec(blueprint, context.runtime.secrets))
+    spec, target = domain_spec(await target_blueprint(context), context.runtime.secrets), target_of(context)
+    try:
+        await target.ensure_defined(spec)
+    except AgentCallError as error:
+        if error.code != "CapabilityMissing" or not spec.machine:
+            raise
+        # With another machine the guest may need a hand; without any it is down for certain.
+        spec.machine = ""
+        await target.ensure_defined(spec)
     return StepResult()
 
 

@@ -48,6 +48,7 @@ def a_capability(**changes: Any) -> Capability:
         accelerator_reason="",
         architecture="x86_64",
         machine="q35",
+        machines=frozenset(),
         emulator="/usr/bin/qemu-system-x86_64",
         cpu_models=frozenset(),
         host_cpu_model="EPYC",
