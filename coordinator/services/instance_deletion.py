@@ -10,6 +10,7 @@ from coordinator.errors import InstanceLocked
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task
+from coordinator.store.queries.instance import lock_tasks_of
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Task
 from coordinator.tasks.instance_step import forget_secrets
@@ -23,6 +24,8 @@ def delete_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str]) -
     Asking again while a deletion runs answers that deletion's operation.
     """
     with runtime.database.write() as session:
+        # Tasks are locked before instances, as the engine does it.
+        lock_tasks_of(session, ecs_ids)
         instances = find_own_batch(session, caller, ecs_ids)
         _require_all_unlocked(instances)
         operations = [

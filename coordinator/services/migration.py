@@ -165,7 +165,7 @@ def cancel_live_migration(runtime: Runtime, caller: Caller, ecs_id: str) -> str:
     StatusUnsupported when it is in none.
     """
     with runtime.database.write() as session:
-        instance = find_own(session, caller, ecs_id, for_update=True)
+        instance = find_own(session, caller, ecs_id)
         require_unlocked(instance)
         migration = queries.find_active(session, instance.id, MigrationType.LIVE)
         if migration is None or not request_cancel(session, migration.operation_id):

@@ -48,7 +48,8 @@ def cancel_operation(runtime: Runtime, caller: Caller, operation_id: str) -> Ope
     """
     with runtime.database.write() as session:
         known = _find(session, caller, operation_id)
-        instance = find_instance(session, known.task.resource_id, for_update=True)
+        # Not locked: tasks are locked before instances, as the engine does it.
+        instance = find_instance(session, known.task.resource_id)
         if instance is not None:
             require_unlocked(instance)
         if not known.cancelable and not known.task.cancel_requested:

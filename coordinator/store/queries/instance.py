@@ -25,6 +25,7 @@ from coordinator.store.tables import (
     Port,
     ResourcePool,
     Subnet,
+    Task,
     Volume,
 )
 
@@ -85,6 +86,17 @@ def list_instances_by_id(session: Session, ecs_ids: Collection[str]) -> Sequence
     """The instances with those ids, whoever owns them; unknown ids are left out."""
     statement = select(Instance).where(col(Instance.ecs_id).in_(ecs_ids), col(Instance.deleted_at).is_(None))
     return session.exec(statement).all()
+
+
+def lock_tasks_of(session: Session, ecs_ids: Collection[str]) -> None:
+    """The operations that work on the instances now are kept from others until the transaction ends."""
+    session.exec(
+        select(Task.id)
+        .join(Instance, col(Instance.task_id) == col(Task.id))
+        .where(col(Instance.ecs_id).in_(ecs_ids))
+        .order_by(col(Task.id))
+        .with_for_update(of=Task)
+    ).all()
 
 
 def lock_instances(session: Session, ecs_ids: Collection[str]) -> dict[str, Instance]:
