@@ -15,7 +15,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, apply_self_fence, reconcile_domains, record_domain
 from coordinator.services.ha_config import read_told_tolerance
 from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
-from coordinator.services.interruption import NodeEnds, note_boot, record_fenced, record_interruptions
+from coordinator.services.interruption import NodeEnds, Reboot, note_boot, record_fenced, record_interruptions
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.device import replace_devices
@@ -91,11 +91,7 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         _apply_host(session, runtime, node, report.facts, report.inventory)
         # Whether or not it offers what it did: it is ready again.
         advance_generations(session, [node.id])
-        unexpected = reconcile_domains(session, node, report.domains, now)
-        released = apply_self_fence(session, node, report.fenced_domains)
-        if reboot is not None:
-            record_interruptions(session, runtime, node, reboot, now)
-        record_fenced(session, node, released, now)
+        unexpected, released = _apply_domains(session, runtime, node, report, reboot)
     runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
     runtime.agents.node_registered(node_id)
@@ -234,6 +230,19 @@ def _give_up(runtime: Runtime, node_id: str) -> bool:
 
 def _lock(session: Session, node_id: str) -> Node:
     return _require(queries.lock_node(session, node_id), node_id)
+
+
+def _apply_domains(
+    session: Session, runtime: Runtime, node: Node, report: Registration, reboot: Reboot | None
+) -> tuple[list[str], list[str]]:
+    """Takes over what is told of domains; answers the unexpected and the released ones."""
+    now = runtime.now()
+    unexpected = reconcile_domains(session, node, report.domains, now)
+    released = apply_self_fence(session, node, report.fenced_domains)
+    if reboot is not None:
+        record_interruptions(session, runtime, node, reboot, now)
+    record_fenced(session, node, released, now)
+    return unexpected, released
 
 
 def _ends_of(node: Node, report: Registration) -> NodeEnds:

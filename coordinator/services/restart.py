@@ -53,6 +53,7 @@ class _Subject:
     instance: Instance
 
     def tell(self, kind: str, severity: Severity, **data: object) -> None:
+        """Records an event of the instance."""
         record_event(
             self.session,
             kind,
