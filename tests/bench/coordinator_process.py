@@ -18,6 +18,9 @@ from tests.lab.waiting import wait_until
 
 REGION: Final = "region0"
 
+# Of thousands of hosts it reads every one first.
+_READY_SECONDS: Final = 120
+
 _CHECKOUT: Final = Path(__file__).parents[2]
 _MIB: Final = 1024**2
 
@@ -104,7 +107,7 @@ def running(directory: Path, settings: Mapping[str, str]) -> Iterator[Coordinato
     """One that answers, and ends with the block."""
     coordinator = Coordinator(directory, settings)
     try:
-        wait_until(coordinator.is_ready, "the coordinator is ready")
+        wait_until(coordinator.is_ready, "the coordinator is ready", _READY_SECONDS)
         yield coordinator
     finally:
         coordinator.stop()
