@@ -133,7 +133,9 @@ def test_where_the_fence_fails_the_disk_is_locked(pair: Pair) -> None:
     wait_until(lambda: counter.reaches(15), "the guest counts")
     pair.cut(lost, "manage")
     lost.watchdog.kill()
-    wait_until(lambda: is_refused(traveller), "its disk is locked", TOLERANCE + 2 * RECOVERY_SECONDS)
+    wait_until(lambda: refusals(pair, traveller), "its disk is locked", TOLERANCE + 2 * RECOVERY_SECONDS)
+    wait_until(lambda: "alarm.instance_not_recovered" in event_kinds(pair), "an alarm tells")
+    assert {*refusals(pair, traveller)} == {"VolumeInUse"}
     assert pair.copies(instance)[lost.name] == "running"
     lost.watchdog.start()
     wait_until(lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", 4 * RECOVERY_SECONDS)
@@ -147,9 +149,15 @@ def test_where_the_fence_fails_the_disk_is_locked(pair: Pair) -> None:
     instance.succeed(instance.delete())
 
 
-def is_refused(traveller: Traveller) -> bool:
-    """Whether a start elsewhere has failed because the disk is open, as REST tells it."""
-    return any("a disk is open or locked elsewhere" in str(move) for move in traveller.moves())
+def refusals(pair: Pair, traveller: Traveller) -> list[str]:
+    """Why it could not be started elsewhere, as REST tells it: the codes of the failed operations."""
+    failed = [move["operationId"] for move in traveller.moves() if move["state"] == "Failed"]
+    return [pair.rest.get(f"/api/ecs/v1/operations/{number}")["error"]["code"] for number in failed]
+
+
+def event_kinds(pair: Pair) -> set[str]:
+    """Of the newest hundred."""
+    return {event["kind"] for event in pair.rest.get("/api/ecs/v1/events/list", pageSize=100)["list"]}
 
 
 def test_what_a_dead_host_ran_answers_on_another_one(pair: Pair) -> None:
@@ -175,5 +183,4 @@ def test_what_a_dead_host_ran_answers_on_another_one(pair: Pair) -> None:
     assert instance.show()["nodeName"] == other.name
     assert instance.run("cat /boot/nodewright/marker") == "kept"
     assert instance.boot_id() != boot_id
-    kinds = [event["kind"] for event in pair.rest.get("/api/ecs/v1/events/list", pageSize=100)["list"]]
-    assert {"ha.instance_recovering", "ha.instance_recovered"} <= set(kinds)
+    assert {"ha.instance_recovering", "ha.instance_recovered"} <= event_kinds(pair)
