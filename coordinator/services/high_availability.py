@@ -6,7 +6,7 @@ coordinators one does this; another one begins when it is gone.
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Final
 
@@ -32,6 +32,8 @@ from coordinator.tasks.submission import request_cancel
 RETRY_SECONDS: Final = 15.0
 # Controllers that do not answer hold up those of other nodes when so many are asked already.
 _FENCES_AT_ONCE: Final = 8
+# A node's own watchdog is judged at once, a controller takes its time.
+_PATIENCE_SECONDS: Final = 1.0
 _SELF: Final = Caller("high-availability", Role.OPERATOR)
 
 log = structlog.get_logger(__name__)
@@ -45,11 +47,14 @@ class RecoverySweep:
         self._retry_seconds = retry_seconds
         # When nodes are tried again that could not be fenced, or had what cannot be started elsewhere.
         self._not_before: dict[str, float] = {}
+        # Of nodes that are being fenced: as they were lost, and what comes of it.
+        self._fencing: dict[str, tuple[NodePulse, Future[FenceOutcome]]] = {}
+        self._pool = ThreadPoolExecutor(_FENCES_AT_ONCE, thread_name_prefix="fence")
         # By node and instance, either of which may be empty.
         self._told: dict[tuple[str, str], str] = {}
 
     def __call__(self) -> list[str]:
-        """Recovers what can be recovered now; answers the ids of the instances. Blocks while nodes are fenced."""
+        """Recovers what can be recovered now; answers the ids of the instances."""
         runtime = self._runtime
         if not runtime.database.lead():
             return []
@@ -80,11 +85,15 @@ class RecoverySweep:
         return time.monotonic() >= self._not_before.get(pulse.node_id, 0.0)
 
     def _fence(self, pulses: list[NodePulse]) -> Iterator[tuple[NodePulse, FenceOutcome]]:
-        """All at once; each as soon as it is known what came of it."""
-        with ThreadPoolExecutor(_FENCES_AT_ONCE, thread_name_prefix="fence") as pool:
-            fenced = {pool.submit(fence_node, self._runtime, pulse.node_id): pulse for pulse in pulses}
-            for future in as_completed(fenced):
-                yield fenced[future], future.result()
+        """Those of which it is known what came of it; a later look gets the others, which hold up nobody until then."""
+        for pulse in pulses:
+            if pulse.node_id not in self._fencing:
+                self._fencing[pulse.node_id] = pulse, self._pool.submit(fence_node, self._runtime, pulse.node_id)
+        wait([future for _, future in self._fencing.values()], _PATIENCE_SECONDS)
+        for node_id, (pulse, future) in list(self._fencing.items()):
+            if future.done():
+                del self._fencing[node_id]
+                yield pulse, future.result()
 
     def _recover(self, pulse: NodePulse, outcome: FenceOutcome) -> list[str]:
         if not outcome.confirmed:

@@ -1,5 +1,6 @@
 """What a lost node had is started elsewhere, or an alarm tells why not."""
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -204,6 +205,26 @@ def test_a_node_that_is_back_keeps_its_instances(
     monkeypatch.setattr(cluster.cloud.runtime.fences, "confirm", confirm_late)
     assert cluster.sweep() == []
     assert {row.node_id for row in cluster.cloud.rows(Instance)} == {cluster.nodes[0].id}
+
+
+def test_a_controller_that_does_not_answer_holds_up_no_other_node(
+    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = cluster.create(customer, "slow")
+    quick = cluster.cloud.create(customer, displayName="quick", hostId=cluster.nodes[1].id, haEnabled=True)
+    confirm, gate = cluster.cloud.runtime.fences.confirm, threading.Event()
+
+    def confirm_late(subject: Any) -> Any:
+        assert subject.node_id != cluster.nodes[0].id or gate.wait(30)
+        return confirm(subject)
+
+    monkeypatch.setattr(cluster.cloud.runtime.fences, "confirm", confirm_late)
+    cluster.lose(cluster.nodes[0], silent_seconds=24 * 3600)
+    assert cluster.sweep() == []
+    cluster.lose(cluster.nodes[1])
+    assert cluster.sweep() == [quick]
+    gate.set()
+    wait_until(lambda: cluster.sweep() == [slow], "the other one is recovered, too")
 
 
 def test_disks_of_the_lost_node_alone_cannot_be_had_elsewhere(customer: Api, cluster: Cluster) -> None:
