@@ -32,11 +32,36 @@ from coordinator.tasks.submission import request_cancel
 RETRY_SECONDS: Final = 15.0
 # Controllers that do not answer hold up those of other nodes when so many are asked already.
 _FENCES_AT_ONCE: Final = 8
+# Pauses between recoveries of one instance grow until so many; the count ends some time after the last one.
+_LONGEST_AT: Final = 6
+_FORGOTTEN_SECONDS: Final = 3600.0
 # A node's own watchdog is judged at once, a controller takes its time.
 _PATIENCE_SECONDS: Final = 1.0
 _SELF: Final = Caller("high-availability", Role.OPERATOR)
 
 log = structlog.get_logger(__name__)
+
+
+class _Attempts:
+    """How often instances were begun to be started elsewhere: what fails at once would else do so all the time."""
+
+    def __init__(self, pause_seconds: float) -> None:
+        self._pause_seconds = pause_seconds
+        # By instance: how often, and when last.
+        self._noted: dict[str, tuple[int, float]] = {}
+
+    def note(self, ecs_id: str) -> None:
+        """It was begun once more."""
+        now = time.monotonic()
+        self._noted = {name: noted for name, noted in self._noted.items() if now - noted[1] < _FORGOTTEN_SECONDS}
+        count, _ = self._noted.get(ecs_id, (0, now))
+        self._noted[ecs_id] = count + 1, now
+
+    def is_due(self, ecs_id: str) -> bool:
+        """Whether it may be begun again: the second time at once, then after longer and longer pauses."""
+        count, last = self._noted.get(ecs_id, (0, 0.0))
+        pause_seconds = self._pause_seconds * (2.0 ** max(min(count, _LONGEST_AT) - 1, 0) - 1)
+        return time.monotonic() - last >= pause_seconds
 
 
 class RecoverySweep:
@@ -45,6 +70,7 @@ class RecoverySweep:
     def __init__(self, runtime: Runtime, retry_seconds: float = RETRY_SECONDS) -> None:
         self._runtime = runtime
         self._retry_seconds = retry_seconds
+        self._attempts = _Attempts(retry_seconds)
         # When nodes are tried again that could not be fenced, or had what cannot be started elsewhere.
         self._not_before: dict[str, float] = {}
         # Of nodes that are being fenced: as they were lost, and what comes of it.
@@ -103,10 +129,13 @@ class RecoverySweep:
             return []
         self._stop_waiting(pulse)
         with self._runtime.database.read() as session:
-            stranded = [(it.ecs_id, it.tenant_id) for it in queries.list_stranded(session, pulse.node_id)]
+            found = queries.list_stranded(session, pulse.node_id)
+        stranded = [(it.ecs_id, it.tenant_id) for it in found if self._attempts.is_due(it.ecs_id)]
         recovered = [
             ecs_id for ecs_id, tenant_id in stranded if self._begin(pulse, ecs_id, tenant_id, outcome.reason.en)
         ]
+        for ecs_id in recovered:
+            self._attempts.note(ecs_id)
         self._runtime.wake_tasks()
         if len(recovered) < len(stranded):
             self._put_off(pulse)

@@ -266,6 +266,18 @@ def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Clu
     assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
 
 
+def test_what_fails_again_and_again_is_tried_less_and_less_often(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web")
+    for agent in cluster.agents[1:]:
+        agent.refusals["ensure_defined"] = Refusal(message="there is no such machine type")
+    cluster.lose(cluster.nodes[0])
+    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=60)
+    for _ in range(2):
+        wait_until(lambda: sweep() == [ecs_id], "its recovery has begun")
+        wait_until(lambda: cluster.cloud.rows(Instance)[0].task_id is None, "it has failed")
+    assert sweep() == sweep() == []
+
+
 def test_a_start_that_may_have_begun_keeps_the_instance_from_all_other_nodes(
     customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
