@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import httpx
 
 _PORTS: Final = {"http": 80, "https": 443}
+# Their last 32 bits are an IPv4 address, which gateways go on to: RFC 6052, section 2.1; RFC 4291, section 2.5.5.
+_HOLDING_IPV4: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96", "::ffff:0:0/96")))
 
 
 class UrlUnsupported(Exception):
@@ -56,6 +58,15 @@ async def _resolve(target: httpx.URL, *, private_allowed: bool) -> str:
     port = target.port or _PORTS[target.scheme]
     found = await asyncio.get_running_loop().getaddrinfo(target.host, port, type=socket.SOCK_STREAM)
     addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
-    if not private_allowed and not all(address.is_global for address in addresses):
+    if not private_allowed and not all(_is_public(address) for address in addresses):
         raise AddressPrivate(target.host)
     return str(addresses[0])
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.is_site_local:
+            return False
+        if any(address in prefix for prefix in _HOLDING_IPV4):
+            return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return address.is_global and not address.is_multicast

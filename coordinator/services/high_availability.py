@@ -6,7 +6,7 @@ coordinators one does this; another one begins when it is gone.
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Final
 
@@ -32,9 +32,36 @@ from coordinator.tasks.submission import request_cancel
 RETRY_SECONDS: Final = 15.0
 # Controllers that do not answer hold up those of other nodes when so many are asked already.
 _FENCES_AT_ONCE: Final = 8
+# Pauses between recoveries of one instance grow until so many; the count ends some time after the last one.
+_LONGEST_AT: Final = 6
+_FORGOTTEN_SECONDS: Final = 3600.0
+# A node's own watchdog is judged at once, a controller takes its time.
+_PATIENCE_SECONDS: Final = 1.0
 _SELF: Final = Caller("high-availability", Role.OPERATOR)
 
 log = structlog.get_logger(__name__)
+
+
+class _Attempts:
+    """How often instances were begun to be started elsewhere: what fails at once would else do so all the time."""
+
+    def __init__(self, pause_seconds: float) -> None:
+        self._pause_seconds = pause_seconds
+        # By instance: how often, and when last.
+        self._noted: dict[str, tuple[int, float]] = {}
+
+    def note(self, ecs_id: str) -> None:
+        """It was begun once more."""
+        now = time.monotonic()
+        self._noted = {name: noted for name, noted in self._noted.items() if now - noted[1] < _FORGOTTEN_SECONDS}
+        count, _ = self._noted.get(ecs_id, (0, now))
+        self._noted[ecs_id] = count + 1, now
+
+    def is_due(self, ecs_id: str) -> bool:
+        """Whether it may be begun again: the second time at once, then after longer and longer pauses."""
+        count, last = self._noted.get(ecs_id, (0, 0.0))
+        pause_seconds = self._pause_seconds * (2.0 ** max(min(count, _LONGEST_AT) - 1, 0) - 1)
+        return time.monotonic() - last >= pause_seconds
 
 
 class RecoverySweep:
@@ -43,13 +70,17 @@ class RecoverySweep:
     def __init__(self, runtime: Runtime, retry_seconds: float = RETRY_SECONDS) -> None:
         self._runtime = runtime
         self._retry_seconds = retry_seconds
+        self._attempts = _Attempts(retry_seconds)
         # When nodes are tried again that could not be fenced, or had what cannot be started elsewhere.
         self._not_before: dict[str, float] = {}
+        # Of nodes that are being fenced: as they were lost, and what comes of it.
+        self._fencing: dict[str, tuple[NodePulse, Future[FenceOutcome]]] = {}
+        self._pool = ThreadPoolExecutor(_FENCES_AT_ONCE, thread_name_prefix="fence")
         # By node and instance, either of which may be empty.
         self._told: dict[tuple[str, str], str] = {}
 
     def __call__(self) -> list[str]:
-        """Recovers what can be recovered now; answers the ids of the instances. Blocks while nodes are fenced."""
+        """Recovers what can be recovered now; answers the ids of the instances."""
         runtime = self._runtime
         if not runtime.database.lead():
             return []
@@ -80,11 +111,15 @@ class RecoverySweep:
         return time.monotonic() >= self._not_before.get(pulse.node_id, 0.0)
 
     def _fence(self, pulses: list[NodePulse]) -> Iterator[tuple[NodePulse, FenceOutcome]]:
-        """All at once; each as soon as it is known what came of it."""
-        with ThreadPoolExecutor(_FENCES_AT_ONCE, thread_name_prefix="fence") as pool:
-            fenced = {pool.submit(fence_node, self._runtime, pulse.node_id): pulse for pulse in pulses}
-            for future in as_completed(fenced):
-                yield fenced[future], future.result()
+        """Those of which it is known what came of it; a later look gets the others, which hold up nobody until then."""
+        for pulse in pulses:
+            if pulse.node_id not in self._fencing:
+                self._fencing[pulse.node_id] = pulse, self._pool.submit(fence_node, self._runtime, pulse.node_id)
+        wait([future for _, future in self._fencing.values()], _PATIENCE_SECONDS)
+        for node_id, (pulse, future) in list(self._fencing.items()):
+            if future.done():
+                del self._fencing[node_id]
+                yield pulse, future.result()
 
     def _recover(self, pulse: NodePulse, outcome: FenceOutcome) -> list[str]:
         if not outcome.confirmed:
@@ -94,21 +129,22 @@ class RecoverySweep:
             return []
         self._stop_waiting(pulse)
         with self._runtime.database.read() as session:
-            stranded = [(it.ecs_id, it.tenant_id) for it in queries.list_stranded(session, pulse.node_id)]
+            found = [(it.ecs_id, it.tenant_id) for it in queries.list_stranded(session, pulse.node_id)]
             failed = queries.list_failed_recoveries(session, pulse.node_id, pulse.heard_at)
-        recovered = [
-            ecs_id for ecs_id, tenant_id in stranded if self._begin(pulse, ecs_id, tenant_id, outcome.reason.en)
-        ]
-        self._runtime.wake_tasks()
-        for ecs_id, tenant_id in stranded:
+        for ecs_id, tenant_id in found:
             if ecs_id in failed:
                 self._alarm(pulse.node_id, "alarm.instance_not_recovered", failed[ecs_id], ecs_id, tenant_id)
-        if failed or len(recovered) < len(stranded):
+        due = [(ecs_id, tenant_id) for ecs_id, tenant_id in found if self._attempts.is_due(ecs_id)]
+        recovered = [ecs_id for ecs_id, tenant_id in due if self._begin(pulse, ecs_id, tenant_id, outcome.reason.en)]
+        for ecs_id in recovered:
+            self._attempts.note(ecs_id)
+        self._runtime.wake_tasks()
+        if len(recovered) < len(due):
             self._put_off(pulse)
         return recovered
 
     def _put_off(self, pulse: NodePulse) -> None:
-        """Management controllers are not asked, and nodes that refuse an instance are not tried, every other second."""
+        """Management controllers are not asked every other second."""
         self._not_before[pulse.node_id] = time.monotonic() + self._retry_seconds
 
     def _stop_waiting(self, pulse: NodePulse) -> None:

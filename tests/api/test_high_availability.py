@@ -1,5 +1,6 @@
 """What a lost node had is started elsewhere, or an alarm tells why not."""
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -206,6 +207,26 @@ def test_a_node_that_is_back_keeps_its_instances(
     assert {row.node_id for row in cluster.cloud.rows(Instance)} == {cluster.nodes[0].id}
 
 
+def test_a_controller_that_does_not_answer_holds_up_no_other_node(
+    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = cluster.create(customer, "slow")
+    quick = cluster.cloud.create(customer, displayName="quick", hostId=cluster.nodes[1].id, haEnabled=True)
+    confirm, gate = cluster.cloud.runtime.fences.confirm, threading.Event()
+
+    def confirm_late(subject: Any) -> Any:
+        assert subject.node_id != cluster.nodes[0].id or gate.wait(30)
+        return confirm(subject)
+
+    monkeypatch.setattr(cluster.cloud.runtime.fences, "confirm", confirm_late)
+    cluster.lose(cluster.nodes[0], silent_seconds=24 * 3600)
+    assert cluster.sweep() == []
+    cluster.lose(cluster.nodes[1])
+    assert cluster.sweep() == [quick]
+    gate.set()
+    wait_until(lambda: cluster.sweep() == [slow], "the other one is recovered, too")
+
+
 def test_disks_of_the_lost_node_alone_cannot_be_had_elsewhere(customer: Api, cluster: Cluster) -> None:
     ecs_ids = [cluster.create(customer, name) for name in ("web", "db")]
     for node in cluster.nodes[1:]:
@@ -261,6 +282,18 @@ def test_a_guest_keeps_its_machine_where_it_can(customer: Api, cluster: Cluster)
         cluster.change(cluster.nodes[0], ready=True, heard_at=utc_now())
     machines = [domain.machine for agent in cluster.agents[1:] for domain in agent.domains.values()]
     assert machines == ["pc-q35-7.2", "pc-q35-6.0"]
+
+
+def test_what_fails_again_and_again_is_tried_less_and_less_often(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web")
+    for agent in cluster.agents[1:]:
+        agent.refusals["ensure_defined"] = Refusal(message="there is no such machine type")
+    cluster.lose(cluster.nodes[0])
+    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=60)
+    for _ in range(2):
+        wait_until(lambda: sweep() == [ecs_id], "its recovery has begun")
+        wait_until(lambda: cluster.cloud.rows(Instance)[0].task_id is None, "it has failed")
+    assert sweep() == sweep() == []
 
 
 def test_a_start_that_may_have_begun_keeps_the_instance_from_all_other_nodes(
