@@ -12,10 +12,11 @@ from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_block_users, find_disk_users
+from agent.hypervisor.disk import find_disk_users
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hostdev import find_device_users
 from agent.hypervisor.migration_job import Migrations
 from agent.hypervisor.network import Networks
 from agent.hypervisor.prober import GuestAgentProber
@@ -135,7 +136,7 @@ def _build_host_reader(
         read_machine_uuid(config.machine_uuid),
         capability.get,
         volumes.capacity,
-        read_block_users=lambda: find_block_users(connection),
+        read_device_users=lambda: find_device_users(connection),
         read_role_addresses=roles.addresses,
         read_storage_id=volumes.storage_id,
     )

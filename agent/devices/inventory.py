@@ -8,9 +8,10 @@ from typing import Final
 
 from agent.devices.base import DeviceKind, Surroundings
 from agent.devices.disk import discover_disks
+from agent.devices.gpu import discover_gpus
 from protos.agent.v1.host_pb2 import Device
 
-KINDS: Final[tuple[DeviceKind, ...]] = (discover_disks,)
+KINDS: Final[tuple[DeviceKind, ...]] = (discover_gpus, discover_disks)
 
 
 def discover_devices(surroundings: Surroundings, kinds: Sequence[DeviceKind] = KINDS) -> list[Device]:

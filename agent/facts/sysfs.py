@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyudev
 
@@ -45,10 +47,31 @@ class Sysfs:
         """Where a link leads to."""
         return (self.root / path).resolve()
 
+    def locate(self, path: str) -> Path:
+        """Where a link leads to, relative to the root."""
+        return self.resolve(path).relative_to(self.root.resolve())
+
+    def link_name(self, path: str) -> str:
+        """The last part of what a link names: a driver, a group, a function; empty when there is none."""
+        try:
+            return (self.root / path).readlink().name
+        except OSError:
+            return ""
+
+
+class _Context(threading.local):
+    """udev's library must not be entered by two threads with one context, and a new one takes a millisecond."""
+
+    def __init__(self) -> None:
+        self.udev = pyudev.Context()
+
+
+_CONTEXT: Final = _Context()
+
 
 def read_udev_properties(subsystem: str, name: str) -> Mapping[str, str]:
     """The properties in udev's database: stable identities that the kernel alone does not tell."""
     try:
-        return dict(pyudev.Devices.from_name(pyudev.Context(), subsystem, name).properties)
+        return dict(pyudev.Devices.from_name(_CONTEXT.udev, subsystem, name).properties)
     except pyudev.DeviceNotFoundError:
         return {}
