@@ -9,9 +9,10 @@ from typing import Final
 from agent.devices.base import DeviceKind, Surroundings
 from agent.devices.disk import discover_disks
 from agent.devices.gpu import discover_gpus
+from agent.devices.network_card import discover_network_cards
 from protos.agent.v1.host_pb2 import Device
 
-KINDS: Final[tuple[DeviceKind, ...]] = (discover_gpus, discover_disks)
+KINDS: Final[tuple[DeviceKind, ...]] = (discover_gpus, discover_network_cards, discover_disks)
 
 
 def discover_devices(surroundings: Surroundings, kinds: Sequence[DeviceKind] = KINDS) -> list[Device]:

@@ -93,6 +93,19 @@ class Node:
             self.machine.directory(f"devices/{self.paths[address]}/{uuid}")
             self.machine.link(f"{base}/devices/{uuid}", f"devices/{self.paths[address]}/{uuid}")
 
+    def add_rdma(self, address: str, name: str, *, link_layer: str, state: str) -> None:
+        """The RDMA device of a PCI function, with one port."""
+        base = f"devices/{self.paths[address]}/infiniband/{name}"
+        for attribute, value in (
+            ("node_guid", "b859:9f03:00aa:0001"),
+            ("fw_ver", "28.39.1002"),
+            ("ports/1/state", state),
+            ("ports/1/link_layer", link_layer),
+            ("ports/1/rate", "400 Gb/sec (4X NDR)"),
+            ("ports/1/gids/0", "fe80:0000:0000:0000:b859:9f03:00aa:0001"),
+        ):
+            self.machine.write(f"{base}/{attribute}", value)
+
     def add_t4(self, address: str = "0000:3b:00.0", *, group: int | None = 42, **attributes: Any) -> str:
         """A GPU of one function."""
         driver = attributes.pop("driver", "nvidia")

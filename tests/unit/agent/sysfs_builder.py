@@ -62,6 +62,7 @@ class Machine:
     def add_nic(self, name: str, *, device: str = "", **attributes: object) -> None:
         """A network interface; `device` is the path of its hardware below /sys/devices, empty: software made it."""
         home = f"devices/{device}/net/{name}" if device else f"devices/virtual/net/{name}"
+        self.directory(home)
         for attribute, value in attributes.items():
             self.write(f"{home}/{attribute.replace('__', '/')}", value)
         if device:
