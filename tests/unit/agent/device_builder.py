@@ -106,6 +106,32 @@ class Node:
         ):
             self.machine.write(f"{base}/{attribute}", value)
 
+    def add_usb(
+        self,
+        name: str,
+        ids: str,
+        *,
+        controller: str = "pci0000:00/0000:00:14.0",
+        number: int = 5,
+        device_class: str = "00",
+        interfaces: Sequence[tuple[str, str]] = (("08", "50"),),
+        **attributes: object,
+    ) -> str:
+        """A USB device, "0951:1666", with classes and protocols of interfaces; answers its path below /sys/devices."""
+        bus, _, ports = name.partition("-")
+        hubs = [f"{bus}-{ports[:end]}" for end, letter in enumerate(ports) if letter == "."]
+        path = "/".join((controller, f"usb{bus}", *hubs, name))
+        vendor, product = ids.split(":")
+        own = {"idVendor": vendor, "idProduct": product, "busnum": bus, "devnum": number, "bDeviceClass": device_class}
+        for attribute, value in (own | attributes).items():
+            self.machine.write(f"devices/{path}/{attribute}", value)
+        for place, (kind, protocol) in enumerate(interfaces):
+            self.machine.write(f"devices/{path}/{name}:1.{place}/bInterfaceClass", kind)
+            self.machine.write(f"devices/{path}/{name}:1.{place}/bInterfaceProtocol", protocol)
+            self.machine.link(f"bus/usb/devices/{name}:1.{place}", f"devices/{path}/{name}:1.{place}")
+        self.machine.link(f"bus/usb/devices/{name}", f"devices/{path}")
+        return path
+
     def add_t4(self, address: str = "0000:3b:00.0", *, group: int | None = 42, **attributes: Any) -> str:
         """A GPU of one function."""
         driver = attributes.pop("driver", "nvidia")
