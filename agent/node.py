@@ -8,6 +8,7 @@ from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
+from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
 from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
@@ -70,6 +71,7 @@ class Node:
     receivers: Receivers
     networks: NatBackend
     host: HostReader
+    device_watch: DeviceWatch
     metrics: Metrics
 
 
@@ -121,6 +123,7 @@ def build_node(config: AgentConfig) -> Node:
         ),
         networks=networks,
         host=_build_host_reader(config, connection, capability, volumes, roles),
+        device_watch=DeviceWatch(DeviceEvents, LinkEvents),
         metrics=Metrics(),
     )
 

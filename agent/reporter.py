@@ -54,6 +54,13 @@ class Host(Protocol):
         """What the node offers to guests."""
 
 
+class Changes(Protocol):
+    """What tells that the node's facts or inventory may have changed."""
+
+    async def wait(self, seconds: float) -> None:
+        """Returns when something has changed, or when the time is over."""
+
+
 class SessionBroken(Exception):
     """What the coordinator knows may be wrong: tell it everything."""
 
@@ -89,6 +96,7 @@ class Reporter:
         domains: DomainView,
         events: DomainEvents,
         self_fence: SelfFence,
+        changes: Changes,
         *,
         advertise_address: Callable[[], str],
         zone: str,
@@ -99,6 +107,7 @@ class Reporter:
         self._domains = domains
         self._events = events
         self._self_fence = self_fence
+        self._changes = changes
         self._advertise_address = advertise_address
         self._zone = zone
         self._on_session = on_session
@@ -167,7 +176,7 @@ class Reporter:
         self._self_fence.begin(ha_guests, answer.ha_tolerance_seconds)
         self._self_fence.release(answer.released_domain_uuids)
         log.info("coordinator.registered", unexpected_domains=list(answer.unexpected_domain_uuids))
-        return Session(self._client, self._host, self._domains, self._self_fence, request, answer)
+        return Session(self._client, self._host, self._domains, self._self_fence, self._changes, request, answer)
 
 
 class Session:
@@ -179,6 +188,7 @@ class Session:
         host: Host,
         domains: DomainView,
         self_fence: SelfFence,
+        changes: Changes,
         beginning: node_pb2.RegisterRequest,
         terms: node_pb2.RegisterResponse,
     ) -> None:
@@ -186,6 +196,7 @@ class Session:
         self._host = host
         self._domains = domains
         self._self_fence = self_fence
+        self._changes = changes
         self._session_id = beginning.session_id
         self._lease_seconds = terms.lease.ToTimedelta().total_seconds()
         self._interval_seconds = terms.heartbeat_interval.ToTimedelta().total_seconds()
@@ -237,9 +248,11 @@ class Session:
             self._last_sequence += len(numbered)
 
     async def send_inventory(self) -> None:
-        """Sends facts and inventory when they have changed."""
+        """Sends facts and inventory when they have changed: soon where something tells of it, else after a while."""
+        wait_seconds = _INVENTORY_SECONDS
         while True:
-            await asyncio.sleep(_INVENTORY_SECONDS)
+            await self._changes.wait(wait_seconds)
+            wait_seconds = _INVENTORY_SECONDS
             try:
                 facts, inventory = await self._host.facts(), await self._host.inventory()
             except HypervisorUnavailable:
@@ -247,9 +260,11 @@ class Session:
             if not self._is_news(facts, inventory):
                 continue
             request = node_pb2.ReportInventoryRequest(session_id=self._session_id, facts=facts, inventory=inventory)
-            with contextlib.suppress(CoordinatorUnavailable):  # still news the next time
+            try:
                 await self._client.report_inventory(request)
                 self._told = (facts, inventory)
+            except CoordinatorUnavailable:  # still news the next time
+                wait_seconds = min(_INVENTORY_SECONDS, _LAST_RETRY_SECONDS)
 
     async def _deliver(self, events: list[node_pb2.ReportedEvent]) -> None:
         retry_seconds = _FIRST_RETRY_SECONDS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +18,15 @@ DeviceProperties = Callable[[str, str], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Sysfs:
-    """The kernel's view of the hardware."""
+    """The kernel's view of the hardware. Paths are joined as texts: pathlib would take most of the time of reading."""
 
     root: Path = Path("/sys")
 
     def read(self, path: str) -> str:
         """The text of an attribute, empty when it cannot be read (drivers leave out what they do not know)."""
         try:
-            return (self.root / path).read_text(errors="replace").strip()
+            with open(f"{self.root}/{path}", "rb", buffering=0) as file:
+                return file.read().decode(errors="replace").strip()
         except OSError:
             return ""
 
@@ -35,13 +38,13 @@ class Sysfs:
     def names(self, path: str) -> list[str]:
         """What is in a directory, in order; nothing when there is none."""
         try:
-            return sorted(entry.name for entry in (self.root / path).iterdir())
+            return sorted(os.listdir(f"{self.root}/{path}"))
         except OSError:
             return []
 
     def exists(self, path: str) -> bool:
         """Whether there is such an attribute, directory or link."""
-        return (self.root / path).exists()
+        return os.path.exists(f"{self.root}/{path}")
 
     def resolve(self, path: str) -> Path:
         """Where a link leads to."""
@@ -49,12 +52,16 @@ class Sysfs:
 
     def locate(self, path: str) -> Path:
         """Where a link leads to, relative to the root."""
-        return self.resolve(path).relative_to(self.root.resolve())
+        return self.resolve(path).relative_to(self._real_root)
+
+    @cached_property
+    def _real_root(self) -> Path:
+        return self.root.resolve()
 
     def link_name(self, path: str) -> str:
         """The last part of what a link names: a driver, a group, a function; empty when there is none."""
         try:
-            return (self.root / path).readlink().name
+            return os.readlink(f"{self.root}/{path}").rpartition("/")[2]
         except OSError:
             return ""
 

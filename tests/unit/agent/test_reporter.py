@@ -68,6 +68,20 @@ class Host:
         return inventory
 
 
+class Changes:
+    """Wakes the reporter when its time is over, or when the test says so."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """See agent.reporter.Changes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+        self.changed.clear()
+
+
 class Agent:
     """A reporter that runs, and what it reports of."""
 
@@ -77,6 +91,7 @@ class Agent:
         self.self_fence = SelfFence(directory, self.record)
         self.events = DomainEvents(connection)
         self.host = Host()
+        self.changes = Changes()
         self.sessions: list[bool] = []
         self.address_failures: list[OSError] = []
         guests = Guests(connection, self.events)
@@ -87,6 +102,7 @@ class Agent:
             DomainView(guests, prober),
             self.events,
             self.self_fence,
+            self.changes,
             advertise_address=self.advertise,
             zone="AZ1",
             on_session=self.sessions.append,
@@ -496,6 +512,30 @@ class TestInventory:
             agent.host.inventory_now.devices[0].withheld_reason = "mounted"
             told = await coordinator.request("ReportInventory")
         assert [device.withheld_reason for device in told.inventory.devices] == ["mounted"]
+
+    async def test_a_change_that_somebody_noticed_is_told_at_once(
+        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        async with reporting(agent):
+            await coordinator.request("Register")
+            agent.host.inventory_now.devices.append(host_pb2.Device(id="usb-0000:00:14.0-0-4", kind="usb"))
+            await nothing(coordinator, "ReportInventory")
+            agent.changes.changed.set()
+            told = await coordinator.request("ReportInventory")
+        assert [device.kind for device in told.inventory.devices] == ["usb"]
+
+    async def test_news_that_nobody_took_are_told_again_before_long(
+        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        coordinator.failures["ReportInventory"] = [grpc.StatusCode.UNAVAILABLE]
+        async with reporting(agent):
+            await coordinator.request("Register")
+            agent.host.inventory_now.vcpus = 4
+            agent.changes.changed.set()
+            told = [(await coordinator.request("ReportInventory")).inventory.vcpus for _ in range(2)]
+        assert told == [4, 4]
 
     async def test_changed_facts_are_told(self, agent: Agent, coordinator: Coordinator) -> None:
         async with reporting(agent):
