@@ -22,7 +22,7 @@ _COMPANION_CLASSES: Final = frozenset((0x0401, 0x0403, 0x0C03, 0x0C80))
 
 
 def discover_gpus(around: Surroundings) -> Iterator[Device]:
-    """Every GPU, and of those whose driver splits them into virtual functions for guests these."""
+    """Every GPU, and of those whose driver splits them into virtual functions for guests these; other displays, too."""
     functions = around.pci.functions
     for function in functions.values():
         if not is_gpu(function) or function.physical_function in functions:
@@ -54,7 +54,8 @@ def _describe_gpu(function: PciFunction, support: VgpuSupport, around: Surroundi
     companions = find_companions(function, around)
     is_split = bool(support.framework)
     obstacles = _find_split_obstacles if is_split else _find_whole_obstacles
-    device = _describe(function, around, "gpu", mode="vgpu" if is_split else "passthrough")
+    kind = "display" if function.vendor_id in _PLAIN_DISPLAY_VENDORS else "gpu"
+    device = _describe(function, around, kind, mode="vgpu" if is_split else "passthrough")
     device.details.update(_describe_card(function, companions, support, around))
     device.shareable = is_split
     device.vgpu_types.extend(support.types[type_id] for type_id in sorted(support.types))

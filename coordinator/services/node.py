@@ -1,11 +1,12 @@
 """Nodes as operators see them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import structlog
 from google.protobuf.json_format import ParseDict
+from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
@@ -13,6 +14,7 @@ from coordinator.errors import ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.services.host import HostReference, find_hosts
 from coordinator.services.host_fact import reserve
+from coordinator.services.node_gpu import NodeGpu, read_gpus
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.node import NodePlace
 from coordinator.store.queries.placement import advance_generations
@@ -41,6 +43,7 @@ class NodeView:
     node: Node
     place: NodePlace
     disk_groups: tuple[DiskGroup, ...]
+    gpus: tuple[NodeGpu, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,9 @@ def set_schedulable(runtime: Runtime, caller: Caller, node_id: str, schedulable:
         session.add(node)
         session.flush()
         advance_generations(session, [node_id])
-        place = queries.read_places(session, [node_id])[node_id]
+        view = _view_one(session, node)
     log.info("node.schedulable", nodeId=node_id, schedulable=schedulable, by=caller.token_id)
-    return _view(node, place)
+    return view
 
 
 def set_reserved(runtime: Runtime, caller: Caller, node_id: str, vcpus: int | None, memory_mib: int | None) -> NodeView:
@@ -108,19 +111,25 @@ def set_reserved(runtime: Runtime, caller: Caller, node_id: str, vcpus: int | No
         session.flush()
         reserve(session, node, runtime.settings)
         advance_generations(session, [node_id])
-        place = queries.read_places(session, [node_id])[node_id]
+        view = _view_one(session, node)
     log.info("node.reserved", nodeId=node_id, vcpus=vcpus, memoryMib=memory_mib, by=caller.token_id)
-    return _view(node, place)
+    return view
 
 
 def _list(runtime: Runtime, query: ListQuery, **without: bool) -> Listing[NodeView]:
     with runtime.database.read() as session:
         page = queries.list_node_page(session, query, **without)
-        places = queries.read_places(session, [node.id for node in page.items])
-    return Listing(tuple(_view(node, places[node.id]) for node in page.items), page.total)
+        node_ids = [node.id for node in page.items]
+        places, gpus = queries.read_places(session, node_ids), read_gpus(session, node_ids)
+    views = (_view(node, places[node.id], gpus.get(node.id, ())) for node in page.items)
+    return Listing(tuple(views), page.total)
 
 
-def _view(node: Node, place: NodePlace) -> NodeView:
+def _view_one(session: Session, node: Node) -> NodeView:
+    return _view(node, queries.read_places(session, [node.id])[node.id], read_gpus(session, [node.id]).get(node.id, ()))
+
+
+def _view(node: Node, place: NodePlace, gpus: Iterable[NodeGpu]) -> NodeView:
     # Of thousands of CPUs and their cells nothing is shown.
     facts = ParseDict({"disks": node.facts.get("disks", [])}, HostFacts(), ignore_unknown_fields=True)
     groups = Counter((_type_of(disk), _interface_of(disk), disk.size_bytes) for disk in facts.disks)
@@ -128,6 +137,7 @@ def _view(node: Node, place: NodePlace) -> NodeView:
         node=node,
         place=place,
         disk_groups=tuple(DiskGroup(*kind, count) for kind, count in sorted(groups.items())),
+        gpus=tuple(gpus),
     )
 
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 from coordinator.runtime import Runtime
-from coordinator.services.host_fact import apply_facts
-from coordinator.store.tables import Tenant
+from coordinator.services.host_fact import apply_facts, make_devices
+from coordinator.store.tables import DeviceAllocation, Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, stock
+from tests.api.test_device import a_gpu, a_split_gpu
 from tests.builders import a_node, add
 
 NODES = "/api/ecs/v1/nodes"
@@ -65,6 +66,40 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
         "isGPUNode": False,
         "gpuInfo": {"gpuType": "", "product": "", "mode": "", "vgpuDisplayName": "", "gpus": None},
     }
+
+
+def test_gpus_are_told_with_their_mode_and_whether_they_are_in_use(operator: Api, runtime: Runtime) -> None:
+    node_id = stored_node(runtime)
+    whole, split, mixed = a_gpu(0), a_split_gpu(1), a_split_gpu(2, withheld_reason="mounted")
+    mixed.vgpus.add(id="83b8f4f2-509f-382f-3c1e-e6bfe0fa1002", type_id="nvidia-223")
+    display = host_pb2.Device(id="0000:03:00.0", kind="display")
+    with runtime.database.write() as session:
+        add(session, *make_devices(node_id, [whole, split, mixed, display]))
+        held = {"node_id": node_id, "device_id": split.id, "kind": "gpu"}
+        add(session, DeviceAllocation(consumer_uuid="somebody", milli=63, **held))
+    (node,) = operator.ok("GET", NODES)["list"]
+    same = {"gpuType": "10de1eb8", "product": "NVIDIA T4"}
+    none = {"mode": "passthrough", "vgpuDisplayName": ""}
+    assert node["isGPUNode"] is True
+    assert node["gpuInfo"] == {
+        **same,
+        **none,
+        "gpus": [
+            {**same, **none, "inUse": False},
+            {**same, "mode": "nvidia-222", "vgpuDisplayName": "NVIDIA GRID T4-1B (1GB)", "inUse": True},
+            {**same, "mode": "vgpu", "vgpuDisplayName": "", "inUse": False},
+        ],
+    }
+    (host,) = operator.ok("GET", "/api/ecs/v1/resource-pool/host-list")["hosts"]
+    assert host["gpuInfo"] == {**same, **none, "gpus": 3}
+
+
+def test_a_display_makes_no_gpu_node(operator: Api, runtime: Runtime) -> None:
+    node_id = stored_node(runtime)
+    with runtime.database.write() as session:
+        add(session, *make_devices(node_id, [host_pb2.Device(id="0000:03:00.0", kind="display")]))
+    (node,) = operator.ok("GET", NODES)["list"]
+    assert (node["isGPUNode"], node["gpuInfo"]["gpus"]) == (False, None)
 
 
 def test_disks_that_are_alike_are_counted_together(operator: Api, runtime: Runtime) -> None:

@@ -105,7 +105,9 @@ class TestWhole:
         self, node: Node, ids: str, boot_vga: int, reason: str
     ) -> None:
         node.add_pci(T4, ids, "030000", group=1, boot_vga=boot_vga)
-        assert node.reason() == reason
+        (device,) = node.discover()
+        assert device.withheld_reason == reason
+        assert device.kind == ("gpu" if ids.startswith("10de") else "display")
 
 
 class TestIsolation:
