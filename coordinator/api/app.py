@@ -75,6 +75,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     image.file_router,
     placement.cluster_router,
     local_disk.router,
+    local_disk.instance_router,
     device.router,
     deployment_set.router,
     volume.router,

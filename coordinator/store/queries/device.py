@@ -141,3 +141,9 @@ def read_holders(session: Session, devices: Collection[Device]) -> dict[tuple[st
     for node_id, device_id, consumer_uuid, ecs_id, milli in session.execute(statement):
         holders.setdefault((node_id, device_id), []).append(DeviceHolder(consumer_uuid, ecs_id or "", milli))
     return holders
+
+
+def read_nodes_of(session: Session, tenant_id: str) -> dict[str, str | None]:
+    """The nodes of a tenant's instances, by the instances' UUIDs."""
+    is_own = (col(Instance.tenant_id) == tenant_id, col(Instance.deleted_at).is_(None))
+    return dict(session.exec(select(Instance.uuid, Instance.node_id).where(*is_own)).all())
