@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ from agent.watchdog.record import FencedGuest, FenceRecord
 from coordinator.pki import Authority
 from protos.agent.v1 import domain_pb2, host_pb2
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, serving
+from tests.unit.agent.device_builder import Node
+from tests.unit.agent.sysfs_builder import Machine
+from tests.unit.agent.test_device_change import Bell, watching
 from tests.unit.agent.test_self_fence import lease_of
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -524,6 +528,34 @@ class TestInventory:
             agent.changes.changed.set()
             told = await coordinator.request("ReportInventory")
         assert [device.kind for device in told.inventory.devices] == ["usb"]
+
+    async def test_a_device_is_told_within_two_seconds_after_it_was_plugged_or_pulled(
+        self, agent: Agent, coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        (tmp_path / "machine").mkdir()
+        node, bell = Node(Machine(tmp_path / "machine")), Bell()
+        node.add_usb("1-4", "0951:1666")
+
+        async def read_inventory() -> host_pb2.HostInventory:
+            return host_pb2.HostInventory(vcpus=8, devices=await asyncio.to_thread(node.discover))
+
+        monkeypatch.setattr(agent.host, "inventory", read_inventory)
+        async with watching(lambda: bell) as watch:
+            agent.reporter._changes = watch
+            async with reporting(agent):
+                (device,) = (await coordinator.request("Register")).inventory.devices
+                for number, ids in ((6, ["usb-0000:00:14.0-0-4", "usb-0000:00:14.0-0-5"]), (None, [device.id])):
+                    if number:
+                        node.add_usb("1-5", "1a86:7523", number=number)
+                    else:
+                        (node.machine.root / "bus/usb/devices/1-5").unlink()
+                    for _ in range(12):
+                        bell.ring()
+                    began = time.monotonic()
+                    told = await coordinator.request("ReportInventory")
+                    assert time.monotonic() - began < 2
+                    assert [device.id for device in told.inventory.devices] == ids
 
     async def test_news_that_nobody_took_are_told_again_before_long(
         self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
