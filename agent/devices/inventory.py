@@ -9,12 +9,14 @@ from typing import Final
 from agent.devices.base import DeviceKind, Surroundings
 from agent.devices.disk import discover_disks
 from agent.devices.gpu import discover_gpus
+from agent.devices.mdev import discover_mdev_parents
 from agent.devices.network_card import discover_network_cards
 from agent.devices.usb import discover_usb_devices
 from protos.agent.v1.host_pb2 import Device
 
 KINDS: Final[tuple[DeviceKind, ...]] = (
     discover_gpus,
+    discover_mdev_parents,
     discover_network_cards,
     discover_disks,
     discover_usb_devices,

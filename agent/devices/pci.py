@@ -13,6 +13,7 @@ from agent.facts.sysfs import Sysfs
 
 _DEVICES: Final = "bus/pci/devices"
 _BRIDGE_CLASS: Final = 0x06
+_NO_IOMMU: Final = "vfio-noiommu"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class PciFunction:
     class_code: int
     # Empty: none is bound.
     driver: str
-    # Empty: the IOMMU is off, or does not reach it.
+    # Empty: the IOMMU is off, or does not reach it; a group without an IOMMU, which vfio can be told to make, is none.
     iommu_group: str
     # Address of the function that it is a virtual one of; empty: of none.
     physical_function: str
@@ -90,9 +91,14 @@ def _read_function(sysfs: Sysfs, address: str) -> PciFunction | None:
         product_id=product.removeprefix("0x"),
         class_code=int(class_code, 16),
         driver=sysfs.link_name(f"{base}/driver"),
-        iommu_group=sysfs.link_name(f"{base}/iommu_group"),
+        iommu_group=_read_group(sysfs, base),
         physical_function=sysfs.link_name(f"{base}/physfn"),
         virtual_functions=tuple(
             sysfs.link_name(f"{base}/{name}") for name in sorted(virtual, key=lambda name: (len(name), name))
         ),
     )
+
+
+def _read_group(sysfs: Sysfs, base: str) -> str:
+    group = sysfs.link_name(f"{base}/iommu_group")
+    return "" if group and sysfs.read(f"{base}/iommu_group/name") == _NO_IOMMU else group

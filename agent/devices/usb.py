@@ -109,7 +109,8 @@ def _identify(usb: _UsbDevice) -> str:
 
     A controller has two buses, one for USB 2 and one for USB 3, always in this order.
     """
-    buses = sorted(int(name[3:]) for name in usb.sysfs.names(str(usb.controller)) if name[3:].isdecimal())
+    names = usb.sysfs.names(str(usb.controller))
+    buses = sorted(int(name[3:]) for name in names if name.startswith("usb") and name[3:].isdecimal())
     place = buses.index(usb.bus) if usb.bus in buses else 0
     return f"usb-{usb.controller.name}-{place}-{usb.ports}"
 

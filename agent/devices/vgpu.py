@@ -54,13 +54,14 @@ def read_vgpus(sysfs: Sysfs, function: PciFunction, functions: Mapping[str, PciF
     support = VgpuSupport()
     virtual = [functions[address] for address in function.virtual_functions if address in functions]
     for one in (function, *virtual):
-        _read_mdevs(sysfs, one.path, support)
+        read_mdevs(sysfs, one.path, support)
     for one in virtual:
         _read_vendor_vfio(sysfs, one, support)
     return support
 
 
-def _read_mdevs(sysfs: Sysfs, path: Path, support: VgpuSupport) -> None:
+def read_mdevs(sysfs: Sysfs, path: Path, support: VgpuSupport) -> None:
+    """Adds the types of mediated devices that one parent has, and the devices that were made of it."""
     for type_id in sysfs.names(f"{path}/{_MDEV_TYPES}"):
         base = f"{path}/{_MDEV_TYPES}/{type_id}"
         description = sysfs.read(f"{base}/description")

@@ -19,6 +19,8 @@ class DeviceKind(StrEnum):
     # A virtual function of a network card.
     VF = "vf"
     INFINIBAND = "infiniband"
+    # What else is split into mediated devices.
+    MDEV = "mdev"
     DISK = "disk"
     USB = "usb"
 

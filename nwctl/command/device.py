@@ -35,7 +35,7 @@ DEVICE = Resource(
 def list_devices(
     session: Session,
     page: Page,
-    kind: Annotated[str, typer.Option(help="Only gpu, gpu-vf, nic, vf, infiniband, disk or usb.")] = "",
+    kind: Annotated[str, typer.Option(help="Only gpu, gpu-vf, display, nic, vf, infiniband, mdev, disk or usb.")] = "",
     node: Annotated[str, typer.Option(help="Only those of this node, by id or name.")] = "",
     state: Annotated[str, typer.Option(help="Only those that are free, used, withheld or missing.")] = "",
 ) -> None:

@@ -47,7 +47,7 @@ class DeviceBody(AnswerModel):
     """A device of a node."""
 
     id: str = Field(description="Unique on its node, and the same after a reboot.", examples=["0000:3b:00.0"])
-    kind: str = Field(description="gpu, gpu-vf, display, nic, vf, infiniband, disk or usb.")
+    kind: str = Field(description="gpu, gpu-vf, display, nic, vf, infiniband, mdev, disk or usb.")
     product: str = Field(description="What it is, for people.", examples=["NVIDIA T4"])
     node_id: str
     node_name: str

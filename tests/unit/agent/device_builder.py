@@ -86,6 +86,8 @@ class Node:
     ) -> None:
         """A type of mediated devices, and some that exist."""
         base = f"devices/{self.paths[address]}/mdev_supported_types/{type_id}"
+        if not (self.machine.root / f"class/mdev_bus/{address}").exists():
+            self.machine.link(f"class/mdev_bus/{address}", f"devices/{self.paths[address]}")
         self.machine.write(f"{base}/name", name)
         self.machine.write(f"{base}/description", GRID_T4_DESCRIPTION.format(mib=mib, most=most))
         self.machine.write(f"{base}/available_instances", available)

@@ -117,6 +117,11 @@ class TestIsolation:
         node.add_t4(group=None)
         assert node.reason() == "is in no IOMMU group: the IOMMU is off, or does not reach it"
 
+    def test_a_group_that_isolates_nothing_is_none(self, node: Node) -> None:
+        node.add_t4(group=42)
+        node.machine.write("kernel/iommu_groups/42/name", "vfio-noiommu")
+        assert node.reason() == "is in no IOMMU group: the IOMMU is off, or does not reach it"
+
     def test_bridges_in_the_group_do_not_matter(self, node: Node) -> None:
         node.add_t4(group=42)
         node.add_pci("0000:3a:00.0", "8086:2030", "060400", group=42, driver="pcieport", parent="pci0000:3a")
@@ -164,6 +169,19 @@ class TestUse:
         node.add_graphics_card()
         node.guests = {f"pci 0000:65:00.{function}": "somebody's"}
         assert node.reason(CARD) == "used by domain somebody's"
+
+    @pytest.mark.parametrize(
+        ("driver", "enabled", "reason"),
+        [
+            ("vfio-pci", 0, ""),
+            ("vfio-pci", 1, "used by a program that is no guest of libvirt's, by way of vfio-pci"),
+            ("uio_pci_generic", 0, "bound to uio_pci_generic, for a program of the host"),
+            ("nvidia", 1, ""),
+        ],
+    )
+    def test_a_program_that_has_it_without_libvirt(self, node: Node, driver: str, enabled: int, reason: str) -> None:
+        node.add_t4(driver=driver, enable=enabled)
+        assert node.reason() == reason
 
     def test_that_nobody_can_tell_which_guest_has_it(self, node: Node) -> None:
         node.add_t4()

@@ -57,6 +57,7 @@ def test_the_same_port_has_one_identity_whatever_numbers_its_bus_gets(node: Node
     node.add_usb("3-1", STICK, controller=XHCI)
     node.add_usb("4-1", STICK, controller=XHCI)
     node.add_usb("1-1", STICK, controller="pci0000:80/0000:80:02.0/0000:81:00.0")
+    node.machine.directory(f"devices/{XHCI}/phy0")
     identities = {device.details["name"]: device.id for device in node.discover()}
     assert identities == {
         "3-1": "usb-0000:00:14.0-0-1",
