@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import structlog
 
 from agent.coordinator_client import CoordinatorClient, CoordinatorRefused, CoordinatorUnavailable
+from agent.devices.hostdev import describe_user
 from agent.errors import AgentError, HypervisorUnavailable
 from agent.hypervisor.description import absent
 from agent.hypervisor.events import DomainChange, DomainEvents
@@ -59,6 +60,9 @@ class Changes(Protocol):
 
     async def wait(self, seconds: float) -> None:
         """Returns when something has changed, or when the time is over."""
+
+    def notice(self) -> None:
+        """Something has changed."""
 
 
 class SessionBroken(Exception):
@@ -245,7 +249,15 @@ class Session:
                 for offset, event in enumerate(events, start=1)
             ]
             await self._deliver(numbered)
+            self._notice_released(events)
             self._last_sequence += len(numbered)
+
+    def _notice_released(self, events: Sequence[DomainEvent]) -> None:
+        """What a domain had may be free now: that shall not wait for its turn."""
+        _, told = self._told
+        reasons = {describe_user(event.domain.name) for event in events}
+        if any(device.withheld_reason in reasons for device in told.devices):
+            self._changes.notice()
 
     async def send_inventory(self) -> None:
         """Sends facts and inventory when they have changed: soon where something tells of it, else after a while."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.devices.hostdev import describe_user
 from agent.facts.sysfs import Sysfs
 
 
@@ -52,7 +53,7 @@ def find_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
     users = _find_users(sysfs, name)
     for user in users:
         if use.guests and user in use.guests:
-            yield f"used by domain {use.guests[user]}"
+            yield describe_user(use.guests[user])
     if len(users) > 1:
         yield "has partitions"
 

@@ -167,6 +167,10 @@ class DeviceWatch:
                 loop.remove_reader(source.fileno())
                 source.close()
 
+    def notice(self) -> None:
+        """Something has changed of which no source tells."""
+        self._changed.set()
+
     async def wait(self, seconds: float) -> None:
         """Returns when something has changed and come to rest, or when the time is over. For one at a time."""
         rest_seconds = _REST_SECONDS - (time.monotonic() - self._ended_at)

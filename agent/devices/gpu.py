@@ -45,8 +45,8 @@ def find_companions(function: PciFunction, around: Surroundings) -> list[PciFunc
     """The other functions of its card: what a guest could do to them would outlast it."""
     return [
         one
-        for one in around.pci.functions.values()
-        if one.slot == function.slot and one != function and one.class_code >> 8 in _COMPANION_CLASSES
+        for one in around.pci.slots[function.slot]
+        if one is not function and one.class_code >> 8 in _COMPANION_CLASSES
     ]
 
 

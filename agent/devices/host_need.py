@@ -42,4 +42,4 @@ def _interfaces(sysfs: Sysfs, use: NetUse) -> Iterator[tuple[Path, str]]:
         if sysfs.exists(f"class/net/{name}/device"):
             reason = describe_host_use(sysfs, use, name)
             if reason:
-                yield sysfs.locate(f"class/net/{name}"), f"network interface {name} {reason}"
+                yield sysfs.follow(f"class/net/{name}"), f"network interface {name} {reason}"

@@ -18,6 +18,11 @@ def name_usb_place(bus: int, device: int) -> str:
     return f"usb {bus}:{device}"
 
 
+def describe_user(domain: str) -> str:
+    """Why a device that a domain has is withheld."""
+    return f"used by domain {domain}"
+
+
 def name_usb_id(vendor_id: str, product_id: str) -> str:
     """Any USB device of a kind; four hexadecimal digits each."""
     return f"usb {vendor_id}:{product_id}"

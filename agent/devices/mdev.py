@@ -26,7 +26,7 @@ def discover_mdev_parents(around: Surroundings) -> Iterator[Device]:
 
 
 def _describe(name: str, around: Surroundings) -> Device:
-    sysfs, path = around.sysfs, around.sysfs.locate(f"{_PARENTS}/{name}")
+    sysfs, path = around.sysfs, around.sysfs.follow(f"{_PARENTS}/{name}")
     support = VgpuSupport()
     read_mdevs(sysfs, path, support)
     function = around.pci.functions.get(name)

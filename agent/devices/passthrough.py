@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agent.devices.base import Surroundings, drop_empty
-from agent.devices.hostdev import name_pci
+from agent.devices.hostdev import describe_user, name_pci
 from agent.devices.pci import PciFunction
 
 # Drivers that leave a function to a program, as those of user-space networks are.
@@ -47,7 +47,7 @@ def find_uses(members: Sequence[PciFunction], around: Surroundings) -> Iterator[
         return
     for member in members:
         if domain := around.guests.get(name_pci(member.address)):
-            yield f"used by domain {domain}"
+            yield describe_user(domain)
         if member.driver in _UIO_DRIVERS:
             yield f"bound to {member.driver}, for a program of the host"
         # The kernel enables a function when somebody opens it, not when this driver is bound.

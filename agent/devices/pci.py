@@ -62,6 +62,14 @@ class PciBus:
     functions: Mapping[str, PciFunction]
 
     @cached_property
+    def slots(self) -> Mapping[str, Sequence[PciFunction]]:
+        """The functions of each device."""
+        slots: dict[str, list[PciFunction]] = {}
+        for function in self.functions.values():
+            slots.setdefault(function.slot, []).append(function)
+        return slots
+
+    @cached_property
     def groups(self) -> Mapping[str, Sequence[PciFunction]]:
         """The functions of each IOMMU group, without bridges."""
         groups: dict[str, list[PciFunction]] = {}
@@ -83,10 +91,12 @@ def _read_function(sysfs: Sysfs, address: str) -> PciFunction | None:
     vendor, product, class_code = (sysfs.read(f"{base}/{name}") for name in ("vendor", "device", "class"))
     if not (vendor and product and class_code):
         return None
-    virtual = (name for name in sysfs.names(base) if name.startswith("virtfn"))
+    # Most functions have none, and their directories are large.
+    names = sysfs.names(base) if sysfs.read_number(f"{base}/sriov_numvfs") else ()
+    virtual = (name for name in names if name.startswith("virtfn"))
     return PciFunction(
         address=address,
-        path=sysfs.locate(base),
+        path=sysfs.follow(base),
         vendor_id=vendor.removeprefix("0x"),
         product_id=product.removeprefix("0x"),
         class_code=int(class_code, 16),

@@ -13,7 +13,7 @@ from typing import Final
 
 from agent.devices.base import Surroundings, drop_empty, find_numa_node
 from agent.devices.host_need import USB_NAME
-from agent.devices.hostdev import name_usb_id, name_usb_place
+from agent.devices.hostdev import describe_user, name_usb_id, name_usb_place
 from agent.facts.sysfs import Sysfs
 from protos.agent.v1.host_pb2 import Device
 
@@ -62,7 +62,7 @@ def discover_usb_devices(around: Surroundings) -> Iterator[Device]:
     sysfs = around.sysfs
     for name in sysfs.names(_DEVICES):
         if USB_NAME.fullmatch(name):
-            usb = _UsbDevice(name, sysfs.locate(f"{_DEVICES}/{name}"), sysfs)
+            usb = _UsbDevice(name, sysfs.follow(f"{_DEVICES}/{name}"), sysfs)
             if usb.number and usb.read("bDeviceClass") != _HUB_CLASS and not _is_input(usb):
                 yield _describe(usb, around)
 
@@ -123,4 +123,4 @@ def _find_obstacles(usb: _UsbDevice, vendor: str, product: str, around: Surround
         return
     for name in (name_usb_place(usb.bus, usb.number), name_usb_id(vendor, product)):
         if domain := around.guests.get(name):
-            yield f"used by domain {domain}"
+            yield describe_user(domain)

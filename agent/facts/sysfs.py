@@ -58,6 +58,14 @@ class Sysfs:
     def _real_root(self) -> Path:
         return self.root.resolve()
 
+    def follow(self, entry: str) -> Path:
+        """Where the entry of a bus or a class leads to, relative to the root; quicker, for no other link is met."""
+        try:
+            target = os.readlink(f"{self.root}/{entry}")
+        except OSError:
+            return Path(entry)
+        return Path(os.path.normpath(f"{entry}/../{target}"))
+
     def link_name(self, path: str) -> str:
         """The last part of what a link names: a driver, a group, a function; empty when there is none."""
         try:

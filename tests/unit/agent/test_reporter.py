@@ -85,6 +85,10 @@ class Changes:
                 await self.changed.wait()
         self.changed.clear()
 
+    def notice(self) -> None:
+        """See agent.reporter.Changes."""
+        self.changed.set()
+
 
 class Agent:
     """A reporter that runs, and what it reports of."""
@@ -556,6 +560,23 @@ class TestInventory:
                     told = await coordinator.request("ReportInventory")
                     assert time.monotonic() - began < 2
                     assert [device.id for device in told.inventory.devices] == ids
+
+    async def test_what_a_domain_had_is_looked_at_when_the_domain_changes(
+        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        gpu = host_pb2.Device(id="0000:3b:00.0", kind="gpu", withheld_reason="used by domain test")
+        agent.host.inventory_now.devices.append(gpu)
+        async with reporting(agent):
+            await coordinator.request("Register")
+            agent.host.inventory_now.devices[0].withheld_reason = ""
+            await nothing(coordinator, "ReportInventory")
+            agent.events.publish(DomainChange(UUID, "test", "stopped"))
+            told = await coordinator.request("ReportInventory")
+            assert [device.withheld_reason for device in told.inventory.devices] == [""]
+            agent.host.inventory_now.vcpus = 4
+            agent.events.publish(DomainChange(UUID, "test", "started"))
+            await nothing(coordinator, "ReportInventory")
 
     async def test_news_that_nobody_took_are_told_again_before_long(
         self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
