@@ -18,16 +18,21 @@ NVME_BYTES = 1_919_313_510_400
 
 def stored_node(runtime: Runtime, **columns: Any) -> str:
     node = a_node("host-a", machine_uuid="serial-1", **columns)
-    disks = [host_pb2.BlockDevice(name=f"sd{letter}", size_bytes=HDD_BYTES, rotational=True) for letter in "abcd"]
-    disks.append(host_pb2.BlockDevice(name="nvme0n1", size_bytes=NVME_BYTES))
-    facts = host_pb2.HostFacts(
-        hostname="host-a", architecture=host_pb2.ARCHITECTURE_X86_64, disks=disks, agent_version="0.1.0"
-    )
+    facts = host_pb2.HostFacts(hostname="host-a", architecture=host_pb2.ARCHITECTURE_X86_64, agent_version="0.1.0")
     facts.cpu.model_name = "EPYC"
     apply_facts(node, facts)
+    disks = [a_disk(number, "hdd", "sata", HDD_BYTES) for number in range(4)]
+    disks += [a_disk(4, "ssd", "nvme", NVME_BYTES), a_disk(5, "ssd", "", NVME_BYTES)]
     with runtime.database.write() as session:
-        add(session, node)
+        add(session, node, *make_devices(node.id, disks))
     return node.id
+
+
+def a_disk(number: int, media: str, interface: str, size_bytes: int) -> host_pb2.Device:
+    attributes = {"media": media, "interface": interface} if interface else {"media": media}
+    disk = host_pb2.Device(id=f"wwn-{number}", kind="disk", attributes=attributes, size_bytes=size_bytes)
+    disk.withheld_reason = "mounted" if number == 0 else ""
+    return disk
 
 
 def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> None:
@@ -37,7 +42,7 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
     (node,) = operator.ok("GET", NODES)["list"]
     assert node.pop("createdAt").endswith("Z")
     assert node.pop("updatedAt").endswith("Z")
-    assert len(node.pop("hardDiskList")) == 2
+    assert len(node.pop("hardDiskList")) == 3
     assert node == {
         "cell": "cell0",
         "hostId": node_id,
@@ -122,6 +127,14 @@ def test_disks_that_are_alike_are_counted_together(operator: Api, runtime: Runti
             "diskSize": NVME_BYTES,
             "diskNum": 1,
             "orderKey": f"host-a_SSD_NVME_{NVME_BYTES}",
+        },
+        {
+            **same,
+            "localDiskType": "SSD",
+            "localDiskInterface": "OTHER",
+            "diskSize": NVME_BYTES,
+            "diskNum": 1,
+            "orderKey": f"host-a_SSD_OTHER_{NVME_BYTES}",
         },
     ]
 

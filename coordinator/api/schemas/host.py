@@ -54,12 +54,12 @@ class HostGpuBody(AnswerModel):
 
     @classmethod
     def of(cls, view: NodeView) -> "HostGpuBody":
-        if not view.gpus:
+        if not view.devices.gpus:
             return cls()
-        first, *_ = view.gpus
+        first, *_ = view.devices.gpus
         return cls(
             gpu_type=first.pci_id,
-            gpus=len(view.gpus),
+            gpus=len(view.devices.gpus),
             mode=first.mode,
             product=first.product,
             vgpu_display_name=first.vgpu_name,

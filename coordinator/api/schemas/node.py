@@ -7,8 +7,8 @@ from pydantic import Field
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.host import Cell, HostName, host_architecture
 from coordinator.services.host import HostReference
-from coordinator.services.node import DiskGroup, NodeLabels, NodeView
-from coordinator.services.node_gpu import NodeGpu
+from coordinator.services.node import NodeLabels, NodeView
+from coordinator.services.node_device import DiskGroup, NodeGpu
 
 # Absent leaves it as it is; an empty one takes it off.
 Label = Annotated[str | None, Field(max_length=63)]
@@ -45,7 +45,7 @@ class GpuInfoBody(AnswerModel):
 
     @classmethod
     def of(cls, view: NodeView) -> "GpuInfoBody":
-        gpus = [NodeGpuBody.of(gpu) for gpu in view.gpus]
+        gpus = [NodeGpuBody.of(gpu) for gpu in view.devices.gpus]
         return cls(**gpus[0].model_dump(by_alias=False, exclude={"in_use"}), gpus=gpus) if gpus else cls()
 
 
@@ -56,7 +56,7 @@ class HardDiskBody(AnswerModel):
     cell: str
     node_name: str
     local_disk_type: str = Field(description="HDD or SSD.", examples=["SSD"])
-    local_disk_interface: str = Field(description="SATA or NVME.", examples=["NVME"])
+    local_disk_interface: str = Field(description="SATA, SAS, NVME, VIRTIO or OTHER.", examples=["NVME"])
     disk_size: int = Field(description="Size of one, bytes.")
     disk_num: int = Field(description="How many there are.")
     order_key: str = Field(description="Names the group.")
@@ -131,9 +131,9 @@ class NodeBody(AnswerModel):
             hg_id=group.id if group else "",
             hg_name=group.name if group else "",
             cpu_allocation_ratio=view.place.cpu_ratio,
-            is_gpu_node=bool(view.gpus),
+            is_gpu_node=bool(view.devices.gpus),
             gpu_info=GpuInfoBody.of(view),
-            hard_disk_list=[HardDiskBody.of(view, group, cell) for group in view.disk_groups],
+            hard_disk_list=[HardDiskBody.of(view, group, cell) for group in view.devices.disk_groups],
         )
 
 

@@ -106,6 +106,12 @@ def list_devices(session: Session, *conditions: ColumnElement[bool]) -> list[Dev
     return [_row(row) for row in session.execute(ordered)]
 
 
+def list_disks(session: Session, node_ids: Collection[str]) -> Sequence[tuple[str, Mapping[str, str], int]]:
+    """Node, attributes and size of every disk of these nodes: columns, for there may be many thousands of rows."""
+    is_wanted = (col(Device.node_id).in_(node_ids), Device.kind == DeviceKind.DISK)
+    return session.exec(select(Device.node_id, Device.attributes, Device.size_bytes).where(*is_wanted)).all()
+
+
 def _rows() -> Statement:
     return select_columns(Device, col(Node.name), col(Node.zone), col(Node.ready), _STATE).join(
         Node, col(Node.id) == col(Device.node_id)

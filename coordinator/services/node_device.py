@@ -1,5 +1,6 @@
-"""GPUs of nodes, as lists of nodes show them."""
+"""GPUs and disks of nodes, as lists of nodes show them."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -28,13 +29,41 @@ class NodeGpu:
     in_use: bool
 
 
-def read_gpus(session: Session, node_ids: Collection[str]) -> dict[str, list[NodeGpu]]:
-    """The GPUs of these nodes, whether they are offered or not, by node and address."""
-    gpus: dict[str, list[NodeGpu]] = {}
-    of_nodes = col(Device.node_id).in_(node_ids)
-    for row in queries.list_devices(session, of_nodes, col(Device.kind) == DeviceKind.GPU):
-        gpus.setdefault(row.device.node_id, []).append(_gpu(view_device(row)))
-    return gpus
+@dataclass(frozen=True, slots=True)
+class DiskGroup:
+    """Disks of one node that are alike."""
+
+    # "HDD" or "SSD".
+    disk_type: str
+    # "NVME", "SAS", "SATA" or "VIRTIO"; "OTHER": the node cannot tell, or it is attached in another way.
+    interface: str
+    size_bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDevices:
+    """What lists of nodes show of the devices of one."""
+
+    gpus: tuple[NodeGpu, ...]
+    disk_groups: tuple[DiskGroup, ...]
+
+
+def read_node_devices(session: Session, node_ids: Collection[str]) -> dict[str, NodeDevices]:
+    """GPUs, by address, and disks, by kind, of each of these nodes, whether they are offered or not."""
+    gpus: dict[str, list[NodeGpu]] = {node_id: [] for node_id in node_ids}
+    is_gpu = col(Device.kind) == DeviceKind.GPU
+    for row in queries.list_devices(session, col(Device.node_id).in_(node_ids), is_gpu):
+        gpus[row.device.node_id].append(_gpu(view_device(row)))
+    disks: dict[str, Counter[tuple[str, str, int]]] = {node_id: Counter() for node_id in node_ids}
+    for node_id, attributes, size_bytes in queries.list_disks(session, node_ids):
+        kind = (attributes.get("media", "").upper(), attributes.get("interface", "OTHER").upper(), size_bytes)
+        disks[node_id][kind] += 1
+    return {node_id: NodeDevices(tuple(gpus[node_id]), _group(disks[node_id])) for node_id in node_ids}
+
+
+def _group(kinds: Counter[tuple[str, str, int]]) -> tuple[DiskGroup, ...]:
+    return tuple(DiskGroup(*kind, count) for kind, count in sorted(kinds.items()))
 
 
 def _gpu(view: DeviceView) -> NodeGpu:
