@@ -13,7 +13,8 @@ from agent.devices.base import Surroundings, drop_empty
 from agent.devices.hostdev import describe_user, name_pci
 from agent.devices.pci import PciFunction
 
-# Drivers that leave a function to a program, as those of user-space networks are.
+# Drivers that leave a function to a program, such as a user-space network, and let it be taken away while it is used.
+# That of VFIO does not: whoever has opened it keeps it.
 _UIO_DRIVERS: Final = frozenset(("uio_pci_generic", "igb_uio"))
 # Base classes as people call them. Source: the PCI Code and ID Assignment Specification.
 _CLASS_NAMES: Final = {
@@ -50,9 +51,6 @@ def find_uses(members: Sequence[PciFunction], around: Surroundings) -> Iterator[
             yield describe_user(domain)
         if member.driver in _UIO_DRIVERS:
             yield f"bound to {member.driver}, for a program of the host"
-        # The kernel enables a function when somebody opens it, not when this driver is bound.
-        if member.driver.endswith("vfio-pci") and around.sysfs.read_number(f"{member.path}/enable"):
-            yield f"used by a program that is no guest of libvirt's, by way of {member.driver}"
 
 
 def _find_strangers(members: Sequence[PciFunction], around: Surroundings) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.agent.device_builder import BLANK, Node
 from tests.unit.agent.sysfs_builder import Machine
@@ -53,3 +54,13 @@ def test_a_large_machine_is_read_in_a_second(node: Node) -> None:
     gpu = next(device for device in devices if device.kind == "gpu")
     assert [one.available_instances for one in gpu.vgpu_types] == [16] * 7
     assert seconds < 1
+
+
+def test_a_driver_that_says_what_nobody_expects_hides_nothing_else(tmp_path: Path) -> None:
+    node = Node(Machine(tmp_path))
+    node.add_pci("0000:3b:00.0", "10de:1eb8", "no class", group=1)
+    node.add_usb("1-4", "0951:1666")
+    with capture_logs() as logs:
+        assert [device.kind for device in node.discover()] == ["usb"]
+    assert {log["kind"] for log in logs} == {"discover_gpus", "discover_network_cards"}
+    assert {log["event"] for log in logs} == {"devices.unreadable"}
