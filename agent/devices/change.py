@@ -58,8 +58,8 @@ class Source(Protocol):
 class DeviceEvents:
     """Events of the kernel, those of udev where it runs: after it has looked at the device. Raises OSError."""
 
-    def __init__(self) -> None:
-        source = "udev" if _UDEV.exists() else "kernel"
+    def __init__(self, udev: Path = _UDEV) -> None:
+        source = "udev" if udev.exists() else "kernel"
         self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
         for subsystem in _SUBSYSTEMS:
             self._monitor.filter_by(subsystem)

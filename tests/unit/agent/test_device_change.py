@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -162,6 +163,53 @@ class TestDeviceEvents:
     def test_what_software_made_does_not_matter(self, events: DeviceEvents) -> None:
         self._announce("devices/virtual/block/loop*")
         assert not take_all(events, 0.3)
+
+
+class TestUdevEvents:
+    """Messages as udev sends them to whoever listens, in a network of their own."""
+
+    @pytest.mark.parametrize(
+        ("subsystem", "path", "matters"),
+        [
+            ("usb", "/devices/pci0000:00/0000:00:14.0/usb1/1-4", True),
+            ("pci", "/devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0", True),
+            ("block", "/devices/virtual/block/dm-3", True),
+            ("block", "/devices/virtual/block/loop3", False),
+            ("net", "/devices/virtual/net/vnet7", False),
+            ("input", "/devices/pci0000:00/0000:00:14.0/usb1/1-4/input/input7", False),
+        ],
+    )
+    def test_those_of_devices_matter(self, tmp_path: Path, subsystem: str, path: str, matters: bool) -> None:
+        with network_namespaces(1) as (node,):
+            events = node.run(lambda: DeviceEvents(udev=tmp_path))
+            node.run(lambda: send_as_udev(subsystem, path))
+            assert take_all(events, 2.0 if matters else 0.2) == matters
+            events.close()
+
+
+def send_as_udev(subsystem: str, path: str) -> None:
+    """Source: systemd's sd-device/device-monitor.c, monitor_netlink_header."""
+    properties = f"ACTION=add\0DEVPATH={path}\0SUBSYSTEM={subsystem}\0SEQNUM=7\0".encode()
+    header = struct.Struct("=8sIIIIIIII")
+    magic, subsystem_hash = (socket.htonl(number) for number in (0xFEEDCAFE, murmur(subsystem.encode())))
+    head = header.pack(b"libudev", magic, header.size, header.size, len(properties), subsystem_hash, 0, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as sender:  # NETLINK_KOBJECT_UEVENT
+        sender.sendto(head + properties, (0, 2))
+
+
+def murmur(text: bytes) -> int:
+    """Austin Appleby's MurmurHash2, seed 0: what messages are filtered by."""
+    factor, limit = 0x5BD1E995, 0xFFFFFFFF
+    found = len(text)
+    whole = len(text) // 4 * 4
+    for (part,) in struct.iter_unpack("<I", text[:whole]):
+        mixed = part * factor & limit
+        mixed = (mixed ^ mixed >> 24) * factor & limit
+        found = (found * factor & limit) ^ mixed
+    if rest := text[whole:]:
+        found = (found ^ int.from_bytes(rest, "little")) * factor & limit
+    found = (found ^ found >> 13) * factor & limit
+    return found ^ found >> 15
 
 
 class TestLinkEvents:
