@@ -77,9 +77,8 @@ class Definitions:
         if known is not None and known.foreign:
             raise DomainForeign(f"domain {known.name} ({spec.uuid}) was not created by Nodewright")
         host = await self._host_for(spec)
-        if known is not None and known.machine:
-            # The hardware that a guest was installed on does not change when the node's QEMU is upgraded.
-            host = replace(host, machine=known.machine)
+        # The hardware that a guest was installed on does not change when QEMU is upgraded, or is another node's.
+        host = replace(host, machine=(known and known.machine) or spec.machine or host.machine)
         pins = frozenset(cpu for cell in spec.cells for cpu in cell.pinned_cpu_ids)
         async with self._affinities.defining(spec.uuid, spec.name, pins) as cpus:
             return await self._define(spec, replace(host, cpus=cpus))

@@ -11,20 +11,23 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from agent.config import AgentConfig, split_address
 from agent.coordinator_client import CoordinatorClient
+from agent.disk_lock import DiskLocks
 from agent.errors import AgentError, NetworkRoleMissing
 from agent.hypervisor.capability import Capability, read_capability
 from agent.hypervisor.connection import Connection
+from agent.hypervisor.disk import find_written_files
 from agent.identity import Identity, IdentityMissing, now_utc, read_machine_uuid
 from agent.network.role import MANAGE, ROLES, NetworkRoles, find_own_address
 from agent.peer import describe_settings, try_libvirt
 from agent.storage.directory import measure_capacity
+from agent.storage.shared import list_other_nodes
 from agent.watchdog.lease import read_boot_id, read_clock, read_health
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -34,6 +37,8 @@ _LIBVIRT_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _BYTES_PER_GIB: Final = 1024**3
 _QEMU_CONF: Final = Path("/etc/libvirt/qemu.conf")
+_LIBVIRT_GUESTS: Final = Path("/etc/default/libvirt-guests")
+_AUTOSTART: Final = Path("/etc/libvirt/qemu/autostart")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Patient:
     libvirt_complaint: str
     # An agent serves on this host already, so its ports are taken rightly.
     agent_runs: bool
+    # Names of running guests by the file of each disk that they may write to.
+    written_files: Mapping[Path, str]
 
 
 Check = Callable[[Patient], Awaitable[list[Finding]]]
@@ -64,9 +71,9 @@ Check = Callable[[Patient], Awaitable[list[Finding]]]
 
 async def examine(config: AgentConfig) -> list[Finding]:
     """All checks, in an order in which a failure comes before what follows from it."""
-    capability, complaint = await _ask_libvirt(config)
+    capability, written_files, complaint = await _ask_libvirt(config)
     agent_runs = await _listens(*split_address("metrics_listen", config.metrics_listen))
-    patient = Patient(config, capability, complaint, agent_runs)
+    patient = Patient(config, capability, complaint, agent_runs, written_files)
     return [finding for check in CHECKS for finding in await check(patient)]
 
 
@@ -89,15 +96,16 @@ def show(findings: list[Finding], *, as_json: bool) -> None:
     Console().print(table)
 
 
-async def _ask_libvirt(config: AgentConfig) -> tuple[Capability | None, str]:
+async def _ask_libvirt(config: AgentConfig) -> tuple[Capability | None, Mapping[Path, str], str]:
     connection = Connection(config.libvirt_uri, worker_count=1, guest_agent_worker_count=1)
     try:
         async with asyncio.timeout(_LIBVIRT_SECONDS):
             await connection.open()
         with tempfile.TemporaryDirectory() as directory:
-            return await read_capability(connection, Path(directory) / "accelerator.json"), ""
+            capability = await read_capability(connection, Path(directory) / "accelerator.json")
+        return capability, await find_written_files(connection), ""
     except (AgentError, TimeoutError) as error:
-        return None, str(error) or "no answer"
+        return None, {}, str(error) or "no answer"
     finally:
         await connection.close()
 
@@ -259,6 +267,48 @@ async def _check_watchdog(patient: Patient) -> list[Finding]:
     return [Finding("watchdog", "warn", "does not run", remedy)]
 
 
+async def _check_boot(_patient: Patient) -> list[Finding]:
+    """Whether anybody else than the coordinator starts guests after a boot: they may run elsewhere by then."""
+    if await asyncio.to_thread(_has_lines, _LIBVIRT_GUESTS, "ON_BOOT=start"):
+        detail = "libvirt-guests starts guests before the coordinator has said whether they run elsewhere"
+        return [Finding("boot", "warn", detail, f"set ON_BOOT=ignore in {_LIBVIRT_GUESTS}")]
+    names = await asyncio.to_thread(lambda: sorted(path.stem for path in _AUTOSTART.glob("ecs-*.xml")))
+    if names:
+        detail = f"libvirt starts {', '.join(names)} before the coordinator has said whether they run elsewhere"
+        return [Finding("boot", "warn", detail, "virsh autostart --disable, for each of them")]
+    return [Finding("boot", "ok", "guests are started by the coordinator alone")]
+
+
+async def _check_disk_locks(patient: Patient) -> list[Finding]:
+    """Whether a second QEMU can run on a disk that a guest of this node or of another one has."""
+    try:
+        node_id = Identity(patient.config.state_dir, patient.config.pki_dir).membership().node_id
+    except IdentityMissing:
+        return []
+    locks = DiskLocks()
+    gap = await asyncio.to_thread(locks.find_gap)
+    if gap is None:
+        return [await asyncio.to_thread(_find_unlocked, locks, patient.written_files)]
+    others = await asyncio.to_thread(list_other_nodes, patient.config.volumes_dir, node_id)
+    if not others:
+        return [Finding("disk locks", "ok", f"{gap.reason}: none is needed while no other node has these volumes")]
+    detail = (
+        f"{gap.reason}, and volumes are shared with {', '.join(others)}: only QEMU keeps its images from a second one"
+    )
+    return [Finding("disk locks", "warn", detail, gap.remedy)]
+
+
+def _find_unlocked(locks: DiskLocks, written_files: Mapping[Path, str]) -> Finding:
+    unlocked = sorted({name for file, name in written_files.items() if file.exists() and not locks.is_locked(file)})
+    if not unlocked:
+        return Finding("disk locks", "ok", "libvirt locks the disks of running guests")
+    detail = (
+        f"guests run without: {', '.join(unlocked)}; they were started before libvirt locked disks, or virtlockd ended"
+    )
+    # Not suspended and resumed: virtlockd then keeps the lock when the guest has ended.
+    return Finding("disk locks", "warn", detail, "migrate each to another node, or stop and start it")
+
+
 async def _check_coordinator(patient: Patient) -> list[Finding]:
     identity = Identity(patient.config.state_dir, patient.config.pki_dir)
     try:
@@ -340,6 +390,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_ports,
     _check_identity,
     _check_watchdog,
+    _check_boot,
+    _check_disk_locks,
     _check_coordinator,
     _check_networks,
     _check_peers,

@@ -140,6 +140,10 @@ class LeaseFailed(AgentError, category=Category.INTERNAL):
     """The file could not be written that tells the watchdog of a guest."""
 
 
+class DiskLockUnavailable(AgentError, category=Category.UNAVAILABLE):
+    """libvirt locks disks, and the daemon that keeps its locks is away: no guest starts or resumes."""
+
+
 class MemoryLockRefused(AgentError, category=Category.STATE):
     """The node does not let guests keep their memory resident."""
 
@@ -165,7 +169,7 @@ class VolumeNotFound(AgentError, category=Category.ABSENT):
 
 
 class VolumeInUse(AgentError, category=Category.STATE):
-    """A running domain uses the volume."""
+    """A running domain, or a QEMU on another node that shares it, has the volume open or locked."""
 
 
 class VolumePresent(AgentError, category=Category.STATE):

@@ -9,6 +9,8 @@ from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
 from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
+from agent.disk_lock import DiskLocks
+from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
@@ -54,6 +56,7 @@ class Node:
     connection: Connection
     events: DomainEvents
     self_fence: SelfFence
+    ends: EndRecord
     guests: Guests
     affinities: Affinities
     guest_agents: GuestAgents
@@ -85,7 +88,14 @@ def build_node(config: AgentConfig) -> Node:
     connection = Connection(config.libvirt_uri)
     events = DomainEvents(connection)
     self_fence = SelfFence(config.run_dir, FenceRecord(config.fence_dir))
-    guests = Guests(connection, events, check_start=self_fence.check_startable)
+    ends = EndRecord(config.journal_dir / "ended")
+
+    def check_start(uuid: str) -> None:
+        self_fence.check_startable(uuid)
+        # Before it runs: should the power fail right afterwards, it has not ended by itself.
+        ends.discard(uuid)
+
+    guests = Guests(connection, events, check_start=check_start)
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
@@ -104,6 +114,7 @@ def build_node(config: AgentConfig) -> Node:
         connection=connection,
         events=events,
         self_fence=self_fence,
+        ends=ends,
         guests=guests,
         affinities=affinities,
         guest_agents=guest_agents,
@@ -142,6 +153,7 @@ def _build_host_reader(
         read_device_users=lambda: find_device_users(connection),
         read_role_addresses=roles.addresses,
         read_storage_id=volumes.storage_id,
+        read_disk_locks=lambda: DiskLocks().find_gap() is None,
     )
 
 

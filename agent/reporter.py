@@ -104,6 +104,7 @@ class Reporter:
         *,
         advertise_address: Callable[[], str],
         zone: str,
+        list_ended: Callable[[], Sequence[str]] = tuple,
         on_session: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._client = client
@@ -114,6 +115,7 @@ class Reporter:
         self._changes = changes
         self._advertise_address = advertise_address
         self._zone = zone
+        self._list_ended = list_ended
         self._on_session = on_session
 
     async def run(self) -> None:
@@ -173,6 +175,7 @@ class Reporter:
             session_id=secrets.token_hex(16),
             self_fence=encode_self_fence(self._self_fence),
             fenced_domains=encode_fenced(self._self_fence.list_fenced()),
+            ended_domain_uuids=await asyncio.to_thread(self._list_ended),
         )
         self._self_fence.note_sending(0)
         answer = await self._client.register(request)
@@ -205,6 +208,7 @@ class Session:
         self._lease_seconds = terms.lease.ToTimedelta().total_seconds()
         self._interval_seconds = terms.heartbeat_interval.ToTimedelta().total_seconds()
         self._told = (beginning.facts, beginning.inventory)
+        self._told_fenced = list(beginning.fenced_domains)
         self._last_sequence = 0
         self._heartbeats = 0
 
@@ -234,6 +238,13 @@ class Session:
         answer = await self._client.heartbeat(request, min(_HEARTBEAT_SECONDS, patience_seconds or _HEARTBEAT_SECONDS))
         if answer.HasField("ha_terms"):
             self._self_fence.renew(answer.ha_terms.stored_heartbeat, answer.ha_terms.ha_tolerance_seconds)
+            await self._look_for_fenced()
+
+    async def _look_for_fenced(self) -> None:
+        """Only a registration tells of what the watchdog has ended, and has it released: no guest starts before."""
+        fenced = encode_fenced(await asyncio.to_thread(self._self_fence.list_fenced))
+        if not self._self_fence.is_over and any(guest not in self._told_fenced for guest in fenced):
+            raise SessionBroken("highly available guests were ended here while the session went on")
 
     async def send_events(self, changes: asyncio.Queue[DomainChange]) -> None:
         """Sends changes in order, each until it was stored."""

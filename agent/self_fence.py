@@ -98,7 +98,7 @@ class SelfFence:
                 "coordinator has said that it is still this node's"
             )
         lease = self._lease
-        if uuid in self._guests and lease is not None and lease.is_over(self._clock()):
+        if uuid in self._guests and lease is not None and self.is_over:
             silent_seconds = self._clock() - lease.renewed_at
             raise LeaseExpired(
                 f"domain {uuid} is highly available, and the coordinator was not heard of for {silent_seconds:.0f} s"
@@ -117,6 +117,11 @@ class SelfFence:
     def tolerance_seconds(self) -> int:
         """The tolerance by which this node goes now."""
         return self._lease.tolerance_seconds if self._lease else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the highly available guests must not run now."""
+        return self._lease is not None and self._lease.is_over(self._clock())
 
     @property
     def is_armed(self) -> bool:

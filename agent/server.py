@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from agent.config import AgentConfig, split_address
+from agent.ended_guest import EndWatch
 from agent.hypervisor.connection import ConnectionState
 from agent.identity import Credentials
 from agent.metric import MetricInterceptor, Metrics, MetricServer
@@ -213,6 +214,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         node.device_watch,
         advertise_address=lambda: node.config.advertise_address or _guess_address(node, port),
         zone=node.config.zone,
+        list_ended=node.ends.list,
         on_session=on_session,
     )
     metric_server = MetricServer(node.metrics, lambda: {"libvirt": node.connection.is_open, "coordinator": registered})
@@ -225,6 +227,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         renewal.run(),
         NetworkRecovery(node.connection, node.networks).run(),
         AffinityRecovery(node.connection, node.affinities, node.events).run(),
+        EndWatch(node.ends, node.guests, node.events).run(),
         node.images.run(),
     )
     try:

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     migrations_per_node: int = Field(default=2, ge=1, le=100)
     # What makes sure that a lost node runs no highly available instance any more, tried in this order.
     fences: list[FenceKind] = Field(default_factory=lambda: list(FenceKind))
+    # What ran on a node when that lost its power, or was rebooted, is started there again once the node is back.
+    start_after_reboot: bool = True
+    # So many guests of one node boot at once then; one that does not tell through its guest agent that it is up
+    # counts for `boot_time`.
+    boots_per_node: int = Field(default=8, ge=1, le=1000)
+    boot_time: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=1))
     stop_grace: timedelta = timedelta(seconds=120)
     # How long operations and moves that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)

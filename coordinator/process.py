@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
@@ -20,6 +21,7 @@ from coordinator.secret import SecretBox
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.services.network import ensure_default_network
 from coordinator.services.node_report import LeaseSweep, refresh_leases
+from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
 from coordinator.services.tenancy import ensure_default_tenant
 from coordinator.services.webhook_delivery import WebhookSender
@@ -29,6 +31,7 @@ from coordinator.tasks.kinds import KINDS
 
 LEASE_SWEEP_SECONDS: Final = 2.0
 RECOVERY_SWEEP_SECONDS: Final = 2.0
+RESTART_SWEEP_SECONDS: Final = 2.0
 CERTIFICATE_SWEEP_SECONDS: Final = 600.0
 RETENTION_SWEEP_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 10.0
@@ -93,6 +96,7 @@ def _background(
         "webhooks": WebhookSender(runtime).run(),
         "leases": _repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime)),
         "recoveries": _repeat(RECOVERY_SWEEP_SECONDS, RecoverySweep(runtime)),
+        "restarts": _repeat(RESTART_SWEEP_SECONDS, RestartSweep(runtime)),
         "certificates": _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http)),
         "retention": _repeat(RETENTION_SWEEP_SECONDS, lambda: forget_expired(runtime)),
     }
@@ -128,13 +132,21 @@ async def _wait_for_end(parts: dict[str, asyncio.Task[None]]) -> None:
 
 
 async def _repeat(seconds: float, sweep: Callable[[], object]) -> None:
-    """Calls `sweep` in a thread again and again; what goes wrong this time may go well the next."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await asyncio.to_thread(sweep)
-        except Exception:
-            log.exception("sweep.failed")
+    """Calls `sweep` in a thread again and again; what goes wrong this time may go well the next.
+
+    The thread is its own: when hundreds of nodes register at once, leases are looked after as ever.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="sweep")
+    try:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await asyncio.get_running_loop().run_in_executor(thread, sweep)
+            except Exception:
+                log.exception("sweep.failed")
+    finally:
+        # What is under way ends by itself; the loop does not wait for it.
+        thread.shutdown(wait=False)
 
 
 async def _settle(part: asyncio.Task[None]) -> None:

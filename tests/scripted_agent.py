@@ -63,6 +63,9 @@ class ScriptedAgent:
     refusals: dict[str, Refusal] = field(default_factory=dict)
     # Calls by these names wait until the event is set.
     gates: dict[str, threading.Event] = field(default_factory=dict)
+    # The newest that it has, and those that it has not.
+    machine: str = "pc-q35-7.2"
+    missing_machines: set[str] = field(default_factory=set)
     guest_answer: str = "{}"
     guest_commands: list[str] = field(default_factory=list)
     # What keeps guests from leaving, by code; how migrations end, by their id, once they have.
@@ -103,15 +106,24 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
     async def EnsureDefined(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("ensure_defined", context)
         spec = request.spec
+        if spec.machine in self._agent.missing_machines:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "old", (("nodewright-code", "CapabilityMissing"),))
         self._agent.specs[spec.uuid] = spec
         return self._agent.domains.setdefault(
             spec.uuid,
-            domain_pb2.Domain(uuid=spec.uuid, name=spec.name, power_state=domain_pb2.POWER_STATE_SHUTOFF),
+            domain_pb2.Domain(
+                uuid=spec.uuid,
+                name=spec.name,
+                power_state=domain_pb2.POWER_STATE_SHUTOFF,
+                machine=spec.machine or self._agent.machine,
+            ),
         )
 
     async def EnsureRunning(self, request: Any, context: Any) -> domain_pb2.Domain:
+        # A start that fails may have begun all the same.
+        domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
         await self._agent.enter("ensure_running", context)
-        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+        return domain
 
     async def EnsureStopped(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.StopProgress]:
         await self._agent.enter("ensure_stopped_by_force" if request.force else "ensure_stopped", context)

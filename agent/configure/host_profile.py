@@ -43,6 +43,8 @@ class HostProfile:
     seed_directory: Path
     architecture: str = "x86_64"
     machine: str = "q35"
+    # Names of all machines that guests may have here; empty: anything goes.
+    machines: frozenset[str] = frozenset()
     emulator: str | None = None
     # Named CPU models that guests can run with here.
     cpu_models: frozenset[str] = frozenset()

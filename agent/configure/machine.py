@@ -9,6 +9,7 @@ from agent.domainxml.boot import Features, Os, OsType, Smbios, VmPort
 from agent.domainxml.clock import Clock, Timer
 from agent.domainxml.device import Panic
 from agent.domainxml.domain import Domain, PowerManagement, SuspendToDisk, SuspendToMemory
+from agent.errors import CapabilityMissing
 from protos.agent.v1.domain_pb2 import DomainSpec
 
 _CLOCK = Clock(
@@ -24,6 +25,8 @@ _CLOCK = Clock(
 
 def configure_machine(domain: Domain, _spec: DomainSpec, host: HostProfile) -> Domain:
     """A crashed guest stays down, so that it is seen; sleep states are off, as nothing would wake the guest."""
+    if host.machines and host.machine not in host.machines:
+        raise CapabilityMissing(f"machine: QEMU of this node has no {host.machine}, which the guest has")
     domain = replace(
         domain,
         os=Os(type=OsType("hvm", host.architecture, host.machine), smbios=Smbios("sysinfo")),

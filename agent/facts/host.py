@@ -25,6 +25,7 @@ from agent.facts.nic import collect_addresses, collect_nics
 from agent.facts.numa import collect_numa
 from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
 from agent.storage.base import StorageCapacity
+from agent.watchdog.lease import read_boot_id
 from protos.agent.v1.host_pb2 import (
     ACCELERATOR_KVM,
     ACCELERATOR_TCG,
@@ -76,6 +77,10 @@ async def _no_storage() -> str:
     return ""
 
 
+def _no_locks() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class HostReader:
     """Reads the node. Facts raise HypervisorUnavailable while libvirt is away."""
@@ -92,6 +97,9 @@ class HostReader:
     read_role_addresses: Callable[[], Mapping[str, str]] = dict
     # Identity of the place of volumes; empty: shared with nobody.
     read_storage_id: Callable[[], Awaitable[str]] = _no_storage
+    read_boot_id: Callable[[], str] = read_boot_id
+    # Whether libvirt locks disks.
+    read_disk_locks: Callable[[], bool] = _no_locks
 
     async def facts(self) -> HostFacts:
         """Facts of the hardware and the software."""
@@ -139,8 +147,9 @@ class HostReader:
             libvirt_version=capability.libvirt_version,
             qemu_version=capability.qemu_version,
             agent_version=agent_version(),
-            traits=sorted({*capability.traits, *self._nested_trait()}),
+            traits=sorted({*capability.traits, *self._nested_trait(), *self._lock_trait()}),
             role_addresses=self.read_role_addresses(),
+            boot_id=self.read_boot_id(),
         )
         facts.booted_at.FromSeconds(int(psutil.boot_time()))
         return facts
@@ -150,6 +159,9 @@ class HostReader:
 
     def _nested_trait(self) -> tuple[str, ...]:
         return ("nested",) if any(self.sysfs.read(path) in ("Y", "1") for path in _NESTED) else ()
+
+    def _lock_trait(self) -> tuple[str, ...]:
+        return ("disk-locks",) if self.read_disk_locks() else ()
 
 
 def agent_version() -> str:

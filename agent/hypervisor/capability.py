@@ -28,6 +28,8 @@ class Capability:
     accelerator_reason: str
     architecture: str
     machine: str
+    # Names of all machines that guests may have; empty: anything goes.
+    machines: frozenset[str]
     emulator: str | None
     # Named CPU models that guests can run with, and the one nearest to the host's own CPU.
     cpu_models: frozenset[str]
@@ -58,6 +60,7 @@ class Capability:
             seed_directory=seed_directory,
             architecture=self.architecture,
             machine=self.machine,
+            machines=self.machines,
             emulator=self.emulator,
             cpu_models=self.cpu_models,
             cpu_vendor=self.cpu_vendor,
@@ -98,7 +101,8 @@ async def read_capability(connection: Connection, accelerator_cache: Path) -> Ca
         return await _test_driver_capability(connection)
     architecture = platform.machine()
     host = etree.fromstring(await connection.call(lambda handle: handle.getCapabilities()))
-    emulator = host.findtext(f"guest[os_type='hvm']/arch[@name='{architecture}']/emulator") or ""
+    guests = f"guest[os_type='hvm']/arch[@name='{architecture}']"
+    emulator = host.findtext(f"{guests}/emulator") or ""
     accelerator = await detect_accelerator(emulator, accelerator_cache)
     domain_type: DomainType = "kvm" if accelerator.kvm else "qemu"
     guest = etree.fromstring(
@@ -113,6 +117,7 @@ async def read_capability(connection: Connection, accelerator_cache: Path) -> Ca
         accelerator_reason=accelerator.reason,
         architecture=architecture,
         machine=_MACHINE,
+        machines=frozenset(machine.text or "" for machine in host.iterfind(f"{guests}/machine")),
         emulator=emulator,
         cpu_models=_cpu_models(guest),
         host_cpu_model=host.findtext("host/cpu/model") or "",
@@ -132,6 +137,7 @@ async def _test_driver_capability(connection: Connection) -> Capability:
         accelerator_reason="libvirt's test driver runs no guests",
         architecture="x86_64",
         machine=_MACHINE,
+        machines=frozenset(),
         emulator=None,
         cpu_models=frozenset(("qemu64",)),
         host_cpu_model="",

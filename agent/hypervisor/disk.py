@@ -20,8 +20,29 @@ async def find_disk_users(connection: Connection, path: Path) -> list[str]:
     return await connection.call(run)
 
 
+async def find_written_files(connection: Connection) -> dict[Path, str]:
+    """Names of the running domains by the file of each disk that they may write to. Raises HypervisorUnavailable.
+
+    Those that are paused are not among them.
+    """
+
+    def run(handle: libvirt.virConnect) -> dict[Path, str]:
+        return {
+            Path(file): domain.name()
+            for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
+            for file in _written_files(domain)
+        }
+
+    return await connection.call(run)
+
+
 def _files(domain: libvirt.virDomain) -> set[str]:
     return {source.get("file") or "" for device in find_devices(domain) for source in device.iterfind(".//source")}
+
+
+def _written_files(domain: libvirt.virDomain) -> set[str]:
+    disks = (device for device in find_devices(domain) if device.tag == "disk" and device.find("readonly") is None)
+    return {source.get("file") or "" for disk in disks for source in disk.iterfind("source")} - {""}
 
 
 def find_devices(domain: libvirt.virDomain) -> list[etree._Element]:

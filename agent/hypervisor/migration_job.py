@@ -161,6 +161,9 @@ class _Job:
         if guest is None or _has_left(guest):
             return "completed", ""
         reason = self._given_up or failure or "the migration was interrupted"
+        if guest.power_state is PowerState.SHUTOFF and guest.power_state_reason == "unknown":
+            # libvirt has forgotten how it ended, as after a boot of the node: it may have been cut over before.
+            return "undecided", f"the node went down meanwhile: {reason}"
         if guest.power_state not in _MOVABLE:
             return "failed", f"the guest is off: {reason}"
         if guest.power_state is PowerState.PAUSED and guest.power_state_reason in _UNDECIDED_REASONS:

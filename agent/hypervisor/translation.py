@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import libvirt
 
 from agent.errors import (
     AgentError,
+    DiskLockUnavailable,
     DomainDefinitionInvalid,
     DomainMemoryInsufficient,
     DomainNotFound,
@@ -20,6 +23,7 @@ from agent.errors import (
     HypervisorUnsupported,
     MemoryLockRefused,
     StorageExhausted,
+    VolumeInUse,
     tells_out_of_space,
 )
 
@@ -51,6 +55,9 @@ _NO_MEMORY = (
 )
 # libvirt's when it lacks the capability, then QEMU's when its limit was too low all the same.
 _NO_MEMORY_LOCK = ("cannot limit locked memory", "locking memory failed")
+# QEMU's own lock comes first; libvirt's tells where QEMU's does not work.
+_QEMU_LOCK = re.compile(r"Failed to get [^:]*lock\s+Is another process using the image.*", re.DOTALL)
+_LOCK_DAEMON = "virtlockd-sock"
 _CONNECTION_DOMAINS = frozenset((libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE))
 
 
@@ -62,6 +69,10 @@ def translate(error: libvirt.libvirtError) -> AgentError:
         return MemoryLockRefused(f"memory_locked: {message}")
     if any(words in message.lower() for words in _NO_MEMORY):
         return DomainMemoryInsufficient(message)
+    if reason := _find_open_disk(error, message):
+        return VolumeInUse(f"a disk is open or locked elsewhere, perhaps on another node that shares it: {reason}")
+    if _LOCK_DAEMON in message:
+        return DiskLockUnavailable(f"virtlockd, which keeps the locks of disks, is away: {message}")
     if tells_out_of_space(message):
         return StorageExhausted(message)
     if number in _ERRORS:
@@ -72,7 +83,9 @@ def translate(error: libvirt.libvirtError) -> AgentError:
 
 
 def is_connection_loss(error: libvirt.libvirtError) -> bool:
-    """Whether the way to libvirt failed, not what was asked of it."""
+    """Whether the way to libvirt failed, not what was asked of it (nor libvirt's own way to its lock daemon)."""
+    if _LOCK_DAEMON in str(error):
+        return False
     if error.get_error_code() in (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN):
         return True
     transport = error.get_error_domain() in _CONNECTION_DOMAINS
@@ -81,3 +94,12 @@ def is_connection_loss(error: libvirt.libvirtError) -> bool:
         libvirt.VIR_ERR_INTERNAL_ERROR,
         libvirt.VIR_ERR_RPC,
     )
+
+
+def _find_open_disk(error: libvirt.libvirtError, message: str) -> str:
+    """What keeps a guest off a disk, as QEMU or libvirt words it; empty when that is not what is wrong."""
+    if error.get_error_code() == libvirt.VIR_ERR_RESOURCE_BUSY and message.endswith(" is locked"):
+        return message
+    # Before it stand the time and the whole option: the same refusal shall read the same.
+    found = _QEMU_LOCK.search(message)
+    return " ".join(found[0].split()) if found else ""

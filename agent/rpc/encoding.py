@@ -30,6 +30,7 @@ def encode_domain(description: GuestDescription, probe: GuestAgentProbe | None) 
         vnc_port=description.vnc_port,
         generation=description.generation,
         ha_enabled=description.ha_enabled,
+        machine=description.machine,
     )
     if probe is not None:
         known = domain_pb2.Domain(

@@ -37,7 +37,7 @@ from agent.storage import qemu_img
 from agent.storage.base import StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.image_cache import CachedImage
 from agent.storage.image_format import Qcow2Header, read_qcow2_header
-from agent.storage.shared import ensure_storage_id, is_open_in_qemu, locked
+from agent.storage.shared import ensure_storage_id, is_open_in_qemu, leave_mark, locked
 
 # Names of the running domains that have this file open.
 FileUsers = Callable[[Path], Awaitable[list[str]]]
@@ -76,6 +76,7 @@ class DirectoryBackend:
                 log.info("volume.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
         ensure_storage_id(self._directory, self._owner)
+        leave_mark(self._directory, self._owner)
 
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""

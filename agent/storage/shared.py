@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -23,6 +23,7 @@ from agent.errors import StorageFailed
 
 _ID_NAME: Final = ".storage-id"
 _LOCK_NAME: Final = ".lock"
+_NODE_PREFIX: Final = ".node-"
 _RETRY_SECONDS: Final = 0.05
 # struct flock: type, whence, start, length, process (0 with these locks).
 _FLOCK: Final = struct.Struct("hhqqi4x")
@@ -44,9 +45,24 @@ def ensure_storage_id(directory: Path, owner: str) -> str:
         raise StorageFailed(f"{path}: {error}") from error
 
 
+def leave_mark(directory: Path, owner: str) -> None:
+    """The nodes that share the directory can see that this one has it, too."""
+    (directory / f"{_NODE_PREFIX}{owner}").touch(mode=0o644)
+
+
+def list_other_nodes(directory: Path, owner: str) -> list[str]:
+    """Who else has served with this directory; nobody when there is none."""
+    marks = directory.glob(f"{_NODE_PREFIX}*")
+    return sorted({mark.name.removeprefix(_NODE_PREFIX) for mark in marks} - {owner})
+
+
 def is_open_in_qemu(path: Path, *, for_writing: bool = False) -> bool:
     """Whether a program of QEMU has the image open (for writing), on this host or on another one that shares it."""
-    ranges = _QEMU_WRITE_LOCK if for_writing else _QEMU_LOCKS
+    return are_locked(path, _QEMU_WRITE_LOCK if for_writing else _QEMU_LOCKS)
+
+
+def are_locked(path: Path, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Whether anybody, on any host, has locked a byte of these ranges (start, length) of the file."""
     with path.open("rb") as file:
         return any(_is_locked(file.fileno(), start, length) for start, length in ranges)
 

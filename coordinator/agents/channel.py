@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import grpc
+from sqlmodel import select
 
 from coordinator.agents.error import AgentCallError, NodeAway
 from coordinator.store.database import Database
@@ -123,12 +124,14 @@ class ChannelPool:
 
     def _read_address(self, node_id: str) -> tuple[str, str]:
         with self._database.read() as session:
-            node = session.get(Node, node_id)
-        if node is None:
+            # Not the node with all its facts.
+            found = session.exec(select(Node.name, Node.address).where(Node.id == node_id)).first()
+        if found is None:
             raise AgentCallError("NodeNotFound", f"node {node_id} does not exist", transient=False)
-        if not node.address:
-            raise NodeAway(f"node {node.name} has not registered yet")
-        return node.name, node.address
+        name, address = found
+        if not address:
+            raise NodeAway(f"node {name} has not registered yet")
+        return name, address
 
     def _open(self, node_id: str, address: str) -> grpc.aio.Channel:
         trust = grpc.ssl_channel_credentials(

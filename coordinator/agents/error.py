@@ -6,8 +6,9 @@ import grpc
 
 CODE_METADATA_KEY: Final = "nodewright-code"
 
-# The agent answered, but its hypervisor did not: the same call may succeed later.
-_TRANSIENT_AGENT_CODES: Final = frozenset({"HypervisorUnavailable", "HypervisorTimeout"})
+# The agent answered, but its hypervisor did not, or it has not heard yet that a guest which it ended is still its own:
+# the same call may succeed later.
+_TRANSIENT_AGENT_CODES: Final = frozenset({"HypervisorUnavailable", "HypervisorTimeout", "DomainFenced"})
 
 # Without a code of the agent these come from the transport: reset connections, an agent that restarts, a lost answer.
 _TRANSIENT_TRANSPORT_STATUSES: Final = frozenset(

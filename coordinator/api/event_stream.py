@@ -45,16 +45,18 @@ class EventStream(StreamingResponse):
         """Reads on only when the caller has taken what came before: a slow one is behind, and costs no memory."""
         feed = self._runtime.events
         yield _RETRY
-        quiet_since = time.monotonic()
+        quiet_since = known_at = time.monotonic()
         while not feed.closed:
+            if time.monotonic() - known_at >= HEARTBEAT_SECONDS:
+                if not await run_in_threadpool(self._is_still_known):
+                    return
+                known_at = time.monotonic()
             events, after = await feed.read(after, wanted)
             if events:
                 yield "".join(map(_render, events))
                 quiet_since = time.monotonic()
             left_seconds = quiet_since + HEARTBEAT_SECONDS - time.monotonic()
             if left_seconds <= 0:
-                if not await run_in_threadpool(self._is_still_known):
-                    return
                 yield _HEARTBEAT
                 quiet_since = time.monotonic()
             else:

@@ -36,7 +36,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # Generic in the stubs only, hence the quotes here and below.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
-Guard = Callable[[Context], AbstractAsyncContextManager[None]]
+# Surrounds a call of that method.
+Guard = Callable[[Context, str], AbstractAsyncContextManager[None]]
 
 CODE_METADATA_KEY: Final = "nodewright-code"
 REQUEST_ID_METADATA_KEY: Final = "nodewright-request-id"
@@ -80,24 +81,47 @@ log = structlog.get_logger(__name__)
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Answers every failure with its status and stable code, and logs each call. Goes first."""
 
+    def __init__(self) -> None:
+        self._handlers = _GuardedHandlers(_reported)
+
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Wraps the handler of one call."""
-        handler = await continuation(handler_call_details)
-        return _guarded(handler, lambda context: _reported(context, handler_call_details))
+        return self._handlers.find(await continuation(handler_call_details), str(handler_call_details.method))
 
 
 class RoleInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Admits callers to the services of the role in their certificate."""
 
+    def __init__(self) -> None:
+        self._handlers = _GuardedHandlers(_admitted)
+
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Wraps the handler of one call."""
-        service, _ = _split_method(handler_call_details)
-        return _guarded(await continuation(handler_call_details), lambda context: _admitted(context, service))
+        return self._handlers.find(await continuation(handler_call_details), str(handler_call_details.method))
+
+
+class _GuardedHandlers:
+    """Handlers inside of a guard, made once for each method: of heartbeats there are hundreds a second."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._made: dict[str, tuple[Handler, Any]] = {}
+
+    def find(self, handler: "Handler | None", method: str) -> Any:
+        """None for a method that does not exist."""
+        if handler is None:
+            return None
+        known = self._made.get(method)
+        # Another one: whoever is inside has made it anew.
+        if known is None or known[0] is not handler:
+            known = self._made[method] = handler, _guarded(handler, self._guard, method)
+        return known[1]
 
 
 @asynccontextmanager
-async def _admitted(context: Context, service: str) -> AsyncIterator[None]:
+async def _admitted(context: Context, method: str) -> AsyncIterator[None]:
     peer = read_peer(context)
+    service, _ = _split_method(method)
     if service.startswith(_OWN_PREFIX) and service not in SERVICES_OF_ROLE[peer.role]:
         raise AccessDenied(f"role {peer.role} may not use {service}", f"角色{peer.role}不能使用{service}")
     with structlog.contextvars.bound_contextvars(peerRole=peer.role.value, nodeId=peer.node_id):
@@ -105,10 +129,10 @@ async def _admitted(context: Context, service: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _reported(context: Context, details: grpc.HandlerCallDetails) -> AsyncIterator[None]:
-    _, method = _split_method(details)
+async def _reported(context: Context, path: str) -> AsyncIterator[None]:
+    _, method = _split_method(path)
     started = time.monotonic()
-    with structlog.contextvars.bound_contextvars(requestId=_request_id(details), method=method):
+    with structlog.contextvars.bound_contextvars(requestId=_request_id(context), method=method):
         try:
             yield
         except CoordinatorError as error:
@@ -146,13 +170,13 @@ async def _abort(context: Context, status: grpc.StatusCode, message: str, code: 
     await context.abort(status, message, ((CODE_METADATA_KEY, code),))
 
 
-def _split_method(details: grpc.HandlerCallDetails) -> tuple[str, str]:
-    service, _, method = str(details.method).strip("/").partition("/")
+def _split_method(path: str) -> tuple[str, str]:
+    service, _, method = path.strip("/").partition("/")
     return service, method
 
 
-def _request_id(details: grpc.HandlerCallDetails) -> str:
-    for key, value in details.invocation_metadata or ():
+def _request_id(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_METADATA_KEY:
             return str(value)[:64]
     return str(uuid4())
@@ -163,29 +187,27 @@ def _log_end(started: float, code: str, reason: str = "") -> None:
     log.info("rpc.ended", code=code, durationMs=round((time.monotonic() - started) * 1000, 1), **fields)
 
 
-def _guarded(handler: "Handler | None", guard: Guard) -> Any:
-    """The handler with its behaviour inside of the guard; a method that does not exist stays None."""
-    if handler is None:
-        return None
+def _guarded(handler: Handler, guard: Guard, method: str) -> Any:
+    """The handler with its behaviour inside of the guard."""
     streaming = (handler.request_streaming, handler.response_streaming)
     kind = "_".join("stream" if is_stream else "unary" for is_stream in streaming)
     make_handler = getattr(grpc, f"{kind}_rpc_method_handler")
     behaviour = getattr(handler, kind)
     wrap = _guard_stream if inspect.isasyncgenfunction(behaviour) else _guard_call
-    return make_handler(wrap(behaviour, guard), handler.request_deserializer, handler.response_serializer)
+    return make_handler(wrap(behaviour, guard, method), handler.request_deserializer, handler.response_serializer)
 
 
-def _guard_call(behaviour: Any, guard: Guard) -> Any:
+def _guard_call(behaviour: Any, guard: Guard, method: str) -> Any:
     async def guarded(request: Any, context: Context) -> Any:
-        async with guard(context):
+        async with guard(context, method):
             return await behaviour(request, context)
 
     return guarded
 
 
-def _guard_stream(behaviour: Any, guard: Guard) -> Any:
+def _guard_stream(behaviour: Any, guard: Guard, method: str) -> Any:
     async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with guard(context):
+        async with guard(context, method):
             async for message in behaviour(request, context):
                 yield message
 

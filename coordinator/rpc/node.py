@@ -27,6 +27,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             domains=request.domains,
             self_fence=request.self_fence,
             fenced_domains=request.fenced_domains,
+            ended_domains=request.ended_domain_uuids,
         )
         answer = await asyncio.to_thread(node_report.register_node, self._runtime, read_peer(context).node_id, report)
         response = node_pb2.RegisterResponse(
@@ -43,7 +44,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         heartbeat = Heartbeat(
             at=self._runtime.now(),
             sequence=request.sequence,
-            self_fence=request.self_fence.armed,
+            self_fence=node_report.is_fencing(request.self_fence),
             tolerance_seconds=request.self_fence.tolerance_seconds,
         )
         # In the common case only memory is touched: no thread is needed.

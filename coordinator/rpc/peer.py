@@ -1,5 +1,6 @@
 """Who is at the other end of a call, from the certificate that TLS has checked."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,20 @@ class Peer:
     node_id: str = ""
 
 
+# A call is a task: it asks several times, and gRPC reads the certificate anew each time.
+_known: ContextVar[tuple[object, Peer] | None] = ContextVar("peer", default=None)
+
+
 def read_peer(context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
     """The caller; CredentialsInvalid when its certificate carries no role that we know."""
+    known = _known.get()
+    if known is None or known[0] is not context:
+        known = context, _read(context)
+        _known.set(known)
+    return known[1]
+
+
+def _read(context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
     names = [
         value.decode(errors="replace")
         for value in (context.auth_context() or {}).get("x509_subject_alternative_name", ())

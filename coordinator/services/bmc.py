@@ -10,8 +10,8 @@ from coordinator.errors import BmcUnavailable, ParameterInvalid, ResourceNotFoun
 from coordinator.fencing.bmc import BmcUnreachable, read_power
 from coordinator.fencing.ipmi_address import split_host
 from coordinator.fencing.model import BmcAccess
+from coordinator.fencing.node import open_access
 from coordinator.runtime import Runtime
-from coordinator.services.fencing import open_access
 from coordinator.store.queries.node import lock_node
 from coordinator.store.tables import Bmc
 

@@ -6,7 +6,7 @@ all the same.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlmodel import Session
 
@@ -48,7 +48,7 @@ def reconcile_domains(session: Session, node: Node, domains: Iterable[domain_pb2
     known = queries.find_reported_domains(session, node.id)
     queries.delete_reported_domains(session, node.id, known.keys() - present.keys())
     for domain in present.values():
-        _record(session, node.id, domain, now)
+        _record(session, node.id, known.get(domain.uuid), domain, now)
     expected = instances.keys() | queries.find_external_consumers(session, node.id)
     expected |= find_passing_uuids(session, node.id)
     return sorted(uuid for uuid, domain in present.items() if not domain.foreign and uuid not in expected)
@@ -67,12 +67,14 @@ def record_domain(session: Session, node: Node, domain: domain_pb2.Domain, now: 
     if is_absent:
         queries.delete_reported_domains(session, node.id, [domain.uuid])
     else:
-        _record(session, node.id, domain, now)
+        known = session.get(ReportedDomain, (node.id, domain.uuid))
+        _record(session, node.id, known, domain, now)
 
 
 def apply_domain(instance: Instance, domain: domain_pb2.Domain, node: Node, now: datetime) -> None:
     """The instance as its node describes it."""
     _apply_guest_agent(instance, domain)
+    instance.machine = domain.machine or instance.machine
     before, after = instance.power_state, power_state_of(domain)
     if after is PowerState.NONE:
         # An agent newer than this coordinator: better the last known state than a guess.
@@ -142,16 +144,19 @@ def _apply_guest_agent(instance: Instance, domain: domain_pb2.Domain) -> None:
         instance.vmtools_probed_at = domain.guest_agent_probed_at.ToDatetime(tzinfo=UTC)
 
 
-def _record(session: Session, node_id: str, domain: domain_pb2.Domain, now: datetime) -> None:
-    session.merge(
-        ReportedDomain(
-            node_id=node_id,
-            uuid=domain.uuid,
-            name=domain.name,
-            foreign=domain.foreign,
-            power_state=power_state_of(domain),
-            vcpus=domain.vcpus,
-            memory_bytes=domain.memory_bytes,
-            reported_at=now,
-        )
-    )
+def _record(
+    session: Session, node_id: str, known: ReportedDomain | None, domain: domain_pb2.Domain, now: datetime
+) -> None:
+    values: dict[str, Any] = {
+        "name": domain.name,
+        "foreign": domain.foreign,
+        "power_state": power_state_of(domain),
+        "vcpus": domain.vcpus,
+        "memory_bytes": domain.memory_bytes,
+        "reported_at": now,
+    }
+    if known is None:
+        session.add(ReportedDomain(node_id=node_id, uuid=domain.uuid, **values))
+        return
+    known.sqlmodel_update(values)
+    session.add(known)

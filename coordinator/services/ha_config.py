@@ -1,17 +1,13 @@
 """How long a node may be silent before its highly available instances are started elsewhere."""
 
-from typing import Final
-
 import structlog
 from sqlmodel import Session
 
 from coordinator.config import Settings
 from coordinator.domain.caller import Caller
-from coordinator.domain.fence import DEFAULT_TOLERANCE, FenceKind
+from coordinator.domain.fence import FenceKind
 from coordinator.runtime import Runtime
-from coordinator.store.queries.region_setting import read_setting, write_setting
-
-_SETTING: Final = "haToleranceSeconds"
+from coordinator.store.queries.ha_setting import read_tolerance, write_tolerance
 
 log = structlog.get_logger(__name__)
 
@@ -25,13 +21,8 @@ def get_tolerance(runtime: Runtime, caller: Caller) -> int:
 def set_tolerance(runtime: Runtime, caller: Caller, seconds: int) -> None:
     """The tolerance of the region. Nodes hear of it with their heartbeats; until then the longer one counts."""
     with runtime.database.write() as session:
-        write_setting(session, _SETTING, seconds)
+        write_tolerance(session, seconds)
     log.info("ha.tolerance_changed", toleranceSeconds=seconds, by=caller.token_id)
-
-
-def read_tolerance(session: Session) -> int:
-    """The tolerance of the region in seconds."""
-    return int(read_setting(session, _SETTING, DEFAULT_TOLERANCE))
 
 
 def read_told_tolerance(session: Session, settings: Settings) -> int:

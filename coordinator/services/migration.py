@@ -206,14 +206,24 @@ def _claim_target(
     consumers = tuple(replace(consumer, uuid=migration_id) for consumer in request.consumers)
     request = replace(request, consumers=consumers, node_name=wish.node_name)
     if kind is MigrationType.RECOVERY:
-        # What the lost node had on disks of its own cannot be had elsewhere.
-        request = replace(request, storage_id=session.get_one(Node, instance.node_id).storage_id)
+        request = replace(request, storage_id=_find_storage(session, instance))
     decision = claim(session, runtime.hosts, request)
     if not decision.placed:
         summary = summarize(decision)
         raise TargetUnsuitable(summary.en, summary.zh)
     host = decision.assignments[0].host
     return host, host.pool_id if request.pool_ids else ""
+
+
+def _find_storage(session: Session, instance: Instance) -> str:
+    """Where its disks are: what the lost node had on disks of its own cannot be had elsewhere."""
+    node = session.get_one(Node, instance.node_id)
+    if not node.storage_id:
+        raise TargetUnsuitable(
+            f"it is not known that another node shares the disks of node {node.name}",
+            f"尚未确认有其他节点与节点{node.name}共享磁盘",
+        )
+    return node.storage_id
 
 
 def _shares_storage(session: Session, *node_ids: str) -> bool:

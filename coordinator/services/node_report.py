@@ -15,9 +15,11 @@ from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, apply_self_fence, reconcile_domains, record_domain
 from coordinator.services.ha_config import read_told_tolerance
 from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
+from coordinator.services.interruption import NodeEnds, note_boot, record_fenced, record_interruptions
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.device import replace_devices
+from coordinator.store.queries.node import SignOfLife
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
 from protos.agent.v1 import domain_pb2, host_pb2
@@ -44,6 +46,8 @@ class Registration:
     self_fence: node_pb2.SelfFence
     # What the node's watchdog has ended.
     fenced_domains: Sequence[node_pb2.FencedDomain] = ()
+    # UUIDs of guests that the agent saw end, and not start since.
+    ended_domains: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,20 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         node.zone = report.zone or runtime.settings.default_zone
         tolerance_seconds = read_told_tolerance(session, runtime.settings)
         node.ready, node.lease_expires_at = True, now + runtime.settings.node_lease
-        node.heard_at, node.self_fence = now, report.self_fence.armed
+        reboot = note_boot(session, node, _ends_of(node, report))
+        node.heard_at, node.self_fence = now, is_fencing(report.self_fence)
         node.ha_tolerance_seconds = max(report.self_fence.tolerance_seconds, tolerance_seconds)
+        session.add(node)
+        # Its capacity depends on its zone.
+        session.flush()
         _apply_host(session, runtime, node, report.facts, report.inventory)
+        # Whether or not it offers what it did: it is ready again.
+        advance_generations(session, [node.id])
         unexpected = reconcile_domains(session, node, report.domains, now)
         released = apply_self_fence(session, node, report.fenced_domains)
+        if reboot is not None:
+            record_interruptions(session, runtime, node, reboot, now)
+        record_fenced(session, node, released, now)
     runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
     runtime.agents.node_registered(node_id)
@@ -90,6 +103,11 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
     if report.fenced_domains:
         log.warning("node.fenced_itself", nodeId=node_id, uuids=[domain.uuid for domain in report.fenced_domains])
     return RegistrationAnswer(unexpected, released, tolerance_seconds)
+
+
+def is_fencing(said: node_pb2.SelfFence) -> bool:
+    """Whether a node would end its guests: its watchdog runs, and it goes by a tolerance already."""
+    return said.armed and said.tolerance_seconds > 0
 
 
 def renew_lease(runtime: Runtime, node: NodeSession, heartbeat: Heartbeat) -> HaTerms | None:
@@ -110,16 +128,21 @@ def renew_lease(runtime: Runtime, node: NodeSession, heartbeat: Heartbeat) -> Ha
 def record_inventory(
     runtime: Runtime, node: NodeSession, facts: host_pb2.HostFacts, inventory: host_pb2.HostInventory
 ) -> None:
-    """Facts or inventory changed."""
+    """Facts or inventory changed. What is stored already costs no write transaction: free space, for one, is not."""
+    with runtime.database.read() as session:
+        row = _check_session(session.get(Node, node.node_id), node)
+        if not _apply_host(session, runtime, row, facts, inventory):
+            return
     with runtime.database.write() as session:
         row = _check_session(queries.lock_node(session, node.node_id), node)
-        _apply_host(session, runtime, row, facts, inventory)
+        if _apply_host(session, runtime, row, facts, inventory):
+            advance_generations(session, [row.id])
 
 
 def record_events(runtime: Runtime, node: NodeSession, events: Sequence[SequencedEvent]) -> int:
     """Takes over the changes that are not known yet, in their order; answers the highest number that is stored now."""
     with runtime.database.write() as session:
-        row = _check_session(queries.lock_node(session, node.node_id), node)
+        row = _check_session(queries.lock_node_without_facts(session, node.node_id), node)
         fresh = [event for event in events if event.sequence > row.last_event_sequence]
         for event in sorted(fresh, key=lambda event: event.sequence):
             record_domain(session, row, event.domain, runtime.now())
@@ -144,14 +167,17 @@ class LeaseSweep:
 
     def __call__(self) -> list[str]:
         """Gives up nodes whose lease is over; answers those."""
-        before, self._last = self._last, self._moments()
-        passed, passed_on_the_wall = (after - since for after, since in zip(self._last, before, strict=True))
+        moments = self._moments()
+        passed, passed_on_the_wall = (after - since for after, since in zip(moments, self._last, strict=True))
         patience_seconds = self._runtime.settings.node_lease.total_seconds() / 2
         # Either nothing ran here for long, or the clock that leases are written with was turned.
         if passed > patience_seconds or abs(passed_on_the_wall - passed) > patience_seconds:
             log.warning("leases.extended", pausedSeconds=passed, clockTurnedSeconds=passed_on_the_wall - passed)
             refresh_leases(self._runtime)
-        return expire_leases(self._runtime)
+        lost = expire_leases(self._runtime)
+        # Looks that failed, for the database was away, are times in which nothing was heard.
+        self._last = moments
+        return lost
 
     def _moments(self) -> tuple[float, float]:
         return self._monotonic(), self._runtime.now().timestamp()
@@ -171,22 +197,20 @@ def _store_heard(runtime: Runtime) -> None:
         return
     with runtime.database.write() as session:
         tolerance_seconds = read_told_tolerance(session, runtime.settings)
-        strange = [
-            node for node, last in heard.items() if not _store_sign(session, runtime, node, last, tolerance_seconds)
-        ]
-    for node in strange:
+        signs = [_sign_of(runtime, node, last, tolerance_seconds) for node, last in heard.items()]
+        stored = queries.extend_leases(session, signs)
+    for node in heard.keys() - stored:
         # It registered with another coordinator, was given up or deleted: its next heartbeat asks the database.
         runtime.leases.close(node)
-    for node in heard.keys() - set(strange):
+    for node in stored:
         runtime.leases.set_terms(node, HaTerms(heard[node].heartbeat.sequence, tolerance_seconds))
 
 
-def _store_sign(session: Session, runtime: Runtime, node: NodeSession, heard: Heard, tolerance_seconds: int) -> bool:
+def _sign_of(runtime: Runtime, node: NodeSession, heard: Heard, tolerance_seconds: int) -> SignOfLife:
     """A node may go by what it had, by what it was told meanwhile and is being told, or by what it will be told."""
     told = runtime.leases.find_terms(node)
     longest = max(heard.longest_seconds, told.tolerance_seconds if told else 0, tolerance_seconds)
-    expires_at = heard.heartbeat.at + runtime.settings.node_lease
-    return queries.extend_lease(session, node, heard.heartbeat, expires_at, longest)
+    return SignOfLife(node, heard.heartbeat, heard.heartbeat.at + runtime.settings.node_lease, longest)
 
 
 def _give_up(runtime: Runtime, node_id: str) -> bool:
@@ -210,6 +234,10 @@ def _give_up(runtime: Runtime, node_id: str) -> bool:
 
 def _lock(session: Session, node_id: str) -> Node:
     return _require(queries.lock_node(session, node_id), node_id)
+
+
+def _ends_of(node: Node, report: Registration) -> NodeEnds:
+    return NodeEnds(report.facts.boot_id, report.domains, frozenset(report.ended_domains), node.heard_at)
 
 
 def _require(node: Node | None, node_id: str) -> Node:
@@ -246,14 +274,20 @@ def _check_registration(runtime: Runtime, report: Registration) -> None:
 
 def _apply_host(
     session: Session, runtime: Runtime, node: Node, facts: host_pb2.HostFacts, inventory: host_pb2.HostInventory
-) -> None:
-    """Claims in progress are made against the old capacity: the new generation makes them look again."""
-    apply_facts(node, facts)
-    node.storage_id = inventory.storage_id[:_STORAGE_ID_MAXIMUM]
-    session.add(node)
-    session.flush()
-    advance_generations(session, [node.id])
+) -> bool:
+    """Whether anything differs from what is stored: then the caller gives the node, whose row it has locked, a new
+    generation. Claims in progress are made against the old capacity, and look again.
+    """
+    known = queries.find_inventories(session, node.id)
     cpu_ratio = cpu_ratio_of_node(session, runtime.settings, node.id)
-    for row in make_inventory(node, inventory, runtime.settings, cpu_ratio):
-        session.merge(row)
-    replace_devices(session, node.id, make_devices(node.id, inventory.devices))
+    # What was flushed already could not be told from what was there before.
+    with session.no_autoflush:
+        apply_facts(node, facts)
+        node.storage_id = inventory.storage_id[:_STORAGE_ID_MAXIMUM]
+        for row in make_inventory(node, inventory, runtime.settings, cpu_ratio):
+            if row.resource_class in known:
+                session.merge(row)
+            else:
+                session.add(row)
+        replace_devices(session, node.id, make_devices(node.id, inventory.devices))
+    return bool(session.new or session.deleted) or any(session.is_modified(row) for row in session.dirty)

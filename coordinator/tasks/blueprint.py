@@ -129,6 +129,7 @@ def domain_spec(blueprint: Blueprint, secrets: SecretBox) -> domain_pb2.DomainSp
         memory_locked=blueprint.flavor_type.is_dedicated_mem,
         has_virtual_numa=blueprint.flavor_type.v_numa,
         ha_enabled=instance.ha_enabled,
+        machine=instance.machine,
     )
 
 

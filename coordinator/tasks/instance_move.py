@@ -168,7 +168,8 @@ def _settle_failure(session: Session, args: Args, failure: Failure, *, is_incomi
 def _end(session: Session, args: Args, state: MigrationState, reason: str, remains: Remains) -> None:
     migration = migration_query.get_migration(session, args["migrationId"])
     migration.state, migration.reason, migration.finished_at = state, reason, utc_now()
-    migration.cleaning_id = submit_cleaning(session, remains)
+    earlier = migration_query.find_cleaning(session, migration.instance_id, remains.node_id)
+    migration.cleaning_id = submit_cleaning(session, remains, after_task_id=earlier)
     session.add(migration)
 
 

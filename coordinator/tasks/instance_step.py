@@ -87,6 +87,7 @@ def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Sessi
     def apply(session: Session) -> None:
         instance = load_instance(session, args)
         instance.power_state = power_state_of(domain)
+        instance.machine = domain.machine or instance.machine
         session.add(instance)
 
     return apply

@@ -16,14 +16,13 @@ from coordinator.domain.clock import Clock
 from coordinator.domain.task import StepPhase, StepState, TaskState
 from coordinator.store.database import Database
 from coordinator.store.queries.task import (
-    ACTIVE_STATES,
-    LONGEST_WAIT,
     Candidate,
     find_cancel_requests,
     find_candidates,
     find_expired,
-    is_over,
     list_steps,
+    lock_free_task,
+    lock_own_task,
 )
 from coordinator.store.tables.task import Task, TaskStep
 from coordinator.tasks.fault import Fault, fault_of
@@ -115,9 +114,7 @@ class Ledger:
         points: list[str] = []
         with self._commit(points) as session:
             now = self._now()
-            is_free = is_over(col(Task.lease_expires_at), now, LONGEST_WAIT)
-            query = select(Task).where(Task.id == task_id, is_free, col(Task.state).in_(ACTIVE_STATES))
-            task = session.exec(query.with_for_update(skip_locked=True)).first()
+            task = lock_free_task(session, task_id, now)
             if task is None:
                 return None
             task.lease_owner = self._owner
@@ -160,9 +157,7 @@ class Ledger:
         with self._transition(lease) as transition:
             task, now = transition.task, self._now()
             task.retrying_since = task.retrying_since or now
-            own_seconds = lease.kind.steps[act.seq].retry_seconds
-            retry_seconds = lease.kind.retry_seconds if own_seconds is None else own_seconds
-            if (now - task.retrying_since).total_seconds() >= retry_seconds:
+            if (now - task.retrying_since).total_seconds() >= _patience_seconds(lease.kind, act):
                 self._fail_act(transition, act, fault)
                 return transition.lease(self._proceed(transition)), None
             task.attempts += 1
@@ -245,13 +240,8 @@ class Ledger:
     def _transition(self, lease: Lease) -> Iterator[_Transition]:
         """A transaction over the leased task as it is now; LeaseLost when it is not ours any more."""
         points: list[str] = []
-        is_ours = (
-            col(Task.id) == lease.task.id,
-            col(Task.fencing) == lease.task.fencing,
-            col(Task.lease_owner) == self._owner,
-        )
         with self._commit(points) as session:
-            task = session.exec(select(Task).where(*is_ours).with_for_update()).first()
+            task = lock_own_task(session, lease.task.id, lease.task.fencing, self._owner)
             if task is None:
                 raise LeaseLost(lease.task.id)
             yield _Transition(session, task, list_steps(session, task.id), lease.kind, points)
@@ -319,6 +309,11 @@ class Ledger:
         transition.mark("end")
         _let_go(task)
         return True
+
+
+def _patience_seconds(kind: TaskKind, act: Act) -> float:
+    own_seconds = kind.steps[act.seq].retry_seconds
+    return kind.retry_seconds if own_seconds is None or act.phase == StepPhase.UNDO else own_seconds
 
 
 def _let_go(task: Task) -> None:

@@ -64,7 +64,7 @@ class Step:
     timeout_seconds: float = 600.0
     point_of_no_return: bool = False
     settles_cancellation: bool = False
-    # Patience with transient failures, if it is not the kind's.
+    # Patience with transient failures of `do`, if it is not the kind's.
     retry_seconds: float | None = None
 
 

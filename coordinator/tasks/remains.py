@@ -4,12 +4,14 @@ The node may stay away for days. Until it is clean it keeps what was claimed the
 instance back to it.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sqlmodel import Session
 
+from coordinator.agents.client import AgentCallError
 from coordinator.errors import StatusUnsupported
 from coordinator.placement.claim import release
 from coordinator.store.queries.instance import find_instance
@@ -18,6 +20,8 @@ from coordinator.tasks.submission import submit_follow_up
 
 # What a node holds of an instance is removed when it comes back, be it after days.
 _RETRY_SECONDS: Final = 30 * 24 * 3600.0
+# Each call has a deadline of its own, and there may be many volumes.
+_STEP_SECONDS: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,19 @@ class Remains:
     transfer_ids: list[str] = field(default_factory=list)
 
 
-def submit_cleaning(session: Session, remains: Remains) -> str:
-    """The operation that removes them, in the transaction that decided where the instance is."""
-    return submit_follow_up(session, CLEAN_NODE, args=asdict(remains), resource_id=remains.ecs_id).id
+def submit_cleaning(session: Session, remains: Remains, after_task_id: str | None) -> str:
+    """The operation that removes them, in the transaction that decided where the instance is.
+
+    It begins after the node's earlier cleaning: a move that brings the instance back waits for the last one alone.
+    """
+    return submit_follow_up(
+        session, CLEAN_NODE, args=asdict(remains), resource_id=remains.ecs_id, after_task_id=after_task_id
+    ).id
 
 
 async def _remove_domain(context: StepContext) -> StepResult:
     remains = Remains(**context.args)
+    await asyncio.to_thread(_check_again, context)
     agent = context.runtime.agents.of(remains.node_id)
     if remains.is_incoming:
         await agent.ensure_incoming_removed(remains.uuid, remains.migration_id)
@@ -78,16 +88,33 @@ def _check(session: Session, args: Mapping[str, Any]) -> None:
         )
 
 
+def _check_again(context: StepContext) -> None:
+    with context.runtime.database.read() as session:
+        _check(session, context.args)
+
+
 def _nothing_to_tell(session: Session, args: Mapping[str, Any], failure: Failure | None = None) -> None:
     """The instance lives elsewhere: nothing of it changes."""
+
+
+def _make_step(name: str, remove: Callable[[StepContext], Awaitable[StepResult]]) -> Step:
+    """Whatever keeps a node from being clean may pass: given up, its claim would stay for good."""
+
+    async def remove_in_the_end(context: StepContext) -> StepResult:
+        try:
+            return await remove(context)
+        except AgentCallError as error:
+            raise AgentCallError(error.code, error.message, transient=True) from error
+
+    return Step(name, remove_in_the_end, point_of_no_return=True, timeout_seconds=_STEP_SECONDS)
 
 
 CLEAN_NODE = TaskKind(
     name="clean_node",
     steps=(
-        Step("remove_domain", _remove_domain, point_of_no_return=True),
-        Step("remove_volumes", _remove_volumes, point_of_no_return=True),
-        Step("remove_ports", _remove_ports, point_of_no_return=True),
+        _make_step("remove_domain", _remove_domain),
+        _make_step("remove_volumes", _remove_volumes),
+        _make_step("remove_ports", _remove_ports),
     ),
     check=_check,
     on_success=_nothing_to_tell,

@@ -46,7 +46,9 @@ def submit_task(
     return _store(session, kind, task)
 
 
-def submit_follow_up(session: Session, kind: TaskKind, *, args: JsonObject, resource_id: str) -> Task:
+def submit_follow_up(
+    session: Session, kind: TaskKind, *, args: JsonObject, resource_id: str, after_task_id: str | None = None
+) -> Task:
     """A task that another one leaves behind when it ends, in the same transaction; only operators see it."""
     kind.check(session, args)
     now = utc_now()
@@ -56,6 +58,7 @@ def submit_follow_up(session: Session, kind: TaskKind, *, args: JsonObject, reso
         schema_version=kind.schema_version,
         args=args,
         resource_id=resource_id,
+        after_task_id=after_task_id,
         created_at=now,
         updated_at=now,
     )

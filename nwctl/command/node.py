@@ -35,6 +35,8 @@ NODE = Resource(
     ),
     details=(
         Column("Agent", "agentVersion"),
+        Column("Storage", "storageId"),
+        Column("Disk locks", "diskLocks"),
         Column("Cell", "cell"),
         Column("Label or serial number", "hostSlot"),
         Column("Rack", "hostRack"),

@@ -1,13 +1,18 @@
 """A cloud of one node for tests of instances: a catalogue, an image, a tenant's orders, and waiting for operations."""
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import Session, SQLModel, select
 
+from coordinator.domain.unit import GIB
 from coordinator.runtime import Runtime
+from coordinator.services.node_report import Registration, register_node
 from coordinator.store.tables import Allocation, Department, Flavor, FlavorType, Image, Node, Port, Tenant, Volume
+from protos.agent.v1 import domain_pb2, host_pb2
+from protos.coordinator.v1 import node_pb2
 from tests.api.client import Answer, Api
 from tests.builders import a_department, a_flavor, a_flavor_type, a_node, add, an_image, an_inventory
 
@@ -119,6 +124,27 @@ def stock(runtime: Runtime, tenant: Tenant) -> Cloud:
 def _store(session: Session, cloud: Cloud) -> None:
     add(session, cloud.department, cloud.flavor_type, cloud.flavor, cloud.custom_flavor, cloud.image, cloud.node)
     add(session, *an_inventory(cloud.node))
+
+
+def register(
+    runtime: Runtime, node: Node, boot_id: str, domains: Iterable[domain_pb2.Domain], ended: Sequence[str] = ()
+) -> None:
+    """The node's agent tells everything, in that run of the node's kernel."""
+    with runtime.database.read() as session:
+        address = session.get_one(Node, node.id).address
+    registration = Registration(
+        session_id="a-session",
+        address=address,
+        zone="AZ0",
+        facts=host_pb2.HostFacts(
+            hostname=node.name, architecture=host_pb2.ARCHITECTURE_X86_64, traits=["uefi"], boot_id=boot_id
+        ),
+        inventory=host_pb2.HostInventory(vcpus=16, memory_bytes=64 * GIB, storage_bytes=1000 * GIB),
+        domains=list(domains),
+        self_fence=node_pb2.SelfFence(),
+        ended_domains=ended,
+    )
+    register_node(runtime, node.id, registration)
 
 
 def finish(api: Api, answer: Answer) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.fencing.node import read_subject
 from coordinator.runtime import Runtime
-from coordinator.services.fencing import read_subject
 from coordinator.store.tables import Bmc, Node, Tenant
 from tests.api.client import Api
 from tests.api.cloud import Cloud, stock

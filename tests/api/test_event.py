@@ -1,6 +1,7 @@
 """Events as callers follow and list them."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -156,6 +157,22 @@ def test_a_silent_stream_shows_that_it_lives_and_ends_with_its_token(
         [row] = [row for row in operator.ok("GET", "/api/iam/v1/tokens")["list"] if row["role"] == "auditor"]
         operator.ok("DELETE", f"/api/iam/v1/tokens/{row['tokenId']}")
         assert [line for line in listener.lines if line.startswith("data")] == []
+
+
+def test_a_stream_on_which_there_is_always_something_new_ends_with_its_token(
+    operator: Api, runtime: Runtime, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.3)
+    with listening(url, a_token(runtime, Role.AUDITOR)) as listener:
+        [row] = [row for row in operator.ok("GET", "/api/iam/v1/tokens")["list"] if row["role"] == "auditor"]
+        operator.ok("DELETE", f"/api/iam/v1/tokens/{row['tokenId']}")
+        ends_at = time.monotonic() + 10
+        while time.monotonic() < ends_at:
+            tell(runtime, "ecs-1")
+            if next(listener.lines, None) is None:
+                break
+        else:
+            pytest.fail("it goes on")
 
 
 async def test_who_listened_before_the_feed_began_is_told_at_once(runtime: Runtime) -> None:

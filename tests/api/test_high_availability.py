@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from coordinator.domain.clock import utc_now
@@ -16,13 +17,16 @@ from coordinator.fencing.self_fence import SelfFence
 from coordinator.runtime import Runtime
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.store.queries.placement import advance_generations
-from coordinator.store.tables import Event, Instance, Node, Tenant
+from coordinator.store.tables import Event, Instance, Interruption, Node, Tenant
+from coordinator.tasks.kinds import recover_instance
+from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
+RUNNING = domain_pb2.POWER_STATE_RUNNING
 STORAGE = "one-place"
 SILENT_SECONDS = 300
 
@@ -75,6 +79,25 @@ class Cluster:
             return shown["status"] == "Running" and shown["nodeName"] != self.nodes[0].name and shown["nodeName"]
 
         return str(wait_until(look, f"{ecs_id} runs elsewhere"))
+
+    def recover_in_doubt(self, api: Api, ecs_id: str) -> None:
+        """The first node is lost; the second starts the instance, says that it failed, and does not remove it."""
+        self.change(self.nodes[2], schedulable=False)
+        self.agents[1].refusals["ensure_running"] = Refusal(message="no answer")
+        self.agents[1].refusals["ensure_removed"] = Refusal(message="libvirtd is away")
+        self.lose(self.nodes[0])
+        assert self.sweep() == [ecs_id]
+        (move,) = api.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
+        operation = f"/api/ecs/v1/operations/{move['operationId']}"
+        wait_until(lambda: "not certain" in api.ok("GET", operation)["message"], "it is in doubt")
+        self.change(self.nodes[2], schedulable=True)
+
+    def running_on(self) -> list[str]:
+        """Names of the nodes that have a guest which runs."""
+        having = zip(self.nodes, self.agents, strict=True)
+        return [
+            node.name for node, agent in having for domain in agent.domains.values() if domain.power_state == RUNNING
+        ]
 
     def alarms(self) -> list[str]:
         """Kinds of the alarms so far."""
@@ -146,6 +169,26 @@ def test_who_hears_nobody_suspects_itself(customer: Api, cluster: Cluster) -> No
     assert len(cluster.sweep()) == 1
 
 
+def test_nodes_that_went_long_ago_do_not_hide_that_all_others_went_together(customer: Api, cluster: Cluster) -> None:
+    cluster.create(customer, "web")
+    long_ago = utc_now() - timedelta(days=1)
+    with cluster.cloud.runtime.database.write() as session:
+        add(session, *(a_node(f"gone-{number}", ready=False, heard_at=long_ago) for number in range(3)))
+    cluster.lose(cluster.nodes[0])
+    cluster.lose(cluster.nodes[1], silent_seconds=SILENT_SECONDS - 5)
+    assert cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.coordinator_isolated"]
+
+
+def test_without_a_storage_that_others_share_nothing_is_started_elsewhere(customer: Api, cluster: Cluster) -> None:
+    cluster.create(customer, "web")
+    for node in cluster.nodes:
+        cluster.change(node, storage_id="")
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.instance_not_recovered"]
+
+
 def test_a_node_that_is_back_keeps_its_instances(
     customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +216,19 @@ def test_disks_of_the_lost_node_alone_cannot_be_had_elsewhere(customer: Api, clu
     assert {customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] for ecs_id in ecs_ids} == {"Unknown"}
 
 
+def test_an_operation_that_waits_for_the_lost_node_does_not_keep_an_instance_there(
+    customer: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer, "web")
+    cluster.agents[0].refusals["reboot"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="")
+    restart = customer.call("PUT", f"{INSTANCES}/{ecs_id}/restart", {"gracePeriodSeconds": 1})
+    wait_until(lambda: "reboot" in cluster.agents[0].calls, "the restart has begun")
+    cluster.change(cluster.nodes[0], ready=False, heard_at=utc_now() - timedelta(seconds=SILENT_SECONDS))
+    wait_until(lambda: cluster.sweep() == [ecs_id], "its recovery has begun")
+    assert finish(customer, restart)["state"] == "Canceled"
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}
+
+
 def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer, "web")
     cluster.change(cluster.nodes[2], schedulable=False)
@@ -182,8 +238,94 @@ def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Clu
     moves = f"{INSTANCES}/{ecs_id}/migrations"
     wait_until(lambda: customer.ok("GET", moves)[0]["state"] == "Failed", "it has failed")
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Unknown"
+    assert cluster.alarms() == []
     wait_until(cluster.agents[1].is_empty, "the failed target is clean")
     cluster.change(cluster.nodes[2], schedulable=True)
     cluster.change(cluster.nodes[1], schedulable=False)
     assert cluster.sweep() == [ecs_id]
     assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
+    assert cluster.alarms() == ["alarm.instance_not_recovered"]
+
+
+def test_a_guest_keeps_its_machine_where_it_can(customer: Api, cluster: Cluster) -> None:
+    cluster.agents[0].machine = "pc-q35-6.0"
+    cluster.agents[1].missing_machines.add("pc-q35-6.0")
+    for node in cluster.nodes[1:]:
+        other = cluster.nodes[2] if node is cluster.nodes[1] else cluster.nodes[1]
+        cluster.change(other, schedulable=False)
+        ecs_id = cluster.create(customer, f"for {node.name}")
+        cluster.lose(cluster.nodes[0])
+        assert cluster.sweep() == [ecs_id]
+        cluster.wait_until_elsewhere(customer, ecs_id)
+        cluster.change(other, schedulable=True)
+        cluster.change(cluster.nodes[0], ready=True, heard_at=utc_now())
+    machines = [domain.machine for agent in cluster.agents[1:] for domain in agent.domains.values()]
+    assert machines == ["pc-q35-7.2", "pc-q35-6.0"]
+
+
+def test_a_start_that_may_have_begun_keeps_the_instance_from_all_other_nodes(
+    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recover_instance, "_LOOK_AGAIN_SECONDS", 0.05)
+    ecs_id = cluster.create(customer, "web")
+    cluster.recover_in_doubt(customer, ecs_id)
+    assert cluster.sweep() == []
+    assert "node-b" in cluster.running_on()
+    assert "node-c" not in cluster.running_on()
+    del cluster.agents[1].refusals["ensure_removed"]
+    wait_until(lambda: cluster.sweep() == [ecs_id], "its next recovery has begun")
+    assert "node-b" not in cluster.running_on()
+
+
+def test_a_target_that_is_lost_as_well_is_fenced_before_the_instance_starts_on_a_third(
+    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recover_instance, "_LOOK_AGAIN_SECONDS", 0.05)
+    ecs_id = cluster.create(customer, "web")
+    # What else is there would make the coordinator suspect itself.
+    with cluster.cloud.runtime.database.write() as session:
+        add(session, *(a_node(f"idle-{number}", heard_at=utc_now()) for number in range(3)))
+    cluster.recover_in_doubt(customer, ecs_id)
+    cluster.lose(cluster.nodes[1], self_fence=False)
+    assert cluster.sweep() == cluster.sweep() == []
+    assert cluster.alarms() == ["alarm.node_not_fenced"]
+    cluster.change(cluster.nodes[1], self_fence=True)
+    wait_until(lambda: cluster.sweep() == [ecs_id], "its next recovery has begun")
+    assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
+
+
+def test_what_its_node_had_not_started_again_when_it_was_lost_once_more_is_recovered(
+    customer: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer, "web")
+    (row,) = cluster.cloud.rows(Instance)
+    cluster.cloud.change(row, power_state=PowerState.SHUTOFF)
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == []
+    with cluster.cloud.runtime.database.write() as session:
+        add(session, Interruption(instance_id=row.id, at=utc_now()))
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}
+
+
+def test_what_is_refused_again_is_put_off_and_told_once(customer: Api, cluster: Cluster) -> None:
+    """A disk whose lock somebody still has."""
+    ecs_id = cluster.create(customer, "web")
+    cluster.change(cluster.nodes[2], schedulable=False)
+    cluster.agents[1].refusals["ensure_running"] = Refusal(code="VolumeInUse", message="a disk is open")
+    cluster.lose(cluster.nodes[0])
+    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=2)
+
+    def failures() -> int:
+        moves = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
+        return len([move for move in moves if move["state"] == "Failed"])
+
+    for count in (1, 2):
+        assert sweep() == [ecs_id]
+        wait_until(lambda wanted=count: failures() == wanted, "it has failed")  # type: ignore[misc]
+    assert sweep() == []
+    wait_until(lambda: sweep() == [ecs_id], "it is tried again")
+    wait_until(lambda: failures() == 3, "it has failed")
+    assert cluster.alarms() == ["alarm.instance_not_recovered"]
+    (alarm,) = [row for row in cluster.cloud.rows(Event) if row.kind == "alarm.instance_not_recovered"]
+    assert "a disk is open" in alarm.data["reason"]

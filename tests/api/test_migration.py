@@ -12,14 +12,15 @@ import grpc
 import pytest
 
 from coordinator.domain.clock import utc_now
-from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.migration import MigrationState
 from coordinator.runtime import Runtime
+from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
 from coordinator.store.tables import Allocation, Instance, Migration, Node, Task, Tenant, Volume
-from protos.agent.v1 import migration_pb2
+from protos.agent.v1 import domain_pb2, migration_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, finish, stock
+from tests.api.cloud import INSTANCES, Cloud, finish, register, stock
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -53,6 +54,11 @@ class Cluster:
         """As it is stored."""
         found: Instance = next(row for row in self.cloud.rows(Instance) if row.ecs_id == ecs_id)
         return found
+
+    def ended(self, api: Api, operation_id: str) -> Any:
+        """The operation once it has ended."""
+        shown = api.ok("GET", f"/api/ecs/v1/operations/{operation_id}")
+        return shown["state"] not in ("Pending", "Running") and shown
 
     def holders(self, node: Node) -> set[str]:
         """Consumers that hold something on the node."""
@@ -215,12 +221,51 @@ def test_a_cancellation_that_comes_too_late_changes_nothing(customer: Api, opera
     assert cluster.instance(ecs_id).node_id == cluster.target_node.id
 
 
+def test_a_cancellation_that_comes_too_late_changes_nothing_when_the_source_was_away_meanwhile(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["move"] = threading.Event()
+    cluster.source.refusals["cancel_migration"] = Refusal(code="DomainStateConflict", message="no way back")
+    cluster.source.refusals["migrate"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="", times=1)
+    answer = cluster.migrate(customer, ecs_id)
+    wait_until(lambda: cluster.source.orders, "the migration has begun")
+    operator.ok("DELETE", f"{INSTANCES}/{ecs_id}/live-migrate")
+    wait_until(lambda: "cancel_migration" in cluster.source.calls, "the source is told")
+    gate.set()
+    assert finish(operator, answer)["state"] == "Succeeded"
+    assert cluster.instance(ecs_id).node_id == cluster.target_node.id
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+
+
+def test_a_guest_that_has_come_is_the_targets_even_if_that_is_lost_at_once(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer)
+    cluster.target.refusals["get_domain"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="")
+    gate = cluster.source.gates["move"] = threading.Event()
+    answer = cluster.migrate(customer, ecs_id)
+    wait_until(lambda: cluster.source.orders, "the migration has begun")
+    cluster.lose(cluster.target_node)
+    gate.set()
+    assert finish(operator, answer)["state"] == "Succeeded"
+    instance = cluster.instance(ecs_id)
+    # As such it is one of those that high availability starts elsewhere.
+    assert (instance.node_id, instance.status) == (cluster.target_node.id, InstanceStatus.UNKNOWN)
+    assert (instance.power_state, instance.task_id) == (PowerState.RUNNING, None)
+
+
 def test_what_the_source_cannot_decide_the_target_does(customer: Api, operator: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer)
     cluster.source.ending = migration_pb2.MIGRATION_STATE_UNDECIDED
     operation = finish(operator, cluster.migrate(customer, ecs_id))
     assert (operation["state"], operation["error"]["code"]) == ("Failed", LIVE_MIGRATE)
     assert "ensure_resumed" in cluster.source.calls
+    cluster.wait_until_clean(cluster.target, cluster.target_node)
+    # Its node went down meanwhile: there is nothing to resume.
+    cluster.source.refusals["ensure_resumed"] = Refusal(code="DomainStateConflict", message="the domain is off")
+    operation = finish(operator, cluster.migrate(customer, ecs_id))
+    assert operation["error"] == {"code": LIVE_MIGRATE, "message": "injected"}
     cluster.wait_until_clean(cluster.target, cluster.target_node)
     # The other way: it has come.
     uuid = cluster.instance(ecs_id).uuid
@@ -229,6 +274,30 @@ def test_what_the_source_cannot_decide_the_target_does(customer: Api, operator: 
     assert finish(operator, cluster.migrate(customer, ecs_id))["state"] == "Succeeded"
     assert "ensure_resumed" not in cluster.source.calls
     assert cluster.instance(ecs_id).node_id == cluster.target_node.id
+
+
+def test_a_guest_that_moved_when_all_lost_their_power_is_started_where_it_has_come(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    runtime, nodes = cluster.cloud.runtime, (cluster.target_node, cluster.cloud.node)
+    for node in nodes:
+        register(runtime, node, "boot-1", [])
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["move"] = threading.Event()
+    answer = cluster.migrate(customer, ecs_id)
+    wait_until(lambda: cluster.source.orders, "it is on its way")
+    # It has been cut over, and is in neither node's memory any more.
+    (domain,) = cluster.source.domains.values()
+    domain.power_state = domain_pb2.POWER_STATE_SHUTOFF
+    for node in nodes:
+        register(runtime, node, "boot-2", [])
+    sweep = RestartSweep(runtime)
+    assert sweep() == []
+    gate.set()
+    assert finish(operator, answer)["state"] == "Succeeded"
+    assert sweep() == [ecs_id]
+    wait_until(lambda: customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Running", "it runs again")
+    assert set(cluster.target.domains) == {cluster.instance(ecs_id).uuid}
 
 
 def test_a_source_that_is_lost_lets_the_target_decide(customer: Api, operator: Api, cluster: Cluster) -> None:
@@ -298,6 +367,43 @@ def test_a_move_back_waits_until_the_node_is_clean(customer: Api, operator: Api,
     assert cluster.source.volumes.keys() == {row.uuid for row in cluster.cloud.rows(Volume)}
 
 
+def test_a_node_that_cannot_be_cleaned_now_is_cleaned_later(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    cluster.source.refusals["ensure_volume_removed"] = Refusal(code="VolumeInUse", message="a backup reads it", times=2)
+    finish(operator, cluster.migrate(customer, ecs_id))
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    assert wait_until(lambda: cluster.ended(operator, task.id), "the cleaning has ended")["state"] == "Succeeded"
+
+
+def test_the_cleanings_of_a_node_run_one_after_the_other(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["ensure_removed"] = threading.Event()
+    finish(operator, cluster.migrate(customer, ecs_id))
+    # The way back waits for the cleaning, is given up meanwhile, and leaves one of its own on the same node.
+    back = cluster.migrate(customer, ecs_id, nodeName=cluster.cloud.node.name)
+    operator.ok("DELETE", f"{INSTANCES}/{ecs_id}/live-migrate")
+    assert finish(operator, back)["state"] == "Canceled"
+    cleanings = [row for row in cluster.cloud.rows(Task) if row.kind == "clean_node"]
+    assert [row.after_task_id for row in cleanings] == [None, cleanings[0].id]
+    gate.set()
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+
+
+def test_a_node_is_never_rid_of_an_instance_that_is_on_it(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    gate = cluster.source.gates["ensure_removed"] = threading.Event()
+    cluster.source.refusals["ensure_removed"] = Refusal(status=grpc.StatusCode.UNAVAILABLE, times=1)
+    finish(operator, cluster.migrate(customer, ecs_id))
+    wait_until(lambda: "ensure_removed" in cluster.source.calls, "the cleaning has begun")
+    cluster.cloud.change(cluster.instance(ecs_id), node_id=cluster.cloud.node.id)
+    gate.set()
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    shown = wait_until(lambda: cluster.ended(operator, task.id), "the cleaning has ended")
+    assert (shown["state"], shown["error"]["code"]) == ("Failed", NO_STATUS), shown
+    assert cluster.source.calls.count("ensure_removed") == 1
+
+
 def test_a_deletion_that_overtakes_a_move_leaves_nothing_anywhere(
     customer: Api, operator: Api, cluster: Cluster
 ) -> None:
@@ -321,6 +427,7 @@ def stopped(customer: Api, cluster: Cluster) -> str:
 
 def test_an_instance_that_is_off_moves_with_its_data(customer: Api, operator: Api, cluster: Cluster) -> None:
     operator.ok("PUT", NETWORK, {"globalNetwork": "cninet", "nodeInfoMethod": "ccos-api"})
+    cluster.source.machine = "pc-q35-6.0"
     ecs_id = stopped(customer, cluster)
     volumes = set(cluster.source.volumes)
     path = f"{INSTANCES}/{ecs_id}/cold-migrate"
@@ -331,6 +438,7 @@ def test_an_instance_that_is_off_moves_with_its_data(customer: Api, operator: Ap
     assert {order.uuid for order in cluster.source.orders} == volumes == set(cluster.target.volumes)
     assert all(order.tls for order in cluster.source.orders)
     assert {incoming.network_role for incoming in cluster.target.incoming} == {"manage"}
+    assert cluster.target.domains[cluster.instance(ecs_id).uuid].machine == "pc-q35-6.0"
     cluster.wait_until_clean(cluster.source, cluster.cloud.node)
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")[0]["type"] == "cold"
 

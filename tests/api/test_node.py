@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from sqlmodel import select
+
 from coordinator.runtime import Runtime
 from coordinator.services.host_fact import apply_facts, make_devices
-from coordinator.store.tables import DeviceAllocation, Tenant
+from coordinator.store.tables import DeviceAllocation, Node, Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, stock
@@ -61,6 +63,7 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
         "inMaintenance": False,
         "agentVersion": "0.1.0",
         "storageId": "8d1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13",
+        "diskLocks": False,
         "rpId": "",
         "rpName": "",
         "hgId": "",
@@ -105,6 +108,14 @@ def test_a_display_makes_no_gpu_node(operator: Api, runtime: Runtime) -> None:
         add(session, *make_devices(node_id, [host_pb2.Device(id="0000:03:00.0", kind="display")]))
     (node,) = operator.ok("GET", NODES)["list"]
     assert (node["isGPUNode"], node["gpuInfo"]["gpus"]) == (False, None)
+
+
+def test_a_node_tells_whether_it_locks_disks(operator: Api, runtime: Runtime) -> None:
+    stored_node(runtime)
+    with runtime.database.write() as session:
+        session.exec(select(Node)).one().traits = ["disk-locks", "kvm"]
+    (node,) = operator.ok("GET", NODES)["list"]
+    assert node["diskLocks"] is True
 
 
 def test_disks_that_are_alike_are_counted_together(operator: Api, runtime: Runtime) -> None:

@@ -5,14 +5,9 @@ agents: the hosts' leases last for a day, and the operations of new instances wa
 """
 
 import argparse
-import http.client
 import json
-import os
 import socket
-import ssl
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,26 +19,23 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from coordinator.store.database import Database
 from coordinator.store.migration import migrate
+from tests.bench.coordinator_process import Client, Coordinator, port_of, running
 from tests.bench.scale_rows import ZONES, Cloud, fill
-from tests.lab.waiting import wait_until
 
 LIST_LIMIT_MS: Final = 25.0
 GET_LIMIT_MS: Final = 8.0
 RSS_LIMIT_MIB: Final = 600.0
 
-_CHECKOUT: Final = Path(__file__).parents[2]
 _INSTANCES: Final = "/api/ecs/v1/instances"
 _NODES: Final = "/api/ecs/v1/nodes"
 _PAGE: Final = 50
 _WARM_UP_REQUESTS: Final = 5
 _SETTLE_SECONDS: Final = 5.0
-_MIB: Final = 1024**2
 
 
 @dataclass(frozen=True)
@@ -70,87 +62,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class Creations:
-    """Create calls of that many clients at once; their latencies in milliseconds."""
+    """Create calls of that many clients at once, milliseconds; the coordinator's processor time is that of each call
+    and of what its operation does meanwhile.
+    """
 
     clients: int
     count: int
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
     each_second: float
-
-
-class Coordinator:
-    """A coordinator in a process of its own."""
-
-    def __init__(self, directory: Path, database_url: str) -> None:
-        self._state_dir = directory
-        self.port = _free_port()
-        environment = {
-            "NODEWRIGHT_COORDINATOR_STATE_DIR": str(directory),
-            "NODEWRIGHT_COORDINATOR_DATABASE_URL": database_url,
-            "NODEWRIGHT_COORDINATOR_REST_LISTEN": f"127.0.0.1:{self.port}",
-            "NODEWRIGHT_COORDINATOR_GRPC_LISTEN": "127.0.0.1:0",
-            "NODEWRIGHT_COORDINATOR_JOIN_LISTEN": "127.0.0.1:0",
-            "NODEWRIGHT_COORDINATOR_NODE_LEASE": "P1D",
-            "NODEWRIGHT_COORDINATOR_ZONES": json.dumps(ZONES),
-        }
-        with (directory / "coordinator.log").open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "coordinator.service"],
-                env=os.environ | {"PYTHONPATH": str(_CHECKOUT)} | environment,
-                stderr=log,
-            )
-        self._observed = psutil.Process(self._process.pid)
-
-    def is_ready(self) -> bool:
-        """Whether it answers."""
-        assert self._process.poll() is None, f"it ended; see {self._state_dir / 'coordinator.log'}"
-        try:
-            return Client(self, "").get("/readyz").startswith(b"{")
-        except OSError:
-            return False
-
-    def connect(self) -> http.client.HTTPSConnection:
-        """A connection that stays."""
-        context = ssl.create_default_context(cafile=str(self._state_dir / "pki/ca.crt"))
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=context)
-
-    def rss_mib(self) -> float:
-        """What it holds in memory now."""
-        return float(self._observed.memory_info().rss / _MIB)
-
-    def cpu_seconds(self) -> float:
-        """Processor time since it started."""
-        times = self._observed.cpu_times()
-        return float(times.user + times.system)
-
-    def stop(self) -> None:
-        """Ends it."""
-        self._process.terminate()
-        self._process.wait(30)
-
-
-class Client:
-    """Requests with one token over one connection."""
-
-    def __init__(self, coordinator: Coordinator, token: str) -> None:
-        self._connection = coordinator.connect()
-        self._headers = {"authorization": f"Bearer {token}", "x-regionid": "region0", "accept-language": "en"}
-
-    def get(self, path: str) -> bytes:
-        """The body of a success."""
-        return self._request("GET", path, None)
-
-    def post(self, path: str, body: object) -> bytes:
-        """The body of a success."""
-        return self._request("POST", path, json.dumps(body))
-
-    def _request(self, method: str, path: str, body: str | None) -> bytes:
-        self._connection.request(method, path, body, self._headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        assert answer.status == http.client.OK, content
-        return content
 
 
 def main() -> None:
@@ -170,8 +91,18 @@ def main() -> None:
         migrate(database)
         cloud = fill(database, options.hosts, options.instances, options.seed, agent_port)
         database.close()
-        with _running(directory, options.database) as coordinator:
+        with running(directory, _settings(options.database)) as coordinator:
             measure(coordinator, cloud, options.requests, options.seconds)
+
+
+def _settings(database_url: str) -> dict[str, str]:
+    return {
+        "DATABASE_URL": database_url,
+        "GRPC_LISTEN": "127.0.0.1:0",
+        "JOIN_LISTEN": "127.0.0.1:0",
+        "NODE_LEASE": "P1D",
+        "ZONES": json.dumps(ZONES),
+    }
 
 
 def measure(coordinator: Coordinator, cloud: Cloud, requests: int, seconds: float) -> None:
@@ -260,13 +191,16 @@ def create(coordinator: Coordinator, cloud: Cloud, clients: int, seconds: float)
         while time.monotonic() < deadline:
             times_ms.append(_time_ms(lambda: client.post(_INSTANCES, _order(cloud))))
 
+    cpu_seconds = coordinator.cpu_seconds()
     workers = [threading.Thread(target=work) for _ in range(clients)]
     began = time.monotonic()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return Creations(clients, len(times_ms), *_quantiles(times_ms), len(times_ms) / (time.monotonic() - began))
+    cpu_ms = (coordinator.cpu_seconds() - cpu_seconds) * 1000 / len(times_ms)
+    each_second = len(times_ms) / (time.monotonic() - began)
+    return Creations(clients, len(times_ms), *_quantiles(times_ms), cpu_ms, each_second)
 
 
 def _order(cloud: Cloud) -> dict[str, Any]:
@@ -289,30 +223,10 @@ def _order(cloud: Cloud) -> dict[str, Any]:
 
 
 @contextmanager
-def _running(directory: Path, database_url: str) -> Iterator[Coordinator]:
-    coordinator = Coordinator(directory, database_url)
-    try:
-        wait_until(coordinator.is_ready, "the coordinator is ready")
-        yield coordinator
-    finally:
-        coordinator.stop()
-
-
-@contextmanager
 def _silent_port() -> Iterator[int]:
     """Where connections to any loopback address are taken, and nothing is ever said."""
     with socket.create_server(("", 0), backlog=4096) as server:
-        yield _port_of(server)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return _port_of(server)
-
-
-def _port_of(server: socket.socket) -> int:
-    port: int = server.getsockname()[1]
-    return port
+        yield port_of(server)
 
 
 def _time_ms(action: Callable[[], object]) -> float:
@@ -341,8 +255,11 @@ def show(answers: Sequence[Answers], creations: Sequence[Creations], rss_mib: di
     console.print(
         _table(
             "accepted create calls, ms",
-            ("clients", "calls", "p50", "p99", "each second"),
-            [(f"{it.clients}", f"{it.count}", *_rounded(it.p50_ms, it.p99_ms, it.each_second)) for it in creations],
+            ("clients", "calls", "p50", "p99", "processor", "each second"),
+            [
+                (f"{it.clients}", f"{it.count}", *_rounded(it.p50_ms, it.p99_ms, it.cpu_ms, it.each_second))
+                for it in creations
+            ],
         )
     )
     console.print(

@@ -59,7 +59,7 @@ class CoordinatorProcess:
     def start(self, argv: Sequence[str | Path] | None = None, environment: Mapping[str, str] | None = None) -> None:
         """It runs and is ready; a launcher with an injected fault goes into `argv`."""
         self._process.start(argv, self.environment | dict(environment or {}))
-        wait_until(self.is_ready, "the coordinator is ready")
+        wait_until(self.is_ready, "the coordinator is ready", timeout_seconds=90)
 
     def start_faulty(self, point: str) -> None:
         """It is ready, and kills itself at this commit of a task."""

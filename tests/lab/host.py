@@ -13,14 +13,16 @@ from tests.lab.waiting import wait_until
 PROGRAMS = Path(sys.executable).parent
 CHECKOUT = Path(__file__).parents[2]
 LIBVIRTD = "/usr/sbin/libvirtd"
+QEMU = "/usr/bin/qemu-system-x86_64"
 PEER_DIRECTORY = Path("/var/lib/nodewright/agent/tls")
 
-# The host's own file systems: what libvirt and the agent keep is not the development machine's.
+# The host's own file systems: what libvirt and the agent keep is not the development machine's. A boot empties /run.
 _SETUP = """
 mount -t sysfs sysfs /sys
-for directory in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewright /var/lib/swtpm-localca; do
-  mkdir -p $directory
-  mount -t tmpfs -o mode=755 tmpfs $directory
+mount -t tmpfs -o mode=755 tmpfs /run
+for directory in /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewright /var/lib/swtpm-localca; do
+  mkdir -p $directory {disk}$directory
+  mount --bind {disk}$directory $directory
 done
 # What libvirt finds out about QEMU depends on its configuration: not the machine's, but kept between runs.
 mkdir -p /var/cache/nodewright/lab-libvirt /var/cache/libvirt
@@ -30,6 +32,8 @@ mount --bind {directory} /var/lib/nodewright
 mount --bind {directory}/machine-id /etc/machine-id
 mount --bind {directory}/hosts /etc/hosts
 """
+# The kernel's own is that of the development machine, which is not rebooted.
+_OTHER_BOOT = "mount --bind {directory}/boot-id /proc/sys/kernel/random/boot_id"
 _QEMU_CONF = """
 user = "root"
 group = "root"
@@ -38,11 +42,26 @@ swtpm_group = "root"
 cgroup_controllers = []
 namespaces = []
 security_driver = "none"
+lock_manager = "lockd"
 """
 _LIBVIRTD_CONF = """
 host_uuid = "{machine_uuid}"
 unix_sock_group = "root"
 auth_unix_rw = "none"
+"""
+_BY_HAND = """
+<domain type="qemu"><name>{name}</name><memory unit="MiB">64</memory>
+  <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <devices><emulator>{emulator}</emulator>
+    <disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="{disk}"/><backingStore/>
+      <target dev="vda" bus="virtio"/></disk>
+  </devices>
+</domain>
+"""
+_RECKLESS_QEMU = f"""#!{sys.executable}
+import os, sys
+words = [word.replace('"driver":"file"', '"driver":"file","locking":"off"') for word in sys.argv]
+os.execv("{QEMU}", words)
 """
 
 
@@ -57,9 +76,12 @@ class Host:
         self.directory.mkdir()
         (self.directory / "machine-id").write_text(self.machine_uuid.replace("-", "") + "\n")
         (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
-        self.namespace = Namespace(self.name, _SETUP.format(directory=self.directory))
+        # What is on its disk beside what the agent keeps.
+        self._disk = directory / f"{self.name}-disk"
+        self.namespace = Namespace(self.name, self._setup())
         self._configure_libvirt()
         self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
+        self.virtlockd = self._process("virtlockd", "/usr/sbin/virtlockd")
         self.libvirtd = self._process("libvirtd", LIBVIRTD)
         self.agent = self._process("agent", PROGRAMS / "nodewright-agent", "serve")
         self.watchdog = self._process("watchdog", PROGRAMS / "nodewright-watchdog")
@@ -70,8 +92,9 @@ class Host:
         return {f"{self.name} {process.name}": process.log for process in (self.agent, self.libvirtd, self.watchdog)}
 
     def start_libvirt(self) -> None:
-        """libvirtd and virtlogd run and answer."""
+        """libvirtd runs and answers, with the keepers of its guests' logs and disk locks."""
         self.virtlogd.start()
+        self.virtlockd.start()
         self.start_libvirtd()
 
     def start_libvirtd(self) -> None:
@@ -112,6 +135,25 @@ class Host:
         """What virsh prints on this host."""
         return self.namespace.run("virsh", "--quiet", *argv)
 
+    def examine(self) -> dict[str, dict[str, str]]:
+        """The doctor's findings by what they are about."""
+        doctor = (PROGRAMS / "nodewright-agent", "doctor", "--json")
+        findings = json.loads(self.namespace.run("env", *self._assignments(), *doctor, check=False))
+        return {finding["check"]: finding for finding in findings}
+
+    def create_by_hand(self, name: str, disk: str, *, emulator: str = QEMU) -> None:
+        """A guest on this disk, past Nodewright, as a person would start it; AssertionError with libvirt's words."""
+        path = self.namespace.path(f"/run/{name}.xml")
+        path.write_text(_BY_HAND.format(name=name, disk=disk, emulator=emulator))
+        self.virsh("create", f"/run/{name}.xml")
+
+    def add_reckless_qemu(self) -> str:
+        """The path of a QEMU that locks no images, as on a file system that has no locks for it."""
+        program = self.namespace.path("/run/reckless-qemu")
+        program.write_text(_RECKLESS_QEMU)
+        program.chmod(0o755)
+        return "/run/reckless-qemu"
+
     def domain_state(self, domain: str) -> str:
         """libvirt's word for the state: "running", "paused", "shut off"; "absent" without such a domain."""
         if domain not in self.virsh("list", "--all", "--name").split():
@@ -126,6 +168,16 @@ class Host:
     def end(self) -> None:
         """Everything on it is killed, as by a power failure."""
         self.namespace.end()
+
+    def boot(self) -> None:
+        """After `end`: its kernel runs again, and its disks are as they were; no program runs, and no network is up."""
+        (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
+        self.namespace = Namespace(self.name, self._setup() + _OTHER_BOOT.format(directory=self.directory))
+        for process in (self.virtlogd, self.libvirtd, self.agent, self.watchdog):
+            process.relocate(self.namespace)
+
+    def _setup(self) -> str:
+        return _SETUP.format(directory=self.directory, disk=self._disk)
 
     def _assignments(self) -> list[str]:
         return [f"{name}={value}" for name, value in self.agent_environment.items()]

@@ -38,14 +38,26 @@ class Lab:
         """One more host on all networks, with libvirt running."""
         host = Host(len(self.hosts) + 1, self.directory)
         self.hosts.append(host)
+        self._connect(host)
+        host.start_libvirt()
+        return host
+
+    def reboot(self, host: Host) -> None:
+        """The host, which was ended, is there again as after a boot: on all networks, with libvirt running."""
+        for network in NETWORKS:
+            # The kernel takes the other end of a cable away a moment after its machine.
+            self.centre.run("ip", "link", "delete", f"{network}-{host.index}", check=False)
+        host.boot()
+        self._connect(host)
+        host.start_libvirt()
+
+    def _connect(self, host: Host) -> None:
         for network, prefix in NETWORKS.items():
             port = f"{network}-{host.index}"
             self.centre.connect(port, host.namespace, network)
             self.centre.run("ip", "link", "set", port, "master", network, "up")
             host.namespace.run("ip", "address", "add", f"{prefix}.{_FIRST_HOST + host.index}/24", "dev", network)
             host.namespace.run("ip", "link", "set", network, "up")
-        host.start_libvirt()
-        return host
 
     def logs(self) -> dict[str, Path]:
         """The output of every program by name."""

@@ -121,6 +121,10 @@ class Process:
                 preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
             )
 
+    def relocate(self, namespace: Namespace) -> None:
+        """It is started there from now on: the machine in which it ran is gone."""
+        self._namespace, self._nsenter = namespace, None
+
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""
         return self._nsenter is not None and self._nsenter.poll() is None
@@ -139,6 +143,10 @@ class Process:
     def stop(self, timeout_seconds: float = 15) -> None:
         """SIGTERM, as a service manager would; it must end in time."""
         self._signal(signal.SIGTERM, timeout_seconds)
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it, and waits for nothing."""
+        os.kill(self.pid, number)
 
     def pause(self) -> None:
         """SIGSTOP: it stands still until `resume`."""

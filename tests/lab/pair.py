@@ -1,13 +1,20 @@
 """Two hosts of a cloud between which guests can move."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.lab.cloud import INSTANCES, Cloud, Instance
-from tests.lab.host import Host
+from tests.lab.host import CHECKOUT, Host
 from tests.lab.lab import Lab
 from tests.lab.rest import Rest
 from tests.lab.waiting import wait_until
+
+VOLUMES = "/var/lib/nodewright/agent/volumes"
 
 
 class Pair:
@@ -51,10 +58,31 @@ class Pair:
         states = {host.name: host.domain_state(instance.id) for host in self.cloud.lab.hosts}
         return {name: state for name, state in states.items() if state != "absent"}
 
+    def disks(self, instance: Instance) -> list[Path]:
+        """The files of its disks in storage that the hosts share, as seen from here."""
+        names = [disk["volumeUuid"].removeprefix("volume-") for disk in instance.show()["blockDeviceMappings"]]
+        return [self.cloud.lab.directory / f"shared/{name}.qcow2" for name in names]
+
     def differences(self) -> list[Any]:
         """What the coordinator finds that does not agree."""
         found: list[Any] = self.rest.get("/api/ecs/v1/placement/differences")
         return found
+
+    @contextmanager
+    def watch(self, uuid: str) -> Iterator[list[tuple[float, int]]]:
+        """When (seconds since 1970) the QEMUs of a guest, on all hosts, became how many; known after the block."""
+        counts: list[tuple[float, int]] = []
+        argv = (sys.executable, "-m", "tests.lab.watching", uuid)
+        environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as watching:
+            assert watching.stdout is not None
+            first = watching.stdout.readline()
+            try:
+                yield counts
+            finally:
+                watching.kill()
+                lines = [line.split() for line in (first, *watching.stdout)]
+                counts += [(float(at), len(processes)) for at, *processes in lines]
 
     def kill_guests(self, host: Host) -> None:
         """Every QEMU of the host is gone at once."""
@@ -91,9 +119,8 @@ class Pair:
 def _mount_shared(host: Host, directory: Path) -> None:
     """The host's volumes are in that directory."""
     directory.mkdir(exist_ok=True)
-    volumes = "/var/lib/nodewright/agent/volumes"
-    host.namespace.run("mkdir", "-p", volumes)
-    host.namespace.run("mount", "--bind", directory, volumes)
+    host.namespace.run("mkdir", "-p", VOLUMES)
+    host.namespace.run("mount", "--bind", directory, VOLUMES)
 
 
 class Traveller:

@@ -29,7 +29,7 @@ from protos.agent.v1 import (
     storage_pb2,
     storage_pb2_grpc,
 )
-from tests.lab.host import CHECKOUT, PROGRAMS, Host
+from tests.lab.host import CHECKOUT, Host
 from tests.lab.lab import Lab
 from tests.lab.namespace import Process
 from tests.lab.waiting import wait_until
@@ -102,14 +102,6 @@ class MigrationHost:
     def role_addresses(self) -> dict[str, str]:
         """As the facts tell them."""
         return dict(self.hosts.GetFacts(host_pb2.GetFactsRequest(), timeout=_CALL_SECONDS).role_addresses)
-
-    def examine(self) -> list[dict[str, str]]:
-        """The doctor's findings."""
-        settings = [f"{name}={value}" for name, value in self.host.agent_environment.items()]
-        doctor = ("doctor", "--json")
-        output = self.host.namespace.run("env", *settings, PROGRAMS / "nodewright-agent", *doctor, check=False)
-        findings: list[dict[str, str]] = json.loads(output)
-        return findings
 
     def ensure_volume(self) -> None:
         """An overlay on the image."""

@@ -1,14 +1,16 @@
-"""A host that dies: its highly available instances answer on another one, with their data, and nowhere twice."""
+"""A host that dies or is cut off: its instances answer on another one, with their data, and nowhere twice."""
 
+import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.lab.cloud import Cloud
+from tests.lab.cloud import Cloud, Instance
 from tests.lab.lab import Lab
-from tests.lab.pair import Pair
+from tests.lab.pair import Pair, Traveller
 from tests.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration")]
@@ -32,6 +34,122 @@ def pair(demo_image: Path) -> Iterator[Pair]:
 def cloud(pair: Pair) -> Cloud:
     """So that a failed test shows the logs of this lab."""
     return pair.cloud
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a guest has written to its disk: a number, in which boot, and when by its own clock."""
+
+    number: int
+    boot_id: str
+    at: float
+
+
+class Counter:
+    """A guest that counts on its disk, and goes on where it finds that it was, each number at a place of its own."""
+
+    _FILE = "/boot/nodewright/counter"
+    _BYTES = 64
+    _SCRIPT = f"""
+boot=$(cat /proc/sys/kernel/random/boot_id)
+touch {_FILE}
+number=$(($(wc -c < {_FILE}) / {_BYTES}))
+while :; do
+  printf '%-{_BYTES - 1}s\\n' "$number $boot $(date +%s)" > /tmp/record
+  dd if=/tmp/record of={_FILE} bs={_BYTES} seek=$number conv=notrunc,fsync 2> /dev/null
+  number=$((number + 1))
+  sleep 0.2
+done
+"""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+
+    def start(self) -> None:
+        """It counts until the guest ends."""
+        self._instance.run(
+            f"cat > /tmp/count <<'END'\n{self._SCRIPT}\nEND\nsetsid sh /tmp/count > /dev/null 2>&1 < /dev/null &"
+        )
+
+    def read(self) -> list[Record]:
+        """All that was ever written."""
+        lines = [line.split() for line in self._instance.run(f"cat {self._FILE}").splitlines()]
+        return [Record(int(number), boot_id, float(at)) for number, boot_id, at in lines]
+
+    def reaches(self, number: int) -> bool:
+        """Whether it has come so far."""
+        return len(self.read()) > number
+
+
+def check_records(records: list[Record]) -> tuple[list[Record], list[Record]]:
+    """What two boots wrote, one after the other: no number twice, left out or lost."""
+    assert [record.number for record in records] == list(range(len(records)))
+    first = [record for record in records if record.boot_id == records[0].boot_id]
+    second = records[len(first) :]
+    assert len({record.boot_id for record in second}) == 1
+    assert records == first + second
+    return first, second
+
+
+def test_a_host_that_is_cut_off_ends_what_then_runs_elsewhere(pair: Pair) -> None:
+    pair.rest.put("/api/ecs/v1/instances/global-ha-config", {"toleranceTime": TOLERANCE})
+    traveller = pair.boot(displayName="counter", haEnabled=True)
+    instance, lost, other = traveller.instance, traveller.host, traveller.other
+    counter = Counter(instance)
+    counter.start()
+    # The watchdog and the coordinator agree on the tolerance meanwhile.
+    wait_until(lambda: counter.reaches(15), "the guest counts")
+    with pair.watch(lost.virsh("domuuid", instance.id).strip()) as counts:
+        pair.cut(lost, "manage")
+        cut_at = time.time()
+        wait_until(
+            lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", TOLERANCE + 2 * RECOVERY_SECONDS
+        )
+        instance.wait_for_guest_agent()
+    counter.start()
+    before = counter.read()
+    wait_until(lambda: counter.reaches(len(before) + 10), "the guest counts on")
+    first, second = check_records(counter.read())
+    assert [count for _, count in counts] == [1, 0, 1], counts
+    (_, (ended_at, _), (began_at, _)) = counts
+    # The coordinator heard of the host a moment before the cut.
+    assert ended_at < cut_at + TOLERANCE < began_at + 3
+    # It went on without the coordinator until it was ended. The guests' clocks tell whole seconds.
+    assert ended_at - 3 < first[-1].at <= ended_at
+    assert began_at - 1 < second[0].at
+    pair.mend()
+    wait_until(lambda: pair.copies(instance) == {other.name: "running"}, "the lost host is rid of it")
+    instance.succeed(instance.delete())
+
+
+@pytest.mark.skipif(not os.environ.get("NODEWRIGHT_TEST_MIGRATION"), reason="NODEWRIGHT_TEST_MIGRATION=1 runs it")
+def test_where_the_fence_fails_the_disk_is_locked(pair: Pair) -> None:
+    """The watchdog dies with the network: the coordinator relies on what is no more."""
+    pair.rest.put("/api/ecs/v1/instances/global-ha-config", {"toleranceTime": TOLERANCE})
+    traveller = pair.boot(displayName="counter", haEnabled=True)
+    instance, lost, other = traveller.instance, traveller.host, traveller.other
+    counter = Counter(instance)
+    counter.start()
+    wait_until(lambda: counter.reaches(15), "the guest counts")
+    pair.cut(lost, "manage")
+    lost.watchdog.kill()
+    wait_until(lambda: is_refused(traveller), "its disk is locked", TOLERANCE + 2 * RECOVERY_SECONDS)
+    assert pair.copies(instance)[lost.name] == "running"
+    lost.watchdog.start()
+    wait_until(lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", 4 * RECOVERY_SECONDS)
+    instance.wait_for_guest_agent()
+    counter.start()
+    before = counter.read()
+    wait_until(lambda: counter.reaches(len(before) + 10), "the guest counts on")
+    check_records(counter.read())
+    pair.mend()
+    wait_until(lambda: pair.copies(instance) == {other.name: "running"}, "the lost host is rid of it")
+    instance.succeed(instance.delete())
+
+
+def is_refused(traveller: Traveller) -> bool:
+    """Whether a start elsewhere has failed because the disk is open, as REST tells it."""
+    return any("a disk is open or locked elsewhere" in str(move) for move in traveller.moves())
 
 
 def test_what_a_dead_host_ran_answers_on_another_one(pair: Pair) -> None:

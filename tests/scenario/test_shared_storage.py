@@ -1,13 +1,15 @@
-"""Guests whose disks both nodes see: nothing is copied, and nothing is removed."""
+"""Guests whose disks both nodes see: nothing is copied, nothing is removed, and no second QEMU has a disk."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent.disk_lock import DiskLocks
 from tests.lab.cloud import Cloud
 from tests.lab.lab import Lab
-from tests.lab.pair import Pair
+from tests.lab.pair import VOLUMES, Pair, Traveller
 from tests.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration")]
@@ -28,11 +30,58 @@ def cloud(pair: Pair) -> Cloud:
     return pair.cloud
 
 
-def test_a_guest_on_shared_storage_keeps_its_disk_where_it_is(pair: Pair) -> None:
+@pytest.fixture(scope="module")
+def traveller(pair: Pair) -> Traveller:
+    """A guest whose disk both hosts see."""
+    return pair.boot(displayName="traveller")
+
+
+def is_locked(file: Path) -> bool:
+    """By whatever host's virtlockd; looked at from a machine without libvirt's settings."""
+    return DiskLocks(Path("/nowhere")).is_locked(file)
+
+
+def test_a_second_qemu_is_kept_off_the_disk_of_a_guest(pair: Pair, traveller: Traveller) -> None:
+    assert [node["diskLocks"] for node in pair.rest.get("/api/ecs/v1/nodes")["list"]] == [True, True]
+    instance, host, other = traveller.instance, traveller.host, traveller.other
+    [disk] = pair.disks(instance)
+    [image] = (host.directory / "agent/images").glob("*.qcow2")
+    assert (is_locked(disk), is_locked(image)) == (True, False)
+    assert host.examine()["disk locks"]["verdict"] == "ok"
+    number, path = host.virsh("domid", instance.id), f"{VOLUMES}/{disk.name}"
+    with pytest.raises(AssertionError, match='Failed to get "write" lock'):
+        other.create_by_hand("second", path)
+    # virtlockd alone: of a file system on which QEMU has no locks, or with another hypervisor.
+    reckless = other.add_reckless_qemu()
+    with pytest.raises(AssertionError, match=f"Lockspace resource '{path}' is locked"):
+        other.create_by_hand("second", path, emulator=reckless)
+    host.virtlockd.send(signal.SIGUSR1)  # as an upgrade of libvirt does it
+    with pytest.raises(AssertionError, match="is locked"):
+        other.create_by_hand("second", path, emulator=reckless)
+    assert other.domain_state("second") == "absent"
+    assert host.virsh("domid", instance.id) == number
+    assert instance.run("echo on") == "on"
+
+
+def test_a_lost_lock_is_told(pair: Pair, traveller: Traveller) -> None:
+    host = traveller.host
+    [disk] = pair.disks(traveller.instance)
+    host.virtlockd.kill()
+    assert not is_locked(disk)
+    assert "virtlockd is away" in host.examine()["disk locks"]["detail"]
+    host.virtlockd.start()
+    wait_until(lambda: "guests run without" in host.examine()["disk locks"]["detail"], "virtlockd is back")
+    assert traveller.instance.id in host.examine()["disk locks"]["detail"]
+    traveller.instance.succeed(traveller.migrate(traveller.other))
+    assert is_locked(disk)
+    assert traveller.host.examine()["disk locks"]["verdict"] == "ok"
+
+
+def test_a_guest_on_shared_storage_keeps_its_disk_where_it_is(pair: Pair, traveller: Traveller) -> None:
     storage_ids = {node["storageId"] for node in pair.rest.get("/api/ecs/v1/nodes")["list"]}
     assert len(storage_ids) == 1
-    traveller = pair.boot(displayName="traveller")
     instance = traveller.instance
+    [disk] = pair.disks(instance)
     instance.run("dd if=/dev/urandom of=/boot/nodewright/data bs=1M count=8; sync")
     digest = instance.run("sha256sum /boot/nodewright/data")
     boot_id = instance.boot_id()
@@ -42,11 +91,13 @@ def test_a_guest_on_shared_storage_keeps_its_disk_where_it_is(pair: Pair) -> Non
         wait_until(lambda: pair.differences() == [], "all agrees")
         assert pair.copies(instance) == {target.name: "running"}
         assert source.domain_state(instance.id) == "absent"
+        assert is_locked(disk)
     assert instance.run("echo 3 > /proc/sys/vm/drop_caches; sha256sum /boot/nodewright/data") == digest
     assert instance.boot_id() == boot_id
     instance.succeed(instance.power("stop", gracePeriodSeconds=1))
+    assert not is_locked(disk)
     instance.succeed(instance.power("start"))
     instance.wait_for_guest_agent()
     assert instance.run("sha256sum /boot/nodewright/data") == digest
     instance.succeed(instance.delete())
-    wait_until(lambda: not list((pair.cloud.lab.directory / "shared").glob("*.qcow2")), "the disk is gone")
+    wait_until(lambda: not disk.exists(), "the disk is gone")

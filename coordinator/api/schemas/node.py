@@ -10,6 +10,8 @@ from coordinator.services.host import HostReference
 from coordinator.services.node import NodeLabels, NodeView
 from coordinator.services.node_device import DiskGroup, NodeGpu
 
+# As HostFacts.traits names it.
+_DISK_LOCKS = "disk-locks"
 # Absent leaves it as it is; an empty one takes it off.
 Label = Annotated[str | None, Field(max_length=63)]
 
@@ -98,6 +100,7 @@ class NodeBody(AnswerModel):
     in_maintenance: bool = Field(description="Its instances move away, and none come.")
     agent_version: str
     storage_id: str = Field(description="Nodes with the same one share their volumes; empty until it registered.")
+    disk_locks: bool = Field(description="libvirt there locks the disks of running guests against a second QEMU.")
     rp_id: str = Field(description="Resource pool that it belongs to; empty without one.")
     rp_name: str
     hg_id: str = Field(description="Host group that it belongs to; empty without one.")
@@ -125,6 +128,7 @@ class NodeBody(AnswerModel):
             host_switch=row.switch,
             host_net_switch=row.net_switch,
             arch=host_architecture(row),
+            disk_locks=_DISK_LOCKS in row.traits,
             az=row.zone,
             rp_id=pool.id if pool else "",
             rp_name=pool.name if pool else "",

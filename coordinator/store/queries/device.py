@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, exists, literal, tuple_
 from sqlalchemy import select as select_columns
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, col, select
 
 from coordinator.domain.device import DeviceKind, DeviceState
 from coordinator.domain.listing import Listing, ListQuery, Ordering
@@ -43,15 +43,20 @@ def replace_devices(session: Session, node_id: str, devices: Sequence[Device]) -
     """The node has these devices now. One that is missing but somebody's stays, and is offered to nobody else."""
     reported = {device.id: device for device in devices}
     known = {device.id: device for device in session.exec(select(Device).where(Device.node_id == node_id))}
-    held = set(session.exec(select(DeviceAllocation.device_id).where(DeviceAllocation.node_id == node_id)))
-    for device_id in known.keys() - reported.keys():
+    missing = known.keys() - reported.keys()
+    held: set[str] = set()
+    if missing:
+        held.update(session.exec(select(DeviceAllocation.device_id).where(DeviceAllocation.node_id == node_id)))
+    for device_id in missing:
         if device_id in held:
             known[device_id].withheld_reason = GONE
-            session.add(known[device_id])
         else:
-            session.execute(delete(Device).where(col(Device.node_id) == node_id, col(Device.id) == device_id))
+            session.delete(known[device_id])
     for device in reported.values():
-        session.merge(device)
+        if device.id in known:
+            session.merge(device)
+        else:
+            session.add(device)
 
 
 class UnusedDisk(NamedTuple):

@@ -80,18 +80,15 @@ def number_events(session: Session) -> None:
     is one at a time, and in one of its own on PostgreSQL.
     """
     if session.get_bind().dialect.name == "sqlite":
-        session.execute(
-            update(Event)
-            .where(col(Event.position).is_(None))
-            .values(position=Event.id)
-            .execution_options(synchronize_session=False)
-        )
+        session.connection().execute(_NUMBER_ALL)
         return
     # A statement of its own: the next one sees what was numbered by whoever had the lock before.
     session.execute(select(func.pg_advisory_xact_lock(_NUMBERING_LOCK)))
     session.execute(_NUMBER, {"limit": _NUMBERED_AT_ONCE})
 
 
+# Made once: making it takes longer than executing it.
+_NUMBER_ALL: Final = update(Event).where(col(Event.position).is_(None)).values(position=Event.id)
 _NUMBER: Final = text("""
     UPDATE event SET position = placed.position
     FROM (

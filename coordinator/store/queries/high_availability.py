@@ -5,18 +5,36 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlmodel import Session, col, select
+from sqlalchemy import exists
+from sqlmodel import Session, col, or_, select
 
 from coordinator.domain.instance import InstanceStatus, PowerState
-from coordinator.store.tables import Instance, Node
+from coordinator.domain.migration import MigrationState, MigrationType
+from coordinator.store.queries.task import ACTIVE_STATES
+from coordinator.store.tables import Instance, Interruption, Migration, Node, Task
 
 # What was off when its node was lost need not be anywhere.
-_IS_STRANDED: Final = (
+_SHALL_RUN: Final = (
     col(Instance.deleted_at).is_(None),
     col(Instance.ha_enabled),
+    or_(
+        col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
+        # The node went down once more before it had started what ran there.
+        exists().where(col(Interruption.instance_id) == col(Instance.id), col(Interruption.booting_since).is_(None)),
+    ),
+)
+_IS_STRANDED: Final = (
+    *_SHALL_RUN,
     col(Instance.task_id).is_(None),
     col(Instance.status) == InstanceStatus.UNKNOWN,
-    col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
+)
+# Operations that would wait for the lost node for minutes; others settle that themselves, or want the guest to be off.
+_WAITING_KINDS: Final = tuple(f"{verb}_instance" for verb in ("start", "restart", "suspend", "resume", "live_migrate"))
+_IS_WAITING: Final = (
+    *_SHALL_RUN,
+    col(Task.kind).in_(_WAITING_KINDS),
+    col(Task.state).in_(ACTIVE_STATES),
+    col(Task.cancel_requested).is_(False),
 )
 
 
@@ -44,12 +62,31 @@ def list_stranded(session: Session, node_id: str) -> Sequence[Instance]:
     return sorted(found, key=lambda instance: (-int(instance.options.get("haPriority", 0)), instance.id or 0))
 
 
-def find_nodes_with_stranded(session: Session) -> set[str]:
-    """Lost nodes on which such instances are."""
+def list_failed_recoveries(session: Session, node_id: str, since: datetime) -> dict[str, str]:
+    """Why the last start elsewhere of an instance of this node has failed since then, by its id."""
     query = (
-        select(Instance.node_id)
-        .join(Node, col(Node.id) == col(Instance.node_id))
-        .where(col(Node.ready).is_(False), *_IS_STRANDED)
-        .distinct()
+        select(Instance.ecs_id, Migration.reason)
+        .join(Migration, col(Migration.instance_id) == col(Instance.id))
+        .where(Instance.node_id == node_id, *_IS_STRANDED)
+        .where(Migration.type == MigrationType.RECOVERY, Migration.state == MigrationState.FAILED)
+        .where(col(Migration.finished_at) > since)
+        .order_by(col(Migration.finished_at))
     )
-    return {node_id for node_id in session.exec(query) if node_id}
+    return dict(session.exec(query).all())
+
+
+def find_waiting(session: Session, node_id: str) -> Sequence[str]:
+    """Operations that wait for the node, and keep what ran there from being started elsewhere."""
+    statement = select(Task.id).join(Instance, col(Instance.task_id) == col(Task.id))
+    return session.exec(statement.where(Instance.node_id == node_id, *_IS_WAITING)).all()
+
+
+def find_nodes_to_fence(session: Session) -> set[str]:
+    """Lost nodes on which such instances are, or were about to be started."""
+    of_stranded = select(Instance.node_id).where(*_IS_STRANDED)
+    of_waiting = select(Instance.node_id).join(Task, col(Instance.task_id) == col(Task.id)).where(*_IS_WAITING)
+    of_recoveries = select(Migration.target_node_id).where(
+        Migration.type == MigrationType.RECOVERY, col(Migration.finished_at).is_(None)
+    )
+    is_concerned = or_(*(col(Node.id).in_(found) for found in (of_stranded, of_waiting, of_recoveries)))
+    return set(session.exec(select(Node.id).where(col(Node.ready).is_(False), is_concerned)))

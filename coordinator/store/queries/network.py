@@ -107,6 +107,12 @@ def list_used_addresses(session: Session, subnet_id: str) -> Sequence[str]:
     return session.exec(select(Port.ipv4_address).where(Port.subnet_id == subnet_id)).all()
 
 
+def is_address_used(session: Session, subnet_id: str, ipv4_address: str) -> bool:
+    """Whether a port of the subnet has that address."""
+    statement = select(Port.id).where(Port.subnet_id == subnet_id, Port.ipv4_address == ipv4_address)
+    return session.exec(statement).first() is not None
+
+
 def is_mac_used(session: Session, mac_address: str) -> bool:
     """Whether some port has that MAC address."""
     return session.exec(select(Port.id).where(Port.mac_address == mac_address)).first() is not None

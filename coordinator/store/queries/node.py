@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, delete, func, update
+from sqlalchemy import and_, bindparam, delete, func, update
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from coordinator.domain.lease import Heartbeat, NodeSession
@@ -53,6 +54,12 @@ _FIELDS = fields(
 def lock_node(session: Session, node_id: str) -> Node | None:
     """The node; nobody else changes it until the transaction ends."""
     return session.exec(select(Node).where(Node.id == node_id).with_for_update()).first()
+
+
+def lock_node_without_facts(session: Session, node_id: str) -> Node | None:
+    """The same for who does not need what describes its hardware, which is thousands of characters of JSON."""
+    deferred = (defer(Node.facts), defer(Node.cells))  # type: ignore[arg-type]  # SQLModel's types
+    return session.exec(select(Node).where(Node.id == node_id).with_for_update().options(*deferred)).first()
 
 
 def find_node_by_machine(session: Session, machine_uuid: str) -> Node | None:
@@ -169,24 +176,50 @@ def delete_reported_domains(session: Session, node_id: str, uuids: Collection[st
         )
 
 
-def extend_lease(
-    session: Session, node: NodeSession, heartbeat: Heartbeat, lease_expires_at: datetime, ha_tolerance_seconds: int
-) -> bool:
-    """Stores the sign of life of a node that is ready; False when the session is not the node's any more."""
-    statement = (
-        update(Node)
-        .where(col(Node.id) == node.node_id, col(Node.session_id) == node.session_id, col(Node.ready))
-        # Not a change that people would want to see in `updated_at`.
-        .values(
-            lease_expires_at=lease_expires_at,
-            heard_at=heartbeat.at,
-            self_fence=heartbeat.self_fence,
-            ha_tolerance_seconds=ha_tolerance_seconds,
-            updated_at=Node.updated_at,
-        )
-        .execution_options(synchronize_session=False)
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """A heartbeat as it is stored."""
+
+    node: NodeSession
+    heartbeat: Heartbeat
+    lease_expires_at: datetime
+    ha_tolerance_seconds: int
+
+
+# Made once, and executed for all nodes at once: of thousands each on its own would take a second.
+_EXTEND: Final = (
+    update(Node)
+    .where(col(Node.id) == bindparam("node"), col(Node.session_id) == bindparam("session"), col(Node.ready))
+    # Not a change that people would want to see in `updated_at`.
+    .values(
+        lease_expires_at=bindparam("expires_at"),
+        heard_at=bindparam("at"),
+        self_fence=bindparam("armed"),
+        ha_tolerance_seconds=bindparam("tolerance_seconds"),
+        updated_at=Node.updated_at,
     )
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+)
+
+
+def extend_leases(session: Session, signs: Collection[SignOfLife]) -> set[NodeSession]:
+    """Stores signs of life of nodes that are ready; answers the sessions that are their nodes' still."""
+    sessions = {sign.node for sign in signs}
+    rows = [
+        {
+            "node": sign.node.node_id,
+            "session": sign.node.session_id,
+            "expires_at": sign.lease_expires_at,
+            "at": sign.heartbeat.at,
+            "armed": sign.heartbeat.self_fence,
+            "tolerance_seconds": sign.ha_tolerance_seconds,
+        }
+        # In one order everywhere, so that two coordinators cannot wait for each other in a circle.
+        for sign in sorted(signs, key=lambda sign: sign.node.node_id)
+    ]
+    if session.connection().execute(_EXTEND, rows).rowcount == len(rows):
+        return sessions
+    present = session.execute(select(Node.id, Node.session_id).where(col(Node.ready)))
+    return sessions & {NodeSession(*row) for row in present}
 
 
 def extend_all_leases(session: Session, lease_expires_at: datetime) -> None:

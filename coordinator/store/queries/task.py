@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, exists, not_, or_
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, exists, not_, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from coordinator.domain.task import TaskState
+from coordinator.store.column import UtcDateTime
 from coordinator.store.tables.task import Task, TaskStep
 
 # States in which the engine has work to do.
@@ -27,9 +28,13 @@ class Candidate:
     schema_version: int
 
 
+# Statements are made once, here and below: making one takes longer than executing it.
+_STEPS: Final = select(TaskStep).where(col(TaskStep.task_id) == bindparam("task_id")).order_by(col(TaskStep.seq))
+
+
 def list_steps(session: Session, task_id: str) -> list[TaskStep]:
     """The steps of a task in their order."""
-    return list(session.exec(select(TaskStep).where(TaskStep.task_id == task_id).order_by(col(TaskStep.seq))))
+    return list(session.exec(_STEPS, params={"task_id": task_id}))
 
 
 def list_steps_of(session: Session, task_ids: Collection[str]) -> dict[str, list[TaskStep]]:
@@ -43,7 +48,37 @@ def list_steps_of(session: Session, task_ids: Collection[str]) -> dict[str, list
 
 def is_over(moment: Any, now: datetime, longest: timedelta) -> ColumnElement[bool]:
     """Whether a moment is absent or past, or further away than any is set: then the clock was turned back since."""
-    return or_(moment.is_(None), moment <= now, moment > now + longest)
+    return _is_beyond(moment, now, now + longest)
+
+
+def _is_over(moment: Any) -> ColumnElement[bool]:
+    """The same in a statement that is made once."""
+    return _is_beyond(moment, bindparam("now", type_=UtcDateTime), bindparam("furthest", type_=UtcDateTime))
+
+
+def _is_beyond(moment: Any, now: Any, furthest: Any) -> ColumnElement[bool]:
+    return or_(moment.is_(None), moment <= now, moment > furthest)
+
+
+def _make_candidates() -> Any:
+    predecessor = aliased(Task)
+    waits_for_predecessor = exists().where(
+        col(predecessor.id) == Task.after_task_id, col(predecessor.state).in_(ACTIVE_STATES)
+    )
+    is_due = and_(_is_over(col(Task.not_before)), or_(col(Task.cancel_requested), not_(waits_for_predecessor)))
+    has_work = (col(Task.state).in_(ACTIVE_STATES), col(Task.kind).in_(bindparam("kinds", expanding=True)))
+    return (
+        select(Task.id, Task.kind, Task.schema_version)
+        .where(*has_work, _is_over(col(Task.lease_expires_at)), is_due)
+        .order_by(col(Task.created_at), col(Task.id))
+        .limit(bindparam("limit", type_=Integer))
+    )
+
+
+_CANDIDATES: Final = _make_candidates()
+_CANCEL_REQUESTS: Final = select(Task.id).where(
+    col(Task.id).in_(bindparam("ids", expanding=True)), col(Task.cancel_requested)
+)
 
 
 def find_candidates(session: Session, now: datetime, kinds: Collection[str], limit: int) -> list[Candidate]:
@@ -51,28 +86,42 @@ def find_candidates(session: Session, now: datetime, kinds: Collection[str], lim
 
     A task whose cancellation was asked for does not wait for its predecessor.
     """
-    predecessor = aliased(Task)
-    waits_for_predecessor = exists().where(
-        col(predecessor.id) == Task.after_task_id, col(predecessor.state).in_(ACTIVE_STATES)
-    )
-    is_free = is_over(col(Task.lease_expires_at), now, LONGEST_WAIT)
-    is_due = and_(
-        is_over(col(Task.not_before), now, LONGEST_WAIT),
-        or_(col(Task.cancel_requested), not_(waits_for_predecessor)),
-    )
-    query = (
-        select(Task.id, Task.kind, Task.schema_version)
-        .where(col(Task.state).in_(ACTIVE_STATES), col(Task.kind).in_(kinds), is_free, is_due)
-        .order_by(col(Task.created_at), col(Task.id))
-        .limit(limit)
-    )
-    return [Candidate(*row) for row in session.exec(query)]
+    parameters = {"now": now, "furthest": now + LONGEST_WAIT, "kinds": list(kinds), "limit": limit}
+    return [Candidate(*row) for row in session.execute(_CANDIDATES, parameters)]
 
 
 def find_cancel_requests(session: Session, task_ids: Collection[str]) -> set[str]:
     """Those of the tasks whose cancellation was asked for."""
-    query = select(Task.id).where(col(Task.id).in_(task_ids), col(Task.cancel_requested))
-    return set(session.exec(query))
+    return set(session.exec(_CANCEL_REQUESTS, params={"ids": list(task_ids)}))
+
+
+_FREE: Final = (
+    select(Task)
+    .where(
+        col(Task.id) == bindparam("task_id"), col(Task.state).in_(ACTIVE_STATES), _is_over(col(Task.lease_expires_at))
+    )
+    .with_for_update(skip_locked=True)
+)
+_OWN: Final = (
+    select(Task)
+    .where(
+        col(Task.id) == bindparam("task_id"),
+        col(Task.fencing) == bindparam("fencing"),
+        col(Task.lease_owner) == bindparam("owner"),
+    )
+    .with_for_update()
+)
+
+
+def lock_free_task(session: Session, task_id: str, now: datetime) -> Task | None:
+    """The task, if it has work to do and nobody holds it."""
+    parameters = {"task_id": task_id, "now": now, "furthest": now + LONGEST_WAIT}
+    return session.exec(_FREE, params=parameters).first()
+
+
+def lock_own_task(session: Session, task_id: str, fencing: int, owner: str) -> Task | None:
+    """The task, if this owner still holds the lease with that number."""
+    return session.exec(_OWN, params={"task_id": task_id, "fencing": fencing, "owner": owner}).first()
 
 
 def find_active_of(session: Session, kind: str, resource_id: str) -> str | None:

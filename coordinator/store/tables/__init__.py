@@ -9,6 +9,7 @@ from coordinator.store.tables.flavor import Flavor, FlavorType
 from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance, InstanceLabel
+from coordinator.store.tables.interruption import Interruption
 from coordinator.store.tables.migration import Migration
 from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
@@ -41,6 +42,7 @@ __all__ = [
     "Image",
     "Instance",
     "InstanceLabel",
+    "Interruption",
     "Inventory",
     "Migration",
     "Node",

@@ -62,6 +62,8 @@ class Instance(Timestamped, table=True):
     vcpus: int
     memory_bytes: int = Field(sa_type=BigInteger)
     huge_page_bytes: int = Field(default=0, sa_type=BigInteger)
+    # libvirt's name of the machine that the guest was first defined with; empty until then.
+    machine: str = Field(default="", max_length=64)
     vcpu_type: str = Field(default="custom", max_length=32)
     security_type: str = Field(default="none", max_length=8)
 

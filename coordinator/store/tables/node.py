@@ -36,6 +36,8 @@ class Node(Timestamped, table=True):
     # The longest that it may go on with its highly available guests without being heard of.
     ha_tolerance_seconds: int = 0
     session_id: str = Field(default="", max_length=64)
+    # The kernel's id of its present run; empty: not told yet.
+    boot_id: str = Field(default="", max_length=36)
     last_event_sequence: int = 0
     # Above every other node's after each change that the scheduler should know of.
     generation: int = Field(default=0, index=True, sa_type=BigInteger)

@@ -31,7 +31,7 @@ from coordinator.tasks.instance_move import (
 from coordinator.tasks.instance_step import record_power_state, show_status
 from coordinator.tasks.migration_progress import describe, percent_of
 from coordinator.tasks.model import Step, StepCanceled, StepContext, StepResult, TaskKind
-from protos.agent.v1 import migration_pb2
+from protos.agent.v1 import domain_pb2, migration_pb2
 
 # The guest is either here or there, which is found out however long it takes.
 _SETTLE_SECONDS: Final = 7 * 24 * 3600.0
@@ -51,7 +51,7 @@ async def _migrate(context: StepContext) -> StepResult:
     try:
         outcome = await _follow(context)
     except AgentCallError as error:
-        if not await _is_source_given_up(context, error):
+        if not await _is_given_up(context, error, "sourceNodeId"):
             raise
         return await _ask_target(context, f"the source is lost: {error.message}")
     match outcome.state:
@@ -69,9 +69,9 @@ async def _migrate(context: StepContext) -> StepResult:
 async def _follow(context: StepContext) -> migration_pb2.MigrationOutcome:
     """How it ended: it is begun unless it was before, and given up as soon as somebody wants that."""
     agent, uuid, migration_id = source_of(context), context.args["uuid"], context.args["migrationId"]
-    if context.is_cancel_requested():
-        # One that is not known there never begins.
-        return await agent.cancel_migration(uuid, migration_id)
+    # One that is not known there never begins.
+    if context.is_cancel_requested() and (outcome := await _cancel(context)):
+        return outcome
 
     async def watch(progress: migration_pb2.MigrationProgress) -> None:
         if context.is_cancel_requested() and not progress.HasField("outcome"):
@@ -86,13 +86,14 @@ async def _follow(context: StepContext) -> migration_pb2.MigrationOutcome:
     return await agent.migrate(await _make_order(context), watch)
 
 
-async def _cancel(context: StepContext) -> None:
-    """The report tells how it ends; after the switch to post-copy there is no way back, and it goes on."""
+async def _cancel(context: StepContext) -> migration_pb2.MigrationOutcome | None:
+    """How it ended; None after the switch to post-copy, from which there is no way back: it goes on."""
     try:
-        await source_of(context).cancel_migration(context.args["uuid"], context.args["migrationId"])
+        return await source_of(context).cancel_migration(context.args["uuid"], context.args["migrationId"])
     except AgentCallError as error:
         if error.code != "DomainStateConflict":
             raise
+        return None
 
 
 async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
@@ -124,12 +125,12 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
     )
 
 
-async def _is_source_given_up(context: StepContext, error: AgentCallError) -> bool:
-    """Whether it makes no sense to wait for the source: its lease is over, too."""
+async def _is_given_up(context: StepContext, error: AgentCallError, node: str) -> bool:
+    """Whether it makes no sense to wait for that one of the two nodes: its lease is over, too."""
 
     def is_ready() -> bool:
         with context.runtime.database.read() as session:
-            return session.get_one(Node, context.args["sourceNodeId"]).ready
+            return session.get_one(Node, context.args[node]).ready
 
     return error.code == "NodeAway" and not await asyncio.to_thread(is_ready)
 
@@ -144,13 +145,27 @@ async def _ask_target(context: StepContext, reason: str, *, resumes: bool = Fals
             raise
         return await _arrive(context)
     if resumes:
-        await source_of(context).ensure_resumed(uuid)
+        await _resume(context)
     raise AgentCallError(_FAILED, reason, transient=False)
 
 
+async def _resume(context: StepContext) -> None:
+    """The guest, paused at the cut-over, runs on; one that is off, because its node went down, stays so for now."""
+    try:
+        await source_of(context).ensure_resumed(context.args["uuid"])
+    except AgentCallError as error:
+        if error.code != "DomainStateConflict":
+            raise
+
+
 async def _arrive(context: StepContext) -> StepResult:
-    """The guest is on the target: so is the instance."""
-    domain = await target_of(context).get_domain(context.args["uuid"])
+    """The guest is on the target: so is the instance, even if that was lost at once and tells more when it is back."""
+    domain = domain_pb2.Domain(power_state=domain_pb2.POWER_STATE_RUNNING)
+    try:
+        domain = await target_of(context).get_domain(context.args["uuid"])
+    except AgentCallError as error:
+        if not await _is_given_up(context, error, "targetNodeId"):
+            raise
 
     def apply(session: Session) -> None:
         change_node(session, context.args)

@@ -1,9 +1,17 @@
-"""Starts an instance on another node after its own was lost and fenced; its disks are in storage that both share."""
+"""Starts an instance on another node after its own was lost and fenced; its disks are in storage that both share.
+
+A start that fails may have begun all the same. Nobody gets the instance back before it is certain that it does not run
+on the target: it was removed there, or the target is lost as well, and fenced.
+"""
+
+import asyncio
+from typing import Final
 
 from sqlmodel import Session
 
-from coordinator.agents.client import IMAGE_SECONDS
+from coordinator.agents.client import IMAGE_SECONDS, AgentCallError
 from coordinator.domain.instance import InstanceStatus
+from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.queries.event import record_event
 from coordinator.tasks.blueprint import domain_spec
 from coordinator.tasks.instance_move import (
@@ -17,12 +25,23 @@ from coordinator.tasks.instance_move import (
     target_of,
 )
 from coordinator.tasks.instance_step import record_power_state, show_status
-from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.model import Step, StepContext, StepDeferred, StepResult, TaskKind
+
+# Another node may be the better one when this one is away for longer.
+_RETRY_SECONDS: Final = 60.0
+_LOOK_AGAIN_SECONDS: Final = 5.0
 
 
 async def _define(context: StepContext) -> StepResult:
-    blueprint = await target_blueprint(context)
-    await target_of(context).ensure_defined(domain_spec(blueprint, context.runtime.secrets))
+    spec, target = domain_spec(await target_blueprint(context), context.runtime.secrets), target_of(context)
+    try:
+        await target.ensure_defined(spec)
+    except AgentCallError as error:
+        if error.code != "CapabilityMissing" or not spec.machine:
+            raise
+        # With another machine the guest may need a hand; without any it is down for certain.
+        spec.machine = ""
+        await target.ensure_defined(spec)
     return StepResult()
 
 
@@ -46,6 +65,17 @@ async def _start(context: StepContext) -> StepResult:
     return StepResult(apply=apply)
 
 
+async def _ensure_not_running(context: StepContext) -> StepResult:
+    """Undoes the start, for as long as it takes."""
+    try:
+        await target_of(context).ensure_removed(context.args["uuid"])
+    except AgentCallError as error:
+        if not await asyncio.to_thread(is_certainly_fenced, context.runtime, context.args["targetNodeId"]):
+            reason = f"it is not certain that the instance does not run on the target: {error.message}"
+            raise StepDeferred(reason, _LOOK_AGAIN_SECONDS) from error
+    return StepResult()
+
+
 RECOVER_INSTANCE = TaskKind(
     name="recover_instance",
     steps=(
@@ -58,9 +88,10 @@ RECOVER_INSTANCE = TaskKind(
         ),
         Step("ensure_ports", ensure_ports),
         Step("define", _define),
-        Step("start", _start, weight=2),
+        Step("start", _start, undo=_ensure_not_running, weight=2),
     ),
     check=check_move,
     on_success=settle_move,
     on_failure=settle_failed_cold_move,
+    retry_seconds=_RETRY_SECONDS,
 )

@@ -85,7 +85,7 @@ GUEST_AGENT_STATE_NOT_RUNNING: GuestAgentState
 GUEST_AGENT_STATE_NOT_RESPONDING: GuestAgentState
 
 class DomainSpec(_message.Message):
-    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation", "cells", "memory_locked", "has_virtual_numa", "ha_enabled")
+    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation", "cells", "memory_locked", "has_virtual_numa", "ha_enabled", "machine")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,7 @@ class DomainSpec(_message.Message):
     MEMORY_LOCKED_FIELD_NUMBER: _ClassVar[int]
     HAS_VIRTUAL_NUMA_FIELD_NUMBER: _ClassVar[int]
     HA_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     name: str
     title: str
@@ -135,7 +136,8 @@ class DomainSpec(_message.Message):
     memory_locked: bool
     has_virtual_numa: bool
     ha_enabled: bool
-    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., cells: _Optional[_Iterable[_Union[GuestCell, _Mapping]]] = ..., memory_locked: _Optional[bool] = ..., has_virtual_numa: _Optional[bool] = ..., ha_enabled: _Optional[bool] = ...) -> None: ...
+    machine: str
+    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., cells: _Optional[_Iterable[_Union[GuestCell, _Mapping]]] = ..., memory_locked: _Optional[bool] = ..., has_virtual_numa: _Optional[bool] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ...) -> None: ...
 
 class GuestCell(_message.Message):
     __slots__ = ("host_cell", "vcpus", "memory_bytes", "pinned_cpu_ids")
@@ -192,7 +194,7 @@ class Graphics(_message.Message):
     def __init__(self, vnc_password: _Optional[str] = ...) -> None: ...
 
 class Domain(_message.Message):
-    __slots__ = ("uuid", "name", "power_state", "power_state_reason", "foreign", "guest_agent_state", "guest_agent_probed_at", "vcpus", "memory_bytes", "vnc_address", "vnc_port", "generation", "guest_agent_version", "ha_enabled")
+    __slots__ = ("uuid", "name", "power_state", "power_state_reason", "foreign", "guest_agent_state", "guest_agent_probed_at", "vcpus", "memory_bytes", "vnc_address", "vnc_port", "generation", "guest_agent_version", "ha_enabled", "machine")
     UUID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     POWER_STATE_FIELD_NUMBER: _ClassVar[int]
@@ -207,6 +209,7 @@ class Domain(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     GUEST_AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     HA_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     name: str
     power_state: PowerState
@@ -221,7 +224,8 @@ class Domain(_message.Message):
     generation: int
     guest_agent_version: str
     ha_enabled: bool
-    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., power_state: _Optional[_Union[PowerState, str]] = ..., power_state_reason: _Optional[str] = ..., foreign: _Optional[bool] = ..., guest_agent_state: _Optional[_Union[GuestAgentState, str]] = ..., guest_agent_probed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., vnc_address: _Optional[str] = ..., vnc_port: _Optional[int] = ..., generation: _Optional[int] = ..., guest_agent_version: _Optional[str] = ..., ha_enabled: _Optional[bool] = ...) -> None: ...
+    machine: str
+    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., power_state: _Optional[_Union[PowerState, str]] = ..., power_state_reason: _Optional[str] = ..., foreign: _Optional[bool] = ..., guest_agent_state: _Optional[_Union[GuestAgentState, str]] = ..., guest_agent_probed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., vnc_address: _Optional[str] = ..., vnc_port: _Optional[int] = ..., generation: _Optional[int] = ..., guest_agent_version: _Optional[str] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ...) -> None: ...
 
 class EnsureDefinedRequest(_message.Message):
     __slots__ = ("spec",)

@@ -37,7 +37,7 @@ class GetInventoryRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class HostFacts(_message.Message):
-    __slots__ = ("hostname", "machine_uuid", "architecture", "accelerator", "accelerator_reason", "cpu", "memory_bytes", "numa_nodes", "disks", "nics", "operating_system", "kernel_release", "libvirt_version", "qemu_version", "agent_version", "traits", "booted_at", "role_addresses")
+    __slots__ = ("hostname", "machine_uuid", "architecture", "accelerator", "accelerator_reason", "cpu", "memory_bytes", "numa_nodes", "disks", "nics", "operating_system", "kernel_release", "libvirt_version", "qemu_version", "agent_version", "traits", "booted_at", "role_addresses", "boot_id")
     class RoleAddressesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class HostFacts(_message.Message):
     TRAITS_FIELD_NUMBER: _ClassVar[int]
     BOOTED_AT_FIELD_NUMBER: _ClassVar[int]
     ROLE_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     machine_uuid: str
     architecture: Architecture
@@ -81,7 +82,8 @@ class HostFacts(_message.Message):
     traits: _containers.RepeatedScalarFieldContainer[str]
     booted_at: _timestamp_pb2.Timestamp
     role_addresses: _containers.ScalarMap[str, str]
-    def __init__(self, hostname: _Optional[str] = ..., machine_uuid: _Optional[str] = ..., architecture: _Optional[_Union[Architecture, str]] = ..., accelerator: _Optional[_Union[Accelerator, str]] = ..., accelerator_reason: _Optional[str] = ..., cpu: _Optional[_Union[CpuFacts, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ..., disks: _Optional[_Iterable[_Union[BlockDevice, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[NetworkInterface, _Mapping]]] = ..., operating_system: _Optional[str] = ..., kernel_release: _Optional[str] = ..., libvirt_version: _Optional[str] = ..., qemu_version: _Optional[str] = ..., agent_version: _Optional[str] = ..., traits: _Optional[_Iterable[str]] = ..., booted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., role_addresses: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    boot_id: str
+    def __init__(self, hostname: _Optional[str] = ..., machine_uuid: _Optional[str] = ..., architecture: _Optional[_Union[Architecture, str]] = ..., accelerator: _Optional[_Union[Accelerator, str]] = ..., accelerator_reason: _Optional[str] = ..., cpu: _Optional[_Union[CpuFacts, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ..., disks: _Optional[_Iterable[_Union[BlockDevice, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[NetworkInterface, _Mapping]]] = ..., operating_system: _Optional[str] = ..., kernel_release: _Optional[str] = ..., libvirt_version: _Optional[str] = ..., qemu_version: _Optional[str] = ..., agent_version: _Optional[str] = ..., traits: _Optional[_Iterable[str]] = ..., booted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., role_addresses: _Optional[_Mapping[str, str]] = ..., boot_id: _Optional[str] = ...) -> None: ...
 
 class CpuFacts(_message.Message):
     __slots__ = ("model_name", "vendor", "libvirt_model", "sockets", "cores_per_socket", "threads_per_core", "logical_cpus", "frequency_mhz")

@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("facts", "inventory", "domains", "advertise_address", "zone", "session_id", "self_fence", "fenced_domains")
+    __slots__ = ("facts", "inventory", "domains", "advertise_address", "zone", "session_id", "self_fence", "fenced_domains", "ended_domain_uuids")
     FACTS_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     DOMAINS_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class RegisterRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FENCE_FIELD_NUMBER: _ClassVar[int]
     FENCED_DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_DOMAIN_UUIDS_FIELD_NUMBER: _ClassVar[int]
     facts: _host_pb2.HostFacts
     inventory: _host_pb2.HostInventory
     domains: _containers.RepeatedCompositeFieldContainer[_domain_pb2.Domain]
@@ -30,7 +31,8 @@ class RegisterRequest(_message.Message):
     session_id: str
     self_fence: SelfFence
     fenced_domains: _containers.RepeatedCompositeFieldContainer[FencedDomain]
-    def __init__(self, facts: _Optional[_Union[_host_pb2.HostFacts, _Mapping]] = ..., inventory: _Optional[_Union[_host_pb2.HostInventory, _Mapping]] = ..., domains: _Optional[_Iterable[_Union[_domain_pb2.Domain, _Mapping]]] = ..., advertise_address: _Optional[str] = ..., zone: _Optional[str] = ..., session_id: _Optional[str] = ..., self_fence: _Optional[_Union[SelfFence, _Mapping]] = ..., fenced_domains: _Optional[_Iterable[_Union[FencedDomain, _Mapping]]] = ...) -> None: ...
+    ended_domain_uuids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, facts: _Optional[_Union[_host_pb2.HostFacts, _Mapping]] = ..., inventory: _Optional[_Union[_host_pb2.HostInventory, _Mapping]] = ..., domains: _Optional[_Iterable[_Union[_domain_pb2.Domain, _Mapping]]] = ..., advertise_address: _Optional[str] = ..., zone: _Optional[str] = ..., session_id: _Optional[str] = ..., self_fence: _Optional[_Union[SelfFence, _Mapping]] = ..., fenced_domains: _Optional[_Iterable[_Union[FencedDomain, _Mapping]]] = ..., ended_domain_uuids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SelfFence(_message.Message):
     __slots__ = ("armed", "tolerance_seconds")

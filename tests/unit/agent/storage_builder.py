@@ -20,8 +20,9 @@ def qemu_img(*arguments: str | Path | int) -> str:
 
 
 def files_of(directory: Path) -> list[str]:
-    """What is in a directory of volumes, without its identity and its lock."""
-    return sorted(path.name for path in directory.iterdir() if path.name not in (".storage-id", ".lock"))
+    """What is in a directory of volumes, without its identity, its lock and the marks of its nodes."""
+    names = (path.name for path in directory.iterdir())
+    return sorted(name for name in names if name not in (".storage-id", ".lock") and not name.startswith(".node-"))
 
 
 @asynccontextmanager

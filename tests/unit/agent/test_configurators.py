@@ -356,6 +356,7 @@ def test_what_cannot_be_a_guest_is_refused_by_the_name_of_its_field(name: str) -
         (a_spec(tpm=TpmModel.TPM_MODEL_2_0), a_host(tpm_versions=frozenset()), "tpm"),
         (a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM), a_host(cpu_models=frozenset()), "cpu_model"),
         (a_spec(vcpus=256), a_host(domain_type="qemu"), "vcpus"),
+        (a_spec(), a_host(machine="pc-q35-6.0", machines=frozenset(("q35", "pc-q35-7.2"))), "machine"),
     ],
 )
 def test_a_node_refuses_what_it_lacks(spec: DomainSpec, host: HostProfile, field: str) -> None:

@@ -10,13 +10,16 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from agent import doctor
 from agent.config import AgentConfig
+from agent.disk_lock import DiskLocks, LockGap
 from agent.doctor import Finding, Patient, examine, show
 from agent.hypervisor.capability import Capability
+from agent.storage.shared import leave_mark
 from agent.watchdog.lease import Health, read_boot_id, read_clock, write_health
 from coordinator.domain.clock import utc_now
 from coordinator.pki import LEAF_LIFE, Authority
@@ -45,6 +48,7 @@ def a_capability(**changes: Any) -> Capability:
         accelerator_reason="",
         architecture="x86_64",
         machine="q35",
+        machines=frozenset(),
         emulator="/usr/bin/qemu-system-x86_64",
         cpu_models=frozenset(),
         host_cpu_model="EPYC",
@@ -58,10 +62,15 @@ def a_capability(**changes: Any) -> Capability:
 
 
 async def check(
-    name: str, config: AgentConfig, *, capability: Capability | None = None, agent_runs: bool = False
+    name: str,
+    config: AgentConfig,
+    *,
+    capability: Capability | None = None,
+    agent_runs: bool = False,
+    written_files: dict[Path, str] | None = None,
 ) -> dict[str, Finding]:
     """The findings of one check, by what they are about."""
-    patient = Patient(config, capability, "" if capability else "no answer", agent_runs)
+    patient = Patient(config, capability, "" if capability else "no answer", agent_runs, written_files or {})
     findings = await next(check for check in doctor.CHECKS if check.__name__ == f"_check_{name}")(patient)
     return {finding.check: finding for finding in findings}
 
@@ -243,6 +252,23 @@ class TestWatchdog:
         assert "nodewright-watchdog" in finding.remedy
 
 
+class TestBoot:
+    """Who starts guests when the machine has booted."""
+
+    async def test_the_coordinator_alone_should(
+        self, config: AgentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings, autostart = tmp_path / "libvirt-guests", tmp_path / "autostart"
+        monkeypatch.setattr(doctor, "_LIBVIRT_GUESTS", settings)
+        monkeypatch.setattr(doctor, "_AUTOSTART", autostart)
+        assert (await check("boot", config))["boot"].verdict == "ok"
+        autostart.mkdir()
+        (autostart / "ecs-7751tih23uy93g.xml").touch()
+        assert "ecs-7751tih23uy93g" in (await check("boot", config))["boot"].detail
+        settings.write_text("#ON_BOOT=ignore\nON_BOOT=start\n")
+        assert "ON_BOOT=ignore" in (await check("boot", config))["boot"].remedy
+
+
 class TestMembership:
     """Who the node is, and whether the coordinator talks to it."""
 
@@ -300,6 +326,51 @@ class TestMembership:
             finding = (await check("coordinator", config))["coordinator"]
         assert finding.verdict == "fail"
         assert f"127.0.0.1:{port}" in finding.detail
+
+
+class TestDiskLocks:
+    """Whether a second QEMU is kept off the disks of guests."""
+
+    GAP = LockGap("libvirt is told to lock no disks", "write a setting")
+
+    @pytest.fixture
+    def locks(self, monkeypatch: pytest.MonkeyPatch, config: AgentConfig, tmp_path: Path) -> Mock:
+        made = Mock(spec=DiskLocks)
+        made.find_gap.return_value = self.GAP
+        monkeypatch.setattr(doctor, "DiskLocks", lambda: made)
+        an_identity(config.state_dir, Authority.open(tmp_path / "authority"))
+        config.volumes_dir.mkdir()
+        leave_mark(config.volumes_dir, NODE_ID)
+        return made
+
+    async def test_a_machine_that_has_not_joined_shares_nothing(self, tmp_path: Path, config: AgentConfig) -> None:
+        assert await check("disk_locks", replace(config, state_dir=tmp_path / "other")) == {}
+
+    async def test_they_are_not_missed_where_nobody_shares_the_volumes(self, config: AgentConfig, locks: Mock) -> None:
+        finding = (await check("disk_locks", config))["disk locks"]
+        assert (finding.verdict, finding.remedy) == ("ok", "")
+        assert self.GAP.reason in finding.detail
+
+    async def test_a_node_that_shares_its_volumes_without_is_told_with_whom(
+        self, config: AgentConfig, locks: Mock
+    ) -> None:
+        leave_mark(config.volumes_dir, "node-another")
+        finding = (await check("disk_locks", config))["disk locks"]
+        assert (finding.verdict, finding.remedy) == ("warn", self.GAP.remedy)
+        assert "node-another" in finding.detail
+        assert NODE_ID not in finding.detail
+
+    async def test_guests_that_run_without_are_named(self, config: AgentConfig, locks: Mock) -> None:
+        locks.find_gap.return_value = None
+        locks.is_locked.side_effect = lambda file: file.name == "locked"
+        files = {config.volumes_dir / name: f"ecs-{name}" for name in ("locked", "open")}
+        assert (await check("disk_locks", config, written_files=files))["disk locks"].verdict == "ok"
+        for file in files:
+            file.touch()
+        finding = (await check("disk_locks", config, written_files=files))["disk locks"]
+        assert finding.verdict == "warn"
+        assert "ecs-open" in finding.detail
+        assert "ecs-locked" not in finding.detail
 
 
 class TestShow:

@@ -76,6 +76,11 @@ async def test_defining_again_changes_the_definition_and_older_ones_are_refused(
     assert (again.generation, again.memory_bytes) == (4, GIB)
 
 
+async def test_a_domain_keeps_its_machine_and_takes_that_of_another_node(server: DomainServer) -> None:
+    assert (await _define(server, machine="pc-q35-6.0")).machine == "pc-q35-6.0"
+    assert (await _define(server, generation=4, machine="pc-q35-7.2")).machine == "pc-q35-6.0"
+
+
 async def test_a_running_domain_runs_on_when_it_is_defined_anew(server: DomainServer) -> None:
     await _run(server)
     domain = await _define(server, generation=4)

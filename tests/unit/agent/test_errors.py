@@ -10,7 +10,7 @@ import libvirt
 import pytest
 
 from agent.errors import AgentError, Category, StorageExhausted, tells_out_of_space
-from agent.hypervisor.translation import translate
+from agent.hypervisor.translation import is_connection_loss, translate
 from agent.rpc.interceptor import STATUS_BY_CATEGORY
 
 GOLDEN = Path(__file__).parents[2] / "data" / "agent" / "error-codes.json"
@@ -43,6 +43,74 @@ def test_a_full_disk_is_known_by_the_words_of_other_programs(number: int) -> Non
     is_full = number != errno.EIO
     assert tells_out_of_space(message) == is_full
     assert isinstance(translate(libvirt.libvirtError(message)), StorageExhausted) == is_full
+
+
+def _failure(number: int, source: int, message: str) -> libvirt.libvirtError:
+    """As libvirt tells it: number, where it comes from, words."""
+    error = libvirt.libvirtError(message)
+    error.err = (number, source, message, 2, None, None, None, 0, 0)
+    return error
+
+
+# As libvirt 9.0 and QEMU 7.2 word them.
+BY_QEMU = _failure(
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+    libvirt.VIR_FROM_QEMU,
+    'internal error: process exited while connecting to monitor: qemu-system-x86_64: -blockdev {"driver":"qcow2"}: '
+    'Failed to get "write" lock\nIs another process using the image [/volumes/x.qcow2]?',
+)
+BY_LOCKD = _failure(
+    libvirt.VIR_ERR_RESOURCE_BUSY,
+    libvirt.VIR_FROM_LOCKSPACE,
+    "resource busy: Lockspace resource '/volumes/x.qcow2' is locked",
+)
+LOCKD_AWAY_AT_START = _failure(
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+    libvirt.VIR_FROM_QEMU,
+    "internal error: Process exited prior to exec: libvirt: XML-RPC error : "
+    "Failed to connect socket to '/run/libvirt/virtlockd-sock': No such file or directory",
+)
+LOCKD_AWAY_AT_RESUME = _failure(
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+    libvirt.VIR_FROM_RPC,
+    "Failed to connect socket to '/run/libvirt/virtlockd-sock': No such file or directory",
+)
+LIBVIRT_AWAY = _failure(
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+    libvirt.VIR_FROM_RPC,
+    "Failed to connect socket to '/run/libvirt/libvirt-sock': No such file or directory",
+)
+NOT_HELD = _failure(
+    libvirt.VIR_ERR_RESOURCE_BUSY,
+    libvirt.VIR_FROM_LOCKSPACE,
+    "resource busy: Lockspace resource '/volumes/x.qcow2' is not locked",
+)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (BY_LOCKD, "VolumeInUse"),
+        (LOCKD_AWAY_AT_START, "DiskLockUnavailable"),
+        (LOCKD_AWAY_AT_RESUME, "DiskLockUnavailable"),
+        (LIBVIRT_AWAY, "HypervisorUnavailable"),
+        (NOT_HELD, "HypervisorFailed"),
+    ],
+)
+def test_a_disk_that_libvirt_finds_locked_is_told_from_other_failures(failure: libvirt.libvirtError, code: str) -> None:
+    assert translate(failure).code == code
+    assert failure.get_error_message() in translate(failure).message
+
+
+def test_a_disk_that_qemu_finds_open_is_told_in_the_same_words_each_time() -> None:
+    error = translate(BY_QEMU)
+    assert error.code == "VolumeInUse"
+    assert error.message.endswith(': Failed to get "write" lock Is another process using the image [/volumes/x.qcow2]?')
+
+
+@pytest.mark.parametrize(("failure", "lost"), [(LIBVIRT_AWAY, True), (LOCKD_AWAY_AT_RESUME, False)])
+def test_libvirt_without_its_lock_daemon_is_not_away(failure: libvirt.libvirtError, lost: bool) -> None:
+    assert is_connection_loss(failure) == lost
 
 
 def _all_errors(base: type[AgentError]) -> list[type[AgentError]]:

@@ -17,6 +17,7 @@ from agent.facts.host import HostReader, agent_version
 from agent.rpc.host import HostServicer
 from agent.rpc.interceptor import ErrorInterceptor
 from agent.storage.base import StorageCapacity
+from agent.watchdog.lease import read_boot_id
 from protos.agent.v1 import host_pb2, host_pb2_grpc
 from tests.unit.agent.domain_server import failure
 from tests.unit.agent.sysfs_builder import Machine
@@ -43,6 +44,7 @@ class Server:
 
     machine: Machine
     capability: Capability | None = field(default_factory=Capability)
+    locks_disks: bool = False
     stub: Any = None
 
     async def read_capability(self) -> Capability:
@@ -78,6 +80,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         made.read_device_users,
         tmp_path / "proc",
         read_storage_id=made.read_storage_id,
+        read_disk_locks=lambda: made.locks_disks,
     )
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(reader), server)
@@ -110,6 +113,7 @@ async def test_facts_are_those_of_the_system(server: Server) -> None:
     assert facts.memory_bytes == psutil.virtual_memory().total
     assert facts.operating_system
     assert facts.booted_at.seconds == int(psutil.boot_time())
+    assert facts.boot_id == read_boot_id()
     assert facts.agent_version == agent_version() != ""
 
 
@@ -137,6 +141,11 @@ async def test_guests_may_be_hypervisors_where_the_kernel_allows_it(
 ) -> None:
     server.machine.write(f"module/{module}/parameters/nested", value)
     assert list((await server.facts()).traits) == traits
+
+
+async def test_a_node_tells_whether_libvirt_locks_disks(server: Server) -> None:
+    for server.locks_disks in (True, False):
+        assert ("disk-locks" in (await server.facts()).traits) == server.locks_disks
 
 
 async def test_a_machine_whose_kernel_tells_nothing_is_one_cell(server: Server) -> None:

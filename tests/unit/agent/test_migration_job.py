@@ -122,3 +122,10 @@ async def test_old_outcomes_are_forgotten(server: DomainServer) -> None:
     os.utime(path, (modified_at, modified_at))
     await _migrate(_migrations(server), migration_id="m-2")
     assert not path.exists()
+
+
+async def test_a_guest_that_a_boot_of_its_node_has_ended_may_be_elsewhere(server: DomainServer) -> None:
+    _write(server)
+    await server.guests.remove(GUEST_UUID)
+    await server.domains.EnsureDefined(EnsureDefinedRequest(spec=a_spec()))
+    assert (await _migrate(_migrations(server))).entry.state == "undecided"

@@ -113,6 +113,7 @@ class Agent:
             self.changes,
             advertise_address=self.advertise,
             zone="AZ1",
+            list_ended=lambda: [UUID],
             on_session=self.sessions.append,
         )
 
@@ -191,6 +192,7 @@ async def test_a_session_begins_with_everything(agent: Agent, coordinator: Coord
     assert (domain.uuid, domain.name, domain.foreign) == (UUID, "test", True)
     assert domain.power_state == domain_pb2.POWER_STATE_RUNNING
     assert len(told.session_id) == 32
+    assert list(told.ended_domain_uuids) == [UUID]
     assert agent.sessions == [True]
 
 
@@ -273,6 +275,22 @@ async def test_what_the_watchdog_has_ended_is_told_until_it_is_released(agent: A
     assert [domain.uuid for domain in told] == [other, UUID]
     assert (told[0].fenced_at.seconds, told[0].silence.ToTimedelta().total_seconds()) == (1_700_000_000, 26.5)
     assert [domain.uuid for domain in again] == [other]
+
+
+async def test_what_the_watchdog_ends_within_a_session_is_told_once_the_lease_is_renewed(
+    agent: Agent, coordinator: Coordinator
+) -> None:
+    coordinator.ha_tolerance_seconds = 30
+    async with reporting(agent):
+        assert not (await coordinator.request("Register")).fenced_domains
+        await coordinator.request("Heartbeat")
+        agent.record.add(FencedGuest(UUID, 1_700_000_000.0, 26.0, 30))
+        (told,) = (await coordinator.request("Register")).fenced_domains
+        # Known, and not released: it is no news, until the guest is ended once more.
+        await nothing(coordinator, "Register")
+        agent.record.add(FencedGuest(UUID, 1_700_000_100.0, 26.0, 30))
+        (again,) = (await coordinator.request("Register")).fenced_domains
+    assert (told.uuid, again.fenced_at.seconds) == (UUID, 1_700_000_100)
 
 
 async def test_changes_of_domains_are_told_in_order(agent: Agent, coordinator: Coordinator) -> None:

@@ -1,5 +1,6 @@
 """What agents tell, and what of it is seen afterwards: real gRPC and TLS, both databases."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -7,21 +8,22 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from sqlmodel import SQLModel, select
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
-from coordinator.domain.lease import LeaseBook
+from coordinator.domain.lease import Heartbeat, LeaseBook, NodeSession
 from coordinator.domain.placement import ResourceClass
 from coordinator.services.domain_report import IO_ERROR_MESSAGE
 from coordinator.services.ha_config import set_tolerance
 from coordinator.services.node_report import LeaseSweep, expire_leases, refresh_leases
 from coordinator.services.overcommit import set_cpu_overcommit
 from coordinator.store.queries.node import find_inventories, find_reported_domains
-from coordinator.store.tables import Allocation, Instance, Node, Tenant
+from coordinator.store.tables import Allocation, Event, Instance, Interruption, Node, Tenant
 from protos.agent.v1 import domain_pb2, host_pb2
 from protos.coordinator.v1 import node_pb2, node_pb2_grpc
-from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
+from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
 from tests.unit.coordinator.rpc.conftest import Cloud
 
 GIB = 1024**3
@@ -129,6 +131,11 @@ def reload(agent: Agent, instance: Instance) -> Instance:
         return session.get_one(Instance, instance.id)
 
 
+def rows(agent: Agent, table: type[SQLModel]) -> list[Any]:
+    with agent.runtime.database.read() as session:
+        return list(session.exec(select(table)).all())
+
+
 def later(agent: Agent, seconds: float) -> None:
     """Turns the coordinator's clock."""
     agent.runtime.now = lambda: utc_now() + timedelta(seconds=seconds)
@@ -179,6 +186,25 @@ async def test_new_inventory_makes_claims_look_again(agent: Agent) -> None:
     with agent.runtime.database.read() as session:
         assert find_inventories(session, agent.node_id)[ResourceClass.VCPU].total == 16
     assert agent.row().generation > before
+
+
+async def test_inventory_without_news_costs_no_write(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = host_pb2.Device(id="0xabc", kind="disk", attributes={"model": "X"}, size_bytes=GIB)
+    offered: dict[str, Any] = {"vcpus": 8, "storage_bytes": 100 * GIB, "devices": [disk]}
+    described = facts(numa_nodes=[host_pb2.NumaNode(id=0, cpu_ids=range(8), memory_bytes=16 * GIB)])
+    await agent.register(facts=described, inventory=host_pb2.HostInventory(**offered, storage_free_bytes=9 * GIB))
+    before = agent.row()
+    written = Counter[str]()
+    monkeypatch.setattr(agent.runtime.database, "before_commit", lambda _: written.update(["commit"]))
+    # The last one is news.
+    for free_gib, vcpus in ((9, 8), (1, 8), (1, 16)):
+        inventory = host_pb2.HostInventory(**{**offered, "vcpus": vcpus}, storage_free_bytes=free_gib * GIB)
+        request = node_pb2.ReportInventoryRequest(session_id=agent.session_id, facts=described, inventory=inventory)
+        assert agent.row() == before
+        assert not written
+        await agent.stub.ReportInventory(request, timeout=PATIENCE_SECONDS)
+    assert agent.row().generation > before.generation
+    assert written
 
 
 async def test_the_storage_of_a_node_is_the_one_that_it_told_last(agent: Agent) -> None:
@@ -259,6 +285,21 @@ async def test_coordinator_that_stood_still_does_not_blame_its_nodes(agent: Agen
         clock = float(seconds)
         lost = sweep()
     assert lost == [agent.node_id]
+
+
+async def test_nodes_are_not_blamed_for_a_database_that_was_away(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    await agent.register()
+    clock = 0.0
+    sweep = LeaseSweep(agent.runtime, monotonic=lambda: clock)
+    with monkeypatch.context() as broken:
+        broken.setattr("coordinator.store.queries.node.find_lapsed", lambda *_: 1 / 0)
+        for seconds in range(10, 50, 10):
+            later(agent, seconds)
+            clock = float(seconds)
+            with pytest.raises(ZeroDivisionError):
+                sweep()
+    assert sweep() == []
+    assert agent.row().ready
 
 
 async def test_clock_that_was_turned_does_not_cost_nodes(agent: Agent) -> None:
@@ -430,6 +471,22 @@ async def test_heartbeats_cost_no_transaction_until_the_sweep(agent: Agent) -> N
     assert after > before
 
 
+async def test_a_node_with_another_session_by_now_is_told_apart_from_the_others(agent: Agent) -> None:
+    await agent.register()
+    moved = a_node("host-b", session_id="new", lease_expires_at=None)
+    with agent.runtime.database.write() as session:
+        add(session, moved)
+    former = NodeSession(moved.id, "former")
+    agent.runtime.leases.open(former)
+    agent.runtime.leases.renew(former, Heartbeat(agent.runtime.now(), sequence=1))
+    await agent.heartbeat(1)
+    expire_leases(agent.runtime)
+    assert agent.runtime.leases.renew(former, Heartbeat(agent.runtime.now())) is None
+    with agent.runtime.database.read() as session:
+        assert session.get_one(Node, moved.id).heard_at is None
+    assert (await agent.heartbeat(2)).ha_terms.stored_heartbeat == 1
+
+
 async def test_a_node_renews_its_own_lease_by_what_is_stored(agent: Agent) -> None:
     assert (await agent.register()).ha_tolerance_seconds == 120
     told = await agent.heartbeat(1)
@@ -448,7 +505,7 @@ async def test_what_could_not_be_stored_is_not_acknowledged(agent: Agent, monkey
         raise OSError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("coordinator.store.queries.node.extend_lease", fail)
+        broken.setattr("coordinator.store.queries.node.extend_leases", fail)
         with pytest.raises(OSError, match="full"):
             expire_leases(agent.runtime)
     assert (await agent.heartbeat(2)).ha_terms.stored_heartbeat == 0
@@ -477,6 +534,18 @@ async def test_when_and_how_a_node_was_last_heard_of_is_known(agent: Agent) -> N
     assert heard.heard_at is not None
     assert (heard.heard_at - registered.heard_at).total_seconds() == pytest.approx(10, abs=5)
     assert heard.self_fence
+
+
+async def test_a_node_that_goes_by_no_tolerance_is_not_relied_on(agent: Agent) -> None:
+    # Its watchdog runs, and does not know yet that it has anything to do.
+    await agent.register(self_fence=node_pb2.SelfFence(armed=True))
+    assert not agent.row().self_fence
+    await agent.heartbeat(1, armed=True)
+    expire_leases(agent.runtime)
+    assert not agent.row().self_fence
+    await agent.heartbeat(2, armed=True, tolerance_seconds=120)
+    expire_leases(agent.runtime)
+    assert agent.row().self_fence
 
 
 async def test_a_shorter_tolerance_counts_when_the_node_goes_by_it(agent: Agent) -> None:
@@ -509,8 +578,21 @@ async def test_a_guest_that_its_node_has_ended_says_why_and_may_be_started_there
         "node host-a ended the guest at 2023-11-14T22:13:20+00:00: it had not heard of the coordinator for 26 s, so "
         "the guest might have been started elsewhere"
     )
+    with agent.runtime.database.write() as session:
+        session.get_one(Instance, instance.id).task_id = None
     await agent.register(a_domain(instance.uuid, RUNNING))
     assert reload(agent, instance).error_message == ""
+
+
+async def test_what_its_node_has_ended_is_to_start_there_again(agent: Agent, instance: Instance) -> None:
+    stopping = place(agent, status=InstanceStatus.STOPPING, power_state=PowerState.RUNNING, task_id="op-stop")
+    moving = place(agent, status=InstanceStatus.STARTING, power_state=PowerState.RUNNING, task_id="op-recovery")
+    uuids = [instance.uuid, stopping.uuid, moving.uuid]
+    for _ in range(2):  # the answer may get lost
+        domains = [a_domain(uuid, CRASHED) for uuid in uuids]
+        await agent.register(*domains, fenced_domains=[fenced_domain(uuid) for uuid in uuids])
+    assert {row.instance_id for row in rows(agent, Interruption)} == {instance.id, moving.id}
+    assert len([row for row in rows(agent, Event) if row.kind == "instance.interrupted"]) == 2
 
 
 async def test_a_guest_that_moved_meanwhile_is_not_released(agent: Agent, instance: Instance) -> None:
@@ -525,3 +607,16 @@ async def test_without_self_fencing_nodes_are_told_that_there_is_none(agent: Age
     agent.runtime.settings.fences = []
     assert (await agent.register()).ha_tolerance_seconds == 0
     assert agent.row().ha_tolerance_seconds == 0
+
+
+async def test_another_boot_id_tells_what_the_node_has_interrupted(agent: Agent) -> None:
+    ran, ended = (place(agent, status=InstanceStatus.RUNNING, power_state=PowerState.RUNNING) for _ in range(2))
+    await agent.register(a_domain(ran.uuid), a_domain(ended.uuid), facts=facts(boot_id="boot-1"))
+    domains = [a_domain(ran.uuid, SHUTOFF, power_state_reason="unknown"), a_domain(ended.uuid, SHUTOFF)]
+    for _ in range(2):  # the answer may get lost
+        await agent.register(*domains, facts=facts(boot_id="boot-2"), ended_domain_uuids=[ended.uuid])
+    assert agent.row().boot_id == "boot-2"
+    with agent.runtime.database.read() as session:
+        assert session.exec(select(Interruption.instance_id)).all() == [ran.id]
+        told = session.exec(select(Event).where(Event.kind == "node.rebooted")).all()
+    assert [(event.resource_id, event.data["interrupted"]) for event in told] == [(agent.node_id, 1)]

@@ -142,6 +142,24 @@ async def test_patience_with_transient_failures_ends(site: Site) -> None:
     assert site.files(task_id) == {}
 
 
+async def test_the_patience_of_a_step_counts_for_doing_and_not_for_undoing(site: Site) -> None:
+    undone = 0
+
+    async def stumble(context: StepContext) -> None:
+        nonlocal undone
+        undone += 1
+        if undone == 1:
+            await away(context)
+
+    kind = build_with("raise", away, stumble)
+    steps = (kind.steps[0], replace(kind.steps[1], retry_seconds=0.0), kind.steps[2])
+    async with running(site, replace(kind, steps=steps)):
+        task_id = site.submit()
+        task = await site.wait(task_id)
+    assert (task.state, task.error_code, undone) == (TaskState.FAILED, "NodeAway", 2)
+    assert site.files(task_id) == {}
+
+
 async def test_reported_progress_renews_the_patience(site: Site) -> None:
     attempts = 0
 

@@ -1,5 +1,7 @@
 """Nodes that are lost are fenced: what ran there may be started elsewhere when one of the fences has confirmed."""
 
+from datetime import datetime
+
 from sqlmodel import Session
 
 from coordinator.domain.fence import BmcKind
@@ -8,7 +10,7 @@ from coordinator.fencing.chain import FenceOutcome
 from coordinator.fencing.model import BmcAccess, FenceSubject
 from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
-from coordinator.services.ha_config import read_tolerance
+from coordinator.store.queries.ha_setting import read_tolerance
 from coordinator.store.tables import Bmc, Node
 
 
@@ -21,6 +23,14 @@ def fence_node(runtime: Runtime, node_id: str) -> FenceOutcome:
     with runtime.database.read() as session:
         subject = read_subject(session, runtime.secrets, node_id)
     return runtime.fences.confirm(subject)
+
+
+def is_certainly_fenced(runtime: Runtime, node_id: str) -> bool:
+    """Whether the node is lost, a fence has confirmed, and it was not heard of meanwhile. Blocks like `fence_node`."""
+    lost_since = _read_loss(runtime, node_id)
+    if lost_since is None or not fence_node(runtime, node_id).confirmed:
+        return False
+    return _read_loss(runtime, node_id) == lost_since
 
 
 def read_subject(session: Session, secrets: SecretBox, node_id: str) -> FenceSubject:
@@ -49,3 +59,10 @@ def open_access(bmc: Bmc, secrets: SecretBox) -> BmcAccess:
         password=secrets.decrypt(bmc.password_encrypted),
         verify_tls=bmc.verify_tls,
     )
+
+
+def _read_loss(runtime: Runtime, node_id: str) -> datetime | None:
+    """When a node was heard of for the last time that is lost; None for one that is there, or never was."""
+    with runtime.database.read() as session:
+        node = session.get_one(Node, node_id)
+        return None if node.ready else node.heard_at

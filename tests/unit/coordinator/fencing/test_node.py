@@ -8,8 +8,8 @@ import pytest
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.clock import utc_now
 from coordinator.errors import ResourceNotFound
+from coordinator.fencing.node import fence_node, read_subject
 from coordinator.runtime import Runtime
-from coordinator.services.fencing import fence_node, read_subject
 from coordinator.services.ha_config import set_tolerance
 from coordinator.store.tables import Node
 from tests.builders import a_node, add
