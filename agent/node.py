@@ -8,16 +8,18 @@ from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
+from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
 from agent.disk_lock import DiskLocks
 from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_block_users, find_disk_users
+from agent.hypervisor.disk import find_disk_users
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hostdev import find_device_users
 from agent.hypervisor.migration_job import Migrations
 from agent.hypervisor.network import Networks
 from agent.hypervisor.prober import GuestAgentProber
@@ -72,6 +74,7 @@ class Node:
     receivers: Receivers
     networks: NatBackend
     host: HostReader
+    device_watch: DeviceWatch
     metrics: Metrics
 
 
@@ -131,6 +134,7 @@ def build_node(config: AgentConfig) -> Node:
         ),
         networks=networks,
         host=_build_host_reader(config, connection, capability, volumes, roles),
+        device_watch=DeviceWatch(DeviceEvents, LinkEvents),
         metrics=Metrics(),
     )
 
@@ -146,7 +150,7 @@ def _build_host_reader(
         read_machine_uuid(config.machine_uuid),
         capability.get,
         volumes.capacity,
-        read_block_users=lambda: find_block_users(connection),
+        read_device_users=lambda: find_device_users(connection),
         read_role_addresses=roles.addresses,
         read_storage_id=volumes.storage_id,
         read_disk_locks=lambda: DiskLocks().find_gap() is None,

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import structlog
 
 from agent.coordinator_client import CoordinatorClient, CoordinatorRefused, CoordinatorUnavailable
+from agent.devices.hostdev import describe_user
 from agent.errors import AgentError, HypervisorUnavailable
 from agent.hypervisor.description import absent
 from agent.hypervisor.events import DomainChange, DomainEvents
@@ -52,6 +53,16 @@ class Host(Protocol):
 
     async def inventory(self) -> HostInventory:
         """What the node offers to guests."""
+
+
+class Changes(Protocol):
+    """What tells that the node's facts or inventory may have changed."""
+
+    async def wait(self, seconds: float) -> None:
+        """Returns when something has changed, or when the time is over."""
+
+    def notice(self) -> None:
+        """Something has changed."""
 
 
 class SessionBroken(Exception):
@@ -89,6 +100,7 @@ class Reporter:
         domains: DomainView,
         events: DomainEvents,
         self_fence: SelfFence,
+        changes: Changes,
         *,
         advertise_address: Callable[[], str],
         zone: str,
@@ -100,6 +112,7 @@ class Reporter:
         self._domains = domains
         self._events = events
         self._self_fence = self_fence
+        self._changes = changes
         self._advertise_address = advertise_address
         self._zone = zone
         self._list_ended = list_ended
@@ -170,7 +183,7 @@ class Reporter:
         self._self_fence.begin(ha_guests, answer.ha_tolerance_seconds)
         self._self_fence.release(answer.released_domain_uuids)
         log.info("coordinator.registered", unexpected_domains=list(answer.unexpected_domain_uuids))
-        return Session(self._client, self._host, self._domains, self._self_fence, request, answer)
+        return Session(self._client, self._host, self._domains, self._self_fence, self._changes, request, answer)
 
 
 class Session:
@@ -182,6 +195,7 @@ class Session:
         host: Host,
         domains: DomainView,
         self_fence: SelfFence,
+        changes: Changes,
         beginning: node_pb2.RegisterRequest,
         terms: node_pb2.RegisterResponse,
     ) -> None:
@@ -189,6 +203,7 @@ class Session:
         self._host = host
         self._domains = domains
         self._self_fence = self_fence
+        self._changes = changes
         self._session_id = beginning.session_id
         self._lease_seconds = terms.lease.ToTimedelta().total_seconds()
         self._interval_seconds = terms.heartbeat_interval.ToTimedelta().total_seconds()
@@ -245,12 +260,22 @@ class Session:
                 for offset, event in enumerate(events, start=1)
             ]
             await self._deliver(numbered)
+            self._notice_released(events)
             self._last_sequence += len(numbered)
 
+    def _notice_released(self, events: Sequence[DomainEvent]) -> None:
+        """What a domain had may be free now: that shall not wait for its turn."""
+        _, told = self._told
+        reasons = {describe_user(event.domain.name) for event in events}
+        if any(device.withheld_reason in reasons for device in told.devices):
+            self._changes.notice()
+
     async def send_inventory(self) -> None:
-        """Sends facts and inventory when they have changed."""
+        """Sends facts and inventory when they have changed: soon where something tells of it, else after a while."""
+        wait_seconds = _INVENTORY_SECONDS
         while True:
-            await asyncio.sleep(_INVENTORY_SECONDS)
+            await self._changes.wait(wait_seconds)
+            wait_seconds = _INVENTORY_SECONDS
             try:
                 facts, inventory = await self._host.facts(), await self._host.inventory()
             except HypervisorUnavailable:
@@ -258,9 +283,11 @@ class Session:
             if not self._is_news(facts, inventory):
                 continue
             request = node_pb2.ReportInventoryRequest(session_id=self._session_id, facts=facts, inventory=inventory)
-            with contextlib.suppress(CoordinatorUnavailable):  # still news the next time
+            try:
                 await self._client.report_inventory(request)
                 self._told = (facts, inventory)
+            except CoordinatorUnavailable:  # still news the next time
+                wait_seconds = min(_INVENTORY_SECONDS, _LAST_RETRY_SECONDS)
 
     async def _deliver(self, events: list[node_pb2.ReportedEvent]) -> None:
         retry_seconds = _FIRST_RETRY_SECONDS

@@ -211,6 +211,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         DomainView(node.guests, node.prober),
         node.events,
         node.self_fence,
+        node.device_watch,
         advertise_address=lambda: node.config.advertise_address or _guess_address(node, port),
         zone=node.config.zone,
         list_ended=node.ends.list,
@@ -221,6 +222,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
     renewal = CertificateRenewal(node.identity, node.coordinator, on_renewed=on_renewed)
     loops = (
         reporter.run(),
+        node.device_watch.run(),
         node.prober.run(),
         renewal.run(),
         NetworkRecovery(node.connection, node.networks).run(),

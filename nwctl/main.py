@@ -11,6 +11,7 @@ from nwctl.command import (  # noqa: F401
     audit,
     context,
     deployment_set,
+    device,
     event,
     flavor,
     flavor_type,
@@ -57,6 +58,7 @@ for verb in (context.login, context.logout, context.whoami):
 command(app, "explain")(launch.explain_order)
 command(app, "differences")(launch.list_differences)
 command(app, "events")(event.show_events)
+command(app, "devices")(device.list_devices)
 for noun in (
     instance.app,
     image.app,

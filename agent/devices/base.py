@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from agent.devices.block_use import BlockUse
+from agent.devices.host_need import PCI_ADDRESS, find_host_needs
+from agent.devices.net_use import NetUse
+from agent.devices.pci import PciBus, read_pci_bus
 from agent.facts.sysfs import DeviceProperties, Sysfs
 from protos.agent.v1.host_pb2 import Device
 
-_PCI_ADDRESS: Final = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _NUMBER: Final = re.compile(r"-?\d+")
 UNKNOWN_NUMA_NODE: Final = -1
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The node as device kinds read it."""
+    """The node as device kinds read it, once for all of them."""
 
     sysfs: Sysfs
     properties: DeviceProperties
     block_use: BlockUse
+    net_use: NetUse = field(default_factory=NetUse)
+
+    @property
+    def guests(self) -> Mapping[str, str] | None:
+        """Names of domains by what they have of the host, in the words of `hostdev`; None: nobody can tell now."""
+        return self.block_use.guests
+
+    @cached_property
+    def pci(self) -> PciBus:
+        """All PCI functions."""
+        return read_pci_bus(self.sysfs)
+
+    @cached_property
+    def needs(self) -> Mapping[str, str]:
+        """Why the host itself needs a PCI function or a USB device, by its name."""
+        return find_host_needs(self.sysfs, self.block_use, self.net_use)
 
 
 # All devices of one kind, withheld ones included.
@@ -32,7 +51,7 @@ DeviceKind = Callable[[Surroundings], Iterable[Device]]
 
 def find_pci_address(path: Path) -> str:
     """The address of the PCI function that a device below /sys/devices belongs to; empty when it belongs to none."""
-    return next((part for part in reversed(path.parts) if _PCI_ADDRESS.fullmatch(part)), "")
+    return next((part for part in reversed(path.parts) if PCI_ADDRESS.fullmatch(part)), "")
 
 
 def find_numa_node(sysfs: Sysfs, path: Path) -> int:
@@ -42,3 +61,8 @@ def find_numa_node(sysfs: Sysfs, path: Path) -> int:
         if _NUMBER.fullmatch(text):
             return int(text)
     return UNKNOWN_NUMA_NODE
+
+
+def drop_empty(values: Mapping[str, str]) -> dict[str, str]:
+    """Without what is not known."""
+    return {name: value for name, value in values.items() if value}

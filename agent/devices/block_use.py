@@ -1,10 +1,13 @@
-"""Who uses block devices, as far as /sys does not tell: mounts, swap, and guests."""
+"""Who uses block devices: mounts, swap, what is built on them, and guests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from agent.devices.hostdev import describe_user
+from agent.facts.sysfs import Sysfs
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class BlockUse:
     mounted: frozenset[str]
     # Kernel names.
     swaps: frozenset[str]
-    # Names of domains by the kernel name of their block device; None: nobody can tell at this moment.
+    # Names of domains by the kernel name of their block device, and by their other devices in the words of `hostdev`.
+    # None: nobody can tell at this moment.
     guests: Mapping[str, str] | None
 
 
@@ -27,6 +31,39 @@ def read_block_use(procfs: Path, guests: Mapping[str, str] | None) -> BlockUse:
     sources = {fields[fields.index("-") + 2] for fields in mounts if "-" in fields[:-2]}
     swaps = {line.split()[0] for line in _lines(procfs / "swaps")[1:] if line.strip()}
     return BlockUse(frozenset(numbers | _kernel_names(sources)), frozenset(_kernel_names(swaps)), guests)
+
+
+def find_host_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
+    """What the host itself does with a disk, what matters most to people first; nothing while it does nothing."""
+    users = _find_users(sysfs, name)
+    if any({user, sysfs.read(f"class/block/{user}/dev")} & use.mounted for user in users):
+        yield "mounted"
+    if use.swaps.intersection(users):
+        yield "used as swap"
+    holders = [user for user in users if user != name and not sysfs.exists(f"class/block/{user}/partition")]
+    if holders:
+        yield f"used by {', '.join(holders)}"
+
+
+def find_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
+    """What the host and guests do with a disk, what matters most to people first."""
+    yield from find_host_uses(sysfs, use, name)
+    if use.guests is None:
+        yield "libvirt, which knows the disks of guests, is away"
+    users = _find_users(sysfs, name)
+    for user in users:
+        if use.guests and user in use.guests:
+            yield describe_user(use.guests[user])
+    if len(users) > 1:
+        yield "has partitions"
+
+
+def _find_users(sysfs: Sysfs, name: str) -> list[str]:
+    """The disk itself, its partitions, and all that is built on either: LVM, RAID, device mapper. Kernel names."""
+    base = f"class/block/{name}"
+    partitions = [entry for entry in sysfs.names(base) if sysfs.exists(f"{base}/{entry}/partition")]
+    above = dict.fromkeys((*partitions, *sysfs.names(f"{base}/holders")))
+    return [name, *(user for direct in above for user in _find_users(sysfs, direct))]
 
 
 def _kernel_names(paths: Iterable[str]) -> set[str]:

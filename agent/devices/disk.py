@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from agent.devices.base import Surroundings, find_numa_node, find_pci_address
+from agent.devices.base import Surroundings, drop_empty, find_numa_node, find_pci_address
+from agent.devices.block_path import find_block_paths, list_nvme_controllers
+from agent.devices.block_use import find_uses
 from agent.facts.disk import collect_disks
 from agent.facts.sysfs import Sysfs
 from protos.agent.v1.host_pb2 import BlockDevice, Device
 
 # Made by software, remote by nature, or drives of removable media.
 _NO_DISKS: Final = re.compile(r"(loop|zram|ram|dm-|md|nbd|rbd|drbd|bcache|zd|sr|fd)\d.*")
-_NVME_CONTROLLER: Final = re.compile(r"nvme\d+")
 # Parts of the path of a SCSI disk that tell its transport; the first that is found counts.
 _TRANSPORTS: Final = (
     (re.compile(r"session\d+"), "iscsi"),
@@ -41,7 +42,7 @@ def discover_disks(surroundings: Surroundings) -> Iterator[Device]:
 
 def _device(disk: BlockDevice, surroundings: Surroundings) -> Device:
     sysfs, udev = surroundings.sysfs, surroundings.properties("block", disk.name)
-    path = _hardware_path(sysfs, disk.name)
+    path = find_block_paths(sysfs, disk.name)[0]
     interface = _interface(sysfs, disk.name, path, udev)
     vendor = udev.get("ID_VENDOR") or sysfs.read(f"class/block/{disk.name}/device/vendor")
     attributes = {
@@ -49,13 +50,21 @@ def _device(disk: BlockDevice, surroundings: Surroundings) -> Device:
         "model": disk.model,
         "media": "hdd" if disk.rotational else "ssd",
         "interface": interface if interface in _INTERFACES else "",
-        "address": disk.scsi_address or find_pci_address(path),
+    }
+    details = {
+        "name": disk.name,
+        "address": disk.scsi_address,
+        "pci_address": find_pci_address(path),
+        "path": udev.get("ID_PATH", ""),
+        "wwn": disk.wwn,
+        "serial": disk.serial,
     }
     identity = _identity(disk, udev)
     return Device(
         id=identity or f"name-{disk.name}",
         kind="disk",
-        attributes={name: value for name, value in attributes.items() if value},
+        attributes=drop_empty(attributes),
+        details=drop_empty(details),
         numa_node=find_numa_node(sysfs, path),
         size_bytes=disk.size_bytes,
         withheld_reason=next(_obstacles(disk, interface, identity, udev, surroundings), ""),
@@ -70,24 +79,11 @@ def _identity(disk: BlockDevice, udev: Mapping[str, str]) -> str:
     return ""
 
 
-def _hardware_path(sysfs: Sysfs, name: str) -> Path:
-    """Where it is below /sys; an NVMe disk with several paths is where its first controller is."""
-    path = sysfs.resolve(f"class/block/{name}")
-    controllers = _nvme_controllers(sysfs, name)
-    if "virtual" in path.parts and controllers:
-        path = sysfs.resolve(f"class/block/{name}/device/{controllers[0]}")
-    return path.relative_to(sysfs.root.resolve())
-
-
-def _nvme_controllers(sysfs: Sysfs, name: str) -> list[str]:
-    return [entry for entry in sysfs.names(f"class/block/{name}/device") if _NVME_CONTROLLER.fullmatch(entry)]
-
-
 def _interface(sysfs: Sysfs, name: str, path: Path, udev: Mapping[str, str]) -> str:
     """One of those that requests name, or what else it is. Source: names of devices in the kernel's drivers/scsi."""
     if name.startswith("nvme"):
         base = f"class/block/{name}/device"
-        transports = {sysfs.read(f"{base}/{place}/transport") for place in (".", *_nvme_controllers(sysfs, name))}
+        transports = {sysfs.read(f"{base}/{place}/transport") for place in (".", *list_nvme_controllers(sysfs, name))}
         remote = sorted(transports - {"", "pcie"})
         return f"nvme over {remote[0]}" if remote else "nvme"
     for pattern, transport in _TRANSPORTS:
@@ -104,7 +100,7 @@ def _obstacles(
     disk: BlockDevice, interface: str, identity: str, udev: Mapping[str, str], surroundings: Surroundings
 ) -> Iterator[str]:
     """Why the disk cannot be given away, what matters most to people first."""
-    yield from _uses(disk.name, surroundings)
+    yield from find_uses(surroundings.sysfs, surroundings.block_use, disk.name)
     yield from _contents(udev)
     sysfs, base = surroundings.sysfs, f"class/block/{disk.name}"
     if sysfs.read(f"{base}/ro") == "1":
@@ -115,34 +111,6 @@ def _obstacles(
         yield f"its interface is {interface}"
     if not identity:
         yield "has no identity that outlasts a reboot"
-
-
-def _uses(name: str, surroundings: Surroundings) -> Iterator[str]:
-    sysfs, use = surroundings.sysfs, surroundings.block_use
-    users = list(_find_users(sysfs, name))
-    if any({user, sysfs.read(f"class/block/{user}/dev")} & use.mounted for user in users):
-        yield "mounted"
-    if use.swaps.intersection(users):
-        yield "used as swap"
-    if use.guests is None:
-        yield "libvirt, which knows the disks of guests, is away"
-    for user in users:
-        if use.guests and user in use.guests:
-            yield f"used by domain {use.guests[user]}"
-    holders = [user for user in users if user != name and not sysfs.exists(f"class/block/{user}/partition")]
-    if holders:
-        yield f"used by {', '.join(holders)}"
-    if len(users) > 1:
-        yield "has partitions"
-
-
-def _find_users(sysfs: Sysfs, name: str) -> Iterator[str]:
-    """The disk itself, its partitions, and all that is built on either: LVM, RAID, device mapper. Kernel names."""
-    base = f"class/block/{name}"
-    yield name
-    partitions = [entry for entry in sysfs.names(base) if sysfs.exists(f"{base}/{entry}/partition")]
-    for user in dict.fromkeys((*partitions, *sysfs.names(f"{base}/holders"))):
-        yield from _find_users(sysfs, user)
 
 
 def _contents(udev: Mapping[str, str]) -> Iterator[str]:

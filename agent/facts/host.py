@@ -17,10 +17,11 @@ from agent.cpu_list import parse_cpu_list
 from agent.devices.base import Surroundings
 from agent.devices.block_use import read_block_use
 from agent.devices.inventory import discover_devices
+from agent.devices.net_use import NetUse
 from agent.errors import AgentError
 from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
-from agent.facts.nic import collect_nics
+from agent.facts.nic import collect_addresses, collect_nics
 from agent.facts.numa import collect_numa
 from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
 from agent.storage.base import StorageCapacity
@@ -89,8 +90,8 @@ class HostReader:
     read_storage: Callable[[], Awaitable[StorageCapacity]]
     sysfs: Sysfs = Sysfs()  # noqa: RUF009 - frozen
     read_properties: DeviceProperties = read_udev_properties
-    # Names of domains by the kernel name of the block device that each has.
-    read_block_users: Callable[[], Awaitable[Mapping[str, str]]] = _no_guests
+    # Names of domains by the devices of the node that each has: see agent.devices.block_use.BlockUse.
+    read_device_users: Callable[[], Awaitable[Mapping[str, str]]] = _no_guests
     procfs: Path = Path("/proc")
     # The node's address by network role.
     read_role_addresses: Callable[[], Mapping[str, str]] = dict
@@ -119,12 +120,14 @@ class HostReader:
     async def _devices(self) -> list[Device]:
         guests: Mapping[str, str] | None = None
         with contextlib.suppress(AgentError):  # libvirt is away: what guests have is not known, and nothing is offered
-            guests = await self.read_block_users()
+            guests = await self.read_device_users()
         return await asyncio.to_thread(self._discover, guests)
 
     def _discover(self, guests: Mapping[str, str] | None) -> list[Device]:
         use = read_block_use(self.procfs, guests)
-        return discover_devices(Surroundings(self.sysfs, self.read_properties, use))
+        roles = {address: role for role, address in reversed(list(self.read_role_addresses().items()))}
+        net_use = NetUse(collect_addresses(), roles)
+        return discover_devices(Surroundings(self.sysfs, self.read_properties, use, net_use))
 
     def _collect(self, capability: HypervisorCapability) -> HostFacts:
         memory_bytes = psutil.virtual_memory().total

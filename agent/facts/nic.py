@@ -15,7 +15,7 @@ _NETS: Final = "class/net"
 
 def collect_nics(sysfs: Sysfs) -> list[NetworkInterface]:
     """Cards and bonds; no bridges, taps and other interfaces that software made."""
-    addresses = _collect_addresses()
+    addresses = collect_addresses()
     names = [name for name in sysfs.names(_NETS) if _is_uplink(sysfs, name)]
     return [_collect_nic(sysfs, name, addresses.get(name, [])) for name in names]
 
@@ -37,7 +37,8 @@ def _collect_nic(sysfs: Sysfs, name: str, addresses: list[str]) -> NetworkInterf
     )
 
 
-def _collect_addresses() -> dict[str, list[str]]:
+def collect_addresses() -> dict[str, list[str]]:
+    """Addresses with prefix length, by interface."""
     found: dict[str, list[str]] = {}
     for name, addresses in psutil.net_if_addrs().items():
         found[name] = [

@@ -1,4 +1,4 @@
-"""Which domains have a file or a block device, as libvirt sees it."""
+"""Which domains have a file, as libvirt sees it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.hypervisor.connection import Connection
 
 
 async def find_disk_users(connection: Connection, path: Path) -> list[str]:
-    """Names of the running domains that use this file, as a disk or under one. Raises HypervisorUnavailable."""
+    """Names of the running domains that use this file, as a disk or otherwise. Raises HypervisorUnavailable."""
 
     def run(handle: libvirt.virConnect) -> list[str]:
         domains = handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
@@ -36,45 +36,21 @@ async def find_written_files(connection: Connection) -> dict[Path, str]:
     return await connection.call(run)
 
 
-async def find_block_users(connection: Connection) -> dict[str, str]:
-    """Names of the domains that have a block device of the node, by its kernel name: whoever made them, running or not.
-
-    Raises HypervisorUnavailable.
-    """
-
-    def run(handle: libvirt.virConnect) -> dict[str, str]:
-        return {
-            Path(device).resolve().name: domain.name()
-            for domain in handle.listAllDomains()
-            for device in _block_devices(domain)
-        }
-
-    return await connection.call(run)
-
-
-def _block_devices(domain: libvirt.virDomain) -> set[str]:
-    return {source.get("dev") or "" for source in _disk_sources(domain)} - {""}
-
-
 def _files(domain: libvirt.virDomain) -> set[str]:
-    return {source.get("file") or "" for source in _disk_sources(domain)}
+    return {source.get("file") or "" for device in find_devices(domain) for source in device.iterfind(".//source")}
 
 
 def _written_files(domain: libvirt.virDomain) -> set[str]:
-    disks = (disk for disk in _disks(domain) if disk.find("readonly") is None)
+    disks = (device for device in find_devices(domain) if device.tag == "disk" and device.find("readonly") is None)
     return {source.get("file") or "" for disk in disks for source in disk.iterfind("source")} - {""}
 
 
-def _disk_sources(domain: libvirt.virDomain) -> list[etree._Element]:
-    """The sources of each disk and of its whole backing chain."""
-    return [source for disk in _disks(domain) for source in disk.iterfind(".//source")]
-
-
-def _disks(domain: libvirt.virDomain) -> list[etree._Element]:
+def find_devices(domain: libvirt.virDomain) -> list[etree._Element]:
+    """All devices of a domain, as it runs or would start; none when it has ended meanwhile."""
     try:
         description = etree.fromstring(domain.XMLDesc(0))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return []  # it has ended meanwhile
+            return []
         raise
-    return description.findall("devices/disk")
+    return description.findall("devices/*")

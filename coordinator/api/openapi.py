@@ -34,6 +34,7 @@ TAGS = (
     ("deploymentsets", "Instances that run together or apart, by host, rack or switch."),
     ("placement", "Why instances are, or would be, where they are."),
     ("localdisks", "Whole disks of nodes."),
+    ("devices", "GPUs, network cards, disks and USB devices of nodes: who has them, and why one is not offered."),
     ("power", "Starting, stopping, suspending and resuming."),
     ("migration", "Moving instances to other nodes."),
     ("guest", "What happens inside of a guest, through its agent."),

@@ -13,9 +13,28 @@ class DeviceKind(StrEnum):
     """What a device is to those who ask for one."""
 
     GPU = "gpu"
+    # A virtual function of a GPU, given out like a GPU of its own.
+    GPU_VF = "gpu-vf"
+    NIC = "nic"
+    # A virtual function of a network card.
     VF = "vf"
     INFINIBAND = "infiniband"
+    # What else is split into mediated devices.
+    MDEV = "mdev"
     DISK = "disk"
+    USB = "usb"
+
+
+class DeviceState(StrEnum):
+    """Whether a device can be had."""
+
+    FREE = "free"
+    # Somebody has it, or a slice of it.
+    USED = "used"
+    # Its node offers it to nobody.
+    WITHHELD = "withheld"
+    # Somebody has it, but its node does not report it any more.
+    MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)

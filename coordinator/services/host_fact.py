@@ -96,10 +96,18 @@ def make_devices(node_id: str, devices: Iterable[host_pb2.Device]) -> list[Devic
             size_bytes=min(device.size_bytes, _SIZE_MAXIMUM),
             shareable=device.shareable,
             withheld_reason=device.withheld_reason[:_REASON_MAXIMUM],
+            report=_report_of(device),
         )
         for device in devices
         if 0 < len(device.id) <= _ID_MAXIMUM and 0 < len(device.kind) <= _KIND_MAXIMUM
     ]
+
+
+def _report_of(device: host_pb2.Device) -> dict[str, Any]:
+    rest = host_pb2.Device(
+        details=device.details, vgpu_types=device.vgpu_types, vgpus=device.vgpus, rdma_ports=device.rdma_ports
+    )
+    return MessageToDict(rest, preserving_proto_field_name=True)
 
 
 def _cell_of(cell: host_pb2.NumaNode) -> dict[str, Any]:

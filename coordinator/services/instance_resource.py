@@ -53,12 +53,12 @@ def make_consumer(uuid: str, size: InstanceSize, flavor: Flavor, flavor_type: Fl
 
 
 def _gpus(flavor: Flavor, flavor_type: FlavorType) -> tuple[DeviceWish, ...]:
-    """Whole GPUs, or vGPUs: each a share of some GPU by its memory."""
+    """Whole GPUs, or vGPUs: each a share of some GPU by its memory. One that is split is not had as a whole."""
     if not flavor.gpu:
         return ()
-    wanted = {}
+    wanted = {"mode": frozenset({"vgpu" if flavor.vgpu_type_id else "passthrough"})}
     if flavor_type.gpu_type:
-        wanted = {
+        wanted |= {
             "vendor": frozenset({flavor_type.gpu_type[:4]}),
             "product": frozenset({flavor_type.gpu_type[4:]}),
         }

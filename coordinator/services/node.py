@@ -1,11 +1,10 @@
 """Nodes as operators see them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import structlog
-from google.protobuf.json_format import ParseDict
+from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
@@ -13,34 +12,22 @@ from coordinator.errors import ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.services.host import HostReference, find_hosts
 from coordinator.services.host_fact import reserve
+from coordinator.services.node_device import NodeDevices, read_node_devices
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.node import NodePlace
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Node
-from protos.agent.v1.host_pb2 import BlockDevice, HostFacts
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class DiskGroup:
-    """Disks of one node that are alike."""
-
-    # "HDD" or "SSD".
-    disk_type: str
-    # "NVME", "SAS" or "SATA".
-    interface: str
-    size_bytes: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node, what it belongs to and what follows from its facts."""
+    """A node, what it belongs to and what it has."""
 
     node: Node
     place: NodePlace
-    disk_groups: tuple[DiskGroup, ...]
+    devices: NodeDevices
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +79,9 @@ def set_schedulable(runtime: Runtime, caller: Caller, node_id: str, schedulable:
         session.add(node)
         session.flush()
         advance_generations(session, [node_id])
-        place = queries.read_places(session, [node_id])[node_id]
+        (view,) = _view_all(session, [node])
     log.info("node.schedulable", nodeId=node_id, schedulable=schedulable, by=caller.token_id)
-    return _view(node, place)
+    return view
 
 
 def set_reserved(runtime: Runtime, caller: Caller, node_id: str, vcpus: int | None, memory_mib: int | None) -> NodeView:
@@ -108,35 +95,18 @@ def set_reserved(runtime: Runtime, caller: Caller, node_id: str, vcpus: int | No
         session.flush()
         reserve(session, node, runtime.settings)
         advance_generations(session, [node_id])
-        place = queries.read_places(session, [node_id])[node_id]
+        (view,) = _view_all(session, [node])
     log.info("node.reserved", nodeId=node_id, vcpus=vcpus, memoryMib=memory_mib, by=caller.token_id)
-    return _view(node, place)
+    return view
 
 
 def _list(runtime: Runtime, query: ListQuery, **without: bool) -> Listing[NodeView]:
     with runtime.database.read() as session:
         page = queries.list_node_page(session, query, **without)
-        places = queries.read_places(session, [node.id for node in page.items])
-    return Listing(tuple(_view(node, places[node.id]) for node in page.items), page.total)
+        return Listing(_view_all(session, page.items), page.total)
 
 
-def _view(node: Node, place: NodePlace) -> NodeView:
-    # Of thousands of CPUs and their cells nothing is shown.
-    facts = ParseDict({"disks": node.facts.get("disks", [])}, HostFacts(), ignore_unknown_fields=True)
-    groups = Counter((_type_of(disk), _interface_of(disk), disk.size_bytes) for disk in facts.disks)
-    return NodeView(
-        node=node,
-        place=place,
-        disk_groups=tuple(DiskGroup(*kind, count) for kind, count in sorted(groups.items())),
-    )
-
-
-def _type_of(disk: BlockDevice) -> str:
-    return "HDD" if disk.rotational else "SSD"
-
-
-def _interface_of(disk: BlockDevice) -> str:
-    """From the kernel's name: disks behind a SCSI layer are SATA as far as the facts tell."""
-    if disk.name.startswith("nvme"):
-        return "NVME"
-    return "SATA" if disk.name.startswith("sd") else "VIRTIO" if disk.name.startswith("vd") else "OTHER"
+def _view_all(session: Session, nodes: Sequence[Node]) -> tuple[NodeView, ...]:
+    node_ids = [node.id for node in nodes]
+    places, devices = queries.read_places(session, node_ids), read_node_devices(session, node_ids)
+    return tuple(NodeView(node, places[node.id], devices[node.id]) for node in nodes)

@@ -5,11 +5,12 @@ from typing import Any
 from sqlmodel import select
 
 from coordinator.runtime import Runtime
-from coordinator.services.host_fact import apply_facts
-from coordinator.store.tables import Node, Tenant
+from coordinator.services.host_fact import apply_facts, make_devices
+from coordinator.store.tables import DeviceAllocation, Node, Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, stock
+from tests.api.test_device import a_gpu, a_split_gpu
 from tests.builders import a_node, add
 
 NODES = "/api/ecs/v1/nodes"
@@ -19,16 +20,21 @@ NVME_BYTES = 1_919_313_510_400
 
 def stored_node(runtime: Runtime, **columns: Any) -> str:
     node = a_node("host-a", machine_uuid="serial-1", **columns)
-    disks = [host_pb2.BlockDevice(name=f"sd{letter}", size_bytes=HDD_BYTES, rotational=True) for letter in "abcd"]
-    disks.append(host_pb2.BlockDevice(name="nvme0n1", size_bytes=NVME_BYTES))
-    facts = host_pb2.HostFacts(
-        hostname="host-a", architecture=host_pb2.ARCHITECTURE_X86_64, disks=disks, agent_version="0.1.0"
-    )
+    facts = host_pb2.HostFacts(hostname="host-a", architecture=host_pb2.ARCHITECTURE_X86_64, agent_version="0.1.0")
     facts.cpu.model_name = "EPYC"
     apply_facts(node, facts)
+    disks = [a_disk(number, "hdd", "sata", HDD_BYTES) for number in range(4)]
+    disks += [a_disk(4, "ssd", "nvme", NVME_BYTES), a_disk(5, "ssd", "", NVME_BYTES)]
     with runtime.database.write() as session:
-        add(session, node)
+        add(session, node, *make_devices(node.id, disks))
     return node.id
+
+
+def a_disk(number: int, media: str, interface: str, size_bytes: int) -> host_pb2.Device:
+    attributes = {"media": media, "interface": interface} if interface else {"media": media}
+    disk = host_pb2.Device(id=f"wwn-{number}", kind="disk", attributes=attributes, size_bytes=size_bytes)
+    disk.withheld_reason = "mounted" if number == 0 else ""
+    return disk
 
 
 def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> None:
@@ -38,7 +44,7 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
     (node,) = operator.ok("GET", NODES)["list"]
     assert node.pop("createdAt").endswith("Z")
     assert node.pop("updatedAt").endswith("Z")
-    assert len(node.pop("hardDiskList")) == 2
+    assert len(node.pop("hardDiskList")) == 3
     assert node == {
         "cell": "cell0",
         "hostId": node_id,
@@ -70,6 +76,40 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
     }
 
 
+def test_gpus_are_told_with_their_mode_and_whether_they_are_in_use(operator: Api, runtime: Runtime) -> None:
+    node_id = stored_node(runtime)
+    whole, split, mixed = a_gpu(0), a_split_gpu(1), a_split_gpu(2, withheld_reason="mounted")
+    mixed.vgpus.add(id="83b8f4f2-509f-382f-3c1e-e6bfe0fa1002", type_id="nvidia-223")
+    display = host_pb2.Device(id="0000:03:00.0", kind="display")
+    with runtime.database.write() as session:
+        add(session, *make_devices(node_id, [whole, split, mixed, display]))
+        held = {"node_id": node_id, "device_id": split.id, "kind": "gpu"}
+        add(session, DeviceAllocation(consumer_uuid="somebody", milli=63, **held))
+    (node,) = operator.ok("GET", NODES)["list"]
+    same = {"gpuType": "10de1eb8", "product": "NVIDIA T4"}
+    none = {"mode": "passthrough", "vgpuDisplayName": ""}
+    assert node["isGPUNode"] is True
+    assert node["gpuInfo"] == {
+        **same,
+        **none,
+        "gpus": [
+            {**same, **none, "inUse": False},
+            {**same, "mode": "nvidia-222", "vgpuDisplayName": "NVIDIA GRID T4-1B (1GB)", "inUse": True},
+            {**same, "mode": "vgpu", "vgpuDisplayName": "", "inUse": False},
+        ],
+    }
+    (host,) = operator.ok("GET", "/api/ecs/v1/resource-pool/host-list")["hosts"]
+    assert host["gpuInfo"] == {**same, **none, "gpus": 3}
+
+
+def test_a_display_makes_no_gpu_node(operator: Api, runtime: Runtime) -> None:
+    node_id = stored_node(runtime)
+    with runtime.database.write() as session:
+        add(session, *make_devices(node_id, [host_pb2.Device(id="0000:03:00.0", kind="display")]))
+    (node,) = operator.ok("GET", NODES)["list"]
+    assert (node["isGPUNode"], node["gpuInfo"]["gpus"]) == (False, None)
+
+
 def test_a_node_tells_whether_it_locks_disks(operator: Api, runtime: Runtime) -> None:
     stored_node(runtime)
     with runtime.database.write() as session:
@@ -98,6 +138,14 @@ def test_disks_that_are_alike_are_counted_together(operator: Api, runtime: Runti
             "diskSize": NVME_BYTES,
             "diskNum": 1,
             "orderKey": f"host-a_SSD_NVME_{NVME_BYTES}",
+        },
+        {
+            **same,
+            "localDiskType": "SSD",
+            "localDiskInterface": "OTHER",
+            "diskSize": NVME_BYTES,
+            "diskNum": 1,
+            "orderKey": f"host-a_SSD_OTHER_{NVME_BYTES}",
         },
     ]
 

@@ -19,6 +19,7 @@ from uuid import NAMESPACE_URL, uuid5
 import libvirt
 
 from agent.coordinator_client import CoordinatorClient
+from agent.devices.change import DeviceWatch
 from agent.enrolment import enrol
 from agent.facts.host import HostReader
 from agent.hypervisor.capability import CapabilityReader
@@ -225,6 +226,7 @@ class Agent:
             view,
             events,
             self_fence,
+            DeviceWatch(),  # nothing is plugged here
             advertise_address=lambda: host.address,
             zone="",
             on_session=on_session,

@@ -20,6 +20,7 @@ EXPECTED: list[dict[str, str]] = json.loads(
 # An operation that is served under two methods or paths has an id of its own for the second: the document admits no
 # other way.
 SECOND_IDS = {
+    ("GET", "/api/ecs/v1/instances/{ecsId}/house-disk-list"): "listUnusedLocalDisksOfNodeByOtherPath",
     ("POST", "/api/ecs/v1/instances/batch-delete"): "batchDeleteInstancesByPost",
     ("DELETE", "/api/ecs/v1/host-group/{hgId}"): "deleteHostGroupBySingularPath",
     ("POST", "/api/ecs/v1/global-config/live-migrate-arch"): "setLiveMigrationAcrossCpuTypesByPost",

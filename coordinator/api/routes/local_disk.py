@@ -4,13 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from coordinator.api.deps import Operator, RuntimeDep
+from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.query import LenientRoute
-from coordinator.api.schemas.local_disk import DiskInterface, DiskMedia, UnusedDiskBody
+from coordinator.api.schemas.local_disk import DiskInterface, DiskMedia, LocalDiskBody, UnusedDiskBody
 from coordinator.services import local_disk as service
 
 router = APIRouter(prefix="/api/ecs/v1/harddisks", tags=["localdisks"], route_class=LenientRoute)
+instance_router = APIRouter(prefix="/api/ecs/v1/instances", tags=["localdisks"], route_class=LenientRoute)
 
 Gib = Annotated[int | None, Query(ge=0, le=2**31 - 1)]
 
@@ -31,3 +32,12 @@ def list_unused_local_disk_kinds(
     search = service.DiskSearch(az, pools, media or "", interface or "", least_gib, most_gib)
     kinds = service.count_unused_disks(runtime, caller, search)
     return success([UnusedDiskBody.of(kind, count, runtime.settings.cell) for kind, count in kinds])
+
+
+@instance_router.get("/{ecs_id}/nouse-disk-list", operation_id="listUnusedLocalDisksOfNode")
+@instance_router.get("/{ecs_id}/house-disk-list", operation_id="listUnusedLocalDisksOfNodeByOtherPath")
+def list_unused_local_disks_of_node(
+    ecs_id: str, caller: TenantUser, runtime: RuntimeDep
+) -> Envelope[list[LocalDiskBody]]:
+    """Lists the local disks of an instance's node that it could have."""
+    return success([LocalDiskBody.of(view) for view in service.list_unused_disks(runtime, caller, ecs_id)])

@@ -52,6 +52,19 @@ class HostGpuBody(AnswerModel):
     product: str = ""
     vgpu_display_name: str = ""
 
+    @classmethod
+    def of(cls, view: NodeView) -> "HostGpuBody":
+        if not view.devices.gpus:
+            return cls()
+        first, *_ = view.devices.gpus
+        return cls(
+            gpu_type=first.pci_id,
+            gpus=len(view.devices.gpus),
+            mode=first.mode,
+            product=first.product,
+            vgpu_display_name=first.vgpu_name,
+        )
+
 
 class HostBody(AnswerModel):
     """A host, as short as it can be named."""
@@ -65,5 +78,9 @@ class HostBody(AnswerModel):
     @classmethod
     def of(cls, view: NodeView, cell: str) -> "HostBody":
         return cls(
-            cell=cell, inner_ip=view.node.host_ip, name=view.node.name, host_id=view.node.id, gpu_info=HostGpuBody()
+            cell=cell,
+            inner_ip=view.node.host_ip,
+            name=view.node.name,
+            host_id=view.node.id,
+            gpu_info=HostGpuBody.of(view),
         )

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from coordinator.api.schemas.base import AnswerModel
+from coordinator.services.device import DeviceView
 from coordinator.services.local_disk import DiskKind
 
 
@@ -55,4 +56,38 @@ class UnusedDiskBody(AnswerModel):
             disk_size=kind.size_bytes,
             disk_num=count,
             order_key=f"{kind.node_name}_{kind.media}_{kind.interface}_{kind.size_bytes}",
+        )
+
+
+class LocalDiskBody(AnswerModel):
+    """A disk that an instance on its node could have."""
+
+    disk_name: str = Field(description="Unique on its node, and the same after a reboot.", examples=["wwn-0x5000c500"])
+    node_name: str
+    pci_address: str = Field(description="Of its controller.")
+    product: str
+    vendor: str
+    size: int = Field(description="Bytes.")
+    disk_type: str = Field(description="HDD or SSD.", examples=["SSD"])
+    disk_interface: str = Field(description="SATA, SAS, NVME or VIRTIO.", examples=["NVME"])
+    serial: str
+    htcl: str = Field(description="SCSI address, host:channel:target:lun; empty without one.")
+    hctl: str = Field(description="The same.")
+
+    @classmethod
+    def of(cls, view: DeviceView) -> "LocalDiskBody":
+        attributes, details = view.device.attributes, view.report.details
+        address = details.get("address", "")
+        return cls(
+            disk_name=view.device.id,
+            node_name=view.node_name,
+            pci_address=details.get("pci_address", ""),
+            product=view.product,
+            vendor=attributes.get("vendor", ""),
+            size=view.device.size_bytes,
+            disk_type=attributes.get("media", "").upper(),
+            disk_interface=attributes.get("interface", "").upper(),
+            serial=details.get("serial", ""),
+            htcl=address,
+            hctl=address,
         )

@@ -7,7 +7,8 @@ from pydantic import Field
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.host import Cell, HostName, host_architecture
 from coordinator.services.host import HostReference
-from coordinator.services.node import DiskGroup, NodeLabels, NodeView
+from coordinator.services.node import NodeLabels, NodeView
+from coordinator.services.node_device import DiskGroup, NodeGpu
 
 # As HostFacts.traits names it.
 _DISK_LOCKS = "disk-locks"
@@ -15,14 +16,39 @@ _DISK_LOCKS = "disk-locks"
 Label = Annotated[str | None, Field(max_length=63)]
 
 
+class NodeGpuBody(AnswerModel):
+    """One GPU of a node."""
+
+    gpu_type: str = Field(description="PCI id of vendor and product.", examples=["10de1eb8"])
+    product: str = Field(examples=["NVIDIA T4"])
+    mode: str = Field(description="passthrough, the type of its vGPUs, or vgpu while they have none or several.")
+    vgpu_display_name: str
+    in_use: bool
+
+    @classmethod
+    def of(cls, gpu: NodeGpu) -> "NodeGpuBody":
+        return cls(
+            gpu_type=gpu.pci_id,
+            product=gpu.product,
+            mode=gpu.mode,
+            vgpu_display_name=gpu.vgpu_name,
+            in_use=gpu.in_use,
+        )
+
+
 class GpuInfoBody(AnswerModel):
-    """GPUs of a node; empty without any."""
+    """GPUs of a node, and what the first of them is; empty without any."""
 
     gpu_type: str = ""
     product: str = ""
     mode: str = ""
     vgpu_display_name: str = ""
-    gpus: list[str] | None = None
+    gpus: list[NodeGpuBody] | None = None
+
+    @classmethod
+    def of(cls, view: NodeView) -> "GpuInfoBody":
+        gpus = [NodeGpuBody.of(gpu) for gpu in view.devices.gpus]
+        return cls(**gpus[0].model_dump(by_alias=False, exclude={"in_use"}), gpus=gpus) if gpus else cls()
 
 
 class HardDiskBody(AnswerModel):
@@ -32,7 +58,7 @@ class HardDiskBody(AnswerModel):
     cell: str
     node_name: str
     local_disk_type: str = Field(description="HDD or SSD.", examples=["SSD"])
-    local_disk_interface: str = Field(description="SATA or NVME.", examples=["NVME"])
+    local_disk_interface: str = Field(description="SATA, SAS, NVME, VIRTIO or OTHER.", examples=["NVME"])
     disk_size: int = Field(description="Size of one, bytes.")
     disk_num: int = Field(description="How many there are.")
     order_key: str = Field(description="Names the group.")
@@ -109,9 +135,9 @@ class NodeBody(AnswerModel):
             hg_id=group.id if group else "",
             hg_name=group.name if group else "",
             cpu_allocation_ratio=view.place.cpu_ratio,
-            is_gpu_node=False,
-            gpu_info=GpuInfoBody(),
-            hard_disk_list=[HardDiskBody.of(view, group, cell) for group in view.disk_groups],
+            is_gpu_node=bool(view.devices.gpus),
+            gpu_info=GpuInfoBody.of(view),
+            hard_disk_list=[HardDiskBody.of(view, group, cell) for group in view.devices.disk_groups],
         )
 
 

@@ -1,17 +1,42 @@
 """Devices of nodes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, exists
+from sqlalchemy import ColumnElement, and_, case, exists, literal, tuple_
+from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
-from coordinator.domain.device import DeviceKind
+from coordinator.domain.device import DeviceKind, DeviceState
+from coordinator.domain.listing import Listing, ListQuery, Ordering
+from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
 from coordinator.store.tables.device import Device, DeviceAllocation
+from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.node import Node
 from coordinator.store.tables.resource_pool import PoolHost
 
 GONE: Final = "the node does not report it any more"
+_IS_HELD: Final = exists().where(
+    col(DeviceAllocation.node_id) == col(Device.node_id), col(DeviceAllocation.device_id) == col(Device.id)
+)
+_STATE: Final = case(
+    (and_(_IS_HELD, col(Device.withheld_reason) == GONE), literal(DeviceState.MISSING.value)),
+    (_IS_HELD, literal(DeviceState.USED.value)),
+    (col(Device.withheld_reason) != "", literal(DeviceState.WITHHELD.value)),
+    else_=literal(DeviceState.FREE.value),
+)
+_FIELDS = fields(
+    id=Device.id,
+    kind=Device.kind,
+    state=Field(_STATE),
+    nodeId=Device.node_id,
+    nodeName=Field(Node.name),
+    az=Field(Node.zone),
+    numaNode=Field(Device.cell, int),
+    size=Field(Device.size_bytes, int),
+    shareable=Field(Device.shareable, bool),
+    withheldReason=Device.withheld_reason,
+)
 
 
 def replace_devices(session: Session, node_id: str, devices: Sequence[Device]) -> None:
@@ -48,14 +73,11 @@ def list_unused_disks(session: Session, zone: str, pool_ids: Collection[str]) ->
 
     Columns, not entities: with each of its disks a node would come with all its facts.
     """
-    is_held = exists().where(
-        col(DeviceAllocation.node_id) == col(Device.node_id), col(DeviceAllocation.device_id) == col(Device.id)
-    )
     statement = (
         select(Node.zone, Node.name, Device.attributes, Device.size_bytes)
         .select_from(Device)
         .join(Node, and_(col(Node.id) == col(Device.node_id), col(Node.ready)))
-        .where(Device.kind == DeviceKind.DISK, Device.withheld_reason == "", ~is_held)
+        .where(Device.kind == DeviceKind.DISK, Device.withheld_reason == "", ~_IS_HELD)
     )
     if zone:
         statement = statement.where(Node.zone == zone)
@@ -64,3 +86,75 @@ def list_unused_disks(session: Session, zone: str, pool_ids: Collection[str]) ->
             col(PoolHost.rp_id).in_(pool_ids)
         )
     return [UnusedDisk(*row) for row in session.exec(statement)]
+
+
+class DeviceRow(NamedTuple):
+    """A device, where it is, and whether it can be had."""
+
+    device: Device
+    node_name: str
+    zone: str
+    node_ready: bool
+    state: DeviceState
+
+
+def list_device_page(session: Session, query: ListQuery) -> Listing[DeviceRow]:
+    """Devices that fulfil the conditions of `query`, by node, kind and id unless it orders otherwise."""
+    default = (Ordering("nodeName"), Ordering("nodeId"), Ordering("kind"))
+    page = fetch_page(session, _rows(), query, _FIELDS, tie_break=col(Device.id), default=default)
+    return Listing(tuple(_row(row) for row in page.items), page.total)
+
+
+def list_devices(session: Session, *conditions: ColumnElement[bool]) -> list[DeviceRow]:
+    """All devices for which the conditions hold, by node, kind and id."""
+    ordered = _rows().where(*conditions).order_by(col(Node.name), col(Node.id), col(Device.kind), col(Device.id))
+    return [_row(row) for row in session.execute(ordered)]
+
+
+def list_disks(session: Session, node_ids: Collection[str]) -> Sequence[tuple[str, Mapping[str, str], int]]:
+    """Node, attributes and size of every disk of these nodes: columns, for there may be many thousands of rows."""
+    is_wanted = (col(Device.node_id).in_(node_ids), Device.kind == DeviceKind.DISK)
+    return session.exec(select(Device.node_id, Device.attributes, Device.size_bytes).where(*is_wanted)).all()
+
+
+def _rows() -> Statement:
+    return select_columns(Device, col(Node.name), col(Node.zone), col(Node.ready), _STATE).join(
+        Node, col(Node.id) == col(Device.node_id)
+    )
+
+
+def _row(row: Sequence[Any]) -> DeviceRow:
+    device, node_name, zone, node_ready, state = row
+    return DeviceRow(device, node_name, zone, node_ready, DeviceState(state))
+
+
+class DeviceHolder(NamedTuple):
+    """Who has a device, or how many thousandths of it."""
+
+    consumer_uuid: str
+    # Empty: no instance of ours, but what another scheduler placed.
+    ecs_id: str
+    milli: int
+
+
+def read_holders(session: Session, devices: Collection[Device]) -> dict[tuple[str, str], list[DeviceHolder]]:
+    """Who has these devices, by the ids of node and device."""
+    keys = [(device.node_id, device.id) for device in devices]
+    held = DeviceAllocation
+    columns: Any = (held.node_id, held.device_id, held.consumer_uuid, Instance.ecs_id, held.milli)
+    statement = (
+        select_columns(*columns)
+        .outerjoin(Instance, col(Instance.uuid) == col(held.consumer_uuid))
+        .where(tuple_(col(held.node_id), col(held.device_id)).in_(keys))
+        .order_by(col(held.consumer_uuid))
+    )
+    holders: dict[tuple[str, str], list[DeviceHolder]] = {}
+    for node_id, device_id, consumer_uuid, ecs_id, milli in session.execute(statement):
+        holders.setdefault((node_id, device_id), []).append(DeviceHolder(consumer_uuid, ecs_id or "", milli))
+    return holders
+
+
+def read_nodes_of(session: Session, tenant_id: str) -> dict[str, str | None]:
+    """The nodes of a tenant's instances, by the instances' UUIDs."""
+    is_own = (col(Instance.tenant_id) == tenant_id, col(Instance.deleted_at).is_(None))
+    return dict(session.exec(select(Instance.uuid, Instance.node_id).where(*is_own)).all())

@@ -1,5 +1,7 @@
 """Devices of nodes as their agents report them, and who holds them."""
 
+from typing import Any
+
 from sqlmodel import JSON, BigInteger, Field, SQLModel
 
 
@@ -19,6 +21,8 @@ class Device(SQLModel, table=True):
     shareable: bool = False
     # Why nobody is given it; empty: it is offered.
     withheld_reason: str = Field(default="", max_length=255)
+    # What else the agent tells, named as in the protocol: of no meaning to the scheduler.
+    report: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
 
 
 class DeviceAllocation(SQLModel, table=True):

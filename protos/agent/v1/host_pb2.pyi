@@ -186,8 +186,15 @@ class HostInventory(_message.Message):
     def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., storage_id: _Optional[str] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("id", "kind", "attributes", "numa_node", "size_bytes", "shareable", "withheld_reason")
+    __slots__ = ("id", "kind", "attributes", "numa_node", "size_bytes", "shareable", "withheld_reason", "details", "vgpu_types", "vgpus", "rdma_ports")
     class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +208,10 @@ class Device(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHAREABLE_FIELD_NUMBER: _ClassVar[int]
     WITHHELD_REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    VGPU_TYPES_FIELD_NUMBER: _ClassVar[int]
+    VGPUS_FIELD_NUMBER: _ClassVar[int]
+    RDMA_PORTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: str
     attributes: _containers.ScalarMap[str, str]
@@ -208,4 +219,44 @@ class Device(_message.Message):
     size_bytes: int
     shareable: bool
     withheld_reason: str
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., numa_node: _Optional[int] = ..., size_bytes: _Optional[int] = ..., shareable: _Optional[bool] = ..., withheld_reason: _Optional[str] = ...) -> None: ...
+    details: _containers.ScalarMap[str, str]
+    vgpu_types: _containers.RepeatedCompositeFieldContainer[VgpuType]
+    vgpus: _containers.RepeatedCompositeFieldContainer[Vgpu]
+    rdma_ports: _containers.RepeatedCompositeFieldContainer[RdmaPort]
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., numa_node: _Optional[int] = ..., size_bytes: _Optional[int] = ..., shareable: _Optional[bool] = ..., withheld_reason: _Optional[str] = ..., details: _Optional[_Mapping[str, str]] = ..., vgpu_types: _Optional[_Iterable[_Union[VgpuType, _Mapping]]] = ..., vgpus: _Optional[_Iterable[_Union[Vgpu, _Mapping]]] = ..., rdma_ports: _Optional[_Iterable[_Union[RdmaPort, _Mapping]]] = ...) -> None: ...
+
+class VgpuType(_message.Message):
+    __slots__ = ("id", "name", "framebuffer_bytes", "maximum_instances", "available_instances")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FRAMEBUFFER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    framebuffer_bytes: int
+    maximum_instances: int
+    available_instances: int
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., framebuffer_bytes: _Optional[int] = ..., maximum_instances: _Optional[int] = ..., available_instances: _Optional[int] = ...) -> None: ...
+
+class Vgpu(_message.Message):
+    __slots__ = ("id", "type_id")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    type_id: str
+    def __init__(self, id: _Optional[str] = ..., type_id: _Optional[str] = ...) -> None: ...
+
+class RdmaPort(_message.Message):
+    __slots__ = ("number", "state", "link_layer", "rate", "gid")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    LINK_LAYER_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    GID_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    state: str
+    link_layer: str
+    rate: str
+    gid: str
+    def __init__(self, number: _Optional[int] = ..., state: _Optional[str] = ..., link_layer: _Optional[str] = ..., rate: _Optional[str] = ..., gid: _Optional[str] = ...) -> None: ...

@@ -56,19 +56,25 @@ class Machine:
         for attribute, value in attributes.items():
             self.write(f"{home}/{attribute.replace('__', '/')}", value)
         if device:
-            self._link(f"{home}/device", f"devices/{device}")
-        self._link(f"class/block/{name}", home)
+            self.link(f"{home}/device", f"devices/{device}")
+        self.link(f"class/block/{name}", home)
 
     def add_nic(self, name: str, *, device: str = "", **attributes: object) -> None:
         """A network interface; `device` is the path of its hardware below /sys/devices, empty: software made it."""
         home = f"devices/{device}/net/{name}" if device else f"devices/virtual/net/{name}"
+        self.directory(home)
         for attribute, value in attributes.items():
             self.write(f"{home}/{attribute.replace('__', '/')}", value)
         if device:
-            self._link(f"{home}/device", f"devices/{device}")
-        self._link(f"class/net/{name}", home)
+            self.link(f"{home}/device", f"devices/{device}")
+        self.link(f"class/net/{name}", home)
 
-    def _link(self, path: str, target: str) -> None:
+    def directory(self, path: str) -> None:
+        """An empty directory."""
+        (self.root / path).mkdir(parents=True, exist_ok=True)
+
+    def link(self, path: str, target: str) -> None:
+        """A link to another place in /sys, relative as the kernel makes them."""
         link = self.root / path
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(self.root / target, link.parent))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import pytest
 from agent.devices.base import Surroundings
 from agent.devices.block_use import BlockUse, read_block_use
 from agent.devices.inventory import discover_devices
-from agent.errors import HypervisorUnavailable
 from agent.facts.sysfs import Sysfs, read_udev_properties
-from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_block_users
 from protos.agent.v1.host_pb2 import Device
+from tests.unit.agent.device_builder import BLANK, Node
 from tests.unit.agent.sysfs_builder import Machine
 
 GIB = 1024**3
@@ -24,38 +21,6 @@ SATA = f"{AHCI}/ata3/host2/target2:0:0/2:0:0:0"
 SAS = "pci0000:40/0000:40:01.1/0000:41:00.0/host0/port-0:0/end_device-0:0/target0:0:0/0:0:3:0"
 NVME = "pci0000:20/0000:20:03.1/0000:21:00.0/nvme/nvme0"
 VIRTIO = "pci0000:00/0000:00:04.0/virtio1"
-# What udev knows of a blank disk.
-BLANK = {"USEC_INITIALIZED": "1", "ID_WWN": "0x5000c500a1b2c3d4", "ID_SERIAL_SHORT": "ZC1A2B3C", "ID_MODEL": "ST8000NM"}
-
-
-class Node:
-    """A machine with the knowledge about its disks that udev, mounts and libvirt have."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.udev: dict[str, Mapping[str, str]] = {}
-        self.mounted: set[str] = set()
-        self.swaps: set[str] = set()
-        self.guests: dict[str, str] | None = {}
-
-    def add(self, name: str, device: str, *, udev: Mapping[str, str] = BLANK, **attributes: Any) -> None:
-        """A disk of 8 GiB that nobody uses; attributes with "device__" before them are its hardware's."""
-        own = {key: value for key, value in attributes.items() if not key.startswith("device__")}
-        self.machine.add_block(name, size_gib=8, device=device, queue__rotational=0, **own)
-        for key in attributes.keys() - own.keys():
-            self.machine.write(f"devices/{device}/{key.removeprefix('device__')}", attributes[key])
-        self.udev[name] = udev
-
-    def discover(self) -> list[Device]:
-        """All devices."""
-        use = BlockUse(frozenset(self.mounted), frozenset(self.swaps), self.guests)
-        properties = lambda _subsystem, name: self.udev.get(name, {})  # noqa: E731
-        return discover_devices(Surroundings(self.machine.sysfs, properties, use))
-
-    def reason(self) -> str:
-        """Why the only disk is withheld."""
-        (device,) = self.discover()
-        return device.withheld_reason
 
 
 @pytest.fixture
@@ -74,7 +39,14 @@ class TestIdentity:
             Device(
                 id="wwn-0x5000c500a1b2c3d4",
                 kind="disk",
-                attributes={"model": "ST8000NM", "media": "hdd", "interface": "sata", "address": "2:0:0:0"},
+                attributes={"model": "ST8000NM", "media": "hdd", "interface": "sata"},
+                details={
+                    "name": "sdb",
+                    "address": "2:0:0:0",
+                    "pci_address": "0000:00:17.0",
+                    "wwn": "0x5000c500a1b2c3d4",
+                    "serial": "ZC1A2B3C",
+                },
                 numa_node=1,
                 size_bytes=8 * GIB,
             )
@@ -91,15 +63,19 @@ class TestIdentity:
             "model": "SAMSUNG MZQL23T8HCLS-00A07",
             "media": "ssd",
             "interface": "nvme",
-            "address": "0000:21:00.0",
+        }
+        assert dict(device.details) == {
+            "name": "nvme0n1",
+            "pci_address": "0000:21:00.0",
+            "wwn": "eui.0025385b71b0a1c2",
         }
 
     def test_an_nvme_disk_with_several_controllers_is_where_the_first_is(self, node: Node) -> None:
         node.machine.write(f"devices/{NVME}/transport", "pcie")
         node.add("nvme0n1", "virtual/nvme-subsystem/nvme-subsys0", hidden=0)
-        node.machine._link("devices/virtual/nvme-subsystem/nvme-subsys0/nvme0", f"devices/{NVME}")
+        node.machine.link("devices/virtual/nvme-subsystem/nvme-subsys0/nvme0", f"devices/{NVME}")
         (device,) = node.discover()
-        assert (device.attributes["interface"], device.attributes["address"]) == ("nvme", "0000:21:00.0")
+        assert (device.attributes["interface"], device.details["pci_address"]) == ("nvme", "0000:21:00.0")
 
     @pytest.mark.parametrize(
         ("path", "udev", "vendor", "interface"),
@@ -257,7 +233,7 @@ class TestUse:
         node.machine.write("class/block/sdb/sdb1/partition", 1)
         node.machine.write("class/block/sdb/sdb1/dev", "8:17")
         home = node.machine.sysfs.resolve("class/block/sdb/sdb1").relative_to(node.machine.root)
-        node.machine._link("class/block/sdb1", str(home))
+        node.machine.link("class/block/sdb1", str(home))
 
 
 class TestBlockUse:
@@ -281,40 +257,13 @@ class TestBlockUse:
         assert read_block_use(tmp_path, None) == BlockUse(frozenset(), frozenset(), None)
 
 
-_NODE = """
-<node>
-  <domain type="test">
-    <name>somebody's</name>
-    <memory>1024</memory>
-    <os><type>hvm</type></os>
-    <devices>
-      <disk type="block"><source dev="{link}"/><target dev="vda"/></disk>
-      <disk type="file"><source file="/srv/disk.raw"/><target dev="vdb"/></disk>
-    </devices>
-  </domain>
-  <domain type="test"><name>diskless</name><memory>1024</memory><os><type>hvm</type></os></domain>
-</node>
-"""
-
-
-async def test_the_disks_of_foreign_guests_are_known_by_the_names_of_the_kernel(tmp_path: Path) -> None:
-    link = tmp_path / "wwn-0x5000c500a1b2c3d4"
-    link.symlink_to("/dev/null")
-    node = tmp_path / "node.xml"
-    node.write_text(_NODE.format(link=link))
-    connection = Connection(f"test://{node}", worker_count=1, guest_agent_worker_count=1)
-    with pytest.raises(HypervisorUnavailable):
-        await find_block_users(connection)
-    await connection.open()
-    assert await find_block_users(connection) == {"null": "somebody's"}
-    await connection.close()
-
-
 def test_the_disk_that_this_machine_runs_from_is_never_offered() -> None:
     """Whatever this machine is, and whether udev runs on it."""
     use = read_block_use(Path("/proc"), {})
-    for device in discover_devices(Surroundings(Sysfs(), read_udev_properties, use)):
+    disks = [
+        device for device in discover_devices(Surroundings(Sysfs(), read_udev_properties, use)) if device.kind == "disk"
+    ]
+    for device in disks:
         assert device.id
-        assert device.kind == "disk"
         if Sysfs().read("class/block/vda/dev") in use.mounted:
             assert device.withheld_reason

@@ -284,6 +284,15 @@ class TestSysfs:
         machine.write("b/c", "text")
         assert (machine.sysfs.read("b"), machine.sysfs.names("b"), machine.sysfs.exists("b")) == ("", ["c"], True)
 
+    def test_entries_of_buses_lead_to_devices(self, machine: Machine) -> None:
+        machine.write("devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0/vendor", "0x10de")
+        machine.link("bus/pci/devices/0000:3b:00.0", "devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0")
+        for find in (machine.sysfs.follow, machine.sysfs.locate):
+            assert find("bus/pci/devices/0000:3b:00.0") == Path("devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0")
+            assert find("bus/pci/devices/0000:3c:00.0") == Path("bus/pci/devices/0000:3c:00.0")
+        assert machine.sysfs.link_name("bus/pci/devices/0000:3b:00.0") == "0000:3b:00.0"
+        assert machine.sysfs.link_name("bus/pci/devices/0000:3c:00.0") == ""
+
     def test_bytes_that_are_no_text_are_replaced(self, machine: Machine) -> None:
         (machine.root / "model").write_bytes(b"disk\xff")
         assert machine.sysfs.read("model") == "disk\ufffd"

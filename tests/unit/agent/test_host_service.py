@@ -52,7 +52,7 @@ class Server:
             raise HypervisorUnavailable("libvirt is away")
         return self.capability
 
-    async def read_block_users(self) -> dict[str, str]:
+    async def read_device_users(self) -> dict[str, str]:
         if self.capability is None:
             raise HypervisorUnavailable("libvirt is away")
         return {"sdc": "somebody's"}
@@ -77,7 +77,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         made.read_storage,
         made.machine.sysfs,
         lambda _, name: {"ID_MODEL": "a disk", "USEC_INITIALIZED": "1", "ID_WWN": f"0x{name}"},
-        made.read_block_users,
+        made.read_device_users,
         tmp_path / "proc",
         read_storage_id=made.read_storage_id,
         read_disk_locks=lambda: made.locks_disks,

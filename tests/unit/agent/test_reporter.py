@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ from agent.watchdog.record import FencedGuest, FenceRecord
 from coordinator.pki import Authority
 from protos.agent.v1 import domain_pb2, host_pb2
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, serving
+from tests.unit.agent.device_builder import Node
+from tests.unit.agent.sysfs_builder import Machine
+from tests.unit.agent.test_device_change import Bell, watching
 from tests.unit.agent.test_self_fence import lease_of
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -68,6 +72,24 @@ class Host:
         return inventory
 
 
+class Changes:
+    """Wakes the reporter when its time is over, or when the test says so."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """See agent.reporter.Changes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+        self.changed.clear()
+
+    def notice(self) -> None:
+        """See agent.reporter.Changes."""
+        self.changed.set()
+
+
 class Agent:
     """A reporter that runs, and what it reports of."""
 
@@ -77,6 +99,7 @@ class Agent:
         self.self_fence = SelfFence(directory, self.record)
         self.events = DomainEvents(connection)
         self.host = Host()
+        self.changes = Changes()
         self.sessions: list[bool] = []
         self.address_failures: list[OSError] = []
         guests = Guests(connection, self.events)
@@ -87,6 +110,7 @@ class Agent:
             DomainView(guests, prober),
             self.events,
             self.self_fence,
+            self.changes,
             advertise_address=self.advertise,
             zone="AZ1",
             list_ended=lambda: [UUID],
@@ -514,6 +538,75 @@ class TestInventory:
             agent.host.inventory_now.devices[0].withheld_reason = "mounted"
             told = await coordinator.request("ReportInventory")
         assert [device.withheld_reason for device in told.inventory.devices] == ["mounted"]
+
+    async def test_a_change_that_somebody_noticed_is_told_at_once(
+        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        async with reporting(agent):
+            await coordinator.request("Register")
+            agent.host.inventory_now.devices.append(host_pb2.Device(id="usb-0000:00:14.0-0-4", kind="usb"))
+            await nothing(coordinator, "ReportInventory")
+            agent.changes.changed.set()
+            told = await coordinator.request("ReportInventory")
+        assert [device.kind for device in told.inventory.devices] == ["usb"]
+
+    async def test_a_device_is_told_within_two_seconds_after_it_was_plugged_or_pulled(
+        self, agent: Agent, coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        (tmp_path / "machine").mkdir()
+        node, bell = Node(Machine(tmp_path / "machine")), Bell()
+        node.add_usb("1-4", "0951:1666")
+
+        async def read_inventory() -> host_pb2.HostInventory:
+            return host_pb2.HostInventory(vcpus=8, devices=await asyncio.to_thread(node.discover))
+
+        monkeypatch.setattr(agent.host, "inventory", read_inventory)
+        async with watching(lambda: bell) as watch:
+            agent.reporter._changes = watch
+            async with reporting(agent):
+                (device,) = (await coordinator.request("Register")).inventory.devices
+                for number, ids in ((6, ["usb-0000:00:14.0-0-4", "usb-0000:00:14.0-0-5"]), (None, [device.id])):
+                    if number:
+                        node.add_usb("1-5", "1a86:7523", number=number)
+                    else:
+                        (node.machine.root / "bus/usb/devices/1-5").unlink()
+                    for _ in range(12):
+                        bell.ring()
+                    began = time.monotonic()
+                    told = await coordinator.request("ReportInventory")
+                    assert time.monotonic() - began < 2
+                    assert [device.id for device in told.inventory.devices] == ids
+
+    async def test_what_a_domain_had_is_looked_at_when_the_domain_changes(
+        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        gpu = host_pb2.Device(id="0000:3b:00.0", kind="gpu", withheld_reason="used by domain test")
+        agent.host.inventory_now.devices.append(gpu)
+        async with reporting(agent):
+            await coordinator.request("Register")
+            agent.host.inventory_now.devices[0].withheld_reason = ""
+            await nothing(coordinator, "ReportInventory")
+            agent.events.publish(DomainChange(UUID, "test", "stopped"))
+            told = await coordinator.request("ReportInventory")
+            assert [device.withheld_reason for device in told.inventory.devices] == [""]
+            agent.host.inventory_now.vcpus = 4
+            agent.events.publish(DomainChange(UUID, "test", "started"))
+            await nothing(coordinator, "ReportInventory")
+
+    async def test_news_that_nobody_took_are_told_again_before_long(
+        self, agent: Agent, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reporter_module, "_INVENTORY_SECONDS", 3600)
+        coordinator.failures["ReportInventory"] = [grpc.StatusCode.UNAVAILABLE]
+        async with reporting(agent):
+            await coordinator.request("Register")
+            agent.host.inventory_now.vcpus = 4
+            agent.changes.changed.set()
+            told = [(await coordinator.request("ReportInventory")).inventory.vcpus for _ in range(2)]
+        assert told == [4, 4]
 
     async def test_changed_facts_are_told(self, agent: Agent, coordinator: Coordinator) -> None:
         async with reporting(agent):

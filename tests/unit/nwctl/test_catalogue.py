@@ -204,6 +204,28 @@ def test_a_volume_is_created_for_the_caller_or_the_tenant_named(coordinator: Sta
     assert other.body == {"name": "data", "volumeSize": 40, "volumeType": "ssd", "tenantId": TENANT_ID}
 
 
+def test_devices_are_listed_with_why_one_is_not_offered(coordinator: StandIn, nwctl: Nwctl) -> None:
+    gpu: dict[str, Any] = {
+        "id": "0000:3b:00.0",
+        "kind": "gpu",
+        "nodeName": "host-1",
+        "product": "NVIDIA T4",
+        "state": "withheld",
+    }
+    gpu |= {"size": 0, "numaNode": 1, "holders": [], "withheldReason": "used by domain somebody's"}
+    held = gpu | {"state": "used", "withheldReason": "", "holders": [{"ecsId": "ecs-1"}, {"ecsId": "ecs-2"}]}
+    coordinator.on("GET", "/api/ecs/v1/nodes", {"list": [{"hostId": "node-1", "name": "host-1"}], "total": 1})
+    coordinator.on("GET", "/api/ecs/v1/devices", {"list": [gpu, held], "total": 2})
+
+    first, second = nwctl("devices", "--kind", "gpu", "--node", "host-1").stdout.splitlines()[1:]
+
+    assert first.startswith("host-1")
+    assert first.endswith("used by domain somebody's")
+    assert "ecs-1, ecs-2" in second
+    (request,) = coordinator.asked("GET", "/api/ecs/v1/devices")
+    assert request.query["filter"] == "kind:eq:gpu|nodeId:eq:node-1"
+
+
 def test_a_node_is_shown_by_name(coordinator: StandIn, nwctl: Nwctl) -> None:
     disks = [{"diskNum": 2, "localDiskType": "SSD", "localDiskInterface": "NVME"}]
     nodes = [{"hostId": "node-1", "name": "host-1"}, {"hostId": "node-2", "name": "host-2", "hardDiskList": disks}]

@@ -1,0 +1,121 @@
+"""GPUs, whole or split into vGPUs, and other accelerators that are asked for by the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from agent.devices.base import Surroundings, find_numa_node
+from agent.devices.passthrough import describe_function, find_obstacles, find_uses
+from agent.devices.pci import PciFunction
+from agent.devices.vgpu import VENDOR_VFIO, VgpuSupport, read_vgpus
+from protos.agent.v1.host_pb2 import Device
+
+_DISPLAY: Final = 0x03
+_ACCELERATOR: Final = 0x12
+# Whose accelerators are GPUs to those who ask for them; those of others are FPGAs, NPUs of laptops and the like.
+_ACCELERATOR_VENDORS: Final = frozenset(("10de", "1002", "19e5", "1d94", "1e3e", "cabc"))
+# Displays that cannot compute: of BMCs (ASPEED, Matrox), of hypervisors (QEMU, Red Hat, Cirrus, VMware, VirtualBox).
+_PLAIN_DISPLAY_VENDORS: Final = frozenset(("1a03", "102b", "1234", "1af4", "1b36", "1013", "15ad", "80ee"))
+# Functions of a graphics card besides the GPU: audio, USB-C controller, and the serial bus that manages its ports.
+_COMPANION_CLASSES: Final = frozenset((0x0401, 0x0403, 0x0C03, 0x0C80))
+
+
+def discover_gpus(around: Surroundings) -> Iterator[Device]:
+    """Every GPU, and of those whose driver splits them into virtual functions for guests these; other displays, too."""
+    functions = around.pci.functions
+    for function in functions.values():
+        if not is_gpu(function) or function.physical_function in functions:
+            continue
+        support = read_vgpus(around.sysfs, function, functions)
+        yield _describe_gpu(function, support, around)
+        for address in () if support.framework else function.virtual_functions:
+            if address in functions:
+                yield _describe_virtual_function(functions[address], around)
+
+
+def is_gpu(function: PciFunction) -> bool:
+    """Whether it is a GPU or an accelerator; a display that cannot compute is one, too, to be shown as withheld."""
+    if function.base_class == _ACCELERATOR:
+        return function.vendor_id in _ACCELERATOR_VENDORS
+    return function.base_class == _DISPLAY
+
+
+def find_companions(function: PciFunction, around: Surroundings) -> list[PciFunction]:
+    """The other functions of its card: what a guest could do to them would outlast it."""
+    return [
+        one
+        for one in around.pci.slots[function.slot]
+        if one is not function and one.class_code >> 8 in _COMPANION_CLASSES
+    ]
+
+
+def _describe_gpu(function: PciFunction, support: VgpuSupport, around: Surroundings) -> Device:
+    companions = find_companions(function, around)
+    is_split = bool(support.framework)
+    obstacles = _find_split_obstacles if is_split else _find_whole_obstacles
+    kind = "display" if function.vendor_id in _PLAIN_DISPLAY_VENDORS else "gpu"
+    device = _describe(function, around, kind, mode="vgpu" if is_split else "passthrough")
+    device.details.update(_describe_card(function, companions, support, around))
+    device.shareable = is_split
+    device.vgpu_types.extend(support.types[type_id] for type_id in sorted(support.types))
+    device.vgpus.extend(sorted(support.vgpus, key=lambda vgpu: vgpu.id))
+    device.size_bytes = max((one.framebuffer_bytes * one.maximum_instances for one in device.vgpu_types), default=0)
+    device.withheld_reason = next(obstacles(function, companions, support, around), "")
+    return device
+
+
+def _describe_virtual_function(function: PciFunction, around: Surroundings) -> Device:
+    device = _describe(function, around, "gpu-vf")
+    device.withheld_reason = next(find_obstacles(function, (), around), "")
+    return device
+
+
+def _describe(function: PciFunction, around: Surroundings, kind: str, **attributes: str) -> Device:
+    return Device(
+        id=function.address,
+        kind=kind,
+        attributes={"vendor": function.vendor_id, "product": function.product_id, **attributes},
+        numa_node=find_numa_node(around.sysfs, function.path),
+        details=describe_function(function, around),
+    )
+
+
+def _describe_card(
+    function: PciFunction, companions: list[PciFunction], support: VgpuSupport, around: Surroundings
+) -> dict[str, str]:
+    total = around.sysfs.read_number(f"{function.path}/sriov_totalvfs")
+    details = {
+        "companions": ",".join(one.address for one in companions),
+        "vgpu_framework": support.framework,
+        "sriov_total": str(total) if total else "",
+        "sriov_enabled": str(len(function.virtual_functions)) if total else "",
+    }
+    return {name: value for name, value in details.items() if value}
+
+
+def _find_plain_obstacles(function: PciFunction, around: Surroundings) -> Iterator[str]:
+    if function.vendor_id in _PLAIN_DISPLAY_VENDORS:
+        yield "a display of a BMC or of a hypervisor, not a GPU"
+    if around.sysfs.read(f"{function.path}/boot_vga") == "1":
+        yield "the host's own display"
+
+
+def _find_whole_obstacles(
+    function: PciFunction, companions: list[PciFunction], _support: VgpuSupport, around: Surroundings
+) -> Iterator[str]:
+    yield from _find_plain_obstacles(function, around)
+    yield from find_obstacles(function, companions, around)
+    if function.virtual_functions:
+        yield f"has {len(function.virtual_functions)} virtual functions, which would go with it"
+
+
+def _find_split_obstacles(
+    function: PciFunction, companions: list[PciFunction], support: VgpuSupport, around: Surroundings
+) -> Iterator[str]:
+    """Guests get none of its functions but virtual ones: what else is in its IOMMU group does not matter."""
+    yield from _find_plain_obstacles(function, around)
+    yield from find_uses((function, *companions), around)
+    virtual = [around.pci.functions.get(address) for address in function.virtual_functions]
+    if support.framework == VENDOR_VFIO and not all(one and one.iommu_group for one in virtual):
+        yield "its virtual functions are in no IOMMU group: the IOMMU is off, or does not reach them"

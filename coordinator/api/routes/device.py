@@ -1,0 +1,49 @@
+"""Devices of nodes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from coordinator.api.deps import Operator, RuntimeDep, TenantUser
+from coordinator.api.envelope import Envelope, success
+from coordinator.api.filtering import Conditions, Orderings
+from coordinator.api.paging import PageByCurrent
+from coordinator.api.query import LenientRoute
+from coordinator.api.schemas.device import DeviceBody, DeviceListBody
+from coordinator.api.schemas.infiniband import InfinibandModelBody
+from coordinator.api.schemas.usb import UsbDeviceBody
+from coordinator.domain.listing import ListQuery
+from coordinator.services import device as service
+from coordinator.services.infiniband import list_infiniband_models
+from coordinator.services.usb import list_usb_devices as find_usb_devices
+
+router = APIRouter(prefix="/api/ecs/v1", tags=["devices"], route_class=LenientRoute)
+
+
+@router.get("/devices", operation_id="listDevices")
+def list_devices(
+    page: PageByCurrent, conditions: Conditions, orderings: Orderings, caller: Operator, runtime: RuntimeDep
+) -> Envelope[DeviceListBody]:
+    """Lists the devices of all nodes: what each is, who has it, and why it is not offered."""
+    listing = service.list_devices(runtime, caller, ListQuery(page, conditions, orderings))
+    devices = [DeviceBody.of(view) for view in listing.items]
+    return success(DeviceListBody(size=page.size, current=page.number, total=listing.total, items=devices))
+
+
+@router.get("/usb", operation_id="listUsbDevices")
+def list_usb_devices(
+    caller: TenantUser,
+    runtime: RuntimeDep,
+    ecs_id: Annotated[str, Query(alias="ecsId", max_length=63, description="Only what this instance has.")] = "",
+    node_name: Annotated[str, Query(alias="nodeName", max_length=255, description="Only those of this node.")] = "",
+) -> Envelope[list[UsbDeviceBody]]:
+    """Lists USB devices; to a tenant those that its instances have, or that are free on their nodes."""
+    return success([UsbDeviceBody.of(view) for view in find_usb_devices(runtime, caller, ecs_id, node_name)])
+
+
+@router.get("/ibnic/supported-list", operation_id="listSupportedIbNics")
+def list_supported_ib_nics(
+    caller: TenantUser, runtime: RuntimeDep, az: Annotated[str, Query(min_length=1, max_length=63, description="Zone.")]
+) -> Envelope[list[InfinibandModelBody]]:
+    """Lists the models of InfiniBand adapters that nodes of a zone offer."""
+    return success([InfinibandModelBody.of(model) for model in list_infiniband_models(runtime, caller, az)])

@@ -1,0 +1,39 @@
+"""USB devices of nodes."""
+
+from sqlmodel import col
+
+from coordinator.domain.caller import Caller
+from coordinator.domain.device import DeviceKind, DeviceState
+from coordinator.runtime import Runtime
+from coordinator.services.device import DeviceView, view_device
+from coordinator.services.instance import find_own
+from coordinator.store.queries import device as queries
+from coordinator.store.tables import Device, Node
+
+
+def list_usb_devices(runtime: Runtime, caller: Caller, ecs_id: str, node_name: str) -> list[DeviceView]:
+    """USB devices of all nodes, or of the one named; with an instance, only those that it has. By node and port.
+
+    A tenant sees what its instances have, and what is free on their nodes. ResourceNotFound: no such instance of the
+    caller's.
+    """
+    with runtime.database.read() as session:
+        conditions = [col(Node.name) == node_name] if node_name else []
+        rows = queries.list_devices(session, col(Device.kind) == DeviceKind.USB, *conditions)
+        holders = queries.read_holders(session, [row.device for row in rows])
+        places: dict[str, str | None] = {}
+        if ecs_id:
+            instance = find_own(session, caller, ecs_id)
+            places = {instance.uuid: None}
+        elif caller.tenant_id is not None:
+            places = queries.read_nodes_of(session, caller.tenant_id)
+    views = [view_device(row, tuple(holders.get((row.device.node_id, row.device.id), ()))) for row in rows]
+    sees_all = not ecs_id and not caller.is_tenant
+    return [view for view in views if sees_all or _is_visible(view, places)]
+
+
+def _is_visible(view: DeviceView, places: dict[str, str | None]) -> bool:
+    """Whether one of these instances, whose nodes are given, has it or could have it."""
+    if any(holder.consumer_uuid in places for holder in view.holders):
+        return True
+    return view.state is DeviceState.FREE and view.node_ready and view.device.node_id in places.values()
