@@ -7,20 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.peer import describe_settings
-from tests.lab.namespace import Namespace, Process
+from tests.lab.cable import Cable
+from tests.lab.disk import Disk
+from tests.lab.namespace import GuestProcess, Namespace, Process
 from tests.lab.waiting import wait_until
 
 PROGRAMS = Path(sys.executable).parent
 CHECKOUT = Path(__file__).parents[2]
 LIBVIRTD = "/usr/sbin/libvirtd"
 PEER_DIRECTORY = Path("/var/lib/nodewright/agent/tls")
+VOLUMES = Path("/var/lib/nodewright/agent/volumes")
 
 # The host's own file systems: what libvirt and the agent keep is not the development machine's.
 _SETUP = """
 mount -t sysfs sysfs /sys
-for directory in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewright /var/lib/swtpm-localca; do
+for directory in /run /etc/nodewright /var/lib/swtpm-localca; do
   mkdir -p $directory
   mount -t tmpfs -o mode=755 tmpfs $directory
+done
+# What libvirt keeps outlives a power failure, as on a real disk.
+for directory in /etc/libvirt /var/lib/libvirt /var/log/libvirt; do
+  mkdir -p $directory {directory}/libvirt$directory
+  mount --bind {directory}/libvirt$directory $directory
 done
 # What libvirt finds out about QEMU depends on its configuration: not the machine's, but kept between runs.
 mkdir -p /var/cache/nodewright/lab-libvirt /var/cache/libvirt
@@ -29,6 +37,20 @@ mkdir -p /var/lib/nodewright
 mount --bind {directory} /var/lib/nodewright
 mount --bind {directory}/machine-id /etc/machine-id
 mount --bind {directory}/hosts /etc/hosts
+"""
+# A file system of their own for the volumes, which can be filled without filling this machine's disk.
+_OWN_DISK = """
+[ -e {directory}/disk ] || {{
+  truncate -s {mib}M {directory}/disk
+  mkfs.ext4 -q -m 0 {directory}/disk
+}}
+mkdir -p {volumes}
+# The kernel may still be giving the disk back that the machine had before a power failure.
+for attempt in $(seq 50); do
+  mount -o loop {directory}/disk {volumes} 2> {directory}/mount.log && break
+  [ $attempt -lt 50 ] && sleep 0.1
+done
+rmdir {volumes}/lost+found 2> /dev/null || true
 """
 _QEMU_CONF = """
 user = "root"
@@ -49,7 +71,7 @@ auth_unix_rw = "none"
 class Host:
     """One host. Its index from 1 up decides its name and its addresses."""
 
-    def __init__(self, index: int, directory: Path) -> None:
+    def __init__(self, index: int, directory: Path, disk_mib: int = 0) -> None:
         self.index = index
         self.name = f"host{index}"
         self.directory = directory / self.name
@@ -57,7 +79,13 @@ class Host:
         self.directory.mkdir()
         (self.directory / "machine-id").write_text(self.machine_uuid.replace("-", "") + "\n")
         (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
-        self.namespace = Namespace(self.name, _SETUP.format(directory=self.directory))
+        setup = _SETUP.format(directory=self.directory)
+        if disk_mib:
+            setup += _OWN_DISK.format(directory=self.directory, mib=disk_mib, volumes=VOLUMES)
+        self.namespace = Namespace(self.name, setup)
+        self.disk = Disk(self.namespace, VOLUMES) if disk_mib else None
+        # By network; the lab plugs them in.
+        self.cables: dict[str, Cable] = {}
         self._configure_libvirt()
         self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
         self.libvirtd = self._process("libvirtd", LIBVIRTD)
@@ -123,9 +151,23 @@ class Host:
         request = json.dumps({"execute": command, "arguments": arguments})
         return json.loads(self.virsh("qemu-agent-command", domain, request))["return"]
 
+    def guest(self, domain: str) -> GuestProcess:
+        """The QEMU of a running domain."""
+        return GuestProcess(self.namespace, domain)
+
+    def process(self, name: str) -> Process | GuestProcess:
+        """One of its programs, or the QEMU of the domain of this name."""
+        return next((program for program in self._programs if program.name == name), None) or self.guest(name)
+
     def end(self) -> None:
-        """Everything on it is killed, as by a power failure."""
+        """Everything on it is killed, as by a power failure; Lab.boot brings it back."""
         self.namespace.end()
+        for process in self._programs:
+            process.wait_for_end()
+
+    @property
+    def _programs(self) -> tuple[Process, ...]:
+        return self.agent, self.libvirtd, self.virtlogd, self.watchdog
 
     def _assignments(self) -> list[str]:
         return [f"{name}={value}" for name, value in self.agent_environment.items()]

@@ -128,8 +128,8 @@ FAULTS: dict[str, Callable[[Pair, Host, Host], object]] = {
     "the source's libvirtd is killed": lambda pair, source, target: source.libvirtd.kill(),
     "the target's libvirtd is killed": lambda pair, source, target: target.libvirtd.kill(),
     "the target's QEMU is killed": lambda pair, source, target: pair.kill_guests(target),
-    "the management network is cut": lambda pair, source, target: pair.cut(source, "manage"),
-    "the migration network is cut": lambda pair, source, target: pair.cut(source, "storage"),
+    "the management network is cut": lambda pair, source, target: source.cables["manage"].cut(),
+    "the migration network is cut": lambda pair, source, target: source.cables["storage"].cut(),
 }
 MOMENTS: dict[str, Callable[[Traveller, str], object]] = {
     "at the start": lambda traveller, operation: traveller.instance.wait_for_status("Migrating"),
