@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -70,6 +72,22 @@ class Cable:
         """As it was when it was plugged in."""
         self._impair(Impairment())
         self._centre.run("ip", "link", "set", self.port, "up")
+
+    @contextmanager
+    def listen(self, text: str) -> Iterator[list[int]]:
+        """How many packets contain the text, of those in either direction; known after the block."""
+        found: list[int] = []
+        argv = (sys.executable, "-m", "tests.lab.listening", self.port, text)
+        listening = Process(self._centre, f"listening at {self.port}", argv, self._relay.log.with_suffix(".heard"))
+        listening.log.unlink(missing_ok=True)
+        listening.start(environment={"PYTHONPATH": str(CHECKOUT)})
+        wait_until(listening.log.read_text, "somebody listens")
+        try:
+            yield found
+        finally:
+            # It first reads what has queued up meanwhile.
+            listening.stop(timeout_seconds=60)
+            found.append(int(listening.log.read_text().split()[-1]))
 
     def _impair(self, wanted: Impairment) -> None:
         former, self._impairment = self._impairment, wanted

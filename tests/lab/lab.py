@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import subprocess
 import tempfile
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -80,6 +81,8 @@ class Lab:
         for number in range(256):
             prefix = f"{_UPLINK_PREFIX}.{number}"
             if self.centre.connect_here("uplink", f"{prefix}.2/30", f"nwlab{number}", f"{prefix}.1/30"):
+                # Who looks at the machine's links sees whose it is.
+                subprocess.run(["ip", "link", "set", f"nwlab{number}", "alias", self.directory], check=True)
                 return f"{prefix}.2"
         raise RuntimeError("256 labs run on this machine")
 

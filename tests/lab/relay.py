@@ -1,7 +1,7 @@
 """Frames late or lost, where the kernel has no netem: `python -m tests.lab.relay PORT BRIDGE DELAY_MS LOSS_PERCENT`.
 
-The port leaves its bridge, a TAP interface takes its place, and frames pass between the two through this process until it
-is killed. With it the TAP interface goes; the port then belongs back into the bridge.
+The port leaves its bridge, a TAP interface takes its place, and frames pass between the two through this process until
+it is killed. With it the TAP interface goes; the port then belongs back into the bridge.
 """
 
 import fcntl

@@ -88,7 +88,7 @@ def test_a_running_guest_moves_over_the_network_that_was_asked_for(
     sent = {network: lab.source.bytes_sent(network) for network in ("manage", "storage", "business")}
     request = lab.request(lab.prepare(spec, migration_id), migration_id, tls=tls)
 
-    with lab.listen("storage", "marker in memory") as found:
+    with lab.source.host.cables["storage"].listen("marker in memory") as found:
         progress = lab.migrate(request)
 
     assert progress[-1].outcome.state == COMPLETED, progress[-1]
