@@ -128,6 +128,7 @@ class Standing:
             # The innermost first: its parent ends when the whole PID namespace is gone, and not before.
             for process in _leaves(holders):
                 _kill(process)
+        self._remove_links()
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._lock:
             self._lock.close()
@@ -136,6 +137,13 @@ class Standing:
     def tail_log(self) -> str:
         """Its last lines."""
         return self._log.read_bytes()[-_LOG_BYTES:].decode(errors="replace") if self._log.exists() else ""
+
+    def _remove_links(self) -> None:
+        """The kernel would do it, seconds behind the processes on a busy machine."""
+        for alias in Path("/sys/class/net").glob("nwlab*/ifalias"):
+            with suppress(OSError):
+                if alias.read_text().strip() == str(self.directory):
+                    subprocess.run(["ip", "link", "delete", alias.parent.name], check=False, capture_output=True)
 
     def _holders(self) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():
