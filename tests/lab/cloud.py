@@ -24,7 +24,7 @@ class Cloud:
         lab.coordinator.start()
         self.rest = lab.coordinator.client(lab.coordinator.create_token())
         self.image_id = self.register_image(image)
-        self.flavor_id = self.create_flavor()
+        self.flavor_id = self.create_flavor(name="demo")
 
     @property
     def host(self) -> Host:
@@ -63,10 +63,10 @@ class Cloud:
         wait_until(lambda: self.rest.get(f"{IMAGES}/{image_id}")["status"] == "Active", "the image is active")
         return image_id
 
-    def create_flavor(self, *, cpu: int = 1, ram: int = GUEST_MEMORY_GIB, **promises: object) -> str:
-        """A new flavor of a new type, which promises what is given."""
+    def create_flavor(self, *, name: str = "", cpu: int = 1, ram: int = GUEST_MEMORY_GIB, **promises: object) -> str:
+        """A new flavor of a new type, which promises what is given; without a name it gets one of its own."""
         prices = [{"billingMode": "OnDemand", "cpuPrice": 0, "ramPrice": 0}]
-        name = f"demo-{time.monotonic_ns()}"
+        name = name or f"demo-{time.monotonic_ns()}"
         flavor_type = self.rest.post(
             "/api/ecs/v1/flavortypes",
             {

@@ -11,6 +11,8 @@ from tests.lab.rest import Rest
 from tests.lab.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
+# On a machine with other things to do.
+_START_SECONDS = 90
 PROGRAM = Path(sys.executable).parent / "nodewright-coordinator"
 
 
@@ -59,7 +61,7 @@ class CoordinatorProcess:
     def start(self, argv: Sequence[str | Path] | None = None, environment: Mapping[str, str] | None = None) -> None:
         """It runs and is ready; a launcher with an injected fault goes into `argv`."""
         self._process.start(argv, self.environment | dict(environment or {}))
-        wait_until(self.is_ready, "the coordinator is ready", timeout_seconds=90)
+        wait_until(self.is_ready, "the coordinator is ready", _START_SECONDS)
 
     def start_faulty(self, point: str) -> None:
         """It is ready, and kills itself at this commit of a task."""
@@ -78,6 +80,14 @@ class CoordinatorProcess:
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still until `resume`."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """It goes on."""
+        self._process.resume()
 
     def stop(self) -> None:
         """SIGTERM, and it ended in time."""

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.peer import describe_settings
-from tests.lab.namespace import Namespace, Process
+from tests.lab.cable import Cable
+from tests.lab.disk import Disk
+from tests.lab.namespace import GuestProcess, Namespace, Process
 from tests.lab.waiting import wait_until
 
 PROGRAMS = Path(sys.executable).parent
@@ -15,14 +17,16 @@ CHECKOUT = Path(__file__).parents[2]
 LIBVIRTD = "/usr/sbin/libvirtd"
 QEMU = "/usr/bin/qemu-system-x86_64"
 PEER_DIRECTORY = Path("/var/lib/nodewright/agent/tls")
+VOLUMES = Path("/var/lib/nodewright/agent/volumes")
 
 # The host's own file systems: what libvirt and the agent keep is not the development machine's. A boot empties /run.
 _SETUP = """
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run
+# What libvirt keeps outlives a power failure, as on a real disk.
 for directory in /etc/libvirt /var/lib/libvirt /var/log/libvirt /etc/nodewright /var/lib/swtpm-localca; do
-  mkdir -p $directory {disk}$directory
-  mount --bind {disk}$directory $directory
+  mkdir -p $directory {directory}/libvirt$directory
+  mount --bind {directory}/libvirt$directory $directory
 done
 # What libvirt finds out about QEMU depends on its configuration: not the machine's, but kept between runs.
 mkdir -p /var/cache/nodewright/lab-libvirt /var/cache/libvirt
@@ -31,9 +35,23 @@ mkdir -p /var/lib/nodewright
 mount --bind {directory} /var/lib/nodewright
 mount --bind {directory}/machine-id /etc/machine-id
 mount --bind {directory}/hosts /etc/hosts
-"""
 # The kernel's own is that of the development machine, which is not rebooted.
-_OTHER_BOOT = "mount --bind {directory}/boot-id /proc/sys/kernel/random/boot_id"
+mount --bind {directory}/boot-id /proc/sys/kernel/random/boot_id
+"""
+# A file system of their own for the volumes, which can be filled without filling this machine's disk.
+_OWN_DISK = """
+[ -e {directory}/disk ] || {{
+  truncate -s {mib}M {directory}/disk
+  mkfs.ext4 -q -m 0 {directory}/disk
+}}
+mkdir -p {volumes}
+# The kernel may still be giving the disk back that the machine had before a power failure.
+for attempt in $(seq 50); do
+  mount -o loop {directory}/disk {volumes} 2> {directory}/mount.log && break
+  [ $attempt -lt 50 ] && sleep 0.1
+done
+rmdir {volumes}/lost+found 2> /dev/null || true
+"""
 _QEMU_CONF = """
 user = "root"
 group = "root"
@@ -49,6 +67,8 @@ host_uuid = "{machine_uuid}"
 unix_sock_group = "root"
 auth_unix_rw = "none"
 """
+
+
 _BY_HAND = """
 <domain type="qemu"><name>{name}</name><memory unit="MiB">64</memory>
   <os><type arch="x86_64" machine="q35">hvm</type></os>
@@ -68,7 +88,7 @@ os.execv("{QEMU}", words)
 class Host:
     """One host. Its index from 1 up decides its name and its addresses."""
 
-    def __init__(self, index: int, directory: Path) -> None:
+    def __init__(self, index: int, directory: Path, disk_mib: int = 0) -> None:
         self.index = index
         self.name = f"host{index}"
         self.directory = directory / self.name
@@ -76,9 +96,14 @@ class Host:
         self.directory.mkdir()
         (self.directory / "machine-id").write_text(self.machine_uuid.replace("-", "") + "\n")
         (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
-        # What is on its disk beside what the agent keeps.
-        self._disk = directory / f"{self.name}-disk"
-        self.namespace = Namespace(self.name, self._setup())
+        self._renew_boot_id()
+        setup = _SETUP.format(directory=self.directory)
+        if disk_mib:
+            setup += _OWN_DISK.format(directory=self.directory, mib=disk_mib, volumes=VOLUMES)
+        self.namespace = Namespace(self.name, setup)
+        self.disk = Disk(self.namespace, VOLUMES) if disk_mib else None
+        # By network; the lab plugs them in.
+        self.cables: dict[str, Cable] = {}
         self._configure_libvirt()
         self.virtlogd = self._process("virtlogd", "/usr/sbin/virtlogd")
         self.virtlockd = self._process("virtlockd", "/usr/sbin/virtlockd")
@@ -165,19 +190,31 @@ class Host:
         request = json.dumps({"execute": command, "arguments": arguments})
         return json.loads(self.virsh("qemu-agent-command", domain, request))["return"]
 
+    def guest(self, domain: str) -> GuestProcess:
+        """The QEMU of a running domain."""
+        return GuestProcess(self.namespace, domain)
+
+    def process(self, name: str) -> Process | GuestProcess:
+        """One of its programs, or the QEMU of the domain of this name."""
+        return next((program for program in self._programs if program.name == name), None) or self.guest(name)
+
     def end(self) -> None:
-        """Everything on it is killed, as by a power failure."""
+        """Everything on it is killed, as by a power failure; Lab.boot brings it back."""
         self.namespace.end()
+        for process in self._programs:
+            process.wait_for_end()
 
     def boot(self) -> None:
         """After `end`: its kernel runs again, and its disks are as they were; no program runs, and no network is up."""
-        (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
-        self.namespace = Namespace(self.name, self._setup() + _OTHER_BOOT.format(directory=self.directory))
-        for process in (self.virtlogd, self.libvirtd, self.agent, self.watchdog):
-            process.relocate(self.namespace)
+        self._renew_boot_id()
+        self.namespace.start()
 
-    def _setup(self) -> str:
-        return _SETUP.format(directory=self.directory, disk=self._disk)
+    @property
+    def _programs(self) -> tuple[Process, ...]:
+        return self.agent, self.libvirtd, self.virtlogd, self.virtlockd, self.watchdog
+
+    def _renew_boot_id(self) -> None:
+        (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
 
     def _assignments(self) -> list[str]:
         return [f"{name}={value}" for name, value in self.agent_environment.items()]

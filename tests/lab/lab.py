@@ -2,10 +2,13 @@
 
 import fcntl
 import shutil
+import subprocess
 import tempfile
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import IO
 
+from tests.lab.cable import Cable, mac_address
 from tests.lab.coordinator import CoordinatorProcess
 from tests.lab.host import Host
 from tests.lab.namespace import Namespace
@@ -22,8 +25,12 @@ _UPLINK_PREFIX = "198.18"
 class Lab:
     """Nothing of it outlives this process; what a killed run left in the file system goes with the next start."""
 
-    def __init__(self) -> None:
-        self.directory, self._lock = _make_directory()
+    def __init__(self, directory: Path | None = None) -> None:
+        """Without a directory it makes one, and removes it at its end."""
+        self._lock: IO[str] | None = None
+        if directory is None:
+            directory, self._lock = _make_directory()
+        self.directory = directory
         self.hosts: list[Host] = []
         self.centre = Namespace("centre", _bridges())
         self._uplink_address = self._connect_uplink()
@@ -34,30 +41,20 @@ class Lab:
         node_side_address = f"{NETWORKS['manage']}.{_CENTRE}"
         return CoordinatorProcess(self.centre, self.directory, self._uplink_address, node_side_address, first_port)
 
-    def add_host(self) -> Host:
-        """One more host on all networks, with libvirt running."""
-        host = Host(len(self.hosts) + 1, self.directory)
+    def add_host(self, disk_mib: int = 0) -> Host:
+        """One more host on all networks, with libvirt running; a size gives its volumes a file system of their own."""
+        host = Host(len(self.hosts) + 1, self.directory, disk_mib)
         self.hosts.append(host)
-        self._connect(host)
-        host.start_libvirt()
+        for network in NETWORKS:
+            log = host.directory / f"relay-{network}.log"
+            host.cables[network] = Cable(network, host.index, self.centre, host.namespace, log)
+        self._switch_on(host)
         return host
 
-    def reboot(self, host: Host) -> None:
-        """The host, which was ended, is there again as after a boot: on all networks, with libvirt running."""
-        for network in NETWORKS:
-            # The kernel takes the other end of a cable away a moment after its machine.
-            self.centre.run("ip", "link", "delete", f"{network}-{host.index}", check=False)
+    def boot(self, host: Host) -> None:
+        """A host that was ended is there again, with libvirt; what else runs on it is for the caller to start."""
         host.boot()
-        self._connect(host)
-        host.start_libvirt()
-
-    def _connect(self, host: Host) -> None:
-        for network, prefix in NETWORKS.items():
-            port = f"{network}-{host.index}"
-            self.centre.connect(port, host.namespace, network)
-            self.centre.run("ip", "link", "set", port, "master", network, "up")
-            host.namespace.run("ip", "address", "add", f"{prefix}.{_FIRST_HOST + host.index}/24", "dev", network)
-            host.namespace.run("ip", "link", "set", network, "up")
+        self._switch_on(host)
 
     def logs(self) -> dict[str, Path]:
         """The output of every program by name."""
@@ -72,19 +69,28 @@ class Lab:
             host.end()
         self.centre.end()
         shutil.rmtree(self.directory, ignore_errors=True)
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
+
+    def _switch_on(self, host: Host) -> None:
+        for network, prefix in NETWORKS.items():
+            host.cables[network].plug_in(IPv4Interface(f"{prefix}.{_FIRST_HOST + host.index}/24"))
+        host.start_libvirt()
 
     def _connect_uplink(self) -> str:
         for number in range(256):
             prefix = f"{_UPLINK_PREFIX}.{number}"
             if self.centre.connect_here("uplink", f"{prefix}.2/30", f"nwlab{number}", f"{prefix}.1/30"):
+                # Who looks at the machine's links sees whose it is.
+                subprocess.run(["ip", "link", "set", f"nwlab{number}", "alias", self.directory], check=True)
                 return f"{prefix}.2"
         raise RuntimeError("256 labs run on this machine")
 
 
 def _bridges() -> str:
+    # Without an address of its own a bridge takes one of its ports', and changes it when they do.
     return "\n".join(
-        f"ip link add {network} type bridge\n"
+        f"ip link add {network} address {mac_address(IPv4Address(f'{prefix}.{_CENTRE}'))} type bridge\n"
         f"ip address add {prefix}.{_CENTRE}/24 dev {network}\n"
         f"ip link set {network} up"
         for network, prefix in NETWORKS.items()

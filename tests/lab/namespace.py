@@ -27,10 +27,15 @@ class Namespace:
     def __init__(self, name: str, setup: str) -> None:
         """`setup` is a shell script that runs first inside, as root, and may mount what it likes."""
         self.name = name
+        self._setup = setup
+        self.start()
+
+    def start(self) -> None:
+        """It is there, and `setup` has run; again after `end`."""
         self._unshare = subprocess.Popen(
             [
                 *("unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
-                *("bash", "-ec", f"hostname {name}\nip link set lo up\n{setup}\n{_INIT}"),
+                *("bash", "-ec", f"hostname {self.name}\nip link set lo up\n{self._setup}\n{_INIT}"),
             ],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -39,8 +44,13 @@ class Namespace:
         )
         assert self._unshare.stdout is not None
         if self._unshare.stdout.readline() != "ready\n":
-            raise RuntimeError(f"the namespace {name} could not be set up")
+            raise RuntimeError(f"the namespace {self.name} could not be set up")
         (self._init,) = psutil.Process(self._unshare.pid).children()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was not ended."""
+        return self._unshare.poll() is None
 
     @property
     def pid(self) -> int:
@@ -86,6 +96,12 @@ class Namespace:
         self.run("ip", "link", "set", link, "up")
         return True
 
+    def mount(self, directory: Path, target: Path) -> None:
+        """A directory of this side is at `target` inside, also after the next start."""
+        script = f"mkdir -p {target}\nmount --bind {directory} {target}"
+        self.run("sh", "-ec", script)
+        self._setup = f"{self._setup}\n{script}"
+
     def end(self) -> None:
         """Kills every process inside. What was mounted and connected goes with them."""
         self._unshare.kill()
@@ -120,10 +136,6 @@ class Process:
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
             )
-
-    def relocate(self, namespace: Namespace) -> None:
-        """It is started there from now on: the machine in which it ran is gone."""
-        self._namespace, self._nsenter = namespace, None
 
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""
@@ -163,7 +175,36 @@ class Process:
         assert self._nsenter is not None
         self._nsenter.wait(timeout_seconds)
 
+    def wait_for_end(self, timeout_seconds: float = 15) -> None:
+        """Until it has ended, if it was started at all."""
+        if self.is_running():
+            self.wait(timeout_seconds)
+
     def _signal(self, number: signal.Signals, timeout_seconds: float = 15) -> None:
         if self.is_running():
             os.kill(self.pid, number)
             self.wait(timeout_seconds)
+
+
+class GuestProcess:
+    """The QEMU of a domain, which libvirt has started."""
+
+    def __init__(self, namespace: Namespace, domain: str) -> None:
+        self.name = domain
+        self._namespace = namespace
+
+    def kill(self) -> None:
+        """SIGKILL: as after a crash of QEMU."""
+        self._signal("KILL")
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still until `resume`, and libvirt does not know."""
+        self._signal("STOP")
+
+    def resume(self) -> None:
+        """It goes on."""
+        self._signal("CONT")
+
+    def _signal(self, name: str) -> None:
+        pid = self._namespace.run("cat", f"/run/libvirt/qemu/{self.name}.pid")
+        self._namespace.run("kill", f"-{name}", pid.strip())

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.cloud import INSTANCES, Cloud, Instance
-from tests.lab.host import CHECKOUT, Host
+from tests.lab.host import CHECKOUT, VOLUMES, Host
 from tests.lab.lab import Lab
 from tests.lab.rest import Rest
 from tests.lab.waiting import wait_until
-
-VOLUMES = "/var/lib/nodewright/agent/volumes"
 
 
 class Pair:
@@ -26,15 +24,9 @@ class Pair:
         self.cloud = Cloud(lab, image)
         for host in made:
             if shares_storage:
-                _mount_shared(host, lab.directory / "shared")
-            host.agent_environment |= {
-                "NODEWRIGHT_AGENT_MANAGE_NETWORK": "manage",
-                "NODEWRIGHT_AGENT_STORAGE_NETWORK": "10.91.0.0/24",
-                "NODEWRIGHT_AGENT_COORDINATOR_ADDRESS": coordinators,
-            }
-            self.cloud.join(host)
-            host.serve_peers()
-            host.watchdog.start()
+                share_storage(host, lab.directory / "shared")
+            host.agent_environment["NODEWRIGHT_AGENT_COORDINATOR_ADDRESS"] = coordinators
+            join_peer(self.cloud, host)
 
     @property
     def rest(self) -> Rest:
@@ -88,16 +80,12 @@ class Pair:
         """Every QEMU of the host is gone at once."""
         host.namespace.run("pkill", "-KILL", "qemu-system", check=False)
 
-    def cut(self, host: Host, network: str) -> None:
-        """The host's cable to this network is pulled."""
-        self.cloud.lab.centre.run("ip", "link", "set", f"{network}-{host.index}", "down")
-
     def mend(self) -> None:
         """All hosts, cables and the coordinator are as before what was killed or cut."""
         lab = self.cloud.lab
         for host in lab.hosts:
-            for network in ("manage", "storage", "business"):
-                lab.centre.run("ip", "link", "set", f"{network}-{host.index}", "up")
+            for cable in host.cables.values():
+                cable.heal()
             if not host.libvirtd.is_running():
                 host.start_libvirtd()
             if not host.agent.is_running():
@@ -116,11 +104,21 @@ class Pair:
         }
 
 
-def _mount_shared(host: Host, directory: Path) -> None:
-    """The host's volumes are in that directory."""
+def share_storage(host: Host, directory: Path) -> None:
+    """The host's volumes are in that directory, also after it was ended and booted."""
     directory.mkdir(exist_ok=True)
-    host.namespace.run("mkdir", "-p", VOLUMES)
-    host.namespace.run("mount", "--bind", directory, VOLUMES)
+    host.namespace.mount(directory, VOLUMES)
+
+
+def join_peer(cloud: Cloud, host: Host) -> None:
+    """The host is a node with addresses in the networks for management and storage, and admits guests of others."""
+    host.agent_environment |= {
+        "NODEWRIGHT_AGENT_MANAGE_NETWORK": "manage",
+        "NODEWRIGHT_AGENT_STORAGE_NETWORK": "10.91.0.0/24",
+    }
+    cloud.join(host)
+    host.serve_peers()
+    host.watchdog.start()
 
 
 class Traveller:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +28,8 @@ from protos.agent.v1 import (
     storage_pb2,
     storage_pb2_grpc,
 )
-from tests.lab.host import CHECKOUT, Host
+from tests.lab.host import Host
 from tests.lab.lab import Lab
-from tests.lab.namespace import Process
 from tests.lab.waiting import wait_until
 from tests.unit.agent.guest_builder import SUBNET_ID, a_spec
 
@@ -228,21 +226,6 @@ class MigrationLab:
         """The target is cleaned."""
         request = migration_pb2.EnsureIncomingRemovedRequest(uuid=GUEST_UUID, migration_id=migration_id)
         self.target.migrations.EnsureIncomingRemoved(request, timeout=_CALL_SECONDS)
-
-    @contextmanager
-    def listen(self, interface: str, text: str) -> Iterator[list[int]]:
-        """How many packets on the source's cable to this network contain the text; known after the block."""
-        found: list[int] = []
-        script = (sys.executable, "-m", "tests.lab.listening", f"{interface}-1", text)
-        process = Process(self.lab.centre, "listening", script, self.lab.directory / "listening.log")
-        process.log.unlink(missing_ok=True)
-        process.start(environment={"PYTHONPATH": str(CHECKOUT)})
-        wait_until(process.log.read_text, "somebody listens")
-        try:
-            yield found
-        finally:
-            process.stop()
-            found.append(int(process.log.read_text().split()[-1]))
 
     def outcome(self, migration_id: str) -> Any:
         """As the source's agent tells it."""

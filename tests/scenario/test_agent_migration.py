@@ -88,7 +88,7 @@ def test_a_running_guest_moves_over_the_network_that_was_asked_for(
     sent = {network: lab.source.bytes_sent(network) for network in ("manage", "storage", "business")}
     request = lab.request(lab.prepare(spec, migration_id), migration_id, tls=tls)
 
-    with lab.listen("storage", "marker in memory") as found:
+    with lab.source.host.cables["storage"].listen("marker in memory") as found:
         progress = lab.migrate(request)
 
     assert progress[-1].outcome.state == COMPLETED, progress[-1]
@@ -230,11 +230,11 @@ def test_a_target_that_changes_its_mind_leaves_the_guest_on_the_source(
 def test_a_network_that_is_cut_ends_the_migration_with_a_reason(lab: MigrationLab, spec: domain_pb2.DomainSpec) -> None:
     background = _Background(lab, lab.request(lab.prepare(spec, "cut"), "cut", **CRAWLING))
     background.wait_for_memory()
-    lab.lab.centre.run("ip", "link", "set", "storage-2", "down")
+    lab.target.host.cables["storage"].cut()
     try:
         background.thread.join()
     finally:
-        lab.lab.centre.run("ip", "link", "set", "storage-2", "up")
+        lab.target.host.cables["storage"].heal()
     outcome = background.progress[-1].outcome
     assert outcome.state == FAILED
     assert "network cut" in outcome.reason

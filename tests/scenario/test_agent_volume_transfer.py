@@ -177,7 +177,7 @@ def test_a_source_whose_agent_is_killed_sends_anew_under_the_same_id(lab: Migrat
 
 def test_a_network_that_is_cut_keeps_nobody_from_giving_up(lab: MigrationLab, volume: Any) -> None:
     stream = _begin(lab, volume, "cut")
-    lab.lab.centre.run("ip", "link", "set", "storage-2", "down")
+    lab.target.host.cables["storage"].cut()
     try:
         time.sleep(1)
         request = storage_pb2.CancelVolumeSendRequest(uuid=VOLUME_UUID, transfer_id="cut")
@@ -188,7 +188,7 @@ def test_a_network_that_is_cut_keeps_nobody_from_giving_up(lab: MigrationLab, vo
         assert not _programs(lab.source) | _programs(lab.target)
         assert not _half_made(lab.target)
     finally:
-        lab.lab.centre.run("ip", "link", "set", "storage-2", "up")
+        lab.target.host.cables["storage"].heal()
     _move(lab, volume, "cut-again")
 
 

@@ -100,7 +100,7 @@ def test_a_host_that_is_cut_off_ends_what_then_runs_elsewhere(pair: Pair) -> Non
     # The watchdog and the coordinator agree on the tolerance meanwhile.
     wait_until(lambda: counter.reaches(15), "the guest counts")
     with pair.watch(lost.virsh("domuuid", instance.id).strip()) as counts:
-        pair.cut(lost, "manage")
+        lost.cables["manage"].cut()
         cut_at = time.time()
         wait_until(
             lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", TOLERANCE + 2 * RECOVERY_SECONDS
@@ -131,7 +131,7 @@ def test_where_the_fence_fails_the_disk_is_locked(pair: Pair) -> None:
     counter = Counter(instance)
     counter.start()
     wait_until(lambda: counter.reaches(15), "the guest counts")
-    pair.cut(lost, "manage")
+    lost.cables["manage"].cut()
     lost.watchdog.kill()
     wait_until(lambda: refusals(pair, traveller), "its disk is locked", TOLERANCE + 2 * RECOVERY_SECONDS)
     wait_until(lambda: "alarm.instance_not_recovered" in event_kinds(pair), "an alarm tells")

@@ -33,7 +33,7 @@ def lose_power(cloud: Cloud) -> None:
     cloud.host.end()
     cloud.lab.coordinator.kill()
     cloud.lab.coordinator.start()
-    cloud.lab.reboot(cloud.host)
+    cloud.lab.boot(cloud.host)
     cloud.host.start_agent()
 
 
