@@ -47,14 +47,19 @@ class Cable:
         self._relay = Process(centre, f"relay of {self.port}", (), log)
 
     def plug_in(self, address: IPv4Interface) -> None:
-        """Joins the two machines, after what was left of a cable to a machine that died."""
-        self._centre.run("ip", "link", "delete", self.port, check=False)
-        self._impairment = Impairment()
+        """Joins the two machines."""
+        self.unplug()
         self._centre.connect(self.port, self._host, self.network)
         self._centre.run("ip", "link", "set", self.port, "master", self.network, "up")
         self._host.run("ip", "address", "add", str(address), "dev", self.network)
         # As a machine keeps its card when it is switched on again.
         self._host.run("ip", "link", "set", self.network, "address", mac_address(address.ip), "up")
+
+    def unplug(self) -> None:
+        """It is gone, with its faults; the kernel would let the network of a dead machine answer for a while."""
+        self._relay.kill()
+        self._impairment = Impairment()
+        self._centre.run("ip", "link", "delete", self.port, check=False)
 
     def cut(self) -> None:
         """It is pulled: both ends lose their carrier."""

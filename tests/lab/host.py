@@ -201,6 +201,8 @@ class Host:
     def end(self) -> None:
         """Everything on it is killed, as by a power failure; Lab.boot brings it back."""
         self.namespace.end()
+        for cable in self.cables.values():
+            cable.unplug()
         for process in self._programs:
             process.wait_for_end()
 
