@@ -8,8 +8,8 @@ import pytest
 
 from agent.disk_lock import DiskLocks
 from tests.lab.cloud import Cloud
-from tests.lab.lab import Lab
 from tests.lab.host import VOLUMES
+from tests.lab.lab import Lab
 from tests.lab.pair import Pair, Traveller
 from tests.lab.waiting import wait_until
 
