@@ -25,10 +25,12 @@ from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
 from coordinator.services.tenancy import ensure_default_tenant
 from coordinator.services.webhook_delivery import WebhookSender
+from coordinator.store.clock import DatabaseClock
 from coordinator.store.database import Database
 from coordinator.tasks.engine import TaskEngine
 from coordinator.tasks.kinds import KINDS
 
+CLOCK_SECONDS: Final = 10.0
 LEASE_SWEEP_SECONDS: Final = 2.0
 RECOVERY_SWEEP_SECONDS: Final = 2.0
 RESTART_SWEEP_SECONDS: Final = 2.0
@@ -49,11 +51,14 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
     `on_commit` is told of every commit of the task engine.
     """
     identity = await asyncio.to_thread(_open_identity, settings)
+    clock = DatabaseClock(database)
+    await asyncio.to_thread(clock.adjust)
     runtime = Runtime(
         settings=settings,
         database=database,
         secrets=SecretBox.open(settings.state_dir / "secret.key"),
         agents=AgentClients(database, identity, asyncio.get_running_loop()),
+        now=clock,
     )
     await asyncio.to_thread(_seed, runtime)
     http = HttpServer(create_app(runtime), settings, identity)
@@ -63,7 +68,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
     gc.collect()
     gc.freeze()
     await grpc_servers.start()
-    work = {"engine": engine.run(), "http": http.run()} | _background(runtime, identity, http)
+    work = {"engine": engine.run(), "http": http.run()} | _background(runtime, clock, identity, http)
     parts = {name: asyncio.create_task(coroutine) for name, coroutine in work.items()}
     runtime.is_engine_alive = lambda: not parts["engine"].done()
     log.info("coordinator.ready", rest=settings.rest_listen, grpc=settings.grpc_listen, join=settings.join_listen)
@@ -87,13 +92,14 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
 
 
 def _background(
-    runtime: Runtime, identity: CoordinatorIdentity, http: HttpServer
+    runtime: Runtime, clock: DatabaseClock, identity: CoordinatorIdentity, http: HttpServer
 ) -> dict[str, Coroutine[Any, Any, None]]:
     """What is done beside requests and tasks, by its name."""
     return {
         "events": runtime.events.run(),
         "audit": runtime.audit.run(),
         "webhooks": WebhookSender(runtime).run(),
+        "clock": _repeat(CLOCK_SECONDS, clock.adjust),
         "leases": _repeat(LEASE_SWEEP_SECONDS, LeaseSweep(runtime)),
         "recoveries": _repeat(RECOVERY_SWEEP_SECONDS, RecoverySweep(runtime)),
         "restarts": _repeat(RESTART_SWEEP_SECONDS, RestartSweep(runtime)),
