@@ -26,6 +26,8 @@ from coordinator.tasks.model import Failure, StepContext, StepDeferred, StepResu
 from coordinator.tasks.remains import Remains, submit_cleaning
 from protos.agent.v1 import storage_pb2
 
+# Code of a failure: source and target were lost while the guest was on its way, and are fenced.
+NODES_LOST: Final = "NodesLost"
 # Those that wait for their turn are told when another has ended; this is for the turns that nobody told of.
 _LOOK_AGAIN_SECONDS: Final = 15.0
 
@@ -140,8 +142,11 @@ def settle_move(session: Session, args: Args) -> None:
 
 
 def settle_failed_live_move(session: Session, args: Args, failure: Failure) -> None:
-    """`on_failure`: the instance rests where it was, and the target is rid of a guest that has not come."""
-    _settle_failure(session, args, failure, is_incoming=True)
+    """`on_failure`: the instance rests where it was, and the target is rid of a guest that has not come.
+
+    Where both nodes were lost it is not known whether it has: whatever is there goes.
+    """
+    _settle_failure(session, args, failure, is_incoming=failure.code != NODES_LOST)
 
 
 def settle_failed_cold_move(session: Session, args: Args, failure: Failure) -> None:

@@ -284,6 +284,24 @@ def test_a_guest_keeps_its_machine_where_it_can(customer: Api, cluster: Cluster)
     assert machines == ["pc-q35-7.2", "pc-q35-6.0"]
 
 
+def test_a_guest_whose_source_and_target_are_lost_on_its_way_is_started_on_a_third(
+    customer: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer, "web")
+    with cluster.cloud.runtime.database.write() as session:
+        add(session, *(a_node(f"idle-{number}", heard_at=utc_now()) for number in range(3)))
+    away = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="")
+    cluster.agents[0].refusals |= {"migrate": away, "cancel_migration": away}
+    cluster.agents[1].refusals["ensure_incoming_removed"] = away
+    move = customer.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
+    wait_until(lambda: "migrate" in cluster.agents[0].calls, "it is on its way")
+    for node in cluster.nodes[:2]:
+        cluster.change(node, ready=False, heard_at=utc_now() - timedelta(seconds=SILENT_SECONDS))
+    wait_until(lambda: cluster.sweep() == [ecs_id], "its recovery has begun")
+    assert finish(customer, move)["error"]["code"] == "NodesLost"
+    assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-c"
+
+
 def test_what_fails_again_and_again_is_tried_less_and_less_often(customer: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer, "web")
     for agent in cluster.agents[1:]:

@@ -12,9 +12,11 @@ from sqlmodel import Session
 from coordinator.agents.client import IMAGE_SECONDS, MIGRATION_SECONDS, AgentCallError
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import MigrationNetwork, MigrationOptions
+from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.tables import Node
 from coordinator.tasks.blueprint import domain_spec
 from coordinator.tasks.instance_move import (
+    NODES_LOST,
     await_turn,
     change_node,
     check_move,
@@ -28,7 +30,7 @@ from coordinator.tasks.instance_move import (
     target_blueprint,
     target_of,
 )
-from coordinator.tasks.instance_step import record_power_state, show_status
+from coordinator.tasks.instance_step import load_instance, record_power_state, show_status
 from coordinator.tasks.migration_progress import describe, percent_of
 from coordinator.tasks.model import Step, StepCanceled, StepContext, StepResult, TaskKind
 from protos.agent.v1 import domain_pb2, migration_pb2
@@ -141,12 +143,23 @@ async def _ask_target(context: StepContext, reason: str, *, resumes: bool = Fals
     try:
         await target_of(context).ensure_incoming_removed(uuid, context.args["migrationId"])
     except AgentCallError as error:
-        if error.code != "MigrationCompleted":
-            raise
-        return await _arrive(context)
+        if error.code == "MigrationCompleted":
+            return await _arrive(context)
+        if await asyncio.to_thread(_runs_nowhere, context):
+            raise AgentCallError(NODES_LOST, "source and target are lost, and fenced", transient=False) from error
+        raise
     if resumes:
         await _resume(context)
     raise AgentCallError(_FAILED, reason, transient=False)
+
+
+def _runs_nowhere(context: StepContext) -> bool:
+    """Whether both nodes are fenced, which counts for highly available guests, and any node has the disk as it was."""
+    runtime, args = context.runtime, context.args
+    with runtime.database.read() as session:
+        if not (args["sharesStorage"] and load_instance(session, args).ha_enabled):
+            return False
+    return all(is_certainly_fenced(runtime, args[node]) for node in ("sourceNodeId", "targetNodeId"))
 
 
 async def _resume(context: StepContext) -> None:

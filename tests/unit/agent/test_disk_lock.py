@@ -96,7 +96,9 @@ def test_settings_count_from_the_start_of_the_daemon_on(tree: Tree, daemon: psut
     assert "restart virtqemud" in tree.gap()
 
 
-@pytest.mark.parametrize("text", ["", "not a number", "4194305", f"{os.getpid()}"])
+@pytest.mark.parametrize(
+    "text", ["", "not a number", "4194305", f"{os.getpid()}"], ids=["empty", "text", "large", "mine"]
+)
 def test_files_of_daemons_that_have_ended_tell_nothing(tree: Tree, text: str) -> None:
     (tree.root / "run/libvirtd.pid").write_text(text)
     os.utime(tree.root / "etc/libvirt/qemu.conf", (2**32, 2**32))
