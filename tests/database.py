@@ -3,26 +3,45 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, text
 
 from coordinator.store.database import Database
 from coordinator.store.migration import migrate
+from coordinator.store.schema import REVISION
 from tests.postgresql import fresh_database, private_server
 
 SERVER_VARIABLE = "NODEWRIGHT_TEST_POSTGRESQL_URL"
 
-# The template database of each server that this process has tests on.
-_templates: Final[dict[URL, str]] = {}
-
 # Parameters of a fixture: each test with it runs on both.
 ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+
+# What earlier tests wrote is deleted, and numbers begin anew; the many tables that they left empty cost nearly nothing.
+_EMPTY: Final = """
+DO $$
+DECLARE found text;
+BEGIN
+  PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid();
+  SET LOCAL session_replication_role = replica;
+  FOR found IN
+    SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+  LOOP
+    EXECUTE 'DELETE FROM ' || found;
+  END LOOP;
+  FOR found IN
+    SELECT quote_ident(sequencename) FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL
+  LOOP
+    EXECUTE 'ALTER SEQUENCE ' || found || ' RESTART';
+  END LOOP;
+END $$
+"""
 
 
 @contextmanager
@@ -30,19 +49,57 @@ def postgresql_server() -> Iterator[str]:
     """The server that the environment names, else a private one."""
     given = os.environ.get(SERVER_VARIABLE)
     if given:
-        try:
-            yield given
-        finally:
-            for name in _templates.values():
-                _run_sql(make_url(given).set(database="postgres"), f'DROP DATABASE "{name}" WITH (FORCE)')
+        yield given
     else:
         with private_server() as url:
             yield url
 
 
+class Lending:
+    """Migrated databases of one server: making one takes a second, and emptying a used one milliseconds."""
+
+    def __init__(self, server_url: str) -> None:
+        self._server_url = server_url
+        self._idle: list[str] = []
+        self._made = ExitStack()
+
+    def close(self) -> None:
+        """All of them are gone."""
+        self._made.close()
+
+    @contextmanager
+    def lend(self) -> Iterator[Database]:
+        """A database with all tables, all of them empty."""
+        url = self._idle.pop() if self._idle else self._make()
+        database = Database(url)
+        try:
+            yield database
+        finally:
+            database.close()
+        if _empty(url):
+            self._idle.append(url)
+
+    def _make(self) -> str:
+        url = self._made.enter_context(fresh_database(self._server_url, f"nw_{uuid4().hex[:16]}"))
+        _migrate(url)
+        return url
+
+
+@contextmanager
+def migrated_database(engine: str, directory: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database with all tables; the PostgreSQL server starts with the first test that needs it."""
+    if engine == "sqlite":
+        with migrated(f"sqlite:///{directory / 'coordinator.db'}") as database:
+            yield database
+    else:
+        lending: Lending = request.getfixturevalue("postgresql_databases")
+        with lending.lend() as database:
+            yield database
+
+
 @contextmanager
 def database_url(engine: str, directory: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of an empty database; the PostgreSQL server starts with the first test that needs it."""
+    """The URL of a database without any table."""
     if engine == "sqlite":
         yield f"sqlite:///{directory / 'coordinator.db'}"
     else:
@@ -51,15 +108,19 @@ def database_url(engine: str, directory: Path, request: pytest.FixtureRequest) -
             yield url
 
 
-def _copy_template(url: URL) -> None:
-    """All migrations take a second: they run once for each server and process, and every test gets a copy."""
-    if url.get_backend_name() == "sqlite":
-        assert url.database is not None
-        Path(url.database).write_bytes(_sqlite_template())
-        return
-    server = url.set(database="postgres")
-    template = _postgresql_template(server)
-    _run_sql(server, f'DROP DATABASE "{url.database}"', f'CREATE DATABASE "{url.database}" TEMPLATE "{template}"')
+@contextmanager
+def migrated(url: str) -> Iterator[Database]:
+    """The database behind `url`, without tables before, with all of them."""
+    if make_url(url).get_backend_name() == "sqlite":
+        # All migrations take a second: they run once in each process, and every test gets a copy.
+        Path(str(make_url(url).database)).write_bytes(_sqlite_template())
+    else:
+        _migrate(url)
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 @cache
@@ -71,35 +132,19 @@ def _sqlite_template() -> bytes:
         return path.read_bytes()
 
 
-def _postgresql_template(server: URL) -> str:
-    if server not in _templates:
-        name = f"nw_template_{uuid4().hex[:16]}"
-        _run_sql(server, f'CREATE DATABASE "{name}"')
-        _migrate(server.set(database=name).render_as_string(hide_password=False))
-        _templates[server] = name
-    return _templates[server]
-
-
-def _run_sql(server: URL, *statements: str) -> None:
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    admin.dispose()
-
-
 def _migrate(url: str) -> None:
     database = Database(url)
     migrate(database)
     database.close()
 
 
-@contextmanager
-def migrated(url: str) -> Iterator[Database]:
-    """The database behind `url`, empty before, with all tables."""
-    _copy_template(make_url(url))
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        database.close()
+def _empty(url: str) -> bool:
+    """Whether it can be lent again: a test that failed may have left another schema."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        found = connection.execute(text("SELECT to_regclass('alembic_version')")).scalar_one()
+        version = found and connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        if version == REVISION:
+            connection.execute(text(_EMPTY))
+    engine.dispose()
+    return version == REVISION

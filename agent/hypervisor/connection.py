@@ -4,12 +4,16 @@ Crash-only: whatever breaks, the connection is dropped and opened anew, every ca
 the listeners are told, so that they read the full state instead of repairing what they know. There is no
 keepalive: it misfires on hosts with many guests, the socket of a dead libvirtd closes by itself, and every
 call has a timeout of its own.
+
+libvirtd works on so many calls of a client at once (max_client_requests, 5 by default) and lets the others wait. So
+what may take long has connections of its own: silent guests, and guests that are moved, hold up nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import Callable
 from enum import Enum
@@ -41,6 +45,14 @@ class ConnectionState(Enum):
     LOST = "lost"
 
 
+class _Lane:
+    """Calls of one sort: their threads, and their connection while there is one."""
+
+    def __init__(self, name: str, worker_count: int) -> None:
+        self.pool = WorkerPool(name, worker_count)
+        self.handle: libvirt.virConnect | None = None
+
+
 class Connection:
     """A connection to libvirt for the event loop in which it was opened."""
 
@@ -48,10 +60,10 @@ class Connection:
         self, uri: str = "qemu:///system", *, worker_count: int = 8, guest_agent_worker_count: int = 8
     ) -> None:
         self.uri = uri
-        self._calls = WorkerPool("libvirt", worker_count)
-        self._guest_agent_calls = WorkerPool("guest-agent", guest_agent_worker_count)
-        self._migrations = WorkerPool("migration", _MIGRATION_WORKERS)
-        self._handle: libvirt.virConnect | None = None
+        self._calls = _Lane("libvirt", worker_count)
+        self._guest_agent_calls = _Lane("guest-agent", guest_agent_worker_count)
+        self._migrations = _Lane("migration", _MIGRATION_WORKERS)
+        self._lanes = (self._calls, self._guest_agent_calls, self._migrations)
         self._setups: list[Callable[[libvirt.virConnect], None]] = []
         self._listeners: list[Callable[[ConnectionState], None]] = []
         self._lost = asyncio.Event()
@@ -61,10 +73,10 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Whether libvirt can be asked at this moment."""
-        return self._handle is not None
+        return self._calls.handle is not None
 
     def add_setup(self, setup: Callable[[libvirt.virConnect], None]) -> None:
-        """Has the function run, in a worker thread, on every new connection before anybody else uses it."""
+        """Has the function run, in a worker thread, on every new connection for calls before anybody else uses it."""
         self._setups.append(setup)
 
     def add_listener(self, listener: Callable[[ConnectionState], None]) -> None:
@@ -84,9 +96,8 @@ class Connection:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         await self._drop()
-        self._calls.stop()
-        self._guest_agent_calls.stop()
-        self._migrations.stop()
+        for lane in self._lanes:
+            lane.pool.stop()
 
     async def call(self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float = 30.0) -> T:
         """Runs the function with the connection in a worker thread and answers its result.
@@ -97,23 +108,23 @@ class Connection:
         return await self._run(self._calls, function, timeout_seconds)
 
     async def call_guest_agent(self, function: Callable[[libvirt.virConnect], T], *, timeout_seconds: float) -> T:
-        """Like `call`, in threads of its own: silent guests can use up only these."""
+        """Like `call`, in threads and with a connection of its own: silent guests can use up only these."""
         return await self._run(self._guest_agent_calls, function, timeout_seconds)
 
     async def call_migration(self, function: Callable[[libvirt.virConnect], T]) -> T:
-        """Like `call`, for what ends when a whole guest has been moved, in threads of its own."""
+        """Like `call`, for what ends when a whole guest has been moved, in threads and with a connection of its own."""
         return await self._run(self._migrations, function, _MIGRATION_TIMEOUT_SECONDS)
 
-    async def _run(self, pool: WorkerPool, function: Callable[[libvirt.virConnect], T], timeout_seconds: float) -> T:
-        handle = self._handle
+    async def _run(self, lane: _Lane, function: Callable[[libvirt.virConnect], T], timeout_seconds: float) -> T:
+        handle = lane.handle
         if handle is None:
             raise HypervisorUnavailable(f"libvirt at {self.uri} is away")
         try:
-            return await pool.run(lambda: function(handle), timeout_seconds=timeout_seconds)
+            return await lane.pool.run(lambda: function(handle), timeout_seconds=timeout_seconds)
         except TimeoutError:
             raise HypervisorTimeout(f"libvirt did not answer within {timeout_seconds:g} s") from None
         except libvirt.libvirtError as error:
-            if is_connection_loss(error) and self._handle is handle:
+            if is_connection_loss(error) and lane.handle is handle:
                 self._lost.set()
             raise translate(error) from error
 
@@ -143,24 +154,32 @@ class Connection:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits for the connection any more
                 loop.call_soon_threadsafe(self._lost.set)
 
-        def connect() -> libvirt.virConnect:
-            handle = libvirt.open(self.uri)
-            with contextlib.suppress(libvirt.libvirtError):  # not every driver can tell
-                handle.registerCloseCallback(on_close, None)
+        def connect() -> list[libvirt.virConnect]:
+            # libvirt's test driver keeps what it simulates in the connection.
+            count = 1 if self.uri.startswith("test:") else len(self._lanes)
+            handles = [libvirt.open(self.uri) for _ in range(count)]
+            for handle in handles:
+                with contextlib.suppress(libvirt.libvirtError):  # not every driver can tell
+                    handle.registerCloseCallback(on_close, None)
             for setup in self._setups:
-                setup(handle)
-            return handle
+                setup(handles[0])
+            return handles
 
-        self._handle = await self._calls.run(connect, timeout_seconds=_OPEN_TIMEOUT_SECONDS)
+        handles = await self._calls.pool.run(connect, timeout_seconds=_OPEN_TIMEOUT_SECONDS)
+        for lane, handle in zip(self._lanes, itertools.cycle(handles), strict=False):
+            lane.handle = handle
         log.info("hypervisor.connected", uri=self.uri)
 
     async def _drop(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is None:
+        handles = {lane.handle for lane in self._lanes if lane.handle is not None}
+        for lane in self._lanes:
+            lane.handle = None
+        if not handles:
             return
         self._tell(ConnectionState.LOST)
-        with contextlib.suppress(libvirt.libvirtError, TimeoutError):
-            await self._calls.run(handle.close, timeout_seconds=_FIRST_RETRY_SECONDS)
+        for handle in handles:
+            with contextlib.suppress(libvirt.libvirtError, TimeoutError):
+                await self._calls.pool.run(handle.close, timeout_seconds=_FIRST_RETRY_SECONDS)
 
     def _tell(self, state: ConnectionState) -> None:
         for listener in self._listeners:

@@ -93,9 +93,9 @@ class CoordinatorProcess:
         """SIGTERM, and it ended in time."""
         self._process.stop()
 
-    def wait(self, timeout_seconds: float) -> None:
-        """Until it ended by itself, as a launcher with a fault does."""
-        self._process.wait(timeout_seconds)
+    def wait(self, timeout_seconds: float) -> int:
+        """How it ended by itself, as a launcher with a fault does: a signal as its negative number."""
+        return self._process.wait(timeout_seconds)
 
     def create_token(self, role: str = "operator") -> str:
         """A REST token, made on the coordinator's machine as its first operator does."""

@@ -8,14 +8,15 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
 from agent.config import load_config
 from agent.server import serve
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+# Generic in the stubs only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def die() -> NoReturn:

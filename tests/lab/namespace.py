@@ -170,10 +170,10 @@ class Process:
         for pid in (self.pid, self._nsenter.pid):
             os.kill(pid, signal.SIGCONT)
 
-    def wait(self, timeout_seconds: float) -> None:
-        """Until it ends by itself; subprocess.TimeoutExpired when it does not."""
+    def wait(self, timeout_seconds: float) -> int:
+        """How it ended by itself, a signal as its negative number; subprocess.TimeoutExpired when it does not."""
         assert self._nsenter is not None
-        self._nsenter.wait(timeout_seconds)
+        return self._nsenter.wait(timeout_seconds)
 
     def wait_for_end(self, timeout_seconds: float = 15) -> None:
         """Until it has ended, if it was started at all."""

@@ -11,6 +11,7 @@ from contextlib import aclosing
 import pytest
 
 from agent.errors import (
+    AgentError,
     DomainMemoryInsufficient,
     DomainStopTimeout,
     GuestAgentCommandFailed,
@@ -201,6 +202,15 @@ async def test_a_guest_agent_is_known_by_asking_it(agent: DomainAgent) -> None:
     assert time.monotonic() - started < 6
     assert (await agent.prober.probe(GUEST_UUID)).state is GuestAgentState.NOT_RESPONDING
     assert await agent.state() is PowerState.RUNNING
+    # libvirtd works on no more than five calls of a client at once: these hold up nobody else.
+    asking = [
+        asyncio.create_task(agent.guest_agents.execute(GUEST_UUID, "guest-info", timeout_seconds=4)) for _ in range(6)
+    ]
+    await asyncio.sleep(0.5)
+    started = time.monotonic()
+    assert await agent.guests.list()
+    assert time.monotonic() - started < 2
+    assert all(isinstance(answer, AgentError) for answer in await asyncio.gather(*asking, return_exceptions=True))
 
 
 async def _agent_is(agent: DomainAgent, state: GuestAgentState) -> bool:

@@ -1,5 +1,6 @@
 """A coordinator or an agent killed in an operation: after its restart all is as was asked, without leftovers."""
 
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -57,18 +58,20 @@ def killed_coordinator(cloud: Cloud, point: str) -> Iterator[None]:
     cloud.wait_for_node(cloud.host)
     with suppress(httpx.TransportError):
         yield
-    cloud.lab.coordinator.wait(DEATH_SECONDS)
+    assert cloud.lab.coordinator.wait(DEATH_SECONDS) == -signal.SIGKILL
     cloud.lab.coordinator.start()
 
 
 @contextmanager
 def killed_agent(cloud: Cloud, moment: str, call: str) -> Iterator[None]:
     """What is asked in the block kills the agent before or after the call; then it runs again."""
-    cloud.host.agent.stop()
+    agent = cloud.host.agent
+    agent.stop()
+    registrations = agent.log.read_text().count("coordinator.registered")
     cloud.host.start_faulty_agent(moment, call)
-    cloud.wait_for_node(cloud.host)
+    wait_until(lambda: agent.log.read_text().count("coordinator.registered") > registrations, "it has registered")
     yield
-    cloud.host.agent.wait(DEATH_SECONDS)
+    assert agent.wait(DEATH_SECONDS) == -signal.SIGKILL
     cloud.host.start_agent()
 
 

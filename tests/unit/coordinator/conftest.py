@@ -12,7 +12,7 @@ from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
 from coordinator.store.database import Database
 from tests.builders import credentials
-from tests.database import ENGINES, database_url, migrated, postgresql_server
+from tests.database import ENGINES, Lending, migrated_database, postgresql_server
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,18 @@ def postgresql_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgresql_databases(postgresql_url: str) -> Iterator[Lending]:
+    """Its databases, which tests use one after the other."""
+    lending = Lending(postgresql_url)
+    yield lending
+    lending.close()
+
+
 @pytest.fixture(params=ENGINES)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database with all tables: SQLite and PostgreSQL in turn."""
-    with database_url(request.param, tmp_path, request) as url, migrated(url) as opened:
+    with migrated_database(request.param, tmp_path, request) as opened:
         yield opened
 
 
