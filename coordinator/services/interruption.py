@@ -130,9 +130,10 @@ def record_fenced(session: Session, node: Node, uuids: Collection[str], now: dat
         is_off = instance.power_state in (PowerState.SHUTOFF, PowerState.CRASHED)
         if uuid not in uuids or not is_off or instance.status in _UNWANTED:
             continue
-        # One that is being started elsewhere waits for what becomes of that.
-        if session.get(Interruption, instance.id) is None:
-            session.add(Interruption(instance_id=instance.id or 0, at=now))
+        # One that is being started elsewhere waits for what becomes of that; one that was booting here boots again.
+        known = session.get(Interruption, instance.id)
+        if known is None or known.booting_since is not None:
+            session.merge(Interruption(instance_id=instance.id or 0, at=now))
             reason = f"node {node.name} ended the guest, for it had not heard of the coordinator"
             _tell(session, instance, reason, start_again=True)
 

@@ -215,6 +215,11 @@ class Host:
     def _programs(self) -> tuple[Process, ...]:
         return self.agent, self.libvirtd, self.virtlogd, self.virtlockd, self.watchdog
 
+    @property
+    def boot_id(self) -> str:
+        """Of the kernel that runs there now, as its programs see it."""
+        return (self.directory / "boot-id").read_text().strip()
+
     def _renew_boot_id(self) -> None:
         (self.directory / "boot-id").write_text(f"{uuid.uuid4()}\n")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.watchdog.lease import Health, Lease, read_boot_id, read_clock, read_health, write_lease
+from agent.watchdog.lease import Health, Lease, read_clock, read_health, write_lease
 from agent.watchdog.record import FenceRecord
 from tests.lab.host import Host
 from tests.lab.waiting import wait_until
@@ -46,7 +46,7 @@ class Node:
 
     def lease(self, left_seconds: float, boot_id: str = "") -> None:
         """The lease on the guest of ours, which ends then."""
-        lease = Lease(boot_id or read_boot_id(), read_clock(), TOLERANCE, (UUIDS[OURS],))
+        lease = Lease(boot_id or self.host.boot_id, read_clock(), TOLERANCE, (UUIDS[OURS],))
         renewed_at = lease.renewed_at + left_seconds - (lease.deadline - lease.renewed_at)
         write_lease(self.run_dir, Lease(lease.boot_id, renewed_at, TOLERANCE, lease.guests))
 

@@ -593,6 +593,13 @@ async def test_what_its_node_has_ended_is_to_start_there_again(agent: Agent, ins
         await agent.register(*domains, fenced_domains=[fenced_domain(uuid) for uuid in uuids])
     assert {row.instance_id for row in rows(agent, Interruption)} == {instance.id, moving.id}
     assert len([row for row in rows(agent, Event) if row.kind == "instance.interrupted"]) == 2
+    # It is ended once more while it boots.
+    with agent.runtime.database.write() as session:
+        session.get_one(Interruption, instance.id).booting_since = utc_now()
+    await agent.register(a_domain(instance.uuid, CRASHED), fenced_domains=[fenced_domain(instance.uuid)])
+    (again,) = [row for row in rows(agent, Interruption) if row.instance_id == instance.id]
+    assert again.booting_since is None
+    assert len([row for row in rows(agent, Event) if row.kind == "instance.interrupted"]) == 3
 
 
 async def test_a_guest_that_moved_meanwhile_is_not_released(agent: Agent, instance: Instance) -> None:
