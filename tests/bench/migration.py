@@ -46,10 +46,16 @@ def main() -> None:
         for _ in range(rounds):
             cloud += [_move_by_cloud(pair, traveller), _move_by_cloud(pair, traveller)]
             here, there = traveller.host, traveller.other
+            _wait_until_clean(there)
             # There and back: the cloud finds the guest where it knows it to be.
             virsh += [_move_by_hand(pair, traveller, here, there), _move_by_hand(pair, traveller, there, here)]
             traveller.instance.wait_for_status("Running")
     _print(cloud, virsh)
+
+
+def _wait_until_clean(host: Host) -> None:
+    """What the cloud's moves left there is gone."""
+    wait_until(lambda: not host.virsh("net-list", "--name").split(), f"{host.name} is clean", timeout_seconds=60)
 
 
 @contextmanager
