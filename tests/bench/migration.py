@@ -27,8 +27,11 @@ from tests.lab.waiting import wait_until
 
 LIMIT_RATIO = 1.15
 _ROOT = Path(__file__).parents[2]
-# 8 MiB of memory, written again and again.
-_BUSY = "(while :; do dd if=/dev/urandom of=/dev/shm/x bs=1M count=8; sleep 0.2; done) >/dev/null 2>&1 &"
+# 96 MiB of memory that does not compress, some of it written again and again.
+_BUSY = (
+    "dd if=/dev/urandom of=/dev/shm/still bs=1M count=88 2>/dev/null; "
+    "(while :; do dd if=/dev/urandom of=/dev/shm/x bs=1M count=8; sleep 0.2; done) >/dev/null 2>&1 &"
+)
 
 
 def main() -> None:
@@ -46,16 +49,21 @@ def main() -> None:
         for _ in range(rounds):
             cloud += [_move_by_cloud(pair, traveller), _move_by_cloud(pair, traveller)]
             here, there = traveller.host, traveller.other
-            _wait_until_clean(there)
+            _wait_until_clean(pair)
             # There and back: the cloud finds the guest where it knows it to be.
             virsh += [_move_by_hand(pair, traveller, here, there), _move_by_hand(pair, traveller, there, here)]
             traveller.instance.wait_for_status("Running")
     _print(cloud, virsh)
 
 
-def _wait_until_clean(host: Host) -> None:
-    """What the cloud's moves left there is gone."""
-    wait_until(lambda: not host.virsh("net-list", "--name").split(), f"{host.name} is clean", timeout_seconds=60)
+def _wait_until_clean(pair: Pair) -> None:
+    """What the cloud's moves left on the nodes is gone."""
+
+    def is_clean() -> bool:
+        cleanings = pair.rest.get("/api/ecs/v1/operations", filter="kind:eq:clean_node", pageSize=1000)["operations"]
+        return all(cleaning["state"] == "Succeeded" for cleaning in cleanings)
+
+    wait_until(is_clean, "the nodes are clean", timeout_seconds=60)
 
 
 @contextmanager
