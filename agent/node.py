@@ -82,20 +82,13 @@ def build_node(config: AgentConfig) -> Node:
     """Makes the directories, clears what a crash left, and connects nothing yet. Raises IdentityMissing."""
     identity = Identity(config.state_dir, config.pki_dir)
     membership = identity.membership()
-    coordinator = CoordinatorClient(
-        config.coordinator_address or membership.coordinator_address, identity.credentials()
-    )
+    address = config.coordinator_address or membership.coordinator_address
+    coordinator = CoordinatorClient(address, identity.credentials())
     connection = Connection(config.libvirt_uri)
     events = DomainEvents(connection)
     self_fence = SelfFence(config.run_dir, FenceRecord(config.fence_dir))
     ends = EndRecord(config.journal_dir / "ended")
-
-    def check_start(uuid: str) -> None:
-        self_fence.check_startable(uuid)
-        # Before it runs: should the power fail right afterwards, it has not ended by itself.
-        ends.discard(uuid)
-
-    guests = Guests(connection, events, check_start=check_start)
+    guests = _build_guests(connection, events, self_fence, ends)
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
@@ -129,14 +122,25 @@ def build_node(config: AgentConfig) -> Node:
         images=images,
         volumes=volumes,
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
-        receivers=Receivers(
-            volumes, roles, lambda: membership.node_id, direct_io=supports_direct_io(config.volumes_dir)
-        ),
+        receivers=_build_receivers(config, membership.node_id, volumes, roles),
         networks=networks,
         host=_build_host_reader(config, connection, capability, volumes, roles),
         device_watch=DeviceWatch(DeviceEvents, LinkEvents),
         metrics=Metrics(),
     )
+
+
+def _build_guests(connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord) -> Guests:
+    def check_start(uuid: str) -> None:
+        self_fence.check_startable(uuid)
+        # Before it runs: should the power fail right afterwards, it has not ended by itself.
+        ends.discard(uuid)
+
+    return Guests(connection, events, check_start=check_start)
+
+
+def _build_receivers(config: AgentConfig, node_id: str, volumes: DirectoryBackend, roles: NetworkRoles) -> Receivers:
+    return Receivers(volumes, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
 
 
 def _build_host_reader(
