@@ -1,6 +1,7 @@
 """Live migration as operators order it: over REST, between two real hypervisors, with faults."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -253,7 +254,7 @@ def test_a_coordinator_that_is_killed_at_any_commit_moves_the_guest_all_the_same
         pair.cloud.wait_for_node(host)
     with suppress(httpx.TransportError):
         traveller.migrate(target)
-    lab.coordinator.wait(_DEATH_SECONDS)
+    assert lab.coordinator.wait(_DEATH_SECONDS) == -signal.SIGKILL
     lab.coordinator.start()
     wait_until(lambda: traveller.moves()[0]["state"] == "Completed", "it has moved", 60)
     assert traveller.host is target
