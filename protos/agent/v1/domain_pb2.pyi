@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from protos.agent.v1 import device_pb2 as _device_pb2
 from protos.agent.v1 import host_pb2 as _host_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -85,7 +86,7 @@ GUEST_AGENT_STATE_NOT_RUNNING: GuestAgentState
 GUEST_AGENT_STATE_NOT_RESPONDING: GuestAgentState
 
 class DomainSpec(_message.Message):
-    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation", "cells", "memory_locked", "has_virtual_numa", "ha_enabled", "machine")
+    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation", "cells", "memory_locked", "has_virtual_numa", "ha_enabled", "machine", "host_devices")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +116,7 @@ class DomainSpec(_message.Message):
     HAS_VIRTUAL_NUMA_FIELD_NUMBER: _ClassVar[int]
     HA_ENABLED_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
+    HOST_DEVICES_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     name: str
     title: str
@@ -137,7 +139,8 @@ class DomainSpec(_message.Message):
     has_virtual_numa: bool
     ha_enabled: bool
     machine: str
-    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., cells: _Optional[_Iterable[_Union[GuestCell, _Mapping]]] = ..., memory_locked: _Optional[bool] = ..., has_virtual_numa: _Optional[bool] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ...) -> None: ...
+    host_devices: _containers.RepeatedCompositeFieldContainer[_device_pb2.HostDevice]
+    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., cells: _Optional[_Iterable[_Union[GuestCell, _Mapping]]] = ..., memory_locked: _Optional[bool] = ..., has_virtual_numa: _Optional[bool] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ..., host_devices: _Optional[_Iterable[_Union[_device_pb2.HostDevice, _Mapping]]] = ...) -> None: ...
 
 class GuestCell(_message.Message):
     __slots__ = ("host_cell", "vcpus", "memory_bytes", "pinned_cpu_ids")

@@ -186,7 +186,7 @@ class HostInventory(_message.Message):
     def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., storage_id: _Optional[str] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("id", "kind", "attributes", "numa_node", "size_bytes", "shareable", "withheld_reason", "details", "vgpu_types", "vgpus", "rdma_ports")
+    __slots__ = ("id", "kind", "attributes", "numa_node", "size_bytes", "shareable", "withheld_reason", "details", "vgpu_types", "vgpus", "rdma_ports", "fault")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +212,7 @@ class Device(_message.Message):
     VGPU_TYPES_FIELD_NUMBER: _ClassVar[int]
     VGPUS_FIELD_NUMBER: _ClassVar[int]
     RDMA_PORTS_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: str
     attributes: _containers.ScalarMap[str, str]
@@ -223,7 +224,8 @@ class Device(_message.Message):
     vgpu_types: _containers.RepeatedCompositeFieldContainer[VgpuType]
     vgpus: _containers.RepeatedCompositeFieldContainer[Vgpu]
     rdma_ports: _containers.RepeatedCompositeFieldContainer[RdmaPort]
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., numa_node: _Optional[int] = ..., size_bytes: _Optional[int] = ..., shareable: _Optional[bool] = ..., withheld_reason: _Optional[str] = ..., details: _Optional[_Mapping[str, str]] = ..., vgpu_types: _Optional[_Iterable[_Union[VgpuType, _Mapping]]] = ..., vgpus: _Optional[_Iterable[_Union[Vgpu, _Mapping]]] = ..., rdma_ports: _Optional[_Iterable[_Union[RdmaPort, _Mapping]]] = ...) -> None: ...
+    fault: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., numa_node: _Optional[int] = ..., size_bytes: _Optional[int] = ..., shareable: _Optional[bool] = ..., withheld_reason: _Optional[str] = ..., details: _Optional[_Mapping[str, str]] = ..., vgpu_types: _Optional[_Iterable[_Union[VgpuType, _Mapping]]] = ..., vgpus: _Optional[_Iterable[_Union[Vgpu, _Mapping]]] = ..., rdma_ports: _Optional[_Iterable[_Union[RdmaPort, _Mapping]]] = ..., fault: _Optional[str] = ...) -> None: ...
 
 class VgpuType(_message.Message):
     __slots__ = ("id", "name", "framebuffer_bytes", "maximum_instances", "available_instances")
