@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PciSource:
-    """A PCI function with those that travel along; all come to one slot of the guest, as they are in one of the node."""
+    """A PCI function with those that travel along; all come to one slot of the guest, as in the node."""
 
     # "0000:3b:00.0", the function that was asked for first.
     addresses: tuple[str, ...]
