@@ -128,10 +128,10 @@ def _check_host_devices(spec: DomainSpec) -> None:
         check_host_device(device, field)
     _check_unique((device.uuid for device in devices), f"{field}.uuid")
     _check_unique((device.device_id for device in devices if not device.vgpu_type_id), f"{field}.device_id")
-    cards = [*spec.nics, *(device for device in devices if device.mac_address)]
-    _check_unique((card.mac_address for card in cards), f"{field}.mac_address")
-    started = (device.boot_index for device in (*spec.disks, *devices) if device.boot_index)
-    _check_unique(started, f"{field}.boot_index")
+    addresses = [*(nic.mac_address for nic in spec.nics), *(device.mac_address for device in devices)]
+    _check_unique(filter(None, addresses), f"{field}.mac_address")
+    places = [*(disk.boot_index for disk in spec.disks), *(device.boot_index for device in devices)]
+    _check_unique(filter(None, places), f"{field}.boot_index")
 
 
 def check_host_device(device: HostDevice, field: str) -> None:

@@ -480,7 +480,7 @@ def test_a_disk_of_the_node_needs_no_pci_express() -> None:
 
 def test_an_address_is_for_functions_of_network_cards_only() -> None:
     wish = a_device(1, "0000:3b:00.0", mac_address="52:54:00:aa:00:04")
-    with pytest.raises(RequestInvalid, match="mac_address: .* is no function of a network card"):
+    with pytest.raises(RequestInvalid, match=r"mac_address: .* is no function of a network card"):
         build_domain(a_spec(host_devices=[wish]), a_host(host_devices=SOURCES))
 
 
