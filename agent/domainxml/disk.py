@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.domainxml.element import Element, attribute, child, presence, text_child
+from agent.domainxml.address import Alias, BootOrder
+from agent.domainxml.element import NUMBER, Element, attribute, child, presence, text_child
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,10 @@ class DiskDriver(Element, tag="driver"):
 
 @dataclass(frozen=True)
 class DiskSource(Element, tag="source"):
-    """The file on the node."""
+    """The file, or the block device, on the node."""
 
     file: str | None = attribute("file", default=None)
+    device: str | None = attribute("dev", default=None)
 
 
 @dataclass(frozen=True)
@@ -36,26 +38,19 @@ class DiskTarget(Element, tag="target"):
 
 
 @dataclass(frozen=True)
-class BootOrder(Element, tag="boot"):
-    """Place in the boot order; 1 is first."""
-
-    order: int = attribute("order", int)
-
-
-@dataclass(frozen=True)
 class DriveAddress(Element, tag="address"):
     """Where a SCSI or SATA disk is plugged in; libvirt calls a logical unit number "unit"."""
 
     type: str = attribute("type", default="drive")
-    controller: int | None = attribute("controller", int, default=None)
-    bus: int | None = attribute("bus", int, default=None)
-    target: int | None = attribute("target", int, default=None)
-    unit: int | None = attribute("unit", int, default=None)
+    controller: int | None = attribute("controller", NUMBER, default=None)
+    bus: int | None = attribute("bus", NUMBER, default=None)
+    target: int | None = attribute("target", NUMBER, default=None)
+    unit: int | None = attribute("unit", NUMBER, default=None)
 
 
 @dataclass(frozen=True)
 class Disk(Element, tag="disk"):
-    """A disk, or with device "cdrom" an optical drive."""
+    """A disk; with device "cdrom" an optical drive, with "lun" one that takes SCSI commands."""
 
     type: str = attribute("type")
     target: DiskTarget = child(DiskTarget)
@@ -65,4 +60,5 @@ class Disk(Element, tag="disk"):
     read_only: bool = presence("readonly")
     serial: str | None = text_child("serial", default=None)
     boot: BootOrder | None = child(BootOrder, default=None)
+    alias: Alias | None = child(Alias, default=None)
     address: DriveAddress | None = child(DriveAddress, default=None)
