@@ -1,4 +1,4 @@
-"""Boot sectors that speak: what a nested guest shows on its first serial port proves what it has, a few seconds after its start.
+"""Boot sectors that speak: what a guest writes to its serial port proves what it has, a few seconds after its start.
 
 Machine code of our own for the first 512 bytes of a disk, in real mode, beside it the instructions in AT&T's order.
 """
@@ -36,8 +36,8 @@ _SPEAKER: Final = bytes.fromhex(
     "ebfd"  # jmp done
 )
 # Reads the identity of every PCI function of buses 0 to 31 again and again, and writes those that have changed as "bbdd
-# ppppvvvv": bus, device and function, product, vendor. Besides it lets go of what it is asked for by ACPI, as an operating system
-# does. Source: QEMU's docs/specs/acpi_pci_hotplug, with the ports of q35.
+# ppppvvvv": bus, device and function, product, vendor. Besides it lets go of what it is asked for by ACPI, as an
+# operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, with the ports of q35.
 _WATCHER: Final = bytes.fromhex(
     "fa"  # start: cli
     "31c0"  # xor ax,ax
@@ -152,4 +152,5 @@ def read_functions(serial: str) -> dict[str, str]:
 
 def _make(code: bytes, text: str) -> bytes:
     content = code + text.encode() + b"\r\n\0"
-    return content.ljust(_SECTOR_BYTES - len(_SIGNATURE), b"\0") + _SIGNATURE
+    # No zeros, or it looks like an empty partition table.
+    return content.ljust(_SECTOR_BYTES - len(_SIGNATURE), b"\xff") + _SIGNATURE

@@ -1,4 +1,4 @@
-"""The hardware of the node: what a server for passthrough has, in one QEMU. It has no KVM, and needs none of its host."""
+"""The hardware of the node: what a server for passthrough has, in one QEMU, which needs no KVM."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe_proof(disk: str) -> str:
 
 
 def make_disks(directory: Path) -> None:
-    """Disks whose boot sector tells which it is, an empty one for the node itself, and what cards boot from the network."""
+    """Disks whose boot sectors tell which they are, the same for the network, and one for the node itself."""
     for name in DISKS:
         with (directory / name).open("wb") as disk:
             disk.write(make_speaker(describe_proof(name)))
@@ -121,6 +121,8 @@ def _cards(directory: Path, *, with_igb: bool) -> Iterator[str]:
     yield from _port(3)
     yield from ("-device", "ati-vga,bus=port3,romfile=")
     yield from ("-device", f"pcie-root-port,id={FREE_PORT},chassis=9,slot=9")
+    # Two cards that nothing keeps from each other: behind a bridge of conventional PCI.
+    yield from ("-device", "pcie-pci-bridge,id=bridge", "-device", "e1000,bus=bridge,addr=1,romfile=")
     if with_igb:
         yield from _port(6)
         yield from ("-netdev", "user,id=split", "-device", "igb,bus=port6,netdev=split,mac=52:54:00:00:06:00,romfile=")

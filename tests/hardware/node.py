@@ -104,7 +104,8 @@ class HardwareNode:
         """Somebody pulls it; until the node has let go where that takes asking it."""
         self.monitor.execute("device_del", id=device)
         wait_until(lambda: device not in self.monitor.say("info qtree"), f"{device} is unplugged")
-        self.monitor.execute("blockdev-del", node_name=device)
+        # QEMU is still at it for a moment.
+        wait_until(lambda: self._remove_disk(device), f"{device} is closed")
 
     def logs(self) -> dict[str, str]:
         """The last lines of all that was written, by name."""
@@ -119,6 +120,10 @@ class HardwareNode:
             told = (self.directory / "qemu.log").read_text(errors="replace")[-_LOG_TAIL_BYTES:]
             raise AssertionError(f"QEMU has ended: {told}")
         return Monitor(self.directory / "qmp")
+
+    def _remove_disk(self, name: str) -> bool:
+        self.monitor.execute("blockdev-del", node_name=name)
+        return True
 
     def _add_disk(self, name: str) -> None:
         file = {"driver": "file", "filename": str(self.directory / name)}

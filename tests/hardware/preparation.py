@@ -51,7 +51,7 @@ class Preparation:
 
 def prepare() -> Preparation:
     """Takes a minute the first time. Raises PreparationUnavailable."""
-    done = subprocess.run([_PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([_PROGRAM], capture_output=True, text=True, check=False)
     if done.returncode == _UNAVAILABLE:
         raise PreparationUnavailable(done.stderr.strip())
     if done.returncode:
