@@ -35,28 +35,53 @@ _SPEAKER: Final = bytes.fromhex(
     "f4"  # done: hlt
     "ebfd"  # jmp done
 )
-# Reads the identity of every PCI function of buses 0 to 31 again and again, and writes those that have changed as "bbdd
-# ppppvvvv": bus, device and function, product, vendor. Besides it lets go of what it is asked for by ACPI, as an
-# operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, with the ports of q35.
+# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of buses 0 to 31 again and
+# again, and writes those that have changed as "bbdd ppppvvvv": bus, device and function, product, vendor. Besides it lets go
+# of what it is asked for by ACPI, as an operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, ports of q35.
 _WATCHER: Final = bytes.fromhex(
     "fa"  # start: cli
     "31c0"  # xor ax,ax
     "8ed8"  # mov ax,ds
     "8ed0"  # mov ax,ss
     "bc007c"  # mov 0x7c00,sp
+    "fc"  # cld
+    "be017d"  # mov text,si
+    "ac"  # greet: lods ds:(si),al
+    "84c0"  # test al,al
+    "7405"  # je disks
+    "e8dc00"  # call put
+    "ebf6"  # jmp greet
+    "b80020"  # disks: mov 0x2000,ax
+    "8ec0"  # mov ax,es
+    "bd8000"  # mov 0x80,bp
+    "55"  # disk: push bp
+    "89ea"  # mov bp,dx
+    "b90100"  # mov 0x1,cx
+    "31db"  # xor bx,bx
+    "b80102"  # mov 0x201,ax
+    "cd13"  # int 0x13
+    "5d"  # pop bp
+    "7219"  # jb other
+    "26813e2000ebfd"  # cmpw 0xfdeb,es:0x20
+    "7510"  # jne other
+    "be2200"  # mov 0x22,si
+    "268a04"  # tell: mov es:(si),al
+    "46"  # inc si
+    "84c0"  # test al,al
+    "7405"  # je other
+    "e8ab00"  # call put
+    "ebf3"  # jmp tell
+    "45"  # other: inc bp
+    "81fd9000"  # cmp 0x90,bp
+    "75d0"  # jne disk
+    "fa"  # cli
     "b80010"  # mov 0x1000,ax
     "8ec0"  # mov ax,es
-    "fc"  # cld
     "31ff"  # xor di,di
     "66b8ffffffff"  # mov 0xffffffff,eax
     "b90040"  # mov 0x4000,cx
+    "fc"  # cld
     "66f3ab"  # rep stos eax,es:(di)
-    "bec77c"  # mov text,si
-    "ac"  # greet: lods ds:(si),al
-    "84c0"  # test al,al
-    "7405"  # je sweep
-    "e88f00"  # call put
-    "ebf6"  # jmp greet
     "31db"  # sweep: xor bx,bx
     "660fb7c3"  # function: movzx bx,eax
     "66c1e008"  # shl 0x8,eax
@@ -132,7 +157,7 @@ def make_speaker(text: str) -> bytes:
 
 
 def make_watcher() -> bytes:
-    """A boot sector that tells of the PCI functions of its machine, as `read_functions` reads them."""
+    """A boot sector that tells of the disks and the PCI functions of its machine."""
     return _make(_WATCHER, _READY)
 
 
@@ -141,13 +166,19 @@ def is_watching(serial: str) -> bool:
     return _READY in serial
 
 
-def read_functions(serial: str) -> dict[str, str]:
-    """What a watcher sees now: "vvvv:pppp" of each PCI function by "bb:dd.f"; of its last start."""
-    found = {}
-    for place, identity in _SEEN.findall(serial.replace("\r", "").rpartition(_READY)[2]):
-        number = int(place, 16)
-        found[f"{number >> 8:02x}:{number >> 3 & 31:02x}.{number & 7}"] = identity
-    return {place: f"{one[4:]}:{one[:4]}" for place, one in found.items() if one != _NOTHING}
+def read_disks(serial: str) -> list[str]:
+    """What the speakers on the disks say that a watcher has found at its last start."""
+    return [line for line in _last_start(serial).splitlines() if line and not _SEEN.fullmatch(line)]
+
+
+def read_functions(serial: str) -> list[str]:
+    """ "vvvv:pppp" of each PCI function that a watcher sees now."""
+    found = dict(_SEEN.findall(_last_start(serial)))
+    return sorted(f"{one[4:]}:{one[:4]}" for one in found.values() if one != _NOTHING)
+
+
+def _last_start(serial: str) -> str:
+    return serial.replace("\r", "").rpartition(_READY)[2]
 
 
 def _make(code: bytes, text: str) -> bytes:

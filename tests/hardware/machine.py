@@ -41,8 +41,8 @@ _KERNEL_COMMAND_LINE: Final = (
 
 
 def describe_proof(disk: str) -> str:
-    """What a guest says that was booted from this disk."""
-    return f"booted from {disk}"
+    """What the boot sector of this disk says, or what cards load from the network."""
+    return f"disk {disk}"
 
 
 def make_disks(directory: Path) -> None:
