@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 
+from agent.assignment import Assignments, DeviceProvider, UsbReturn
 from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
 from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
+from agent.devices.source import DeviceSource
 from agent.disk_lock import DiskLocks
+from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
+from agent.errors import DeviceWithheld, GpuModeUnsupported
 from agent.facts.host import HostReader
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
@@ -20,6 +25,7 @@ from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
 from agent.hypervisor.hostdev import find_device_users
+from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.migration_job import Migrations
 from agent.hypervisor.network import Networks
 from agent.hypervisor.prober import GuestAgentProber
@@ -42,6 +48,7 @@ from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
 from agent.watchdog.record import FenceRecord
+from protos.agent.v1.device_pb2 import HostDevice, ReleaseProgress
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
 
@@ -64,6 +71,9 @@ class Node:
     stops: Stops
     reboots: Reboots
     definitions: Definitions
+    assignments: Assignments
+    usb_return: UsbReturn
+    domain_locks: DomainLocks
     migrations: Migrations
     incoming: IncomingGuests
     peers: Peers
@@ -98,7 +108,12 @@ def build_node(config: AgentConfig) -> Node:
     remove_leftovers(images, volumes, seeds)
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
-    definitions = _build_definitions(config, capability, guests, affinities, seeds, volumes, networks, self_fence)
+    locks = DomainLocks()
+    plugs = DevicePlugs(connection, events, affinities)
+    assignments = Assignments(plugs, _build_devices(), locks)
+    definitions = _build_definitions(
+        config, capability, guests, affinities, seeds, volumes, networks, self_fence, assignments
+    )
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
     return Node(
         config=config,
@@ -113,8 +128,11 @@ def build_node(config: AgentConfig) -> Node:
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
-        reboots=Reboots(guests, stops, config.journal_dir / "reboots"),
+        reboots=Reboots(guests, stops, config.journal_dir / "reboots", check_startable=definitions.check_startable),
         definitions=definitions,
+        assignments=assignments,
+        usb_return=UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents)),
+        domain_locks=locks,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -137,6 +155,27 @@ def _build_guests(connection: Connection, events: DomainEvents, self_fence: Self
         ends.discard(uuid)
 
     return Guests(connection, events, check_start=check_start)
+
+
+class _NoDevices:
+    """Has nothing to give, so that nothing is to be taken back."""
+
+    async def prepare(self, domain_uuid: str, wish: HostDevice) -> DeviceSource:
+        raise DeviceWithheld(f"{wish.device_id}: this agent gives no devices to guests")
+
+    async def check_ready(self, domain_uuid: str) -> None:
+        pass
+
+    async def release(self, domain_uuid: str, device_uuids: Collection[str]) -> AsyncGenerator[ReleaseProgress]:
+        for _ in ():
+            yield ReleaseProgress()
+
+    async def set_gpu_mode(self, mode: str) -> list[str]:
+        raise GpuModeUnsupported(f"mode: no GPU of this node works as {mode}")
+
+
+def _build_devices() -> DeviceProvider:
+    return _NoDevices()
 
 
 def _build_receivers(config: AgentConfig, node_id: str, volumes: DirectoryBackend, roles: NetworkRoles) -> Receivers:
@@ -194,6 +233,7 @@ def _build_definitions(
     volumes: DirectoryBackend,
     networks: NatBackend,
     self_fence: SelfFence,
+    assignments: Assignments,
 ) -> Definitions:
     direct_io = supports_direct_io(config.volumes_dir)
 
@@ -213,4 +253,5 @@ def _build_definitions(
         volumes=volumes,
         subnets=networks,
         ha_guests=self_fence,
+        assignments=assignments,
     )
