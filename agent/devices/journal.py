@@ -102,7 +102,8 @@ class DeviceJournal:
         """The device has this entry, durably."""
         domain = {**self._entries.get(entry.domain_uuid, {}), entry.uuid: entry}
         self._write(entry.domain_uuid, domain.values())
-        self._entries[entry.domain_uuid] = domain
+        # A new one, for discovery reads it in another thread.
+        self._entries = {**self._entries, entry.domain_uuid: domain}
         return entry
 
     def remove(self, entry: Entry) -> None:
@@ -111,9 +112,8 @@ class DeviceJournal:
         if domain.pop(entry.uuid, None) is None:
             return
         self._write(entry.domain_uuid, domain.values())
-        self._entries[entry.domain_uuid] = domain
-        if not domain:
-            del self._entries[entry.domain_uuid]
+        others = {uuid: kept for uuid, kept in self._entries.items() if uuid != entry.domain_uuid}
+        self._entries = {**others, entry.domain_uuid: domain} if domain else others
 
     def _read(self, path: Path) -> None:
         try:
