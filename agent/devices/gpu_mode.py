@@ -24,7 +24,7 @@ from agent.devices.pci import PciFunction
 from agent.devices.sriov import ALL, disable_virtual_functions, enable_virtual_functions
 from agent.devices.vgpu import VgpuSupport, read_vgpus
 from agent.durable_file import write_file
-from agent.errors import DeviceFailed, GpuInUse, GpuModeUnsupported, RequestInvalid
+from agent.errors import AgentError, GpuInUse, GpuModeUnsupported, RequestInvalid
 
 _MODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NVIDIA: Final = "10de"
@@ -98,8 +98,8 @@ class GpuModes:
             return
         try:
             await self._settle(look, entries)
-        except (DeviceFailed, GpuModeUnsupported) as error:
-            log.warning("device.gpu_mode_not_restored", mode=self._record.mode, reason=error.message)
+        except (AgentError, OSError) as error:
+            log.warning("device.gpu_mode_not_restored", mode=self._record.mode, reason=str(error))
 
     async def _settle(self, look: Look, entries: Sequence[Entry]) -> list[str]:
         around, mode = await look(), self._record.mode

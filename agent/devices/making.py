@@ -70,8 +70,9 @@ def _check(wish: HostDevice, device: Device) -> None:
         raise DeviceWithheld(f"{device.id} is split now: it is given in parts (device.vgpu_type_id), not as a whole")
     if wish.vgpu_type_id and not device.shareable:
         raise DeviceWithheld(f"{device.id} is not split now: no {wish.vgpu_type_id} can be made of it")
-    if wish.vgpu_type_id and wish.vgpu_type_id not in types:
-        raise RequestInvalid(f"device.vgpu_type_id: {device.id} makes {', '.join(types) or 'nothing'}")
+    # Of virtual functions no types are told any more when all are in use.
+    if wish.vgpu_type_id and types and wish.vgpu_type_id not in types:
+        raise DeviceWithheld(f"{device.id} makes {', '.join(types)} now, not {wish.vgpu_type_id}")
     if device.kind != "vf" and (wish.mac_address or wish.vlan_id or wish.trusted):
         raise RequestInvalid("device.mac_address, vlan_id, trusted: only a virtual function of a network card has them")
     if device.kind != "disk" and (wish.native or wish.wipe_on_release):

@@ -34,9 +34,10 @@ class VendorVfioMaker:
             return order.former
         gpu = around.pci.functions.get(order.device.id)
         for address in gpu.virtual_functions if gpu else ():
-            if address in order.taken or name_pci(address) in (around.guests or {}):
+            function = around.pci.functions.get(address)
+            if function is None or address in order.taken or name_pci(address) in (around.guests or {}):
                 continue
-            if order.wish.vgpu_type_id in list_creatable_types(around.sysfs, around.pci.functions[address]):
+            if order.wish.vgpu_type_id in list_creatable_types(around.sysfs, function):
                 return Making("vendor-vfio", (address,))
         raise DeviceInUse(f"{order.device.id} has no {order.wish.vgpu_type_id} left: others have them")
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from agent.errors import DeviceFailed
 
+# Hundreds of virtual functions take long; a driver that hangs is not to hold up the agent for ever.
+_TIMEOUT_SECONDS: Final = 120.0
+
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
 class SysfsWriter:
     """Attributes of the kernel's objects."""
 
-    root: Path = Path("/sys")
+    def __init__(self, root: Path = Path("/sys")) -> None:
+        self.root = root
 
     def write(self, path: str, text: str) -> None:
         """The kernel does what the text says before this returns. Raises OSError, the kernel's refusal."""
@@ -33,7 +36,10 @@ class SysfsWriter:
     async def ask(self, path: str, text: str) -> None:
         """The same from the event loop, for what may take seconds. Raises DeviceFailed with the kernel's reason."""
         try:
-            await asyncio.to_thread(self.write, path, text)
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await asyncio.to_thread(self.write, path, text)
+        except TimeoutError:
+            raise DeviceFailed(f"{path}: {text.strip()!r} is not done after {_TIMEOUT_SECONDS:g} s") from None
         except OSError as error:
             raise DeviceFailed(f"{path}: {text.strip()!r} was refused: {error.strerror or error}") from error
         log.info("device.written", path=path, text=text.strip())
