@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from agent.assignment import Assignments
 from agent.configure.check import check_spec
 from agent.configure.host_profile import HostProfile, NetworkSource, VolumeSource
 from agent.configure.pipeline import build_domain
 from agent.domainxml.element import format_document
-from agent.errors import DomainForeign
+from agent.errors import DomainForeign, DomainGenerationStale, GuestIncompatible
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.description import GuestDescription
 from agent.hypervisor.guest import Guests
@@ -57,6 +58,7 @@ class Definitions:
         volumes: VolumeDirectory,
         subnets: SubnetDirectory,
         ha_guests: HaGuests,
+        assignments: Assignments,
     ) -> None:
         self._guests = guests
         self._affinities = affinities
@@ -65,18 +67,23 @@ class Definitions:
         self._volumes = volumes
         self._subnets = subnets
         self._ha_guests = ha_guests
+        self._assignments = assignments
 
     async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
         """libvirt holds the definition and the seed is on disk; a running guest keeps running.
 
         When it pins CPUs, all other guests have made room. Raises RequestInvalid, CapabilityMissing, CpuPinned,
-        CpusExhausted, DomainForeign, DomainGenerationStale, and what the directories raise.
+        CpusExhausted, DomainForeign, DomainGenerationStale, and what the directories and the provider of devices raise.
         """
         check_spec(spec)
         known = await self._guests.find(spec.uuid)
         if known is not None and known.foreign:
             raise DomainForeign(f"domain {known.name} ({spec.uuid}) was not created by Nodewright")
+        if known is not None and known.generation > spec.generation:
+            # Before devices are prepared for what is overtaken.
+            raise DomainGenerationStale(f"domain {spec.uuid} has generation {known.generation}, not {spec.generation}")
         host = await self._host_for(spec)
+        host = replace(host, host_devices=await self._assignments.prepare(spec.uuid, spec.host_devices))
         # The hardware that a guest was installed on does not change when QEMU is upgraded, or is another node's.
         host = replace(host, machine=(known and known.machine) or spec.machine or host.machine)
         pins = frozenset(cpu for cell in spec.cells for cpu in cell.pinned_cpu_ids)
@@ -84,8 +91,13 @@ class Definitions:
             return await self._define(spec, replace(host, cpus=cpus))
 
     async def check_startable(self, uuid: str) -> None:
-        """Raises CpusExhausted when other guests have pinned all CPUs that the guest could float on."""
+        """The guest can be started, with all of its devices, which its definition names as they are now.
+
+        Raises CpusExhausted when other guests have pinned all CPUs that it could float on, DomainNotFound,
+        DomainForeign, and what the provider of its devices raises.
+        """
         await self._affinities.check_startable(uuid)
+        await self._assignments.make_ready(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
         """No domain, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest.
@@ -106,9 +118,12 @@ class Definitions:
     async def prepare_incoming(self, spec: DomainSpec, machine: str) -> str:
         """The definition that a guest from another node will have here, as libvirt's XML; its files are there.
 
-        Raises what `ensure_defined` raises; libvirt gets the definition from the source.
+        Raises what `ensure_defined` raises, GuestIncompatible for a guest with devices of its node; libvirt gets the
+        definition from the source.
         """
         check_spec(spec)
+        if spec.host_devices:
+            raise GuestIncompatible("spec.host_devices: a guest does not move with devices of its node while it runs")
         host = await self._host_for(spec)
         host = replace(host, machine=machine or host.machine, cpus=await self._affinities.look(spec.uuid))
         domain = build_domain(spec, host)

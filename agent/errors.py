@@ -96,6 +96,50 @@ class DomainMemoryInsufficient(AgentError, category=Category.EXHAUSTED):
     """The node has too little memory (or huge pages) to start the domain."""
 
 
+class DeviceNotFound(AgentError, category=Category.ABSENT):
+    """The node has no device with this id, or not any more."""
+
+
+class DeviceWithheld(AgentError, category=Category.STATE):
+    """The device is not for guests: the host or somebody else needs it; the message says why."""
+
+
+class DeviceInUse(AgentError, category=Category.STATE):
+    """A domain has the device, or something on the node keeps it busy."""
+
+
+class DeviceFaulty(AgentError, category=Category.STATE):
+    """The device has failed or is gone, so that no guest gets it."""
+
+
+class DeviceBusy(AgentError, category=Category.UNAVAILABLE):
+    """The device is being prepared or given back; try again later."""
+
+
+class DevicePlugUnsafe(AgentError, category=Category.STATE):
+    """The device cannot be plugged into, or pulled out of, a guest that runs; it can while the guest is off."""
+
+
+class DeviceStillAttached(AgentError, category=Category.TIMEOUT):
+    """The guest was asked to let go of the device and has not within the grace; nothing was taken from it."""
+
+
+class DeviceWipeFailed(AgentError, category=Category.INTERNAL):
+    """The disk could not be overwritten; it stays withheld until it is."""
+
+
+class DeviceFailed(AgentError, category=Category.INTERNAL):
+    """The kernel or libvirt refused to make, bind or give back a device, in a way that has no code of its own."""
+
+
+class GpuInUse(AgentError, category=Category.STATE):
+    """Guests have GPUs of the node, so that their mode stays; the message lists them."""
+
+
+class GpuModeUnsupported(AgentError, category=Category.STATE):
+    """No GPU of the node works in this mode."""
+
+
 class GuestAgentUnavailable(AgentError, category=Category.STATE):
     """The guest agent is not running, or the domain has no channel to it."""
 

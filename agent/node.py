@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.assignment import Assignments, UsbReturn
 from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
 from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
+from agent.devices.fault import Faults, KernelLog
+from agent.devices.gpu_mode import GpuModes
+from agent.devices.journal import DeviceJournal
+from agent.devices.keeper import DeviceKeeper
+from agent.devices.maker import Tools
+from agent.devices.network_function_maker import run_ip
+from agent.devices.state import DeviceStates
+from agent.devices.writer import SysfsWriter
 from agent.disk_lock import DiskLocks
+from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
+from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
@@ -20,8 +31,10 @@ from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
 from agent.hypervisor.hostdev import find_device_users
+from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.migration_job import Migrations
 from agent.hypervisor.network import Networks
+from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
@@ -64,6 +77,9 @@ class Node:
     stops: Stops
     reboots: Reboots
     definitions: Definitions
+    assignments: Assignments
+    usb_return: UsbReturn
+    domain_locks: DomainLocks
     migrations: Migrations
     incoming: IncomingGuests
     peers: Peers
@@ -75,6 +91,7 @@ class Node:
     networks: NatBackend
     host: HostReader
     device_watch: DeviceWatch
+    keeper: DeviceKeeper
     metrics: Metrics
 
 
@@ -98,8 +115,17 @@ def build_node(config: AgentConfig) -> Node:
     remove_leftovers(images, volumes, seeds)
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
-    definitions = _build_definitions(config, capability, guests, affinities, seeds, volumes, networks, self_fence)
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
+    device_parts = _build_device_parts(config, connection)
+    host = _build_host_reader(config, connection, capability, volumes, roles, device_parts)
+    device_watch = _build_device_watch(device_parts)
+    keeper = _build_keeper(config, device_parts, host, device_watch)
+    locks = DomainLocks()
+    plugs = DevicePlugs(connection, events, affinities)
+    assignments = Assignments(plugs, keeper, locks)
+    definitions = _build_definitions(
+        config, capability, guests, affinities, seeds, volumes, networks, self_fence, assignments
+    )
     return Node(
         config=config,
         identity=identity,
@@ -113,8 +139,11 @@ def build_node(config: AgentConfig) -> Node:
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
-        reboots=Reboots(guests, stops, config.journal_dir / "reboots"),
+        reboots=Reboots(guests, stops, config.journal_dir / "reboots", check_startable=definitions.check_startable),
         definitions=definitions,
+        assignments=assignments,
+        usb_return=UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents)),
+        domain_locks=locks,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -124,8 +153,9 @@ def build_node(config: AgentConfig) -> Node:
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
         receivers=_build_receivers(config, membership.node_id, volumes, roles),
         networks=networks,
-        host=_build_host_reader(config, connection, capability, volumes, roles),
-        device_watch=DeviceWatch(DeviceEvents, LinkEvents),
+        host=host,
+        device_watch=device_watch,
+        keeper=keeper,
         metrics=Metrics(),
     )
 
@@ -149,15 +179,55 @@ def _build_host_reader(
     capability: CapabilityReader,
     volumes: DirectoryBackend,
     roles: NetworkRoles,
+    device_parts: DeviceParts,
 ) -> HostReader:
     return HostReader(
         read_machine_uuid(config.machine_uuid),
         capability.get,
         volumes.capacity,
-        read_device_users=lambda: find_device_users(connection),
+        read_device_users=lambda besides: find_device_users(connection, besides),
         read_role_addresses=roles.addresses,
         read_storage_id=volumes.storage_id,
         read_disk_locks=lambda: DiskLocks().find_gap() is None,
+        read_gpu_mode=lambda: device_parts.modes.mode,
+        complete_devices=device_parts.states.complete,
+    )
+
+
+@dataclass(frozen=True)
+class DeviceParts:
+    """What those who tell of devices and those who give them away have in common."""
+
+    journal: DeviceJournal
+    faults: Faults
+    states: DeviceStates
+    tools: Tools
+    modes: GpuModes
+
+
+def _build_device_parts(config: AgentConfig, connection: Connection) -> DeviceParts:
+    sysfs = Sysfs()
+    journal = DeviceJournal(config.journal_dir / "devices")
+    faults = Faults(sysfs)
+    tools = Tools(sysfs, SysfsWriter(), NodeDevices(connection), run_ip)
+    modes = GpuModes(config.journal_dir / "gpu-mode.json", tools)
+    journal.prepare()
+    modes.prepare()
+    return DeviceParts(journal, faults, DeviceStates(journal, faults), tools, modes)
+
+
+def _build_device_watch(parts: DeviceParts) -> DeviceWatch:
+    return DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(parts.faults))
+
+
+def _build_keeper(config: AgentConfig, parts: DeviceParts, host: HostReader, watch: DeviceWatch) -> DeviceKeeper:
+    return DeviceKeeper(
+        parts.journal,
+        parts.modes,
+        parts.tools,
+        host.survey,
+        virtual_functions=config.virtual_functions,
+        notice=watch.notice,
     )
 
 
@@ -194,6 +264,7 @@ def _build_definitions(
     volumes: DirectoryBackend,
     networks: NatBackend,
     self_fence: SelfFence,
+    assignments: Assignments,
 ) -> Definitions:
     direct_io = supports_direct_io(config.volumes_dir)
 
@@ -213,4 +284,5 @@ def _build_definitions(
         volumes=volumes,
         subnets=networks,
         ha_guests=self_fence,
+        assignments=assignments,
     )

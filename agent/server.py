@@ -21,10 +21,11 @@ from agent.metric import MetricInterceptor, Metrics, MetricServer
 from agent.network.role import find_own_address
 from agent.node import Node, build_node
 from agent.notification import notify_systemd
-from agent.recovery import AffinityRecovery, NetworkRecovery
+from agent.recovery import AffinityRecovery, DeviceRecovery, NetworkRecovery
 from agent.renewal import CertificateRenewal
 from agent.reporter import DomainView, Reporter
 from agent.rpc.deadline import DeadlineInterceptor
+from agent.rpc.device import DeviceServicer
 from agent.rpc.domain import DomainServicer
 from agent.rpc.guest import GuestServicer
 from agent.rpc.host import HostServicer
@@ -34,6 +35,8 @@ from agent.rpc.network import NetworkServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
 from agent.rpc.volume_transfer import VolumeTransferServicer
 from protos.agent.v1 import (
+    device_pb2,
+    device_pb2_grpc,
     domain_pb2,
     domain_pb2_grpc,
     guest_pb2,
@@ -58,6 +61,7 @@ _FILES: Final = (
     network_pb2.DESCRIPTOR,
     guest_pb2.DESCRIPTOR,
     migration_pb2.DESCRIPTOR,
+    device_pb2.DESCRIPTOR,
 )
 _SERVICES: Final = tuple(service.full_name for file in _FILES for service in file.services_by_name.values())
 _OPTIONS: Final = (
@@ -84,6 +88,7 @@ async def serve(
     await asyncio.to_thread(node.peers.write, node.identity.credentials())
     await node.connection.open()
     node.migrations.resume()
+    await node.keeper.restore()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
@@ -152,7 +157,10 @@ def build_interceptors(metrics: Metrics) -> tuple[grpc.aio.ServerInterceptor, ..
 
 
 def _add_services(server: grpc.aio.Server, node: Node) -> None:
-    domains = DomainServicer(node.guests, node.definitions, node.stops, node.reboots, node.events, node.prober)
+    domains = DomainServicer(
+        node.guests, node.definitions, node.stops, node.reboots, node.events, node.prober, node.domain_locks
+    )
+    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.assignments), server)
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
     guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(node.guest_agents, node.prober), server)
     host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(node.host), server)
@@ -223,9 +231,11 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
     loops = (
         reporter.run(),
         node.device_watch.run(),
+        node.usb_return.run(),
         node.prober.run(),
         renewal.run(),
         NetworkRecovery(node.connection, node.networks).run(),
+        DeviceRecovery(node.connection, node.keeper).run(),
         AffinityRecovery(node.connection, node.affinities, node.events).run(),
         EndWatch(node.ends, node.guests, node.events).run(),
         node.images.run(),

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable
 
 from agent.errors import RequestInvalid
+from protos.agent.v1.device_pb2 import HostDevice
 from protos.agent.v1.domain_pb2 import CloudInit, CpuMode, DiskBus, DomainSpec, Firmware, TpmModel
 from protos.agent.v1.host_pb2 import Architecture
 
@@ -15,6 +16,9 @@ _PORT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Of a disk it may be anything that its maker has printed on it.
+_DEVICE_ID = re.compile(r"[^\s\x00-\x1f\x7f\ufffe\uffff]{1,256}")
+_MOST_VLAN_ID = 4094
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
 _GROUP_BIT = 1
 _LEAST_MEMORY_BYTES = 1 << 20
@@ -33,6 +37,7 @@ def check_spec(spec: DomainSpec) -> None:
     _check_cells(spec)
     _check_disks(spec)
     _check_nics(spec)
+    _check_host_devices(spec)
     if spec.HasField("cloud_init"):
         _check_cloud_init(spec.cloud_init)
 
@@ -107,11 +112,42 @@ def _check_disks(spec: DomainSpec) -> None:
 def _check_nics(spec: DomainSpec) -> None:
     for nic in spec.nics:
         _require(_PORT_ID.fullmatch(nic.port_id), "spec.nics.port_id: letters, digits, '_' and '-'")
-        address = nic.mac_address
-        _require(_MAC_ADDRESS.fullmatch(address), "spec.nics.mac_address: like 52:54:00:12:34:56")
-        _require(not int(address[:2], 16) & _GROUP_BIT, "spec.nics.mac_address: a multicast address")
+        _check_mac_address(nic.mac_address, "spec.nics.mac_address")
     _check_unique((nic.port_id for nic in spec.nics), "spec.nics.port_id")
     _check_unique((nic.mac_address for nic in spec.nics), "spec.nics.mac_address")
+
+
+def _check_mac_address(address: str, field: str) -> None:
+    _require(_MAC_ADDRESS.fullmatch(address), f"{field}: like 52:54:00:12:34:56")
+    _require(not int(address[:2], 16) & _GROUP_BIT, f"{field}: a multicast address")
+
+
+def _check_host_devices(spec: DomainSpec) -> None:
+    field, devices = "spec.host_devices", spec.host_devices
+    for device in devices:
+        check_host_device(device, field)
+    _check_unique((device.uuid for device in devices), f"{field}.uuid")
+    _check_unique((device.device_id for device in devices if not device.vgpu_type_id), f"{field}.device_id")
+    addresses = [*(nic.mac_address for nic in spec.nics), *(device.mac_address for device in devices)]
+    _check_unique(filter(None, addresses), f"{field}.mac_address")
+    places = [*(disk.boot_index for disk in spec.disks), *(device.boot_index for device in devices)]
+    _check_unique(filter(None, places), f"{field}.boot_index")
+
+
+def check_host_device(device: HostDevice, field: str) -> None:
+    """Raises RequestInvalid for the first field that no device of any node could have."""
+    check_uuid(device.uuid, f"{field}.uuid")
+    _require(_DEVICE_ID.fullmatch(device.device_id), f"{field}.device_id: not an id of HostInventory.devices")
+    _require(device.vlan_id <= _MOST_VLAN_ID, f"{field}.vlan_id: 0 to {_MOST_VLAN_ID}, not {device.vlan_id}")
+    if device.mac_address:
+        _check_mac_address(device.mac_address, f"{field}.mac_address")
+    # libvirt sets a VLAN together with an address, and would invent one.
+    bare = device.mac_address or not (device.vlan_id or device.trusted)
+    _require(bare, f"{field}.mac_address: needed by vlan_id and trusted")
+    if device.vgpu_type_id:
+        _require(_DEVICE_ID.fullmatch(device.vgpu_type_id), f"{field}.vgpu_type_id: not an id of a type")
+        for other in ("mac_address", "boot_index", "wipe_on_release", "native"):
+            _require(not getattr(device, other), f"{field}.{other}: not of a vGPU")
 
 
 def _check_cloud_init(seed: CloudInit) -> None:

@@ -7,8 +7,9 @@ from string import ascii_lowercase
 from typing import Final
 
 from agent.configure.host_profile import HostProfile
+from agent.domainxml.address import BootOrder
 from agent.domainxml.device import Controller
-from agent.domainxml.disk import BootOrder, Disk, DiskDriver, DiskSource, DiskTarget, DriveAddress
+from agent.domainxml.disk import Disk, DiskDriver, DiskSource, DiskTarget, DriveAddress
 from agent.domainxml.domain import Domain
 from agent.errors import RequestInvalid
 from protos.agent.v1 import domain_pb2
@@ -22,9 +23,9 @@ _BUSES: Final[Mapping[int, str]] = {
 }
 _PREFIXES: Final[Mapping[str, str]] = {"virtio": "vd", "scsi": "sd", "sata": "sd"}
 # virtio-blk has room for no more; SCSI and SATA take it as well.
-_SERIAL_LENGTH: Final = 20
+SERIAL_LENGTH: Final = 20
 # UEFI firmware looks for 8 units on each of 32 targets of a virtio SCSI controller.
-_UNITS_PER_TARGET: Final = 7
+UNITS_PER_TARGET: Final = 7
 _PORTS_PER_AHCI: Final = 6
 
 
@@ -49,7 +50,7 @@ def next_place(domain: Domain, bus: str) -> tuple[DiskTarget, DriveAddress | Non
     index = sum(target.bus == bus for target in targets)
     address = None
     if bus == "scsi":
-        address = DriveAddress(controller=0, bus=0, target=index // _UNITS_PER_TARGET, unit=index % _UNITS_PER_TARGET)
+        address = DriveAddress(controller=0, bus=0, target=index // UNITS_PER_TARGET, unit=index % UNITS_PER_TARGET)
     elif bus == "sata":
         address = DriveAddress(controller=index // _PORTS_PER_AHCI, bus=0, target=0, unit=index % _PORTS_PER_AHCI)
     return DiskTarget(name, bus), address
@@ -91,7 +92,7 @@ def _disk(requested: domain_pb2.Disk, target: DiskTarget, address: DriveAddress 
         source=DiskSource(str(volume.path)),
         target=target,
         read_only=requested.read_only,
-        serial=requested.volume_uuid.replace("-", "")[:_SERIAL_LENGTH],
+        serial=requested.volume_uuid.replace("-", "")[:SERIAL_LENGTH],
         boot=BootOrder(requested.boot_index) if requested.boot_index else None,
         address=address,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.configure.affinity import place_cells
+from agent.configure.host_device import mark_device
 from agent.configure.host_profile import HostProfile
 from agent.domainxml.boot import SystemEntry, SystemInformation, SystemTable
 from agent.domainxml.domain import Domain
@@ -21,11 +22,13 @@ def configure_identity(domain: Domain, spec: DomainSpec, _host: HostProfile) -> 
         SystemEntry("serial", spec.uuid),
         SystemEntry("uuid", spec.uuid),
     )
+    devices = tuple(map(mark_device, spec.host_devices))
+    ownership = Ownership(spec.generation, labels, place_cells(spec), spec.ha_enabled or None, devices)
     return replace(
         domain,
         name=spec.name,
         uuid=spec.uuid,
         title=spec.title or None,
-        metadata=Metadata(Ownership(spec.generation, labels, place_cells(spec), spec.ha_enabled or None)),
+        metadata=Metadata(ownership),
         system_information=SystemInformation("smbios", SystemTable(system)),
     )

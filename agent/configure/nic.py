@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agent.configure.host_profile import HostProfile
+from agent.domainxml.address import Alias
 from agent.domainxml.domain import Domain
 from agent.domainxml.interface import (
-    Alias,
     Interface,
     InterfaceDriver,
     InterfaceModel,

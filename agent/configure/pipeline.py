@@ -13,6 +13,7 @@ from agent.configure.disk import configure_disks
 from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
 from agent.configure.guest_agent import configure_guest_agent
+from agent.configure.host_device import configure_host_devices
 from agent.configure.host_profile import HostProfile
 from agent.configure.identity import configure_identity
 from agent.configure.machine import configure_machine
@@ -30,7 +31,8 @@ from protos.agent.v1.host_pb2 import Architecture
 
 Configurator = Callable[[Domain, DomainSpec, HostProfile], Domain]
 
-# The machine comes first, since others refine what it sets; the ports come last, since they count the others.
+# The machine comes first, since others refine what it sets; devices of the node and the ports come last, since they
+# count the others.
 CONFIGURATORS: Final[tuple[Configurator, ...]] = (
     configure_identity,
     configure_machine,
@@ -47,6 +49,7 @@ CONFIGURATORS: Final[tuple[Configurator, ...]] = (
     configure_console,
     configure_guest_agent,
     configure_rng,
+    configure_host_devices,
     configure_pcie,
 )
 _ARCHITECTURES = {Architecture.ARCHITECTURE_X86_64: "x86_64", Architecture.ARCHITECTURE_AARCH64: "aarch64"}

@@ -8,6 +8,7 @@ from agent.domainxml.character import Channel, Console, Serial
 from agent.domainxml.disk import Disk
 from agent.domainxml.display import Graphics, Input, Video
 from agent.domainxml.element import ON_OFF, Element, attribute, child, children, text, text_child
+from agent.domainxml.hostdev import Hostdev
 from agent.domainxml.interface import Interface
 from agent.domainxml.processor import Iommu
 
@@ -92,6 +93,7 @@ class Devices(Element, tag="devices"):
     disks: tuple[Disk, ...] = children(Disk)
     controllers: tuple[Controller, ...] = children(Controller)
     interfaces: tuple[Interface, ...] = children(Interface)
+    hostdevs: tuple[Hostdev, ...] = children(Hostdev)
     serials: tuple[Serial, ...] = children(Serial)
     consoles: tuple[Console, ...] = children(Console)
     channels: tuple[Channel, ...] = children(Channel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.domainxml.address import Alias, BootOrder
 from agent.domainxml.element import Element, attribute, child, presence, text_child
 
 
@@ -22,9 +23,10 @@ class DiskDriver(Element, tag="driver"):
 
 @dataclass(frozen=True)
 class DiskSource(Element, tag="source"):
-    """The file on the node."""
+    """The file, or the block device, on the node."""
 
     file: str | None = attribute("file", default=None)
+    device: str | None = attribute("dev", default=None)
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,6 @@ class DiskTarget(Element, tag="target"):
 
     dev: str = attribute("dev")
     bus: str | None = attribute("bus", default=None)
-
-
-@dataclass(frozen=True)
-class BootOrder(Element, tag="boot"):
-    """Place in the boot order; 1 is first."""
-
-    order: int = attribute("order", int)
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class DriveAddress(Element, tag="address"):
 
 @dataclass(frozen=True)
 class Disk(Element, tag="disk"):
-    """A disk, or with device "cdrom" an optical drive."""
+    """A disk; with device "cdrom" an optical drive, with "lun" one that takes SCSI commands."""
 
     type: str = attribute("type")
     target: DiskTarget = child(DiskTarget)
@@ -65,4 +60,5 @@ class Disk(Element, tag="disk"):
     read_only: bool = presence("readonly")
     serial: str | None = text_child("serial", default=None)
     boot: BootOrder | None = child(BootOrder, default=None)
+    alias: Alias | None = child(Alias, default=None)
     address: DriveAddress | None = child(DriveAddress, default=None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.domainxml.element import Element, attribute, child
+from agent.domainxml.address import Alias, BootOrder, NodeAddress
+from agent.domainxml.element import YES_NO, Element, attribute, child, children
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,10 @@ class MacAddress(Element, tag="mac"):
 
 @dataclass(frozen=True)
 class InterfaceSource(Element, tag="source"):
-    """The network that the interface is plugged into."""
+    """The network that the interface is plugged into, or the function of a card that it is."""
 
     network: str | None = attribute("network", default=None)
+    address: NodeAddress | None = child(NodeAddress, default=None)
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,17 @@ class InterfaceDriver(Element, tag="driver"):
 
 
 @dataclass(frozen=True)
-class Alias(Element, tag="alias"):
-    """A name of our own for a device; libvirt wants it to begin with "ua-"."""
+class VlanTag(Element, tag="tag"):
+    """One VLAN."""
 
-    name: str = attribute("name")
+    id: int = attribute("id", int)
+
+
+@dataclass(frozen=True)
+class Vlan(Element, tag="vlan"):
+    """The VLANs that the card is in."""
+
+    tags: tuple[VlanTag, ...] = children(VlanTag)
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,12 @@ class Interface(Element, tag="interface"):
     """A network card."""
 
     type: str = attribute("type")
+    # Of a card of the node: libvirt binds it to vfio-pci and back.
+    managed: bool | None = attribute("managed", YES_NO, default=None)
     mac: MacAddress | None = child(MacAddress, default=None)
     source: InterfaceSource | None = child(InterfaceSource, default=None)
+    vlan: Vlan | None = child(Vlan, default=None)
+    boot: BootOrder | None = child(BootOrder, default=None)
     model: InterfaceModel | None = child(InterfaceModel, default=None)
     driver: InterfaceDriver | None = child(InterfaceDriver, default=None)
     alias: Alias | None = child(Alias, default=None)

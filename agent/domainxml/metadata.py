@@ -32,6 +32,21 @@ class PlacedCell(Element, tag="cell", namespace=NAMESPACE):
 
 
 @dataclass(frozen=True)
+class AssignedDevice(Element, tag="device", namespace=NAMESPACE):
+    """A device of the node that the guest has: what was asked for, of which the addresses in the definition follow."""
+
+    uuid: str = attribute("uuid")
+    device_id: str = attribute("id")
+    vgpu_type_id: str | None = attribute("vgpu-type", default=None)
+    mac_address: str | None = attribute("mac", default=None)
+    vlan_id: int | None = attribute("vlan", int, default=None)
+    trusted: bool | None = attribute("trusted", YES_NO, default=None)
+    boot_index: int | None = attribute("boot", int, default=None)
+    wipe_on_release: bool | None = attribute("wipe", YES_NO, default=None)
+    native: bool | None = attribute("native", YES_NO, default=None)
+
+
+@dataclass(frozen=True)
 class Ownership(Element, tag="domain", namespace=NAMESPACE):
     """The mark of a domain that Nodewright created."""
 
@@ -40,6 +55,7 @@ class Ownership(Element, tag="domain", namespace=NAMESPACE):
     cells: tuple[PlacedCell, ...] = children(PlacedCell)
     # "yes" when it is started elsewhere as soon as this node counts as lost; absent otherwise.
     ha_enabled: bool | None = attribute("ha", YES_NO, default=None)
+    devices: tuple[AssignedDevice, ...] = children(AssignedDevice)
 
     @property
     def pins(self) -> frozenset[int]:

@@ -77,6 +77,7 @@ class IommuDriver(Element, tag="driver"):
 
     intremap: bool | None = attribute("intremap", ON_OFF, default=None)
     eim: bool | None = attribute("eim", ON_OFF, default=None)
+    caching_mode: bool | None = attribute("caching_mode", ON_OFF, default=None)
 
 
 @dataclass(frozen=True)

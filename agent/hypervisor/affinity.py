@@ -104,6 +104,12 @@ class Affinities:
             if before != pins or self._settled is None:
                 await self._settle()
 
+    @contextlib.asynccontextmanager
+    async def undisturbed(self) -> AsyncIterator[None]:
+        """Around the change of a definition that is read before: meanwhile no affinity in it changes."""
+        async with self._lock:
+            yield
+
     async def look(self, uuid: str) -> HostCpus:
         """The CPUs as this guest would have to see them now."""
         return (await self._connection.call(_read_occupancy, timeout_seconds=_TIMEOUT_SECONDS)).seen_by(uuid)

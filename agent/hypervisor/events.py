@@ -35,6 +35,9 @@ GUEST_AGENT_DISCONNECTED: Final = "guest-agent-disconnected"
 # Published by the prober: what is known about a guest agent has changed.
 GUEST_AGENT: Final = "guest-agent"
 REBOOTED: Final = "rebooted"
+# A device was pulled out of a guest, or the guest does not let it go.
+DEVICE_REMOVED: Final = "device-removed"
+DEVICE_REMOVAL_FAILED: Final = "device-removal-failed"
 # Told by the agent after what it did to a guest itself, and by libvirt of what has no word here.
 CHANGED: Final = "changed"
 
@@ -47,6 +50,8 @@ class DomainChange:
     name: str
     kind: str
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    # Of what is told of a device: its alias.
+    device_alias: str = ""
 
     @property
     def is_resync(self) -> bool:
@@ -83,9 +88,9 @@ class DomainEvents:
                 subscriber.put_nowait(_resync())
             subscriber.put_nowait(change)
 
-    def announce(self, domain: libvirt.virDomain, kind: str) -> None:
+    def announce(self, domain: libvirt.virDomain, kind: str, *, device_alias: str = "") -> None:
         """Hands a change of this domain to all subscribers; call it in any thread."""
-        change = DomainChange(domain.UUIDString(), domain.name(), kind)
+        change = DomainChange(domain.UUIDString(), domain.name(), kind, device_alias=device_alias)
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self.publish, change)
@@ -99,6 +104,8 @@ class DomainEvents:
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
             (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._on_agent_lifecycle),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_device_removed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_device_removal_failed),
         ):
             handle.domainEventRegisterAny(None, event_id, callback, None)
 
@@ -118,6 +125,16 @@ class DomainEvents:
     ) -> None:
         connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
         self.announce(domain, GUEST_AGENT_CONNECTED if connected else GUEST_AGENT_DISCONNECTED)
+
+    def _on_device_removed(
+        self, _handle: libvirt.virConnect, domain: libvirt.virDomain, alias: str, _opaque: Any
+    ) -> None:
+        self.announce(domain, DEVICE_REMOVED, device_alias=alias)
+
+    def _on_device_removal_failed(
+        self, _handle: libvirt.virConnect, domain: libvirt.virDomain, alias: str, _opaque: Any
+    ) -> None:
+        self.announce(domain, DEVICE_REMOVAL_FAILED, device_alias=alias)
 
 
 def _resync() -> DomainChange:

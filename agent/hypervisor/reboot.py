@@ -14,7 +14,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -43,10 +43,20 @@ class _Entry:
 class Reboots:
     """Reboots guests, and remembers which operations are done."""
 
-    def __init__(self, guests: Guests, stops: Stops, journal: Path, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        guests: Guests,
+        stops: Stops,
+        journal: Path,
+        *,
+        check_startable: Callable[[str], Awaitable[None]],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`check_startable` raises when a guest must not be started; the same call starts it when that is over."""
         self._guests = guests
         self._stops = stops
         self._journal = journal
+        self._check_startable = check_startable
         self._now = now
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -71,6 +81,7 @@ class Reboots:
                         yield progress
                 entry = self._write(path, replace(entry, phase="starting"))
             if entry.phase == "starting":
+                await self._check_startable(uuid)
                 await self._guests.start(uuid)
                 self._write(path, replace(entry, phase="done"))
 

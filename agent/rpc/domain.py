@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
-from weakref import WeakValueDictionary
 
 import grpc
 
 from agent.configure.check import check_uuid
 from agent.definition import Definitions
+from agent.domain_lock import DomainLocks
 from agent.errors import HypervisorUnavailable
 from agent.hypervisor.description import GuestDescription, absent
 from agent.hypervisor.events import DomainChange, DomainEvents
@@ -38,6 +37,7 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         reboots: Reboots,
         events: DomainEvents,
         prober: GuestAgentProber,
+        locks: DomainLocks,
     ) -> None:
         self._guests = guests
         self._definitions = definitions
@@ -45,34 +45,34 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         self._reboots = reboots
         self._events = events
         self._prober = prober
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = locks
 
     async def EnsureDefined(self, request: messages.EnsureDefinedRequest, context: Context) -> messages.Domain:
         """The domain has this definition and its seed."""
-        async with self._lock(request.spec.uuid, "spec.uuid"):
+        async with self._locks.of(request.spec.uuid, "spec.uuid"):
             return self._encode(await self._definitions.ensure_defined(request.spec))
 
     async def EnsureRunning(self, request: messages.EnsureRunningRequest, context: Context) -> messages.Domain:
         """The domain runs."""
-        async with self._lock(request.uuid):
+        async with self._locks.of(request.uuid):
             await self._definitions.check_startable(request.uuid)
             return self._encode(await self._guests.start(request.uuid))
 
     async def EnsurePaused(self, request: messages.EnsurePausedRequest, context: Context) -> messages.Domain:
         """The vCPUs are paused."""
-        async with self._lock(request.uuid):
+        async with self._locks.of(request.uuid):
             return self._encode(await self._guests.suspend(request.uuid))
 
     async def EnsureResumed(self, request: messages.EnsureResumedRequest, context: Context) -> messages.Domain:
         """The vCPUs run."""
-        async with self._lock(request.uuid):
+        async with self._locks.of(request.uuid):
             return self._encode(await self._guests.resume(request.uuid))
 
     async def EnsureRemoved(
         self, request: messages.EnsureRemovedRequest, context: Context
     ) -> messages.EnsureRemovedResponse:
         """Nothing of the domain is left."""
-        async with self._lock(request.uuid):
+        async with self._locks.of(request.uuid):
             await self._definitions.ensure_removed(request.uuid)
             return messages.EnsureRemovedResponse()
 
@@ -151,13 +151,9 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         return [messages.DomainEvent(at=encode_time(change.at), domain=domain, kind=change.kind)]
 
     async def _force(self, uuid: str) -> AsyncGenerator[StopProgress]:
-        async with self._lock(uuid):
+        async with self._locks.of(uuid):
             async for progress in self._stops.force(uuid):
                 yield progress
 
     def _encode(self, description: GuestDescription) -> messages.Domain:
         return encode_domain(description, None if description.foreign else self._prober.last(description))
-
-    def _lock(self, uuid: str, field: str = "uuid") -> asyncio.Lock:
-        check_uuid(uuid, field)
-        return self._locks.setdefault(uuid, asyncio.Lock())

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent.errors import RequestInvalid
 from agent.hypervisor.description import GuestDescription
 from agent.hypervisor.prober import GuestAgentProbe
-from protos.agent.v1 import domain_pb2, guest_pb2
+from protos.agent.v1 import device_pb2, domain_pb2, guest_pb2
 
 DEFAULT_GRACE_SECONDS: Final = 120.0
 
@@ -69,7 +69,10 @@ def encode_elapsed(started_at: float, ended_at: float, now: float) -> Duration:
 
 
 def decode_seconds(
-    message: domain_pb2.EnsureStoppedRequest | domain_pb2.RebootRequest | guest_pb2.RunGuestCommandRequest,
+    message: domain_pb2.EnsureStoppedRequest
+    | domain_pb2.RebootRequest
+    | guest_pb2.RunGuestCommandRequest
+    | device_pb2.EnsureDetachedRequest,
     field: str,
     *,
     default: float,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 
+from agent.assignment import Assignments
 from agent.configure.host_profile import HostProfile
 from agent.definition import Definitions
+from agent.domain_lock import DomainLocks
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
@@ -14,6 +16,7 @@ from agent.hypervisor.description import PowerState
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.prober import GuestAgentProber, GuestAgentState
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
@@ -22,6 +25,7 @@ from agent.storage.seed import Seeds
 from agent.watchdog.record import FenceRecord
 from protos.agent.v1.domain_pb2 import DomainSpec
 from tests.lab.host import Host
+from tests.unit.agent.device_provider import AProvider
 from tests.unit.agent.guest_builder import GUEST_UUID, ANetwork, AVolume
 
 DEMO_IMAGE = os.environ.get("NODEWRIGHT_DEMO_IMAGE", "")
@@ -40,8 +44,10 @@ class DomainAgent:
         self.guest_agents = GuestAgents(self.connection)
         self.prober = GuestAgentProber(self.guests, self.guest_agents, self.events)
         self.stops = Stops(self.guests, self.guest_agents, self.events)
-        self.reboots = Reboots(self.guests, self.stops, self.directory / "journal")
         self.capability = CapabilityReader(self.connection, self.directory / "accelerator.json")
+        self.provider = AProvider()
+        self.plugs = DevicePlugs(self.connection, self.events, self.affinities)
+        self.assignments = Assignments(self.plugs, self.provider, DomainLocks())
         self.definitions = Definitions(
             self.guests,
             self.affinities,
@@ -50,6 +56,10 @@ class DomainAgent:
             volumes=self,
             subnets=self,
             ha_guests=self.self_fence,
+            assignments=self.assignments,
+        )
+        self.reboots = Reboots(
+            self.guests, self.stops, self.directory / "journal", check_startable=self.definitions.check_startable
         )
 
     async def read_profile(self) -> HostProfile:

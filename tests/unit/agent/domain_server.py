@@ -13,24 +13,29 @@ from typing import Any
 import grpc
 import pytest
 
+from agent.assignment import Assignments
 from agent.configure.host_profile import HostProfile
 from agent.definition import Definitions
+from agent.domain_lock import DomainLocks
 from agent.errors import SubnetNotFound, VolumeNotFound
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
+from agent.rpc.device import DeviceServicer
 from agent.rpc.domain import DomainServicer
 from agent.rpc.guest import GuestServicer
 from agent.rpc.interceptor import CODE_METADATA_KEY, ErrorInterceptor
 from agent.self_fence import SelfFence
 from agent.storage.seed import Seeds
 from agent.watchdog.record import FenceRecord
-from protos.agent.v1 import domain_pb2_grpc, guest_pb2_grpc
+from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, guest_pb2_grpc
+from tests.unit.agent.device_provider import AProvider
 from tests.unit.agent.guest_builder import ANetwork, AVolume, a_host
 
 FOREIGN_UUID = "aaaaaaaa-7e64-4a7e-9c60-0e2a4a7a7d11"
@@ -74,6 +79,10 @@ class DomainServer:
     stops: Stops
     directory: Path
     self_fence: SelfFence
+    devices: Any
+    assignments: Assignments
+    provider: AProvider
+    definitions: Definitions
 
 
 @asynccontextmanager
@@ -102,6 +111,8 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
         return profile
 
     directories = _Directories()
+    provider, locks = AProvider(), DomainLocks()
+    assignments = Assignments(DevicePlugs(connection, events, affinities), provider, locks)
     definitions = Definitions(
         guests,
         affinities,
@@ -110,12 +121,14 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
         volumes=directories,
         subnets=directories,
         ha_guests=self_fence,
+        assignments=assignments,
     )
-    reboots = Reboots(guests, stops, directory / "journal")
+    reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     domain_pb2_grpc.add_DomainServiceServicer_to_server(
-        DomainServicer(guests, definitions, stops, reboots, events, prober), server
+        DomainServicer(guests, definitions, stops, reboots, events, prober, locks), server
     )
+    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(assignments), server)
     guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(guest_agents, prober), server)
     address = f"unix:{directory}/agent.sock"
     server.add_insecure_port(address)
@@ -134,6 +147,10 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
                 stops=stops,
                 directory=directory,
                 self_fence=self_fence,
+                devices=device_pb2_grpc.DeviceServiceStub(channel),
+                assignments=assignments,
+                provider=provider,
+                definitions=definitions,
             )
     finally:
         probing.cancel()

@@ -17,6 +17,7 @@ from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
 from agent.configure.guest_agent import configure_guest_agent
 from agent.configure.host_cpu import HostCell, HostCpus
+from agent.configure.host_device import configure_host_devices, mark_device, read_mark
 from agent.configure.host_profile import HostProfile
 from agent.configure.identity import configure_identity
 from agent.configure.machine import configure_machine
@@ -30,10 +31,20 @@ from agent.configure.rng import configure_rng
 from agent.configure.tpm import configure_tpm
 from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document, parse_document
+from agent.domainxml.metadata import AssignedDevice
 from agent.domainxml.tuning import EmulatorPin
 from agent.errors import AgentError, CapabilityMissing, CpuPinned, CpusExhausted, RequestInvalid
 from protos.agent.v1.domain_pb2 import CpuMode, Disk, DiskBus, DomainSpec, Firmware, Graphics, GuestCell, Nic, TpmModel
 from protos.agent.v1.host_pb2 import Architecture
+from tests.unit.agent.assigned_device import (
+    CARD,
+    DISK,
+    PORT,
+    SOURCES,
+    VGPU,
+    WISHES,
+    a_device,
+)
 from tests.unit.agent.guest_builder import (
     DATA_VOLUME_UUID,
     GIB,
@@ -74,7 +85,14 @@ def _with_seed(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
     return configure_cloud_init(configure_disks(domain, spec, host), spec, host)
 
 
+def _with_ports(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
+    """A guest without a screen, and so without USB."""
+    headless = configure_graphics(domain, DomainSpec(), host)
+    return configure_pcie(configure_host_devices(headless, spec, host), spec, host)
+
+
 _SIXTEEN_SCSI, _SIXTEEN_SCSI_HOST = _many_disks(*[DiskBus.DISK_BUS_SCSI] * 16)
+_EQUIPPED, _EQUIPPED_HOST = a_spec(host_devices=WISHES), a_host(host_devices=SOURCES)
 _MIXED, _MIXED_HOST = _many_disks(*_BUSES * 7)
 
 # On two of the node's cells, with both threads of a core on each: CPUs 0 and 8, 4 and 12.
@@ -131,6 +149,9 @@ CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "console": (configure_console, a_spec(), a_host()),
     "guest-agent": (configure_guest_agent, a_spec(), a_host()),
     "rng": (configure_rng, a_spec(), a_host()),
+    "identity-devices": (configure_identity, _EQUIPPED, _EQUIPPED_HOST),
+    "host-devices": (configure_host_devices, _EQUIPPED, _EQUIPPED_HOST),
+    "host-devices-ports": (_with_ports, _EQUIPPED, _EQUIPPED_HOST),
     "pcie": (configure_pcie, a_spec(), a_host(spare_pcie_ports=2)),
 }
 
@@ -145,6 +166,7 @@ WHOLE: dict[str, DomainSpec] = {
     "dedicated": _DEDICATED,
     "locked": a_spec(cells=[a_cell(0, 1, 2, memory_bytes=2 * GIB)], memory_locked=True, huge_page_bytes=_TWO_MIB),
     "floating-cell": _FLOATING,
+    "equipped": _EQUIPPED,
     "bare": DomainSpec(uuid=a_spec().uuid, name="bare", vcpus=1, memory_bytes=GIB),
 }
 _VOLUMES = {**a_host().volumes, **_MIXED_HOST.volumes}
@@ -161,7 +183,7 @@ def test_a_configurator_writes_its_golden_elements(name: str) -> None:
 
 
 def test_every_configurator_has_a_golden_file() -> None:
-    assert {configure for configure, _, _ in CASES.values()} - {_with_seed} == set(CONFIGURATORS)
+    assert {configure for configure, _, _ in CASES.values()} - {_with_seed, _with_ports} == set(CONFIGURATORS)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +192,15 @@ def test_every_configurator_has_a_golden_file() -> None:
 def test_a_whole_domain_is_valid_by_the_schema_of_libvirt(name: str, domain_type: str) -> None:
     spec = WHOLE[name]
     schema = etree.RelaxNG(etree.parse(SCHEMA))
-    document = etree.fromstring(format_document(build_domain(spec, a_host(domain_type=domain_type, volumes=_VOLUMES))))
+    document = etree.fromstring(
+        format_document(build_domain(spec, a_host(domain_type=domain_type, volumes=_VOLUMES, host_devices=SOURCES)))
+    )
     assert schema.validate(document), schema.error_log
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_domain_survives_formatting_and_parsing(name: str) -> None:
-    domain = build_domain(WHOLE[name], a_host(volumes=_VOLUMES))
+    domain = build_domain(WHOLE[name], a_host(volumes=_VOLUMES, host_devices=SOURCES))
     assert parse_document(Domain, format_document(domain)) == domain
 
 
@@ -193,7 +217,7 @@ def test_a_whole_domain_is_defined_by_the_test_driver(name: str, test_driver: li
     spec = DomainSpec()
     spec.CopyFrom(WHOLE[name])
     spec.firmware = Firmware.FIRMWARE_BIOS
-    host = a_host(domain_type="test" if spec.vcpus < 256 else "kvm", volumes=_VOLUMES)
+    host = a_host(domain_type="test" if spec.vcpus < 256 else "kvm", volumes=_VOLUMES, host_devices=SOURCES)
     document = format_document(build_domain(spec, host))
     document = document.replace('<domain type="kvm">', '<domain type="test">')
     domain = test_driver.defineXMLFlags(document, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
@@ -334,6 +358,59 @@ REFUSED: dict[str, tuple[DomainSpec, type[AgentError], str]] = {
     "a CPU twice": (a_spec(cells=[a_cell(0, 3, 3, memory_bytes=2 * GIB)]), RequestInvalid, "pinned_cpu_ids"),
     "a CPU of another cell": (a_spec(cells=[a_cell(0, 3, 4, memory_bytes=2 * GIB)]), RequestInvalid, "pinned_cpu_ids"),
     "virtual NUMA without cells": (a_spec(has_virtual_numa=True), RequestInvalid, "has_virtual_numa"),
+    "a device without a UUID": (a_spec(host_devices=[a_device(1, "x", uuid="")]), RequestInvalid, "host_devices.uuid"),
+    "a device's UUID in capitals": (
+        a_spec(host_devices=[a_device(1, "x", uuid=CARD.uuid.upper())]),
+        RequestInvalid,
+        "host_devices.uuid",
+    ),
+    "a device without an id": (a_spec(host_devices=[a_device(1, "")]), RequestInvalid, "device_id"),
+    "a device that is not prepared": (a_spec(host_devices=[CARD]), RequestInvalid, "host_devices.uuid"),
+    "one UUID for two devices": (
+        a_spec(host_devices=[a_device(1, "x"), a_device(1, "y")]),
+        RequestInvalid,
+        "host_devices.uuid: given twice",
+    ),
+    "a whole device twice": (
+        a_spec(host_devices=[a_device(1, "x"), a_device(2, "x")]),
+        RequestInvalid,
+        "device_id: given twice",
+    ),
+    "a place in the boot order twice": (
+        a_spec(host_devices=[a_device(1, "x", boot_index=1)]),
+        RequestInvalid,
+        "boot_index: given twice",
+    ),
+    "the MAC of a port again": (
+        a_spec(host_devices=[a_device(1, "x", mac_address="52:54:00:12:34:56")]),
+        RequestInvalid,
+        "mac_address: given twice",
+    ),
+    "a function's multicast MAC": (
+        a_spec(host_devices=[a_device(1, "x", mac_address="53:54:00:12:34:56")]),
+        RequestInvalid,
+        "mac_address: a multicast",
+    ),
+    "a VLAN without a MAC": (
+        a_spec(host_devices=[a_device(1, "x", vlan_id=4)]),
+        RequestInvalid,
+        "mac_address: needed",
+    ),
+    "a VLAN that is none": (
+        a_spec(host_devices=[a_device(1, "x", mac_address="52:54:00:aa:00:04", vlan_id=4095)]),
+        RequestInvalid,
+        "vlan_id",
+    ),
+    "a whole vGPU": (
+        a_spec(host_devices=[a_device(1, "x", vgpu_type_id="nvidia-222", native=True)]),
+        RequestInvalid,
+        "native: not of a vGPU",
+    ),
+    "a vGPU to start from": (
+        a_spec(host_devices=[a_device(1, "x", vgpu_type_id="nvidia-222", boot_index=7)]),
+        RequestInvalid,
+        "boot_index: not of a vGPU",
+    ),
     "another architecture": (
         a_spec(architecture=Architecture.ARCHITECTURE_AARCH64),
         CapabilityMissing,
@@ -356,6 +433,7 @@ def test_what_cannot_be_a_guest_is_refused_by_the_name_of_its_field(name: str) -
         (a_spec(tpm=TpmModel.TPM_MODEL_2_0), a_host(tpm_versions=frozenset()), "tpm"),
         (a_spec(cpu_mode=CpuMode.CPU_MODE_CUSTOM), a_host(cpu_models=frozenset()), "cpu_model"),
         (a_spec(vcpus=256), a_host(domain_type="qemu"), "vcpus"),
+        (a_spec(host_devices=[CARD]), a_host(host_devices=SOURCES, machine="pc-i440fx-7.2"), "host_devices"),
         (a_spec(), a_host(machine="pc-q35-6.0", machines=frozenset(("q35", "pc-q35-7.2"))), "machine"),
     ],
 )
@@ -393,3 +471,45 @@ def test_the_rest_of_qemu_stays_off_the_pins_while_it_can(others: tuple[int, ...
     domain = build_domain(spec, a_host(cpus=host_cpus(dict.fromkeys(others, "ecs-neighbour"))))
     assert domain.cpu_tune is not None
     assert domain.cpu_tune.emulator_pin == EmulatorPin(frozenset(emulator))
+
+
+def test_a_disk_of_the_node_needs_no_pci_express() -> None:
+    host = a_host(host_devices=SOURCES, machine="pc-i440fx-7.2")
+    assert configure_host_devices(Domain("kvm"), a_spec(host_devices=[DISK]), host).devices.disks
+
+
+def test_an_address_is_for_functions_of_network_cards_only() -> None:
+    wish = a_device(1, "0000:3b:00.0", mac_address="52:54:00:aa:00:04")
+    with pytest.raises(RequestInvalid, match=r"mac_address: .* is no function of a network card"):
+        build_domain(a_spec(host_devices=[wish]), a_host(host_devices=SOURCES))
+
+
+def test_a_whole_mediated_device_is_not_started_from() -> None:
+    wish = a_device(2, "mdev-mtty", boot_index=5)
+    with pytest.raises(RequestInvalid, match="boot_index"):
+        build_domain(a_spec(host_devices=[wish]), a_host(host_devices=SOURCES))
+
+
+def test_a_card_takes_one_port_and_the_others_keep_theirs_when_it_comes() -> None:
+    without = build_domain(a_spec(), a_host()).devices.controllers
+    with_card = build_domain(a_spec(host_devices=[CARD, VGPU, PORT]), a_host(host_devices=SOURCES)).devices
+    ports = [c for c in with_card.controllers if c.model == "pcie-root-port"]
+    assert len(ports) == sum(c.model == "pcie-root-port" for c in without) + 3
+    card = [hostdev for hostdev in with_card.hostdevs if hostdev.address]
+    assert [(h.address and (h.address.bus, h.address.function)) for h in card] == [
+        (f"0x{len(ports):02x}", f"0x{number}") for number in range(3)
+    ]
+
+
+def test_a_virtual_iommu_tells_devices_what_the_guest_maps() -> None:
+    spec = a_spec(vcpus=256, host_devices=[CARD])
+    iommu = build_domain(spec, a_host(host_devices=SOURCES)).devices.iommu
+    assert iommu is not None
+    assert iommu.driver is not None
+    assert iommu.driver.caching_mode
+
+
+def test_what_was_asked_for_is_in_the_metadata_and_comes_back() -> None:
+    for wish in WISHES:
+        mark = mark_device(wish)
+        assert read_mark(parse_document(AssignedDevice, format_document(mark))) == wish

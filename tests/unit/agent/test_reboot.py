@@ -43,7 +43,9 @@ class _Journal:
 
 
 async def _reboot(server: DomainServer) -> list[StopProgress]:
-    reboots = Reboots(server.guests, server.stops, server.directory / "journal")
+    reboots = Reboots(
+        server.guests, server.stops, server.directory / "journal", check_startable=server.definitions.check_startable
+    )
     return [progress async for progress in reboots.reboot(GUEST_UUID, "op-1", force=False, grace_seconds=5)]
 
 

@@ -1,0 +1,209 @@
+"""Devices of the node in the definition of one domain and in its running guest; all of it blocks.
+
+What a guest has is read from libvirt's XML and nothing else: with no system in the guest that answers, libvirt says
+that a device was pulled out, and it stays. Plugging begins with the guest that runs, and so does pulling out: the
+definition never tells of something that could not be done. The definition and the mark in it change at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import libvirt
+import structlog
+
+from agent.configure.disk import with_scsi_controller
+from agent.configure.host_device import (
+    USB_CONTROLLER,
+    build_device,
+    check_machine,
+    mark_device,
+    name_alias,
+    read_mark,
+)
+from agent.devices.source import BlockSource, DeviceSource, MdevSource, NetworkFunctionSource, PciSource, UsbSource
+from agent.domainxml.assignment import AssignedDomain, list_elements
+from agent.domainxml.device import Controller, Devices
+from agent.domainxml.domain import Domain
+from agent.domainxml.element import format_document
+from agent.domainxml.metadata import NAMESPACE, Ownership
+from agent.errors import DevicePlugUnsafe, DomainNotFound, RequestInvalid
+from agent.hypervisor.guest import find_owned
+from protos.agent.v1.device_pb2 import HostDevice
+
+# Such a guest, or such a device, never lets go while it runs.
+_IMPOSSIBLE: Final = frozenset(
+    (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_NO_SUPPORT)
+)
+_DEFINITION: Final = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PluggedUsb:
+    """A USB device that a running guest should have: bus and device where QEMU looks for it; None: it has none."""
+
+    domain_uuid: str
+    wish: HostDevice
+    place: tuple[int, int] | None
+
+
+@dataclass
+class Removal:
+    """What is known of a device on its way out."""
+
+    left: int = 0
+    is_refused: bool = False
+    reasons: list[str] = field(default_factory=list)
+
+
+def read_live(domain: libvirt.virDomain) -> AssignedDomain | None:
+    """None while it is off."""
+    return AssignedDomain(domain.XMLDesc(0)) if domain.isActive() else None
+
+
+def read_definition(domain: libvirt.virDomain) -> AssignedDomain:
+    """With its secrets: it is defined again."""
+    return AssignedDomain(domain.XMLDesc(_DEFINITION))
+
+
+def plug(domain: libvirt.virDomain, wish: HostDevice, source: DeviceSource, obstacle: str) -> None:
+    """A guest that runs has the device, unless there is an obstacle."""
+    definition, live = read_definition(domain), read_live(domain)
+    check_machine(source, definition.machine)
+    alias = name_alias(wish.uuid)
+    if wish.boot_index and wish.boot_index in definition.boot_orders_beside(alias):
+        raise RequestInvalid(f"device.boot_index: {wish.boot_index} is another device's")
+    if live is None or live.find(alias):
+        return
+    if obstacle := obstacle or _find_live_obstacle(live, source):
+        raise DevicePlugUnsafe(f"{wish.device_id} cannot be plugged into a guest that runs: {obstacle}")
+    for controller in _controllers(source):
+        if not live.has_controller(controller.type):
+            domain.attachDeviceFlags(format_document(controller), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    for element in list_elements(_build(definition, wish, source, live)):
+        domain.attachDeviceFlags(format_document(element), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def define_device(domain: libvirt.virDomain, wish: HostDevice, source: DeviceSource) -> None:
+    """The definition has the device, and what runs is marked to have it."""
+    definition, live = read_definition(domain), read_live(domain)
+    if put_device(definition, wish, source, live):
+        define(domain, definition)
+    if live and live.put_mark(mark_device(wish)):
+        _mark_live(domain, live)
+
+
+def _find_live_obstacle(live: AssignedDomain, source: DeviceSource) -> str:
+    if isinstance(source, UsbSource) and not live.has_controller("usb"):
+        return "the guest has no USB controller before its next start"
+    needs_port = isinstance(source, PciSource | NetworkFunctionSource | MdevSource)
+    needs_port = needs_port or (isinstance(source, BlockSource) and not live.has_controller("scsi"))
+    return "none of the guest's PCIe root ports is free" if needs_port and not live.free_ports() else ""
+
+
+def put_device(definition: AssignedDomain, wish: HostDevice, source: DeviceSource, live: AssignedDomain | None) -> bool:
+    """The definition has the device where it is now; whether anything has changed."""
+    for controller in _controllers(source):
+        definition.put_controller(controller)
+    try:
+        return definition.put(name_alias(wish.uuid), mark_device(wish), _build(definition, wish, source, live))
+    except ValueError as error:
+        raise DevicePlugUnsafe(f"{wish.device_id}: {error}") from None
+
+
+def _build(definition: AssignedDomain, wish: HostDevice, source: DeviceSource, live: AssignedDomain | None) -> Devices:
+    """Beside the disks of both, so that it has one name and one place in both."""
+    alias = name_alias(wish.uuid)
+    documents = (definition, live) if live else (definition,)
+    return build_device(wish, source, [disk for document in documents for disk in document.disks_beside(alias)])
+
+
+def _controllers(source: DeviceSource) -> tuple[Controller, ...]:
+    """What the device is plugged into, where libvirt would add something worse by itself."""
+    if isinstance(source, BlockSource):
+        return with_scsi_controller(Domain("")).devices.controllers
+    return (USB_CONTROLLER,) if isinstance(source, UsbSource) else ()
+
+
+def define(domain: libvirt.virDomain, definition: AssignedDomain) -> None:
+    """From the next start on."""
+    domain.connect().defineXMLFlags(definition.format(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def _mark_live(domain: libvirt.virDomain, live: AssignedDomain) -> None:
+    """Tells, beside the definition of the next start, what this run of the guest should have."""
+    with unless_ended():
+        domain.setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+            live.format_ownership(),
+            Ownership.PREFIX,
+            NAMESPACE,
+            libvirt.VIR_DOMAIN_AFFECT_LIVE,
+        )
+
+
+def find_live(handle: libvirt.virConnect, uuid: str, alias: str) -> list[str]:
+    """The elements of a device in a running guest; none as well when that is off or gone."""
+    with contextlib.suppress(DomainNotFound), unless_ended():
+        live = read_live(find_owned(handle, uuid))
+        return live.describe(alias) if live else []
+    return []
+
+
+def request_removal(handle: libvirt.virConnect, uuid: str, alias: str, removal: Removal) -> None:
+    """The guest is asked once to let go of what it has of the device."""
+    elements = find_live(handle, uuid, alias)
+    removal.left = len(elements)
+    if len(elements) > 1:
+        raise DevicePlugUnsafe("a card of several functions can be taken from a guest only while it is off")
+    for element in elements:
+        try:
+            find_owned(handle, uuid).detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in _IMPOSSIBLE:
+                raise DevicePlugUnsafe(f"the device cannot be taken from a guest that runs: {error}") from error
+            # It may be on its way out already, or the guest has just ended: the XML tells.
+            log.info("device.unplug_refused", domain=uuid, alias=alias, reason=str(error))
+            removal.reasons.append(str(error))
+
+
+def forget(domain: libvirt.virDomain, alias: str, device_uuid: str) -> bool:
+    """See DevicePlugs.forget."""
+    live = read_live(domain)
+    if live and live.find(alias):
+        return False
+    if domain.isPersistent():
+        definition = read_definition(domain)
+        if definition.take(alias, device_uuid):
+            define(domain, definition)
+    if live and live.take(alias, device_uuid):
+        _mark_live(domain, live)
+    return True
+
+
+def list_usb(handle: libvirt.virConnect) -> list[PluggedUsb]:
+    """See DevicePlugs.list_usb."""
+    found = []
+    for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        with unless_ended():
+            live = AssignedDomain(domain.XMLDesc(0))
+            for mark in live.marks:
+                if mark.device_id.startswith("usb-"):
+                    place = live.find_usb_place(name_alias(mark.uuid))
+                    found.append(PluggedUsb(domain.UUIDString(), read_mark(mark), place))
+    return found
+
+
+@contextlib.contextmanager
+def unless_ended() -> Iterator[None]:
+    """A guest that has ended or is gone since it was looked at has nothing any more."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+            raise
