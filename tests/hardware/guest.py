@@ -63,11 +63,7 @@ class Guest:
             cpu_mode=CpuMode.CPU_MODE_CUSTOM,
             firmware=Firmware.FIRMWARE_BIOS,
             tpm=TpmModel.TPM_MODEL_NONE,
-            disks=[
-                Disk(
-                    volume_uuid=self._volume_uuid, bus=DiskBus.DISK_BUS_VIRTIO, boot_index=_WATCHER_BOOT_INDEX
-                )
-            ],
+            disks=[Disk(volume_uuid=self._volume_uuid, bus=DiskBus.DISK_BUS_VIRTIO, boot_index=_WATCHER_BOOT_INDEX)],
             host_devices=self.devices,
             generation=1,
         )

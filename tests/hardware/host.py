@@ -12,11 +12,12 @@ import grpc
 from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, host_pb2_grpc, storage_pb2_grpc
 from protos.agent.v1.host_pb2 import Device, GetInventoryRequest, HostInventory
 from tests.hardware.coordinator import StandIn
-from tests.hardware.machine import AGENT_PORT, NODE_ADDRESS
+from tests.hardware.machine import AGENT_PORT, NODE_ADDRESS, SPLIT_NIC
 from tests.hardware.node import SHARE, HardwareNode
 from tests.lab.waiting import wait_until
 from tests.unit.agent.coordinator_server import NODE_ID
 
+VIRTUAL_FUNCTIONS: Final = 2
 CHECKOUT: Final = Path(__file__).parents[2]
 _STATE: Final = "/var/lib/nodewright/agent"
 _MACHINE_UUID: Final = "8c1f0e4a-7e64-4a7e-9c60-0e2a4a7a7d99"
@@ -57,6 +58,7 @@ class NodeHost:
             "PYTHONPATH": CHECKOUT,
             "NODEWRIGHT_AGENT_MACHINE_UUID": _MACHINE_UUID,
             "NODEWRIGHT_AGENT_ADVERTISE_ADDRESS": f"{NODE_ADDRESS}:{AGENT_PORT}",
+            "NODEWRIGHT_AGENT_VIRTUAL_FUNCTIONS": f"{SPLIT_NIC}={VIRTUAL_FUNCTIONS}",
         }
         assignments = " ".join(f"{name}={value}" for name, value in settings.items())
         program = f"env -C {CHECKOUT} {assignments} {sys.executable} -m agent.process"

@@ -15,6 +15,9 @@ MANAGEMENT_MAC: Final = "52:54:00:00:00:01"
 NODE_ADDRESS: Final = "10.0.2.15"
 OUTSIDE_ADDRESS: Final = "10.0.2.2"
 AGENT_PORT: Final = 8446
+# The second graphics card and the card with virtual functions, as the firmware numbers the buses.
+SPLIT_GPU: Final = "0000:03:00.0"
+SPLIT_NIC: Final = "0000:04:00.0"
 # The root port with nothing in it: where devices are plugged in from outside.
 FREE_PORT: Final = "free"
 _MEMORY_MIB: Final = 3072
@@ -108,7 +111,7 @@ def _cards(directory: Path, *, with_igb: bool) -> Iterator[str]:
     """Each behind a port of its own, and so in an IOMMU group of its own: the first number is that of the port."""
     yield from _port(1)
     yield from ("-netdev", f"user,id=wire,tftp={directory}/tftp,bootfile=boot")
-    yield from ("-device", "e1000e,bus=port1,netdev=wire,mac=52:54:00:00:01:01,romfile=")
+    yield from ("-device", "e1000e,bus=port1,netdev=wire,mac=52:54:00:00:01:01")
     # The shape of a graphics card: the display and its sound.
     yield from _port(2)
     yield from (
@@ -120,20 +123,22 @@ def _cards(directory: Path, *, with_igb: bool) -> Iterator[str]:
     # Another one, which the fake driver of vGPUs splits.
     yield from _port(3)
     yield from ("-device", "ati-vga,bus=port3,romfile=")
+    if with_igb:
+        yield from _port(4)
+        yield from ("-netdev", "user,id=split", "-device", "igb,bus=port4,netdev=split,mac=52:54:00:00:04:00,romfile=")
     yield from ("-device", f"pcie-root-port,id={FREE_PORT},chassis=9,slot=9")
     # Two cards that nothing keeps from each other: behind a bridge of conventional PCI.
-    yield from ("-device", "pcie-pci-bridge,id=bridge", "-device", "e1000,bus=bridge,addr=1,romfile=")
-    if with_igb:
-        yield from _port(6)
-        yield from ("-netdev", "user,id=split", "-device", "igb,bus=port6,netdev=split,mac=52:54:00:00:06:00,romfile=")
+    yield from ("-device", "pcie-pci-bridge,id=bridge")
+    for number in (1, 2):
+        yield from ("-device", f"e1000,bus=bridge,addr={number},romfile=")
 
 
 def _nvme(directory: Path) -> Iterator[str]:
     for number in (0, 1):
         name = f"nvme-{number}"
-        yield from _port(4 + number)
+        yield from _port(5 + number)
         yield from _drive(name, directory)
-        yield from ("-device", f"nvme,bus=port{4 + number},serial=NVME{number},drive={name}")
+        yield from ("-device", f"nvme,bus=port{5 + number},serial=NVME{number},drive={name}")
 
 
 def _sata_and_scsi(directory: Path) -> Iterator[str]:

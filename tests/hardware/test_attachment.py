@@ -1,9 +1,10 @@
-"""Devices of every kind in nested guests, by the agent's own services: seen from inside, and the node's again afterwards."""
+"""Devices of every kind in nested guests, by the agent's services: seen from inside, and the node's again afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 import pytest
@@ -36,7 +37,11 @@ def _skip_missing(host: NodeHost, row: DeviceRow) -> None:
 def _read_driver(host: NodeHost, device: Device) -> str:
     """The driver that the host has for the device, or for what the device is on; the same again when it is back."""
     address = device.details.get("pci_address") or device.details.get("address", "")
-    path = f"/sys/bus/usb/devices/{device.details['name']}:1.0" if device.kind == "usb" else f"/sys/bus/pci/devices/{address}"
+    path = (
+        f"/sys/bus/usb/devices/{device.details['name']}:1.0"
+        if device.kind == "usb"
+        else f"/sys/bus/pci/devices/{address}"
+    )
     return host.node.run(f"basename $(readlink {path}/driver) 2> /dev/null", check=False).strip()
 
 
@@ -142,18 +147,18 @@ def test_killed_in_the_middle_it_goes_on(host: NodeHost, guest: Guest, timings: 
     guest.start()
     guest.wait_for_function("8086:29c0")
     with timings.measure("killed agent", "attach all"):
-        _interrupt(host, [lambda wish=wish: guest.attach(wish) for wish in wishes])
+        _interrupt(host, [partial(guest.attach, wish) for wish in wishes])
     guest.reset()
     _prove_all(guest, rows)
     with timings.measure("killed agent", "detach all"):
-        _interrupt(host, [lambda wish=wish: guest.detach(wish) for wish in wishes])
+        _interrupt(host, [partial(guest.detach, wish) for wish in wishes])
     with timings.measure("killed agent", "release all"):
-        _interrupt(host, [lambda wish=wish: guest.release(wish) for wish in wishes])
+        _interrupt(host, [partial(guest.release, wish) for wish in wishes])
     for row in rows:
         _wait_until_back(host, row, drivers[row.name])
 
 
-def _interrupt(host: NodeHost, calls: list) -> None:
+def _interrupt(host: NodeHost, calls: list[Callable[[], None]]) -> None:
     """The agent is killed while it does these; then it does them all."""
     with ThreadPoolExecutor(len(calls)) as pool:
         begun = [pool.submit(call) for call in calls]
