@@ -5,6 +5,7 @@ It is changed in place instead of being parsed into typed elements: the guest ke
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Final
 
@@ -96,6 +97,7 @@ class AssignedDomain:
             for built in wanted:
                 self._devices.append(built.format())
             self._place_card(alias)
+            self._order_boot(alias)
             return True
         for element, built in zip(present, wanted, strict=True):
             if not _has_source(element, built):
@@ -130,9 +132,14 @@ class AssignedDomain:
         return self._change_mark(device_uuid, None) or bool(found)
 
     def format_ownership(self) -> str:
-        """The mark of the domain alone."""
-        found = self._root.find(f"metadata/{Ownership.qualified_tag()}")
-        return "" if found is None else etree.tostring(found, encoding="unicode", with_tail=False)
+        """The mark of the domain alone, without its namespace, which libvirt adds."""
+        found = copy.deepcopy(self._root.find(f"metadata/{Ownership.qualified_tag()}"))
+        if found is None:
+            return ""
+        for element in found.iter():
+            element.tag = etree.QName(element).localname
+        etree.cleanup_namespaces(found)
+        return etree.tostring(found, encoding="unicode", with_tail=False)
 
     @property
     def _devices(self) -> etree._Element:
@@ -165,6 +172,13 @@ class AssignedDomain:
             raise ValueError("no PCIe root port of the guest is free")
         for place in places:
             place.set("bus", f"0x{free[-1]:02x}")
+
+    def _order_boot(self, alias: str) -> None:
+        """Where a device has a place in the order libvirt takes no order of kinds, which it writes where none has."""
+        if any(element.find("boot") is not None for element in self.find(alias)):
+            for machine in self._root.findall("os"):
+                for boot in machine.findall("boot"):
+                    machine.remove(boot)
 
 
 def _has_alias(element: etree._Element, alias: str) -> bool:

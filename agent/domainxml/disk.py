@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.domainxml.address import Alias, BootOrder
-from agent.domainxml.element import Element, attribute, child, presence, text_child
+from agent.domainxml.element import NUMBER, Element, attribute, child, presence, text_child
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class DriveAddress(Element, tag="address"):
     """Where a SCSI or SATA disk is plugged in; libvirt calls a logical unit number "unit"."""
 
     type: str = attribute("type", default="drive")
-    controller: int | None = attribute("controller", int, default=None)
-    bus: int | None = attribute("bus", int, default=None)
-    target: int | None = attribute("target", int, default=None)
-    unit: int | None = attribute("unit", int, default=None)
+    controller: int | None = attribute("controller", NUMBER, default=None)
+    bus: int | None = attribute("bus", NUMBER, default=None)
+    target: int | None = attribute("target", NUMBER, default=None)
+    unit: int | None = attribute("unit", NUMBER, default=None)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def _switch(on: str, off: str) -> _Codec:
 
 YES_NO = _switch("yes", "no")
 ON_OFF = _switch("on", "off")
+# Written decimal, read as libvirt writes it: of PCI addresses hexadecimal.
+NUMBER = _Codec(str, lambda text: int(text, 0))
 # Numbers of CPUs or of NUMA cells, "0-3,8"; the list keeps its order and needs no ranges.
 CPU_SET = _Codec(format_cpu_list, lambda text: frozenset(parse_cpu_list(text)))
 CPU_LIST = _Codec(lambda numbers: ",".join(map(str, numbers)), lambda text: tuple(parse_cpu_list(text)))

@@ -69,6 +69,8 @@ def find_blockers(live_xml: str, seed: str) -> list[tuple[str, str]]:
     found = [
         ("host-device", f"a {device.get('type')} device of the node") for device in live.iterfind("devices/hostdev")
     ]
+    for kind in ("interface[@type='hostdev']", "disk[@type='block']"):
+        found += [("host-device", f"a {device.tag} of the node") for device in live.iterfind(f"devices/{kind}")]
     for disk in live.iterfind("devices/disk[@device='cdrom']"):
         path = _attribute(disk, "source", "file")
         if path and path != seed:

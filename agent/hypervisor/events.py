@@ -104,8 +104,8 @@ class DomainEvents:
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
             (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._on_agent_lifecycle),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_device_removed),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_device_removal_failed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self.on_device_removed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self.on_device_removal_failed),
         ):
             handle.domainEventRegisterAny(None, event_id, callback, None)
 
@@ -126,14 +126,16 @@ class DomainEvents:
         connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
         self.announce(domain, GUEST_AGENT_CONNECTED if connected else GUEST_AGENT_DISCONNECTED)
 
-    def _on_device_removed(
+    def on_device_removed(
         self, _handle: libvirt.virConnect, domain: libvirt.virDomain, alias: str, _opaque: Any
     ) -> None:
+        """libvirt's callback: the guest has let go."""
         self.announce(domain, DEVICE_REMOVED, device_alias=alias)
 
-    def _on_device_removal_failed(
+    def on_device_removal_failed(
         self, _handle: libvirt.virConnect, domain: libvirt.virDomain, alias: str, _opaque: Any
     ) -> None:
+        """libvirt's callback: the guest refuses, for now."""
         self.announce(domain, DEVICE_REMOVAL_FAILED, device_alias=alias)
 
 

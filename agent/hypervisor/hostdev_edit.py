@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import libvirt
@@ -86,6 +86,8 @@ def plug(domain: libvirt.virDomain, wish: HostDevice, source: DeviceSource, obst
         if not live.has_controller(controller.type):
             domain.attachDeviceFlags(format_document(controller), libvirt.VIR_DOMAIN_AFFECT_LIVE)
     for element in list_elements(_build(definition, wish, source, live)):
+        # The boot order counts from the next start; a guest that runs may have another kind of order.
+        element = replace(element, boot=None)  # noqa: PLW2901
         domain.attachDeviceFlags(format_document(element), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 

@@ -8,6 +8,11 @@ import libvirt
 
 from agent.errors import (
     AgentError,
+    CapabilityMissing,
+    DeviceFailed,
+    DeviceInUse,
+    DeviceNotFound,
+    DeviceWithheld,
     DiskLockUnavailable,
     DomainDefinitionInvalid,
     DomainMemoryInsufficient,
@@ -58,6 +63,22 @@ _NO_MEMORY_LOCK = ("cannot limit locked memory", "locking memory failed")
 # QEMU's own lock comes first; libvirt's tells where QEMU's does not work.
 _QEMU_LOCK = re.compile(r"Failed to get [^:]*lock\s+Is another process using the image.*", re.DOTALL)
 _LOCK_DAEMON = "virtlockd-sock"
+# libvirt's words, and QEMU's of VFIO, for devices of the node that cannot be had.
+_DEVICE_FAILURES: tuple[tuple[re.Pattern[str], type[AgentError]], ...] = (
+    (re.compile(r"(PCI|USB|SCSI|mediated|Mediated)\b.* device.* is (already )?in use"), DeviceInUse),
+    (re.compile(r"group \d+ is not viable"), DeviceWithheld),
+    (
+        re.compile(r"[Dd]id not find USB device|no such USB device|[Dd]evice \S+ not found: could not access"),
+        DeviceNotFound,
+    ),
+    (re.compile(r"mediated device .* not found|cannot open directory '/sys/bus/usb/devices'"), DeviceNotFound),
+    (re.compile(r"'/dev/[^']+': No such (file or directory|device)|access storage file '/dev/"), DeviceNotFound),
+    (re.compile(r"host doesn't support (passthrough|VFIO|legacy)|VFIO .*not supported"), CapabilityMissing),
+    (
+        re.compile(r"[Uu]nmanaged PCI device .* must be manually detached|failed to (bind|unbind|reset) PCI"),
+        DeviceFailed,
+    ),
+)
 _CONNECTION_DOMAINS = frozenset((libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE))
 
 
@@ -69,6 +90,9 @@ def translate(error: libvirt.libvirtError) -> AgentError:
         return MemoryLockRefused(f"memory_locked: {message}")
     if any(words in message.lower() for words in _NO_MEMORY):
         return DomainMemoryInsufficient(message)
+    for pattern, kind in _DEVICE_FAILURES:
+        if pattern.search(message):
+            return kind(message)
     if reason := _find_open_disk(error, message):
         return VolumeInUse(f"a disk is open or locked elsewhere, perhaps on another node that shares it: {reason}")
     if _LOCK_DAEMON in message:

@@ -108,6 +108,28 @@ def test_a_disk_that_qemu_finds_open_is_told_in_the_same_words_each_time() -> No
     assert error.message.endswith(': Failed to get "write" lock Is another process using the image [/volumes/x.qcow2]?')
 
 
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("PCI device 0000:3b:00.0 is in use by driver QEMU, domain ecs-other", "DeviceInUse"),
+        ("USB device 001:014 is in use by driver QEMU, domain ecs-other", "DeviceInUse"),
+        ("Did not find USB device bus:1 device:14", "DeviceNotFound"),
+        ("Device 0000:3b:00.0 not found: could not access /sys/bus/pci/devices/0000:3b:00.0/config", "DeviceNotFound"),
+        ("device not found: mediated device '5b1e8c1e' not found", "DeviceNotFound"),
+        ("Cannot access storage file '/dev/disk/by-id/wwn-1': No such file or directory", "DeviceNotFound"),
+        ("Could not open '/dev/sdb': No such device or address", "DeviceNotFound"),
+        ("vfio 0000:3b:00.0: group 5 is not viable", "DeviceWithheld"),
+        ("unsupported configuration: host doesn't support passthrough of host PCI devices", "CapabilityMissing"),
+        ("Unmanaged PCI device 0000:3b:00.0 must be manually detached from the host", "DeviceFailed"),
+        ("Could not open '/volumes/x.qcow2': No such file or directory", "HypervisorFailed"),
+    ],
+)
+def test_what_is_wrong_with_a_device_is_told_by_its_code(message: str, code: str) -> None:
+    error = translate(_failure(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, f"internal error: {message}"))
+    assert error.code == code
+    assert message in error.message
+
+
 @pytest.mark.parametrize(("failure", "lost"), [(LIBVIRT_AWAY, True), (LOCKD_AWAY_AT_RESUME, False)])
 def test_libvirt_without_its_lock_daemon_is_not_away(failure: libvirt.libvirtError, lost: bool) -> None:
     assert is_connection_loss(failure) == lost

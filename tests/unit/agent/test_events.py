@@ -31,6 +31,22 @@ async def test_every_subscriber_gets_what_libvirt_tells(connection: Connection) 
     assert not any(change.is_resync for change in changes)
 
 
+async def test_what_is_told_of_a_device_names_it(connection: Connection) -> None:
+    events = DomainEvents(connection)
+    await connection.open()
+    async with events.subscribe() as queue:
+        # libvirt's test driver has no such events: as libvirt would call.
+        domain = await connection.call(lambda handle: handle.lookupByName("test"))
+        handle = await connection.call(lambda handle: handle)
+        await asyncio.to_thread(events.on_device_removed, handle, domain, "ua-dev-1", None)
+        await asyncio.to_thread(events.on_device_removal_failed, handle, domain, "ua-dev-1", None)
+        changes = [await _next(queue), await _next(queue)]
+    assert [(change.kind, change.device_alias) for change in changes] == [
+        ("device-removed", "ua-dev-1"),
+        ("device-removal-failed", "ua-dev-1"),
+    ]
+
+
 async def test_a_new_connection_means_to_read_everything_again(connection: Connection) -> None:
     events = DomainEvents(connection)
     async with events.subscribe() as queue:

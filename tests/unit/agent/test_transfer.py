@@ -95,8 +95,10 @@ def test_devices_of_the_node_and_images_in_drives_keep_a_guest_where_it_is() -> 
     assert devices is not None
     assert find_blockers(_live(), seed) == []
     etree.SubElement(devices, "hostdev", type="pci")
+    etree.SubElement(devices, "interface", type="hostdev")
+    etree.SubElement(devices, "disk", type="block")
     found = find_blockers(etree.tostring(live, encoding="unicode"), "another seed")
-    assert [code for code, _ in found] == ["host-device", "iso"]
+    assert [code for code, _ in found] == ["host-device"] * 3 + ["iso"]
 
 
 def test_variables_of_a_firmware_are_a_file() -> None:
