@@ -33,6 +33,9 @@ _HARDWARE_XIDS: Final = frozenset((48, 61, 62, 64, 74, 79, 95, 110, 119, 120, 14
 _AER: Final = re.compile(
     rf"AER: Uncorrect(?:ed|able) \(Fatal\) error (?:message )?received(?: from|:) {_ADDRESS}", re.IGNORECASE
 )
+_BUS_ERROR: Final = re.compile(
+    rf"{_ADDRESS}: (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Fatal\)", re.IGNORECASE
+)
 _MEDIUM: Final = re.compile(r"critical (?:medium|target) error, dev ([a-z0-9]+)")
 _TOTAL: Final = re.compile(r"TOTAL_ERR_(?:FATAL|NONFATAL) (\d+)")
 # Requests that nobody answers count as such errors, and guests make some while they look for devices.
@@ -117,7 +120,7 @@ def _parse(line: str) -> tuple[str, str]:
     if match := _XID.search(line):
         number = int(match[3])
         return (match[1] + (match[2] or "")).lower(), f"Xid {number}" if number in _HARDWARE_XIDS else ""
-    if match := _AER.search(line):
+    if match := _AER.search(line) or _BUS_ERROR.search(line):
         return (match[1] + (match[2] or "")).lower(), "PCIe: fatal error"
     if match := _MEDIUM.search(line):
         return match[1], "errors of the medium"

@@ -105,7 +105,9 @@ class GpuModes:
         around, mode = await look(), self._record.mode
         # Without libvirt nobody knows what guests have.
         for gpu in _list_gpus(around) if around.guests is not None else ():
-            if not any(_find_users(gpu, around, entries)):
+            # Parts of it that guests have do not mind others beside them, and after a reboot they are to come back.
+            find = _find_users if mode == PASSTHROUGH else _find_whole_users
+            if not any(find(gpu, around, entries)):
                 await self._switch(gpu, mode)
         around = await look()
         able = [gpu.address for gpu in _list_gpus(around) if _works(gpu, mode, around)]
@@ -185,6 +187,16 @@ def _works(gpu: PciFunction, mode: str, around: Surroundings) -> bool:
     if mode == PASSTHROUGH:
         return not gpu.virtual_functions and not support.vgpus
     return support.can_make(mode) and all(vgpu.type_id == mode for vgpu in support.vgpus)
+
+
+def _find_whole_users(gpu: PciFunction, around: Surroundings, entries: Sequence[Entry]) -> Iterator[str]:
+    """Domains that have it as a whole, as libvirt and the journal know."""
+    for name in (gpu.address, *(one.address for one in find_companions(gpu, around))):
+        if domain := (around.guests or {}).get(name_pci(name)):
+            yield describe_user(domain)
+    for entry in entries:
+        if gpu.address in entry.making.addresses:
+            yield f"given to domain {entry.domain_uuid}"
 
 
 def _find_users(gpu: PciFunction, around: Surroundings, entries: Sequence[Entry]) -> Iterator[str]:

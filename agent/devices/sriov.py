@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from agent.devices.base import find_pci_address
 from agent.devices.host_need import PCI_ADDRESS
 from agent.devices.writer import SysfsWriter
 from agent.errors import DeviceFailed, DeviceNotFound
@@ -58,7 +59,7 @@ async def disable_virtual_functions(address: str, sysfs: Sysfs, writer: SysfsWri
 
 def _find_address(name: str, sysfs: Sysfs) -> str:
     """The PCI function that is meant by its address or by its interface. Raises DeviceNotFound."""
-    address = name if PCI_ADDRESS.fullmatch(name) else sysfs.link_name(f"class/net/{name}/device")
+    address = name if PCI_ADDRESS.fullmatch(name) else find_pci_address(sysfs.locate(f"class/net/{name}/device"))
     if not PCI_ADDRESS.fullmatch(address) or not sysfs.exists(f"{_DEVICES}/{address}"):
         raise DeviceNotFound(f"virtual_functions: {name} is no PCI function of the node")
     return address

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from agent.devices.base import Surroundings
 from agent.devices.fault import Faults
-from agent.devices.gpu_mode import GpuModes
+from agent.devices.gpu_mode import GpuModes, ModeRecord
 from agent.devices.journal import DeviceJournal, Entry
 from agent.devices.keeper import DeviceKeeper
 from agent.devices.maker import Tools
@@ -111,6 +111,10 @@ class Kernel(SysfsWriter):
         self._node.machine.write(f"{base}/available_instances", left - 1)
 
     def _remove_mdev(self, parent: str, uuid: str, _text: str) -> None:
+        self.remove_mdev(parent, uuid)
+
+    def remove_mdev(self, parent: str, uuid: str) -> None:
+        """As a reboot, too, does."""
         (link,) = self._path(f"class/mdev_bus/{parent}/mdev_supported_types").glob(f"*/devices/{uuid}")
         link.unlink()
         shutil.rmtree(self._path(f"class/mdev_bus/{parent}/{uuid}"))
@@ -144,19 +148,22 @@ class Kernel(SysfsWriter):
         self._node.machine.link(f"devices/{self._node.paths[address]}/driver", f"bus/pci/drivers/{driver}")
 
     def _set_virtual_functions(self, address: str, text: str) -> None:
-        home = self._path(f"bus/pci/devices/{address}")
-        present = [link for link in home.iterdir() if link.name.startswith("virtfn")]
         if text == "0":
-            for link in present:
-                name = os.readlink(link).rpartition("/")[2]
-                shutil.rmtree(link.resolve())
-                link.unlink()
-                self._path(f"bus/pci/devices/{name}").unlink()
-        elif present:
-            raise OSError(errno.EBUSY, "not so")
+            self.remove_virtual_functions(address)
+        elif self._node.machine.sysfs.read_number(f"bus/pci/devices/{address}/sriov_numvfs"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         else:
             self.virtual_functions[address]()
-        self._node.machine.write(f"bus/pci/devices/{address}/sriov_numvfs", text)
+            self._node.machine.write(f"bus/pci/devices/{address}/sriov_numvfs", text)
+
+    def remove_virtual_functions(self, address: str) -> None:
+        """As a reboot, too, does."""
+        home = self._path(f"bus/pci/devices/{address}")
+        for link in [link for link in home.iterdir() if link.name.startswith("virtfn")]:
+            self._path(f"bus/pci/devices/{os.readlink(link).rpartition('/')[2]}").unlink()
+            shutil.rmtree(link.resolve())
+            link.unlink()
+        self._node.machine.write(f"bus/pci/devices/{address}/sriov_numvfs", 0)
 
 
 class Journal(DeviceJournal):
@@ -168,6 +175,17 @@ class Journal(DeviceJournal):
 
     def _write(self, domain_uuid: str, entries: Any) -> None:
         self._countdown.take(lambda: super(Journal, self)._write(domain_uuid, entries))
+
+
+class Modes(GpuModes):
+    """The same for the mode of GPUs."""
+
+    def __init__(self, path: Path, tools: Tools, countdown: Countdown) -> None:
+        super().__init__(path, tools)
+        self._countdown = countdown
+
+    def _keep(self, record: ModeRecord) -> None:
+        self._countdown.take(lambda: super(Modes, self)._keep(record))
 
 
 class NoLibvirt:
@@ -202,7 +220,7 @@ class Rig:
         sysfs = self.node.machine.sysfs
         tools = Tools(sysfs, self.kernel, NoLibvirt(), self._run_ip)
         self.journal = Journal(self.directory / "journal/devices", self.countdown)
-        self.modes = GpuModes(self.directory / "journal/gpu-mode.json", tools)
+        self.modes = Modes(self.directory / "journal/gpu-mode.json", tools, self.countdown)
         self.journal.prepare()
         self.modes.prepare()
         self.faults = Faults(sysfs)
@@ -320,3 +338,22 @@ def list_mdevs(node: Node, parent: str = T4) -> list[str]:
     """UUIDs of the mediated devices of a parent."""
     types = node.machine.root / f"class/mdev_bus/{parent}/mdev_supported_types"
     return sorted(link.name for link in types.glob("*/devices/*"))
+
+
+def reboot(rig: Rig) -> None:
+    """What the kernel forgets: what was made, which drivers were chosen, virtual functions; what others made, too."""
+    node = rig.node
+    for parent in node.machine.sysfs.names("class/mdev_bus"):
+        for uuid in list_mdevs(node, parent):
+            rig.kernel.remove_mdev(parent, uuid)
+    for address in node.machine.sysfs.names("bus/pci/devices"):
+        base = f"bus/pci/devices/{address}"
+        if node.machine.sysfs.exists(f"{base}/nvidia/current_vgpu_type"):
+            set_type(node, address, 0)
+        if node.machine.sysfs.exists(f"{base}/driver_override"):
+            node.machine.write(f"{base}/driver_override", "")
+        if home := rig.kernel.home_drivers.get(address):
+            rig.kernel.bind(address, home)
+    for address in rig.kernel.virtual_functions:
+        rig.kernel.remove_virtual_functions(address)
+    rig.start()
