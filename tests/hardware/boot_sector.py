@@ -178,7 +178,7 @@ def read_functions(serial: str) -> list[str]:
 
 
 def _last_start(serial: str) -> str:
-    return serial.replace("\r", "").rpartition(_READY)[2]
+    return serial.replace("\r", "").rpartition(_READY)[2].lower()
 
 
 def _make(code: bytes, text: str) -> bytes:

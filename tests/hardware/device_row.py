@@ -14,6 +14,10 @@ from tests.hardware.host import NodeHost
 from tests.hardware.machine import describe_proof
 
 
+# After the watcher's own.
+_FIRST_BOOT_INDEX: Final = 3
+
+
 @dataclass(frozen=True)
 class DeviceRow:
     """How a device is found, asked for, and seen by the guest that has it."""
@@ -38,8 +42,9 @@ class DeviceRow:
         return host.find_device(self.kind, **self.known_by)
 
     def ask(self, device: Device) -> HostDevice:
-        """A wish of its own."""
-        return HostDevice(device_id=device.id, uuid=str(uuid.uuid4()), **self.wish)
+        """A wish of its own. The guest's firmware opens those disks only that it could boot from."""
+        boot_index = _FIRST_BOOT_INDEX + ROWS.index(self) if self.disk else 0
+        return HostDevice(device_id=device.id, uuid=str(uuid.uuid4()), boot_index=boot_index, **self.wish)
 
     def prove(self, guest: Guest, *, present: bool = True) -> None:
         """The guest sees it from inside, or does not any more; disks are looked at when the guest starts."""

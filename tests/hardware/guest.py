@@ -39,6 +39,7 @@ _IMAGE: Final = make_watcher().ljust(64 * 1024, b"\0")
 _VOLUME_BYTES: Final = 1024**2
 _CALL_SECONDS: Final = 120.0
 _PROOF_SECONDS: Final = 90.0
+_LOOK_SECONDS: Final = 0.7
 _WATCHER_BOOT_INDEX: Final = 2
 
 
@@ -107,7 +108,7 @@ class Guest:
         def sees() -> bool:
             return read_functions(self.serial()).count(identity) == count
 
-        wait_until(sees, f"the guest sees {count} of {identity}", _PROOF_SECONDS, 0.3)
+        wait_until(sees, f"the guest sees {count} of {identity}", _PROOF_SECONDS, _LOOK_SECONDS)
 
     def wait_for_disk(self, text: str, *, present: bool = True) -> None:
         """It has read this from the beginning of a disk at its last start; or it has not, though it has looked."""
@@ -116,11 +117,11 @@ class Guest:
             serial = self.serial()
             return bool(read_functions(serial)) and (text in read_disks(serial)) is present
 
-        wait_until(has_read, f"the guest {'has' if present else 'has not'} {text}", _PROOF_SECONDS, 0.3)
+        wait_until(has_read, f"the guest {'has' if present else 'has not'} {text}", _PROOF_SECONDS, _LOOK_SECONDS)
 
     def wait_for_text(self, text: str) -> None:
         """It has written this."""
-        wait_until(lambda: text in self.serial(), f"the guest says {text}", _PROOF_SECONDS, 0.3)
+        wait_until(lambda: text in self.serial(), f"the guest says {text}", _PROOF_SECONDS, _LOOK_SECONDS)
 
     def serial(self) -> str:
         """What it has written so far."""
