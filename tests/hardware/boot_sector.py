@@ -35,9 +35,9 @@ _SPEAKER: Final = bytes.fromhex(
     "f4"  # done: hlt
     "ebfd"  # jmp done
 )
-# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of buses 0 to 31 again
-# and again, and writes those that have changed as "bbdd ppppvvvv": bus, device and function, product, vendor. It lets
-# go of what it is asked for by ACPI, as an operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, q35.
+# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of buses 0 to 31
+# again and again, and writes those that have changed as "bbdd ppppvvvv": bus, device and function, product, vendor. It
+# lets go of what it is asked for by ACPI, as an operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, q35.
 _WATCHER: Final = bytes.fromhex(
     "fa"  # start: cli
     "31c0"  # xor ax,ax

@@ -13,7 +13,6 @@ from tests.hardware.guest import Guest
 from tests.hardware.host import NodeHost
 from tests.hardware.machine import describe_proof
 
-
 # After the watcher's own.
 _FIRST_BOOT_INDEX: Final = 3
 
@@ -43,7 +42,7 @@ class DeviceRow:
 
     def ask(self, device: Device) -> HostDevice:
         """A wish of its own. The guest's firmware opens those disks only that it could boot from."""
-        boot_index = _FIRST_BOOT_INDEX + ROWS.index(self) if self.disk else 0
+        boot_index = _FIRST_BOOT_INDEX + (ROWS.index(self) if self in ROWS else len(ROWS)) if self.disk else 0
         return HostDevice(device_id=device.id, uuid=str(uuid.uuid4()), boot_index=boot_index, **self.wish)
 
     def prove(self, guest: Guest, *, present: bool = True) -> None:

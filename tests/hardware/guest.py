@@ -49,6 +49,8 @@ class Guest:
     def __init__(self, host: NodeHost, devices: Sequence[HostDevice] = ()) -> None:
         self._host = host
         self.uuid = str(uuid.uuid4())
+        # libvirt's name of it.
+        self.name = f"ecs-{self.uuid[:8]}"
         self.devices = list(devices)
         self._volume_uuid = str(uuid.uuid4())
         self._make_volume()
@@ -57,7 +59,7 @@ class Guest:
         """libvirt knows it, with its devices."""
         spec = DomainSpec(
             uuid=self.uuid,
-            name=f"ecs-{self.uuid[:8]}",
+            name=self.name,
             architecture=Architecture.ARCHITECTURE_X86_64,
             vcpus=1,
             memory_bytes=128 * 1024**2,

@@ -1,7 +1,8 @@
-"""Devices of every kind in nested guests, by the agent's services: seen from inside, and the node's again afterwards."""
+"""Devices of every kind in nested guests, by the agent's services: seen from inside, and given back."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -139,6 +140,58 @@ def test_a_device_of_a_guest_is_nobody_elses(host: NodeHost, guest: Guest) -> No
     other.remove()
 
 
+def test_a_guest_that_does_not_let_go_keeps_its_device(host: NodeHost, guest: Guest) -> None:
+    """What the firmware has booted here hears of nothing."""
+    card, disk = (next(row for row in ROWS if row.name == name) for name in ("e1000e", "SATA disk"))
+    guest.devices.extend((card.ask(card.find(host)), disk.ask(disk.find(host))))
+    guest.devices[1].boot_index = 1
+    guest.define()
+    guest.start()
+    guest.wait_for_text(describe_proof(disk.disk))
+    with pytest.raises(grpc.RpcError) as caught:
+        guest.detach(guest.devices[0], grace_seconds=3)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not _is_offered(host, card)
+
+
+def test_wipes_a_disk_before_anybody_else_gets_it(host: NodeHost, guest: Guest, timings: Timings) -> None:
+    disk = "/dev/disk/by-id/wwn-0x5000000000000001"
+    device = host.find_device("disk", wwn="0x5000000000000001")
+    guest.devices.append(HostDevice(device_id=device.id, uuid=str(uuid.uuid4()), wipe_on_release=True))
+    guest.define()
+    assert host.find_device("disk", wwn="0x5000000000000001").withheld_reason
+    with timings.measure("wipe of 64 MiB", "back"):
+        guest.remove()
+    host.node.run(f"cmp --bytes {device.size_bytes} {disk} /dev/zero")
+    assert host.find_device("disk", wwn="0x5000000000000001").withheld_reason == ""
+
+
+def test_a_stick_that_is_plugged_again_is_the_guests_again(host: NodeHost, guest: Guest, timings: Timings) -> None:
+    row = DeviceRow("stick that is plugged again", "usb", {"serial": "STICK1"}, disk="stick-plugged")
+    host.node.plug_stick()
+    host.coordinator.wait_for_inventory(lambda inventory: "STICK1" in str(inventory), "the agent tells of the stick")
+    wish = row.ask(row.find(host))
+    guest.devices.append(wish)
+    guest.define()
+    guest.start()
+    row.prove(guest)
+    host.node.unplug("stick-plugged")
+    guest.reset()
+    row.prove(guest, present=False)
+    host.node.plug_stick()
+    with timings.measure(row.name, "again"):
+        wait_until(lambda: "HARDDRIVE" in _read_usb(host, guest), "the guest has the stick again", 30, 0.5)
+    guest.reset()
+    row.prove(guest)
+    guest.remove()
+    host.node.unplug("stick-plugged")
+
+
+def _read_usb(host: NodeHost, guest: Guest) -> str:
+    """The USB devices that QEMU has opened for the guest."""
+    return host.node.run(f"virsh qemu-monitor-command {guest.name} --hmp info usb", check=False)
+
+
 def test_killed_in_the_middle_it_goes_on(host: NodeHost, guest: Guest, timings: Timings) -> None:
     rows = [row for row in _HOT_ROWS if row.needs not in host.node.preparation.missing]
     drivers = {row.name: _read_driver(host, row.find(host)) for row in rows}
@@ -162,10 +215,11 @@ def _interrupt(host: NodeHost, calls: list[Callable[[], None]]) -> None:
     """The agent is killed while it does these; then it does them all."""
     with ThreadPoolExecutor(len(calls)) as pool:
         begun = [pool.submit(call) for call in calls]
-        wait_until(lambda: any(call.done() for call in begun), "the agent is in the middle of it", 60, 0.02)
+        wait_until(lambda: any(future.done() for future in begun), "the agent is in the middle of it", 60, 0.02)
         host.kill_agent()
-        for call in begun:
-            call.exception()
+        for future in begun:
+            # Cut off, or done before.
+            future.exception()
     host.start_agent()
     for call in calls:
         call()
