@@ -8,6 +8,8 @@ from agent.domainxml.display import Graphics, Input, Listen, Video, VideoModel
 from agent.domainxml.domain import Domain
 from protos.agent.v1.domain_pb2 import DomainSpec
 
+# By itself it has four ports, one of them for the pointer; there is no more than this to be had.
+USB_CONTROLLER = Controller("usb", 0, "qemu-xhci", ports=15)
 # RFC 6143 takes the first 8 characters of a password; libvirt refuses a longer one.
 _PASSWORD_LENGTH = 8
 
@@ -27,6 +29,6 @@ def configure_graphics(domain: Domain, spec: DomainSpec, host: HostProfile) -> D
         graphics=(server,),
         # The card that firmware and every installer can drive without a driver of its own.
         videos=(Video(VideoModel("vga")),),
-        controllers=(Controller("usb", 0, "qemu-xhci"),),
+        controllers=(USB_CONTROLLER,),
         inputs=(Input("tablet", "usb"),),
     )

@@ -12,11 +12,12 @@ from itertools import count
 from typing import Final, assert_never
 
 from agent.configure.disk import SERIAL_LENGTH, UNITS_PER_TARGET, device_name, with_scsi_controller
+from agent.configure.graphics import USB_CONTROLLER
 from agent.configure.host_profile import HostProfile
 from agent.configure.pcie import count_ports
 from agent.devices.source import BlockSource, DeviceSource, MdevSource, NetworkFunctionSource, PciSource, UsbSource
 from agent.domainxml.address import Alias, BootOrder, NodeAddress
-from agent.domainxml.device import Controller, Devices
+from agent.domainxml.device import Devices
 from agent.domainxml.disk import Disk, DiskDriver, DiskSource, DiskTarget, DriveAddress
 from agent.domainxml.domain import Domain
 from agent.domainxml.hostdev import GuestPciAddress, Hostdev, HostdevSource, Rom
@@ -27,7 +28,6 @@ from protos.agent.v1.device_pb2 import HostDevice
 from protos.agent.v1.domain_pb2 import DomainSpec
 
 ALIAS_PREFIX: Final = "ua-dev-"
-USB_CONTROLLER: Final = Controller("usb", 0, "qemu-xhci")
 _PCIE_MACHINES: Final = ("q35", "virt")
 # Until it is known which root port is free.
 _NO_BUS: Final = "0x00"

@@ -27,6 +27,7 @@ class Controller(Element, tag="controller"):
     type: str = attribute("type")
     index: int | None = attribute("index", int, default=None)
     model: str | None = attribute("model", default=None)
+    ports: int | None = attribute("ports", int, default=None)
     driver: ControllerDriver | None = child(ControllerDriver, default=None)
 
 

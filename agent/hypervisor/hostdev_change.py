@@ -18,7 +18,7 @@ from agent.configure.host_device import build_device, name_alias, read_mark
 from agent.devices.plug import find_plug_obstacle
 from agent.devices.source import DeviceSource
 from agent.domainxml.assignment import AssignedDomain
-from agent.errors import DeviceStillAttached, DomainNotFound
+from agent.errors import DeviceStillAttached, DomainNotFound, DomainStateConflict
 from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
@@ -43,6 +43,8 @@ from protos.agent.v1.device_pb2 import HostDevice
 # libvirt by itself waits 5 s for a device to be gone.
 _TIMEOUT_SECONDS: Final = 120.0
 _RETRY_SECONDS: Final = 5.0
+# A guest that was off may be started between the two steps of attaching.
+_ATTACH_ATTEMPTS: Final = 3
 # A guest that refuses at once is not asked again at once.
 _REFUSED_SECONDS: Final = 1.0
 _WAKING: Final = frozenset((DEVICE_REMOVED, DEVICE_REMOVAL_FAILED, "stopped", "crashed"))
@@ -97,9 +99,12 @@ class DevicePlugs:
             plug(domain, wish, source, find_plug_obstacle(source, self._sysfs))
             self._events.announce(domain, CHANGED)
 
-        await self._connection.call(run, timeout_seconds=_TIMEOUT_SECONDS)
-        async with self._affinities.undisturbed():
-            await self._connection.call(lambda handle: define_device(find_owned(handle, uuid), wish, source))
+        for _ in range(_ATTACH_ATTEMPTS):
+            await self._connection.call(run, timeout_seconds=_TIMEOUT_SECONDS)
+            async with self._affinities.undisturbed():
+                if await self._connection.call(lambda handle: define_device(find_owned(handle, uuid), wish, source)):
+                    return
+        raise DomainStateConflict(f"the guest was started or gave {wish.device_id} up again while it was plugged in")
 
     async def is_stale(self, uuid: str, wish: HostDevice, source: DeviceSource) -> bool:
         """Whether the running guest has the device where it is not any more."""

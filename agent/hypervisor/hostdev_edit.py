@@ -16,8 +16,8 @@ import libvirt
 import structlog
 
 from agent.configure.disk import with_scsi_controller
+from agent.configure.graphics import USB_CONTROLLER
 from agent.configure.host_device import (
-    USB_CONTROLLER,
     build_device,
     check_machine,
     mark_device,
@@ -31,6 +31,7 @@ from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document
 from agent.domainxml.metadata import NAMESPACE, Ownership
 from agent.errors import DevicePlugUnsafe, DomainNotFound, RequestInvalid
+from agent.hypervisor.description import read_ownership
 from agent.hypervisor.guest import find_owned
 from protos.agent.v1.device_pb2 import HostDevice
 
@@ -91,13 +92,16 @@ def plug(domain: libvirt.virDomain, wish: HostDevice, source: DeviceSource, obst
         domain.attachDeviceFlags(format_document(element), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
-def define_device(domain: libvirt.virDomain, wish: HostDevice, source: DeviceSource) -> None:
-    """The definition has the device, and what runs is marked to have it."""
+def define_device(domain: libvirt.virDomain, wish: HostDevice, source: DeviceSource) -> bool:
+    """The definition has the device, and what runs is marked to have it; False when that has it not: just started."""
     definition, live = read_definition(domain), read_live(domain)
     if put_device(definition, wish, source, live):
         define(domain, definition)
+    if live and not live.find(name_alias(wish.uuid)):
+        return False
     if live and live.put_mark(mark_device(wish)):
         _mark_live(domain, live)
+    return True
 
 
 def _find_live_obstacle(live: AssignedDomain, source: DeviceSource) -> str:
@@ -193,11 +197,13 @@ def list_usb(handle: libvirt.virConnect) -> list[PluggedUsb]:
     found = []
     for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
         with unless_ended():
-            live = AssignedDomain(domain.XMLDesc(0))
-            for mark in live.marks:
-                if mark.device_id.startswith("usb-"):
-                    place = live.find_usb_place(name_alias(mark.uuid))
-                    found.append(PluggedUsb(domain.UUIDString(), read_mark(mark), place))
+            ownership = read_ownership(domain, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            marks = [mark for mark in (ownership.devices if ownership else ()) if mark.device_id.startswith("usb-")]
+            if marks:
+                live = AssignedDomain(domain.XMLDesc(0))
+                places = [live.find_usb_place(name_alias(mark.uuid)) for mark in marks]
+                pairs = zip(map(read_mark, marks), places, strict=True)
+                found += [PluggedUsb(domain.UUIDString(), wish, place) for wish, place in pairs]
     return found
 
 
