@@ -374,6 +374,20 @@ class TestDisk:
         with pytest.raises(DeviceWithheld, match="is in no IOMMU group"):
             await rig.keeper.prepare(DOMAIN, wish(DISK, native=True))
 
+    async def test_a_controller_of_several_disks_stays(self, rig: Rig) -> None:
+        add_nvme_disk(rig)
+        rig.node.add("nvme0n2", NVME_PATH, udev=BLANK | {"ID_WWN": "0x2"}, device__transport="pcie")
+        with pytest.raises(DeviceWithheld, match="leads to nvme0n2, too"):
+            await rig.keeper.prepare(DOMAIN, wish(DISK, native=True))
+
+    async def test_a_disk_that_was_pulled_but_is_still_defined_is_in_use(self, rig: Rig) -> None:
+        add_sas_disk(rig)
+        await rig.keeper.prepare(DOMAIN, wish(DISK))
+        (rig.node.machine.root / "class/block/sdb").unlink()
+        rig.domains = {DOMAIN: [Path(LINK).name]}
+        with pytest.raises(DeviceInUse, match="used by domain vm-01"):
+            await rig.release()
+
     async def test_a_disk_that_has_got_another_name_is_the_same(self, rig: Rig) -> None:
         add_sas_disk(rig)
         await rig.keeper.prepare(DOMAIN, wish(DISK))

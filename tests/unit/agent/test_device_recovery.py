@@ -8,11 +8,15 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from agent.devices.keeper import DeviceKeeper
 from agent.devices.source import MdevSource, PciSource
 from agent.errors import DeviceFailed, DeviceFaulty, DeviceInUse, DeviceNotFound
+from agent.hypervisor.connection import Connection
+from agent.recovery import DeviceRecovery
 from protos.agent.v1.device_pb2 import HostDevice
 from tests.unit.agent.device_kernel import (
     A100,
@@ -373,3 +377,19 @@ async def test_two_that_give_back_at_once_do_not_disturb_each_other(rig: Rig) ->
     await rig.keeper.prepare(DOMAIN, VGPU)
     await asyncio.gather(rig.release(), rig.release())
     assert (list_mdevs(rig.node), rig.entries()) == ([FOREIGN], [])
+
+
+async def test_all_is_restored_whenever_libvirt_comes_back() -> None:
+    restored = asyncio.Event()
+
+    class Keeper:
+        async def restore(self) -> None:
+            restored.set()
+
+    connection = Connection("test:///default", worker_count=1, guest_agent_worker_count=1)
+    recovery = asyncio.create_task(DeviceRecovery(connection, cast("DeviceKeeper", Keeper())).run())
+    await asyncio.sleep(0)
+    await connection.open()
+    await asyncio.wait_for(restored.wait(), 10)
+    recovery.cancel()
+    await connection.close()
