@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -393,3 +394,22 @@ async def test_all_is_restored_whenever_libvirt_comes_back() -> None:
     await asyncio.wait_for(restored.wait(), 10)
     recovery.cancel()
     await connection.close()
+
+
+async def test_who_stops_waiting_does_not_overtake_the_kernel(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_split_t4(rig.node)
+    write, begun, loop = rig.kernel.write, asyncio.Event(), asyncio.get_running_loop()
+
+    def write_slowly(path: str, text: str) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.3)
+        write(path, text)
+
+    monkeypatch.setattr(rig.kernel, "write", write_slowly)
+    first = asyncio.create_task(rig.keeper.prepare(DOMAIN, VGPU))
+    await begun.wait()
+    first.cancel()
+    assert await rig.keeper.prepare(DOMAIN, VGPU) == MdevSource(DEVICE)
+    assert [text for path, text in rig.kernel.writes if path.endswith("create")] == [DEVICE]
+    with pytest.raises(asyncio.CancelledError):
+        await first
