@@ -30,6 +30,8 @@ class GpuMode:
     mode: str = ""
     # GPUs that were split into this type when the mode was set.
     split_ids: frozenset[str] = frozenset()
+    # False: it is being set, or that was interrupted.
+    settled: bool = True
 
     @property
     def vgpu_type_id(self) -> str:

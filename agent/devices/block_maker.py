@@ -51,7 +51,8 @@ class BlockMaker:
     def find_domain(self, entry: Entry, around: Surroundings) -> str:
         """See Maker."""
         name = find_disk_name(entry, around)
-        return find_disk_domain(around.sysfs, around.block_use, name) if name else ""
+        # A domain that has a link to a disk that is gone is known by the link's own name.
+        return find_disk_domain(around.sysfs, around.block_use, name or Path(entry.making.path).name)
 
     def find_needs(self, entry: Entry, around: Surroundings) -> Iterator[str]:
         """See Maker."""

@@ -108,8 +108,9 @@ def _find_whole_obstacles(
     function: PciFunction, companions: list[PciFunction], support: VgpuSupport, around: Surroundings
 ) -> Iterator[str]:
     yield from find_plain_obstacles(function, around)
-    if around.gpu_mode.vgpu_type_id and function.address in around.gpu_mode.split_ids:
-        yield f"is to be split into {around.gpu_mode.vgpu_type_id}, which its driver does not do now"
+    mode = around.gpu_mode
+    if mode.vgpu_type_id and (function.address in mode.split_ids or not mode.settled):
+        yield f"is to be split into {mode.vgpu_type_id}, which its driver does not do now"
     if support.vgpus:
         yield f"has {len(support.vgpus)} vGPUs, which would go with it"
     yield from find_obstacles(function, companions, around)

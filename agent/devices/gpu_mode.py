@@ -24,7 +24,7 @@ from agent.devices.pci import PciFunction
 from agent.devices.sriov import ALL, disable_virtual_functions, enable_virtual_functions
 from agent.devices.vgpu import VgpuSupport, read_vgpus
 from agent.durable_file import write_file
-from agent.errors import AgentError, GpuInUse, GpuModeUnsupported, RequestInvalid
+from agent.errors import AgentError, DeviceFailed, GpuInUse, GpuModeUnsupported, RequestInvalid
 
 _MODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NVIDIA: Final = "10de"
@@ -74,7 +74,7 @@ class GpuModes:
     @property
     def mode(self) -> GpuMode:
         """What discovery heeds."""
-        return GpuMode(self._record.mode, frozenset(self._record.split_ids))
+        return GpuMode(self._record.mode, frozenset(self._record.split_ids), self._record.settled)
 
     async def set(self, mode: str, look: Look, entries: Sequence[Entry]) -> list[str]:
         """All GPUs that can work in this mode do; answers their ids.
@@ -90,35 +90,57 @@ class GpuModes:
         self._refuse_used(gpus, mode, around, entries)
         if mode != self._record.mode:
             self._keep(replace(self._record, mode=mode, former_mode=self._record.mode, settled=False))
+        await self._switch_all(gpus, around, entries)
         return await self._settle(look, entries)
 
     async def restore(self, look: Look, entries: Sequence[Entry]) -> None:
         """The GPUs work in the mode that was set last, as far as they can; what they cannot is logged."""
-        if not self._record.mode:
+        around = await look()
+        if not self._record.mode or around.guests is None:  # without libvirt nobody knows what guests have
             return
+        gpus = list(_list_gpus(around))
+        if self._record.settled:
+            # Others are as somebody wants them.
+            gpus = [gpu for gpu in gpus if gpu.address in self._record.split_ids]
         try:
+            await self._switch_all(gpus, around, entries)
             await self._settle(look, entries)
         except (AgentError, OSError) as error:
             log.warning("device.gpu_mode_not_restored", mode=self._record.mode, reason=str(error))
 
     async def _settle(self, look: Look, entries: Sequence[Entry]) -> list[str]:
+        """The rest of what is to be done for the mode, after all GPUs were switched."""
         around, mode = await look(), self._record.mode
-        # Without libvirt nobody knows what guests have.
-        for gpu in _list_gpus(around) if around.guests is not None else ():
-            # Parts of it that guests have do not mind others beside them, and after a reboot they are to come back.
-            find = _find_users if mode == PASSTHROUGH else _find_whole_users
-            if not any(find(gpu, around, entries)):
-                await self._switch(gpu, mode)
-        around = await look()
-        able = [gpu.address for gpu in _list_gpus(around) if _works(gpu, mode, around)]
-        if not able and not self._record.settled and mode != PASSTHROUGH and around.guests is not None:
-            types = sorted({one for gpu in _list_gpus(around) for one in _read(gpu, around).types})
+        gpus = list(_list_gpus(around))
+        able = [gpu.address for gpu in gpus if _works(gpu, mode, around)]
+        known = self._record.split_ids if self._record.settled else ()
+        if mode == PASSTHROUGH:
+            self._keep(replace(self._record, settled=True, former_mode="", split_ids=()))
+            return able
+        if not able and not self._record.settled:
+            types = sorted({one for gpu in gpus for one in _read(gpu, around).types})
             await self._go_back()
             raise GpuModeUnsupported(f"no GPU of the node makes {mode}; there is {', '.join((PASSTHROUGH, *types))}")
-        known = self._record.split_ids if self._record.settled else ()
-        split = () if mode == PASSTHROUGH else tuple(sorted({*known, *able}))
-        self._keep(replace(self._record, settled=True, former_mode="", split_ids=split))
+        for gpu in gpus:
+            if gpu.address not in {*able, *known} and not any(_find_users(gpu, around, entries)):
+                await self._undo(gpu.address)
+        self._keep(replace(self._record, settled=True, former_mode="", split_ids=tuple(sorted({*known, *able}))))
         return able
+
+    async def _switch_all(self, gpus: Sequence[PciFunction], around: Surroundings, entries: Sequence[Entry]) -> None:
+        """One that fails does not keep the others from working. Raises DeviceFailed."""
+        mode, failures = self._record.mode, list[DeviceFailed]()
+        # Parts of it that guests have do not mind others beside them, and after a reboot they are to come back.
+        find = _find_users if mode == PASSTHROUGH else _find_whole_users
+        for gpu in gpus:
+            if any(find(gpu, around, entries)):
+                continue
+            try:
+                await self._switch(gpu, mode)
+            except DeviceFailed as error:
+                failures.append(error)
+        for failure in failures:
+            raise failure
 
     async def _switch(self, gpu: PciFunction, mode: str) -> None:
         """What was changed for it is written down first: going back takes no more than that away."""
@@ -142,20 +164,31 @@ class GpuModes:
         if former not in ("", PASSTHROUGH):  # which needs the same drivers and functions
             self._keep(replace(record, mode=former, former_mode="", settled=True))
             return
-        for address in record.enabled:
-            await disable_virtual_functions(address, self._tools.sysfs, self._tools.writer)
-        for address, driver in record.drivers.items():
-            if driver:
-                await self._tools.bindings.bind(address, driver)
+        for address in {*record.enabled, *record.drivers}:
+            await self._undo(address)
         self._keep(ModeRecord(mode=former))
+
+    async def _undo(self, address: str) -> None:
+        """What was changed of a GPU for a mode that it cannot work in."""
+        if address in self._record.enabled:
+            await disable_virtual_functions(address, self._tools.sysfs, self._tools.writer)
+            self._keep(replace(self._record, enabled=tuple(one for one in self._record.enabled if one != address)))
+        if driver := self._record.drivers.get(address):
+            await self._tools.bindings.bind(address, driver)
+        drivers = {one: former for one, former in self._record.drivers.items() if one != address}
+        self._keep(replace(self._record, drivers=drivers))
 
     def _refuse_used(
         self, gpus: Sequence[PciFunction], mode: str, around: Surroundings, entries: Sequence[Entry]
     ) -> None:
+        is_same = self._record.mode == mode
+        # Those of other models, when all has been done: they cannot make the type, and are free to be used otherwise.
+        spared = is_same and self._record.settled and mode != PASSTHROUGH
         in_use = {
             gpu.address: users
             for gpu in gpus
-            if not (self._record.mode == mode and _works(gpu, mode, around))
+            if not (is_same and _works(gpu, mode, around))
+            and not (spared and gpu.address not in self._record.split_ids)
             and (users := list(_find_users(gpu, around, entries)))
         }
         if in_use:

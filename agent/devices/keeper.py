@@ -26,6 +26,7 @@ from agent.devices.making import build_makers, check_wish, choose_way
 from agent.devices.source import DeviceSource
 from agent.devices.sriov import restore_virtual_functions
 from agent.devices.survey import DeviceSurvey
+from agent.devices.thread import run_to_end
 from agent.devices.wipe import CHUNK_BYTES, wipe
 from agent.errors import (
     AgentError,
@@ -211,7 +212,7 @@ class DeviceKeeper:
             async with aclosing(self._wipe(entry)) as progress:
                 async for step in progress:
                     yield step
-        await asyncio.to_thread(self._journal.remove, entry)
+        await run_to_end(None, self._journal.remove, entry)
         self._notice()
 
     async def _wipe(self, entry: Entry) -> AsyncGenerator[ReleaseProgress]:
@@ -250,7 +251,7 @@ class DeviceKeeper:
                 # Drivers that libvirt has not brought back; it takes the device again when the guest gets it.
                 await maker.unmake(entry, around)
             if entry.releasing and not entry.must_be_wiped:
-                await asyncio.to_thread(self._journal.remove, entry)
+                await run_to_end(None, self._journal.remove, entry)
         if not entry.releasing and entry.making.way in _LOST_IN_REBOOTS:
             making = maker.plan(Order(entry.wish, entry.device, entry.making), around)
             await maker.make(await self._put(replace(entry, making=making)), around)
@@ -259,7 +260,7 @@ class DeviceKeeper:
         """Durably, unless it is so already."""
         if self._journal.find(entry.domain_uuid, entry.uuid) == entry:
             return entry
-        return await asyncio.to_thread(self._journal.put, entry)
+        return await run_to_end(None, self._journal.put, entry)
 
 
 def _find(devices: Sequence[Device], device_id: str) -> Device:

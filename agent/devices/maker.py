@@ -71,7 +71,7 @@ class Maker(Protocol):
     async def unmake(self, entry: Entry, around: Surroundings) -> None:
         """What was made is gone, and the rest as it was before. May be repeated, and what is gone is success.
 
-        Raises DeviceFailed.
+        Raises DeviceFailed, HypervisorUnavailable.
         """
 
     def find_domain(self, entry: Entry, around: Surroundings) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from agent.devices.block_maker import BlockMaker
+from agent.devices.infiniband_function_maker import InfinibandFunctionMaker
 from agent.devices.journal import UUID
 from agent.devices.maker import Maker, Tools
 from agent.devices.mdev_maker import MdevMaker
@@ -22,6 +23,7 @@ from protos.agent.v1.host_pb2 import Device
 _MAKERS: Final[Mapping[str, Callable[[Tools], Maker]]] = {
     "pci": PciMaker,
     "function": NetworkFunctionMaker,
+    "infiniband-function": InfinibandFunctionMaker,
     "mdev": MdevMaker,
     "vendor-vfio": VendorVfioMaker,
     "block": BlockMaker,
@@ -58,6 +60,8 @@ def choose_way(wish: HostDevice, device: Device) -> str:
         return "pci"
     if device.kind == "disk":
         return "pci" if wish.native and device.attributes.get("interface") == "nvme" else "block"
+    if device.kind == "infiniband" and device.details.get("physical_function"):
+        return "infiniband-function"
     if way := _WAYS.get(device.kind):
         return way
     raise DeviceWithheld(f"{device.id} is of the kind {device.kind}, which no guest gets")

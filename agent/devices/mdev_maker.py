@@ -17,7 +17,7 @@ from agent.devices.journal import Entry, Making
 from agent.devices.maker import Order, Tools
 from agent.devices.source import MdevSource
 from agent.devices.vgpu import MDEV_TYPES
-from agent.errors import AgentError, DeviceFailed, DeviceInUse, DeviceNotFound
+from agent.errors import AgentError, DeviceFailed, DeviceInUse, DeviceNotFound, HypervisorTimeout, HypervisorUnavailable
 from agent.facts.sysfs import Sysfs
 
 _PARENTS: Final = "class/mdev_bus"
@@ -67,6 +67,8 @@ class MdevMaker:
         """See Maker."""
         try:
             await self.tools.mdevs.ensure_removed(entry.uuid)
+        except (HypervisorUnavailable, HypervisorTimeout):  # it may be defined there, and come back with a reboot
+            raise
         except AgentError as error:
             log.info("device.mdev_without_libvirt", uuid=entry.uuid, reason=error.message)
         sysfs, parent = self.tools.sysfs, entry.making.parent

@@ -34,7 +34,7 @@ class NetworkFunctionMaker:
     async def make(self, entry: Entry, around: Surroundings) -> NetworkFunctionSource:
         """See Maker. The card is up, for without it nothing of a virtual function goes over the wire."""
         function = _find_function(entry.making.addresses[0], around)
-        interface, number = _find_card(function, around)
+        interface, number = find_card(function, around)
         await self._raise_link(interface)
         if entry.wish.trusted:
             await self._set_trust(interface, number, "on")
@@ -49,7 +49,7 @@ class NetworkFunctionMaker:
             return
         await self.tools.bindings.give_back(address, entry.making.drivers.get(address, ""))
         if entry.wish.trusted:
-            await self._set_trust(*_find_card(function, around), "off")
+            await self._set_trust(*find_card(function, around), "off")
 
     def find_domain(self, entry: Entry, around: Surroundings) -> str:
         """See Maker."""
@@ -93,8 +93,8 @@ def _find_function(address: str, around: Surroundings) -> PciFunction:
     return around.pci.functions[address]
 
 
-def _find_card(function: PciFunction, around: Surroundings) -> tuple[str, int]:
-    """The interface of the card, and the function's number there."""
+def find_card(function: PciFunction, around: Surroundings) -> tuple[str, int]:
+    """The interface of the card, and the function's number there. Raises DeviceNotFound."""
     card = around.pci.functions.get(function.physical_function)
     interfaces = around.sysfs.names(f"{card.path}/net") if card else []
     if card is None or not interfaces:

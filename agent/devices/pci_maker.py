@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.devices.base import Surroundings
+from agent.devices.base import Surroundings, find_pci_address
+from agent.devices.block_path import find_block_paths
 from agent.devices.hostdev import name_pci
 from agent.devices.journal import Entry, Making
 from agent.devices.maker import Order, Tools
@@ -13,6 +14,7 @@ from agent.devices.passthrough import find_obstacles
 from agent.devices.pci import PciFunction
 from agent.devices.source import PciSource
 from agent.errors import DeviceNotFound, DeviceWithheld
+from protos.agent.v1.host_pb2 import Device
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,22 @@ class PciMaker:
         if order.former is not None:
             return order.former
         device = order.device
-        addresses = [device.details.get("pci_address", "") if device.kind == "disk" else device.id]
+        if device.kind == "disk":
+            return self._plan_controller(device, around)
+        addresses = [device.id]
         addresses.extend(filter(None, device.details.get("companions", "").split(",")))
         functions = _find_functions(tuple(addresses), around)
-        if device.kind == "disk":
-            for obstacle in find_obstacles(functions[0], functions[1:], around):
-                raise DeviceWithheld(f"the controller of {device.id}, {addresses[0]}, {obstacle}")
         drivers = {function.address: function.driver for function in functions}
         return Making("pci", tuple(addresses), drivers)
+
+    def _plan_controller(self, disk: Device, around: Surroundings) -> Making:
+        """The guest gets all that its controller leads to, and only that one leads to the disk."""
+        address, name = disk.details.get("pci_address", ""), disk.details["name"]
+        (function,) = _find_functions((address,), around)
+        obstacles = [*find_obstacles(function, (), around), *_find_neighbours(address, name, around)]
+        if obstacles:
+            raise DeviceWithheld(f"the controller of {disk.id}, {address}, {obstacles[0]}")
+        return Making("pci", (address,), {address: function.driver})
 
     async def make(self, entry: Entry, around: Surroundings) -> PciSource:
         """See Maker."""
@@ -53,6 +63,18 @@ class PciMaker:
     def find_needs(self, entry: Entry, around: Surroundings) -> Iterator[str]:
         """See Maker."""
         return find_function_needs(entry, around)
+
+
+def _find_neighbours(address: str, name: str, around: Surroundings) -> Iterator[str]:
+    """What keeps a disk and its controller from being one thing."""
+    sysfs = around.sysfs
+    if len(find_block_paths(sysfs, name)) > 1:
+        yield "is one of several that lead to it"
+    for other in sysfs.names("class/block"):
+        if other == name or sysfs.exists(f"class/block/{other}/partition"):
+            continue
+        if any(find_pci_address(path) == address for path in find_block_paths(sysfs, other)):
+            yield f"leads to {other}, too"
 
 
 def find_function_domain(entry: Entry, around: Surroundings) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
 import os
 import stat
 import struct
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Final
 
+from agent.devices.thread import run_to_end
 from agent.errors import DeviceInUse, DeviceWipeFailed
 
 # _IO(0x12, 127), offset and length: the device itself may do it. Source: include/uapi/linux/fs.h.
@@ -39,21 +39,12 @@ async def wipe(
         yield done_bytes, total_bytes
         while done_bytes < total_bytes:
             length = min(chunk_bytes, total_bytes - done_bytes)
-            await _finish(asyncio.to_thread(_overwrite, descriptor, done_bytes, length, path))
+            # A piece that has begun ends before anybody closes the disk.
+            await run_to_end(None, _overwrite, descriptor, done_bytes, length, path)
             done_bytes += length
             yield done_bytes, total_bytes
         with contextlib.suppress(OSError):  # of a disk without partitions, or a file
             fcntl.ioctl(descriptor, _BLKRRPART)
-
-
-async def _finish(work: Coroutine[object, object, None]) -> None:
-    """A piece that has begun ends before anybody closes the disk, also when nobody waits for it any more."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 @contextlib.contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from agent.devices.thread import run_to_end
 from agent.errors import DeviceFailed
 
 # Hundreds of virtual functions take long; a driver that hangs is not to hold up the agent for ever.
@@ -36,8 +36,7 @@ class SysfsWriter:
     async def ask(self, path: str, text: str) -> None:
         """The same from the event loop, for what may take seconds. Raises DeviceFailed with the kernel's reason."""
         try:
-            async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await asyncio.to_thread(self.write, path, text)
+            await run_to_end(_TIMEOUT_SECONDS, self.write, path, text)
         except TimeoutError:
             raise DeviceFailed(f"{path}: {text.strip()!r} is not done after {_TIMEOUT_SECONDS:g} s") from None
         except OSError as error:

@@ -309,6 +309,32 @@ class TestNetworkFunction:
             await rig.keeper.prepare(DOMAIN, wish(VF))
 
 
+class TestInfinibandFunction:
+    """Virtual functions of InfiniBand adapters."""
+
+    @pytest.mark.parametrize(("guid", "calls"), [("0000:0000:0000:0000", 3), ("", 3), ("b859:9f03:00aa:0002", 0)])
+    async def test_one_without_a_guid_gets_one(self, rig: Rig, guid: str, calls: int) -> None:
+        rig.node.add_pci(NIC, "15b3:101b", "020700", group=5, driver="mlx5_core", sriov_totalvfs=8)
+        rig.node.add_rdma(NIC, "mlx5_0", link_layer="InfiniBand", state="4: ACTIVE")
+        rig.node.machine.add_nic("ib0", device=rig.node.paths[NIC], carrier=1)
+        functions = ["0000:5e:00.1", VF]
+        rig.node.add_virtual_functions(NIC, functions, "15b3:101c", "020700", first_group=6, driver="mlx5_core")
+        if guid:
+            rig.node.add_rdma(VF, "mlx5_2", link_layer="InfiniBand", state="1: DOWN")
+            rig.node.machine.write(f"devices/{rig.node.paths[VF]}/infiniband/mlx5_2/node_guid", guid)
+        assert await rig.keeper.prepare(DOMAIN, wish(VF)) == PciSource((VF,), managed=True)
+        assert (
+            rig.ip_calls
+            == [
+                "link set dev ib0 vf 1 node_guid 5a:0e:3f:0c:2a:30:5d:65",
+                "link set dev ib0 vf 1 port_guid 5a:0e:3f:0c:2a:30:5d:65",
+                "link set dev ib0 vf 1 state auto",
+            ][:calls]
+        )
+        await rig.release()
+        assert rig.entries() == []
+
+
 class TestDisk:
     """Whole disks."""
 
@@ -373,6 +399,20 @@ class TestDisk:
         (rig.node.machine.root / f"bus/pci/devices/{NVME}/iommu_group").unlink()
         with pytest.raises(DeviceWithheld, match="is in no IOMMU group"):
             await rig.keeper.prepare(DOMAIN, wish(DISK, native=True))
+
+    async def test_a_controller_of_several_disks_stays(self, rig: Rig) -> None:
+        add_nvme_disk(rig)
+        rig.node.add("nvme0n2", NVME_PATH, udev=BLANK | {"ID_WWN": "0x2"}, device__transport="pcie")
+        with pytest.raises(DeviceWithheld, match="leads to nvme0n2, too"):
+            await rig.keeper.prepare(DOMAIN, wish(DISK, native=True))
+
+    async def test_a_disk_that_was_pulled_but_is_still_defined_is_in_use(self, rig: Rig) -> None:
+        add_sas_disk(rig)
+        await rig.keeper.prepare(DOMAIN, wish(DISK))
+        (rig.node.machine.root / "class/block/sdb").unlink()
+        rig.domains = {DOMAIN: [Path(LINK).name]}
+        with pytest.raises(DeviceInUse, match="used by domain vm-01"):
+            await rig.release()
 
     async def test_a_disk_that_has_got_another_name_is_the_same(self, rig: Rig) -> None:
         add_sas_disk(rig)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from agent.devices.keeper import DeviceKeeper
 from agent.devices.source import MdevSource, PciSource
 from agent.errors import DeviceFailed, DeviceFaulty, DeviceInUse, DeviceNotFound
+from agent.hypervisor.connection import Connection
+from agent.recovery import DeviceRecovery
 from protos.agent.v1.device_pb2 import HostDevice
 from tests.unit.agent.device_kernel import (
     A100,
@@ -373,3 +378,38 @@ async def test_two_that_give_back_at_once_do_not_disturb_each_other(rig: Rig) ->
     await rig.keeper.prepare(DOMAIN, VGPU)
     await asyncio.gather(rig.release(), rig.release())
     assert (list_mdevs(rig.node), rig.entries()) == ([FOREIGN], [])
+
+
+async def test_all_is_restored_whenever_libvirt_comes_back() -> None:
+    restored = asyncio.Event()
+
+    class Keeper:
+        async def restore(self) -> None:
+            restored.set()
+
+    connection = Connection("test:///default", worker_count=1, guest_agent_worker_count=1)
+    recovery = asyncio.create_task(DeviceRecovery(connection, cast("DeviceKeeper", Keeper())).run())
+    await asyncio.sleep(0)
+    await connection.open()
+    await asyncio.wait_for(restored.wait(), 10)
+    recovery.cancel()
+    await connection.close()
+
+
+async def test_who_stops_waiting_does_not_overtake_the_kernel(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_split_t4(rig.node)
+    write, begun, loop = rig.kernel.write, asyncio.Event(), asyncio.get_running_loop()
+
+    def write_slowly(path: str, text: str) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.3)
+        write(path, text)
+
+    monkeypatch.setattr(rig.kernel, "write", write_slowly)
+    first = asyncio.create_task(rig.keeper.prepare(DOMAIN, VGPU))
+    await begun.wait()
+    first.cancel()
+    assert await rig.keeper.prepare(DOMAIN, VGPU) == MdevSource(DEVICE)
+    assert [text for path, text in rig.kernel.writes if path.endswith("create")] == [DEVICE]
+    with pytest.raises(asyncio.CancelledError):
+        await first

@@ -171,6 +171,15 @@ class TestBoth:
         assert await rig.keeper.set_gpu_mode("nvidia-222") == [T4, OTHER_T4]
         assert "vgpu_type" not in (await rig.find(A100)).attributes
 
+    async def test_gpus_of_other_models_are_free_to_be_used(self, rig: Rig) -> None:
+        add_t4(rig)
+        add_sriov_gpu(rig, driver="vfio-pci")
+        await rig.keeper.set_gpu_mode("nvidia-222")
+        gpu = await rig.find(A100)
+        assert (gpu.details["driver"], gpu.details["sriov_enabled"], gpu.withheld_reason) == ("vfio-pci", "0", "")
+        await rig.keeper.prepare(DOMAIN, wish(A100))
+        assert await rig.keeper.set_gpu_mode("nvidia-222") == [T4]
+
     async def test_passthrough_is_for_all(self, rig: Rig) -> None:
         add_t4(rig)
         add_sriov_gpu(rig)
@@ -242,6 +251,10 @@ class TestInterrupted:
         rig.kernel.refusals["sriov_numvfs"] = errno.EIO
         with pytest.raises(DeviceFailed):
             await rig.keeper.set_gpu_mode("nvidia-471")
+        assert {gpu.withheld_reason for gpu in await rig.discover("gpu")} == {
+            "is to be split into nvidia-471, which its driver does not do now",
+            "",  # a T4 that its driver splits into something else
+        }
         rig.kernel.refusals.clear()
         if again == "call":
             assert await rig.keeper.set_gpu_mode("nvidia-471") == [A100]
@@ -278,6 +291,26 @@ class TestInterrupted:
             assert await rig.keeper.set_gpu_mode(wanted) == [A100]
             assert gpu.withheld_reason == ""
         assert failures >= 3
+
+    async def test_a_gpu_that_fails_keeps_no_other_from_its_mode_after_a_reboot(self, rig: Rig) -> None:
+        add_t4(rig)
+        add_sriov_gpu(rig)
+        types = rig.node.machine.root / f"devices/{rig.node.paths[T4]}/mdev_supported_types"
+        (types / "nvidia-222").rename(types / "nvidia-471")  # both make it
+        assert await rig.keeper.set_gpu_mode("nvidia-471") == [T4, A100]
+        reboot(rig)
+        rig.kernel.bind(T4, "vfio-pci")
+        rig.kernel.refusals[f"{T4}/driver_override"] = errno.EIO
+        await rig.keeper.restore()
+        assert (await rig.find(A100)).attributes["mode"] == "vgpu"
+        assert (await rig.find(T4)).withheld_reason.startswith("is to be split")
+
+    async def test_what_a_person_does_afterwards_is_not_undone(self, rig: Rig) -> None:
+        add_sriov_gpu(rig)
+        await rig.keeper.set_gpu_mode("passthrough")
+        add_a100_functions(rig.node)
+        await rig.start().restore()
+        assert rig.kernel.writes == []
 
     async def test_a_restore_does_not_touch_what_guests_have(self, rig: Rig) -> None:
         add_a100(rig.node, enabled=False)
