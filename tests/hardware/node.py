@@ -12,7 +12,7 @@ from typing import Final
 from tests.hardware.machine import FREE_PORT, describe_machine, make_disks
 from tests.hardware.monitor import Monitor, Shell, connect_shell
 from tests.hardware.preparation import Preparation
-from tests.lab.namespace import die_with_parent
+from tests.lab.namespace import DYING_WITH_PARENT
 from tests.lab.waiting import wait_until
 
 INIT: Final = Path(__file__).parent / "node-init"
@@ -50,11 +50,10 @@ class HardwareNode:
         arguments = describe_machine(self.preparation, self.directory, self.agent_port)
         with (self.directory / "qemu.log").open("ab") as log:
             self._qemu = subprocess.Popen(
-                [self.preparation.qemu, *arguments],
+                [*DYING_WITH_PARENT, self.preparation.qemu, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
             )
         self._monitor = wait_until(self._connect_monitor, "QEMU of the node runs", timeout_seconds=30)
         self._shell = connect_shell(self.directory / "shell", _BOOT_SECONDS)
