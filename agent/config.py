@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +54,8 @@ class AgentConfig:
     manage_network: str = ""
     storage_network: str = ""
     business_network: str = ""
+    # How many virtual functions (SR-IOV) a PCI function has, by its address or its interface: a number or "all".
+    virtual_functions: Mapping[str, str] = field(default_factory=dict)
     # Guest agent commands that may be passed on; empty: all.
     guest_commands: tuple[str, ...] = ()
 
@@ -121,6 +123,7 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] | None 
     return config
 
 
+_KINDS: Final = {"Path": "absolute path", "int": "number >= 0", "str": "text", "Mapping[str, str]": "table"}
 _TYPES: Final = {field.name: field.type for field in fields(AgentConfig)}
 
 
@@ -149,8 +152,13 @@ def _convert(name: str, value: object) -> object:
             return tuple(item.strip() for item in value.split(",") if item.strip())
         case "tuple[str, ...]" if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
+        case "Mapping[str, str]" if isinstance(value, str):
+            pairs = (item.partition("=") for item in value.split(",") if item.strip())
+            return {key.strip(): text.strip() for key, _, text in pairs}
+        case "Mapping[str, str]" if isinstance(value, dict):
+            return {str(key): str(text) for key, text in value.items()}
         case wanted:
-            kind = {"Path": "absolute path", "int": "number >= 0", "str": "text"}.get(str(wanted), "list of texts")
+            kind = _KINDS.get(str(wanted), "list of texts")
             raise ConfigInvalid(f"{name}: {value!r} is not a {kind}")
 
 
@@ -161,6 +169,9 @@ def _check(config: AgentConfig) -> None:
         split_address("advertise_address", config.advertise_address)
     for address in filter(None, config.coordinator_address.split(",")):
         split_address("coordinator_address", address)
+    for function, count in config.virtual_functions.items():
+        if not (count == "all" or count.isdecimal()):
+            raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')
     if config.log_level not in _LOG_LEVELS:
         raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 
-from agent.assignment import Assignments, DeviceProvider, UsbReturn
+from agent.assignment import Assignments, UsbReturn
 from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
 from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
-from agent.devices.source import DeviceSource
+from agent.devices.fault import Faults, KernelLog
+from agent.devices.gpu_mode import GpuModes
+from agent.devices.journal import DeviceJournal
+from agent.devices.keeper import DeviceKeeper
+from agent.devices.maker import Tools
+from agent.devices.network_function_maker import run_ip
+from agent.devices.state import DeviceStates
+from agent.devices.writer import SysfsWriter
 from agent.disk_lock import DiskLocks
 from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
-from agent.errors import DeviceWithheld, GpuModeUnsupported
 from agent.facts.host import HostReader
+from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
@@ -28,6 +34,7 @@ from agent.hypervisor.hostdev import find_device_users
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.migration_job import Migrations
 from agent.hypervisor.network import Networks
+from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
@@ -48,7 +55,6 @@ from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
 from agent.watchdog.record import FenceRecord
-from protos.agent.v1.device_pb2 import HostDevice, ReleaseProgress
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
 
@@ -85,6 +91,7 @@ class Node:
     networks: NatBackend
     host: HostReader
     device_watch: DeviceWatch
+    keeper: DeviceKeeper
     metrics: Metrics
 
 
@@ -108,13 +115,17 @@ def build_node(config: AgentConfig) -> Node:
     remove_leftovers(images, volumes, seeds)
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
+    roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
+    device_parts = _build_device_parts(config, connection)
+    host = _build_host_reader(config, connection, capability, volumes, roles, device_parts)
+    device_watch = _build_device_watch(device_parts)
+    keeper = _build_keeper(config, device_parts, host, device_watch)
     locks = DomainLocks()
     plugs = DevicePlugs(connection, events, affinities)
-    assignments = Assignments(plugs, _build_devices(), locks)
+    assignments = Assignments(plugs, keeper, locks)
     definitions = _build_definitions(
         config, capability, guests, affinities, seeds, volumes, networks, self_fence, assignments
     )
-    roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
     return Node(
         config=config,
         identity=identity,
@@ -142,8 +153,9 @@ def build_node(config: AgentConfig) -> Node:
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
         receivers=_build_receivers(config, membership.node_id, volumes, roles),
         networks=networks,
-        host=_build_host_reader(config, connection, capability, volumes, roles),
-        device_watch=DeviceWatch(DeviceEvents, LinkEvents),
+        host=host,
+        device_watch=device_watch,
+        keeper=keeper,
         metrics=Metrics(),
     )
 
@@ -157,27 +169,6 @@ def _build_guests(connection: Connection, events: DomainEvents, self_fence: Self
     return Guests(connection, events, check_start=check_start)
 
 
-class _NoDevices:
-    """Has nothing to give, so that nothing is to be taken back."""
-
-    async def prepare(self, domain_uuid: str, wish: HostDevice) -> DeviceSource:
-        raise DeviceWithheld(f"{wish.device_id}: this agent gives no devices to guests")
-
-    async def check_ready(self, domain_uuid: str) -> None:
-        pass
-
-    async def release(self, domain_uuid: str, device_uuids: Collection[str]) -> AsyncGenerator[ReleaseProgress]:
-        for _ in ():
-            yield ReleaseProgress()
-
-    async def set_gpu_mode(self, mode: str) -> list[str]:
-        raise GpuModeUnsupported(f"mode: no GPU of this node works as {mode}")
-
-
-def _build_devices() -> DeviceProvider:
-    return _NoDevices()
-
-
 def _build_receivers(config: AgentConfig, node_id: str, volumes: DirectoryBackend, roles: NetworkRoles) -> Receivers:
     return Receivers(volumes, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
 
@@ -188,15 +179,55 @@ def _build_host_reader(
     capability: CapabilityReader,
     volumes: DirectoryBackend,
     roles: NetworkRoles,
+    device_parts: DeviceParts,
 ) -> HostReader:
     return HostReader(
         read_machine_uuid(config.machine_uuid),
         capability.get,
         volumes.capacity,
-        read_device_users=lambda: find_device_users(connection),
+        read_device_users=lambda besides: find_device_users(connection, besides),
         read_role_addresses=roles.addresses,
         read_storage_id=volumes.storage_id,
         read_disk_locks=lambda: DiskLocks().find_gap() is None,
+        read_gpu_mode=lambda: device_parts.modes.mode,
+        complete_devices=device_parts.states.complete,
+    )
+
+
+@dataclass(frozen=True)
+class DeviceParts:
+    """What those who tell of devices and those who give them away have in common."""
+
+    journal: DeviceJournal
+    faults: Faults
+    states: DeviceStates
+    tools: Tools
+    modes: GpuModes
+
+
+def _build_device_parts(config: AgentConfig, connection: Connection) -> DeviceParts:
+    sysfs = Sysfs()
+    journal = DeviceJournal(config.journal_dir / "devices")
+    faults = Faults(sysfs)
+    tools = Tools(sysfs, SysfsWriter(), NodeDevices(connection), run_ip)
+    modes = GpuModes(config.journal_dir / "gpu-mode.json", tools)
+    journal.prepare()
+    modes.prepare()
+    return DeviceParts(journal, faults, DeviceStates(journal, faults), tools, modes)
+
+
+def _build_device_watch(parts: DeviceParts) -> DeviceWatch:
+    return DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(parts.faults))
+
+
+def _build_keeper(config: AgentConfig, parts: DeviceParts, host: HostReader, watch: DeviceWatch) -> DeviceKeeper:
+    return DeviceKeeper(
+        parts.journal,
+        parts.modes,
+        parts.tools,
+        host.survey,
+        virtual_functions=config.virtual_functions,
+        notice=watch.notice,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from agent.devices.keeper import DeviceKeeper
 from agent.errors import AgentError
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection, ConnectionState
@@ -60,6 +61,29 @@ class NetworkRecovery:
                 await self._networks.restore()
             except AgentError as error:  # libvirt is away again: its return brings the next turn
                 log.warning("network.restore_interrupted", reason=error.message)
+
+    def _on_connection(self, state: ConnectionState) -> None:
+        if state is ConnectionState.OPEN:
+            self._opened.set()
+
+
+class DeviceRecovery:
+    """Devices are as guests and the node need them, after libvirt was away: without it nobody knows what guests have.
+
+    At the agent's start it was done before anything was told of devices.
+    """
+
+    def __init__(self, connection: Connection, keeper: DeviceKeeper) -> None:
+        self._keeper = keeper
+        self._opened = asyncio.Event()
+        connection.add_listener(self._on_connection)
+
+    async def run(self) -> None:
+        """Restores at every reconnect, until it is cancelled."""
+        while True:
+            await self._opened.wait()
+            self._opened.clear()
+            await self._keeper.restore()
 
     def _on_connection(self, state: ConnectionState) -> None:
         if state is ConnectionState.OPEN:

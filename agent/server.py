@@ -21,7 +21,7 @@ from agent.metric import MetricInterceptor, Metrics, MetricServer
 from agent.network.role import find_own_address
 from agent.node import Node, build_node
 from agent.notification import notify_systemd
-from agent.recovery import AffinityRecovery, NetworkRecovery
+from agent.recovery import AffinityRecovery, DeviceRecovery, NetworkRecovery
 from agent.renewal import CertificateRenewal
 from agent.reporter import DomainView, Reporter
 from agent.rpc.deadline import DeadlineInterceptor
@@ -88,6 +88,7 @@ async def serve(
     await asyncio.to_thread(node.peers.write, node.identity.credentials())
     await node.connection.open()
     node.migrations.resume()
+    await node.keeper.restore()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
@@ -234,6 +235,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         node.prober.run(),
         renewal.run(),
         NetworkRecovery(node.connection, node.networks).run(),
+        DeviceRecovery(node.connection, node.keeper).run(),
         AffinityRecovery(node.connection, node.affinities, node.events).run(),
         EndWatch(node.ends, node.guests, node.events).run(),
         node.images.run(),

@@ -16,8 +16,27 @@ from agent.devices.pci import PciBus, read_pci_bus
 from agent.facts.sysfs import DeviceProperties, Sysfs
 from protos.agent.v1.host_pb2 import Device
 
+# A mode of GPUs, beside the types of vGPUs: guests get them whole.
+PASSTHROUGH: Final = "passthrough"
 _NUMBER: Final = re.compile(r"-?\d+")
 UNKNOWN_NUMA_NODE: Final = -1
+
+
+@dataclass(frozen=True)
+class GpuMode:
+    """How the GPUs of the node are to work."""
+
+    # PASSTHROUGH or VgpuType.id; empty: nobody has said it, and their drivers tell.
+    mode: str = ""
+    # GPUs that were split into this type when the mode was set.
+    split_ids: frozenset[str] = frozenset()
+    # False: it is being set, or that was interrupted.
+    settled: bool = True
+
+    @property
+    def vgpu_type_id(self) -> str:
+        """The only type that is made; empty: none, or any."""
+        return "" if self.mode == PASSTHROUGH else self.mode
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,7 @@ class Surroundings:
     properties: DeviceProperties
     block_use: BlockUse
     net_use: NetUse = field(default_factory=NetUse)
+    gpu_mode: GpuMode = GpuMode()
 
     @property
     def guests(self) -> Mapping[str, str] | None:

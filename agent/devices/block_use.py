@@ -35,7 +35,7 @@ def read_block_use(procfs: Path, guests: Mapping[str, str] | None) -> BlockUse:
 
 def find_host_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
     """What the host itself does with a disk, what matters most to people first; nothing while it does nothing."""
-    users = _find_users(sysfs, name)
+    users = _list_users(sysfs, name)
     if any({user, sysfs.read(f"class/block/{user}/dev")} & use.mounted for user in users):
         yield "mounted"
     if use.swaps.intersection(users):
@@ -45,25 +45,33 @@ def find_host_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
         yield f"used by {', '.join(holders)}"
 
 
-def find_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
-    """What the host and guests do with a disk, what matters most to people first."""
+def find_disk_domain(sysfs: Sysfs, use: BlockUse, name: str) -> str:
+    """The domain that has the disk or a part of it; empty: none that is known."""
+    return next((use.guests[user] for user in _list_users(sysfs, name) if use.guests and user in use.guests), "")
+
+
+def find_users(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
+    """What the host and guests do with a disk, what matters most to people first; nothing while it just lies there."""
     yield from find_host_uses(sysfs, use, name)
     if use.guests is None:
         yield "libvirt, which knows the disks of guests, is away"
-    users = _find_users(sysfs, name)
-    for user in users:
-        if use.guests and user in use.guests:
-            yield describe_user(use.guests[user])
-    if len(users) > 1:
+    if domain := find_disk_domain(sysfs, use, name):
+        yield describe_user(domain)
+
+
+def find_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
+    """The same, and what somebody has made of the disk, used or not."""
+    yield from find_users(sysfs, use, name)
+    if len(_list_users(sysfs, name)) > 1:
         yield "has partitions"
 
 
-def _find_users(sysfs: Sysfs, name: str) -> list[str]:
+def _list_users(sysfs: Sysfs, name: str) -> list[str]:
     """The disk itself, its partitions, and all that is built on either: LVM, RAID, device mapper. Kernel names."""
     base = f"class/block/{name}"
     partitions = [entry for entry in sysfs.names(base) if sysfs.exists(f"{base}/{entry}/partition")]
     above = dict.fromkeys((*partitions, *sysfs.names(f"{base}/holders")))
-    return [name, *(user for direct in above for user in _find_users(sysfs, direct))]
+    return [name, *(user for direct in above for user in _list_users(sysfs, direct))]
 
 
 def _kernel_names(paths: Iterable[str]) -> set[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from agent.devices.base import Surroundings, find_numa_node
+from agent.devices.base import PASSTHROUGH, Surroundings, find_numa_node
 from agent.devices.passthrough import describe_function, find_obstacles, find_uses
 from agent.devices.pci import PciFunction
-from agent.devices.vgpu import VENDOR_VFIO, VgpuSupport, read_vgpus
+from agent.devices.vgpu import VENDOR_VFIO, VgpuSupport, read_vgpus, restrict_vgpus
 from protos.agent.v1.host_pb2 import Device
 
 _DISPLAY: Final = 0x03
@@ -27,7 +27,7 @@ def discover_gpus(around: Surroundings) -> Iterator[Device]:
     for function in functions.values():
         if not is_gpu(function) or function.physical_function in functions:
             continue
-        support = read_vgpus(around.sysfs, function, functions)
+        support = restrict_vgpus(read_vgpus(around.sysfs, function, functions), around.gpu_mode)
         yield _describe_gpu(function, support, around)
         for address in () if support.framework else function.virtual_functions:
             if address in functions:
@@ -55,7 +55,9 @@ def _describe_gpu(function: PciFunction, support: VgpuSupport, around: Surroundi
     is_split = bool(support.framework)
     obstacles = _find_split_obstacles if is_split else _find_whole_obstacles
     kind = "display" if function.vendor_id in _PLAIN_DISPLAY_VENDORS else "gpu"
-    device = _describe(function, around, kind, mode="vgpu" if is_split else "passthrough")
+    device = _describe(function, around, kind, mode="vgpu" if is_split else PASSTHROUGH)
+    if is_split and around.gpu_mode.vgpu_type_id in support.types:
+        device.attributes["vgpu_type"] = around.gpu_mode.vgpu_type_id
     device.details.update(_describe_card(function, companions, support, around))
     device.shareable = is_split
     device.vgpu_types.extend(support.types[type_id] for type_id in sorted(support.types))
@@ -94,7 +96,8 @@ def _describe_card(
     return {name: value for name, value in details.items() if value}
 
 
-def _find_plain_obstacles(function: PciFunction, around: Surroundings) -> Iterator[str]:
+def find_plain_obstacles(function: PciFunction, around: Surroundings) -> Iterator[str]:
+    """Why it is no GPU for guests, whoever uses it."""
     if function.vendor_id in _PLAIN_DISPLAY_VENDORS:
         yield "a display of a BMC or of a hypervisor, not a GPU"
     if around.sysfs.read(f"{function.path}/boot_vga") == "1":
@@ -102,9 +105,14 @@ def _find_plain_obstacles(function: PciFunction, around: Surroundings) -> Iterat
 
 
 def _find_whole_obstacles(
-    function: PciFunction, companions: list[PciFunction], _support: VgpuSupport, around: Surroundings
+    function: PciFunction, companions: list[PciFunction], support: VgpuSupport, around: Surroundings
 ) -> Iterator[str]:
-    yield from _find_plain_obstacles(function, around)
+    yield from find_plain_obstacles(function, around)
+    mode = around.gpu_mode
+    if mode.vgpu_type_id and (function.address in mode.split_ids or not mode.settled):
+        yield f"is to be split into {mode.vgpu_type_id}, which its driver does not do now"
+    if support.vgpus:
+        yield f"has {len(support.vgpus)} vGPUs, which would go with it"
     yield from find_obstacles(function, companions, around)
     if function.virtual_functions:
         yield f"has {len(function.virtual_functions)} virtual functions, which would go with it"
@@ -114,7 +122,7 @@ def _find_split_obstacles(
     function: PciFunction, companions: list[PciFunction], support: VgpuSupport, around: Surroundings
 ) -> Iterator[str]:
     """Guests get none of its functions but virtual ones: what else is in its IOMMU group does not matter."""
-    yield from _find_plain_obstacles(function, around)
+    yield from find_plain_obstacles(function, around)
     yield from find_uses((function, *companions), around)
     virtual = [around.pci.functions.get(address) for address in function.virtual_functions]
     if support.framework == VENDOR_VFIO and not all(one and one.iommu_group for one in virtual):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_USED_BY: Final = "used by domain "
+
 
 def name_pci(address: str) -> str:
     """A PCI function, "0000:3b:00.0"."""
@@ -20,7 +24,12 @@ def name_usb_place(bus: int, device: int) -> str:
 
 def describe_user(domain: str) -> str:
     """Why a device that a domain has is withheld."""
-    return f"used by domain {domain}"
+    return f"{_USED_BY}{domain}"
+
+
+def tells_user(reason: str) -> bool:
+    """Whether a device is withheld because a domain has it."""
+    return reason.startswith(_USED_BY)
 
 
 def name_usb_id(vendor_id: str, product_id: str) -> str:

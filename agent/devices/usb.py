@@ -67,6 +67,16 @@ def discover_usb_devices(around: Surroundings) -> Iterator[Device]:
                 yield _describe(usb, around)
 
 
+def find_usb_place(sysfs: Sysfs, device_id: str) -> tuple[int, int] | None:
+    """Bus and number, at this moment, of what is plugged in at the port of this Device.id; None: nothing is."""
+    for name in sysfs.names(_DEVICES):
+        if USB_NAME.fullmatch(name):
+            usb = _UsbDevice(name, sysfs.follow(f"{_DEVICES}/{name}"), sysfs)
+            if usb.number and _identify(usb) == device_id:
+                return usb.bus, usb.number
+    return None
+
+
 def _is_input(usb: _UsbDevice) -> bool:
     """A keyboard or a mouse; or else nothing but what the kernel takes input from. A licence key may be a HID, too."""
     kinds = [[usb.sysfs.read(f"{path}/bInterface{part}") for part in ("Class", "Protocol")] for path in usb.interfaces]

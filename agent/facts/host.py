@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,14 +13,11 @@ from typing import Final, Protocol
 import psutil
 
 from agent.cpu_list import parse_cpu_list
-from agent.devices.base import Surroundings
-from agent.devices.block_use import read_block_use
-from agent.devices.inventory import discover_devices
-from agent.devices.net_use import NetUse
-from agent.errors import AgentError
+from agent.devices.base import GpuMode
+from agent.devices.survey import CompleteDevices, DeviceSurvey, ReadUsers, keep_as_found, read_no_users
 from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
-from agent.facts.nic import collect_addresses, collect_nics
+from agent.facts.nic import collect_nics
 from agent.facts.numa import collect_numa
 from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
 from agent.storage.base import StorageCapacity
@@ -32,7 +28,6 @@ from protos.agent.v1.host_pb2 import (
     ARCHITECTURE_AARCH64,
     ARCHITECTURE_UNSPECIFIED,
     ARCHITECTURE_X86_64,
-    Device,
     HostFacts,
     HostInventory,
 )
@@ -69,10 +64,6 @@ class HypervisorCapability(Protocol):
         """Named abilities."""
 
 
-async def _no_guests() -> Mapping[str, str]:
-    return {}
-
-
 async def _no_storage() -> str:
     return ""
 
@@ -90,8 +81,7 @@ class HostReader:
     read_storage: Callable[[], Awaitable[StorageCapacity]]
     sysfs: Sysfs = Sysfs()  # noqa: RUF009 - frozen
     read_properties: DeviceProperties = read_udev_properties
-    # Names of domains by the devices of the node that each has: see agent.devices.block_use.BlockUse.
-    read_device_users: Callable[[], Awaitable[Mapping[str, str]]] = _no_guests
+    read_device_users: ReadUsers = read_no_users
     procfs: Path = Path("/proc")
     # The node's address by network role.
     read_role_addresses: Callable[[], Mapping[str, str]] = dict
@@ -100,6 +90,21 @@ class HostReader:
     read_boot_id: Callable[[], str] = read_boot_id
     # Whether libvirt locks disks.
     read_disk_locks: Callable[[], bool] = _no_locks
+    read_gpu_mode: Callable[[], GpuMode] = GpuMode
+    complete_devices: CompleteDevices = keep_as_found
+
+    @property
+    def survey(self) -> DeviceSurvey:
+        """The node's devices."""
+        return DeviceSurvey(
+            self.sysfs,
+            self.read_properties,
+            self.read_device_users,
+            self.procfs,
+            self.read_role_addresses,
+            self.read_gpu_mode,
+            self.complete_devices,
+        )
 
     async def facts(self) -> HostFacts:
         """Facts of the hardware and the software."""
@@ -114,20 +119,8 @@ class HostReader:
             storage_bytes=storage.total_bytes,
             storage_free_bytes=storage.free_bytes,
             storage_id=await self.read_storage_id(),
-            devices=await self._devices(),
+            devices=await self.survey.discover(await self.survey.look_anyway()),
         )
-
-    async def _devices(self) -> list[Device]:
-        guests: Mapping[str, str] | None = None
-        with contextlib.suppress(AgentError):  # libvirt is away: what guests have is not known, and nothing is offered
-            guests = await self.read_device_users()
-        return await asyncio.to_thread(self._discover, guests)
-
-    def _discover(self, guests: Mapping[str, str] | None) -> list[Device]:
-        use = read_block_use(self.procfs, guests)
-        roles = {address: role for role, address in reversed(list(self.read_role_addresses().items()))}
-        net_use = NetUse(collect_addresses(), roles)
-        return discover_devices(Surroundings(self.sysfs, self.read_properties, use, net_use))
 
     def _collect(self, capability: HypervisorCapability) -> HostFacts:
         memory_bytes = psutil.virtual_memory().total

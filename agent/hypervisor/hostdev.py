@@ -13,8 +13,10 @@ from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_devices
 
 
-async def find_device_users(connection: Connection) -> dict[str, str]:
+async def find_device_users(connection: Connection, besides: str = "") -> dict[str, str]:
     """Names of the domains that have a device of the node, by its name: whoever made them, running or not.
+
+    `besides`: the UUID of a domain that does not count.
 
     Block devices are named as the kernel does, others as in agent.devices.hostdev. Raises HypervisorUnavailable.
     """
@@ -23,6 +25,7 @@ async def find_device_users(connection: Connection) -> dict[str, str]:
         return {
             name: domain.name()
             for domain in handle.listAllDomains()
+            if not besides or domain.UUIDString() != besides
             for device in find_devices(domain)
             for source in device.iterfind(".//source")
             for name in _name_devices(device, source)

@@ -19,6 +19,15 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     assert config.reserved_storage_bytes == 7
 
 
+def test_virtual_functions_are_counted_by_address_or_interface(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('virtual_functions = { "0000:3b:00.0" = 8, ens2f1 = "all" }')
+    wanted = {"0000:3b:00.0": "8", "ens2f1": "all"}
+    assert load_config(file, {}).virtual_functions == wanted
+    environment = {"NODEWRIGHT_AGENT_VIRTUAL_FUNCTIONS": "0000:3b:00.0=8, ens2f1=all"}
+    assert load_config(environment=environment).virtual_functions == wanted
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -30,6 +39,9 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
         ("reserved_storage_bytes = -1", "reserved_storage_bytes"),
         ("reserved_storage_bytes = true", "reserved_storage_bytes"),
         ("guest_commands = [1]", "guest_commands"),
+        ("virtual_functions = 8", "virtual_functions"),
+        ("virtual_functions = { ens2f0 = 'some' }", "virtual_functions: ens2f0"),
+        ("virtual_functions = { ens2f0 = -1 }", "virtual_functions: ens2f0"),
         ("log_level = 'LOUD'", "log_level"),
         ("zone = ", "agent.toml"),
     ],

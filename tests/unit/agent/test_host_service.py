@@ -52,7 +52,7 @@ class Server:
             raise HypervisorUnavailable("libvirt is away")
         return self.capability
 
-    async def read_device_users(self) -> dict[str, str]:
+    async def read_device_users(self, _besides: str) -> dict[str, str]:
         if self.capability is None:
             raise HypervisorUnavailable("libvirt is away")
         return {"sdc": "somebody's"}

@@ -1,0 +1,290 @@
+"""Devices of the node in the hands of guests: made ready, kept ready through crashes and reboots, and taken back clean.
+
+The journal is written before anything is made or bound. What it does not name is somebody else's, and stays as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+import structlog
+
+from agent.devices.base import Surroundings
+from agent.devices.block_use import find_users
+from agent.devices.disk import discover_disks
+from agent.devices.gpu_mode import GpuModes
+from agent.devices.hostdev import describe_user, tells_user
+from agent.devices.journal import DeviceJournal, Entry
+from agent.devices.maker import Maker, Order, Tools
+from agent.devices.making import build_makers, check_wish, choose_way
+from agent.devices.source import DeviceSource
+from agent.devices.sriov import restore_virtual_functions
+from agent.devices.survey import DeviceSurvey
+from agent.devices.thread import run_to_end
+from agent.devices.wipe import CHUNK_BYTES, wipe
+from agent.errors import (
+    AgentError,
+    DeviceBusy,
+    DeviceFaulty,
+    DeviceInUse,
+    DeviceNotFound,
+    DeviceWipeFailed,
+    DeviceWithheld,
+    RequestInvalid,
+)
+from protos.agent.v1.device_pb2 import HostDevice, ReleaseProgress
+from protos.agent.v1.host_pb2 import Device
+
+# A disk whose controller a guest had comes back when the host's driver has looked at it.
+_RETURN_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = 0.5
+# What is made of devices. Others need the device as it is now, which is looked at before the guest starts.
+_LOST_IN_REBOOTS: Final = frozenset(("mdev", "vendor-vfio"))
+
+log = structlog.get_logger(__name__)
+
+
+class DeviceKeeper:
+    """One change at a time, but disks are wiped side by side."""
+
+    def __init__(
+        self,
+        journal: DeviceJournal,
+        modes: GpuModes,
+        tools: Tools,
+        survey: DeviceSurvey,
+        *,
+        virtual_functions: Mapping[str, str] | None = None,
+        notice: Callable[[], None] = lambda: None,
+        dev: Path = Path("/dev"),
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        """`notice`: tells those who report devices. `chunk_bytes`: wiped at once."""
+        self._journal = journal
+        self._modes = modes
+        self._tools = tools
+        self._makers = build_makers(tools)
+        self._survey = survey
+        self._virtual_functions = virtual_functions or {}
+        self._notice = notice
+        self._dev = dev
+        self._chunk_bytes = chunk_bytes
+        self._changes = asyncio.Lock()
+        self._releases: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def prepare(self, domain_uuid: str, wish: HostDevice) -> DeviceSource:
+        """The device is there for the guest, and is the guest's from now on. May be repeated.
+
+        Raises RequestInvalid, DeviceNotFound, DeviceWithheld, DeviceInUse, DeviceBusy, DeviceFaulty, DeviceFailed,
+        HypervisorUnavailable.
+        """
+        check_wish(wish)
+        async with self._changes:
+            former = self._journal.find(domain_uuid, wish.uuid)
+            around = await self._survey.look(domain_uuid)
+            devices = await self._survey.discover(around)
+            if former is None:
+                entry = self._begin(domain_uuid, wish, _find(devices, wish.device_id), around)
+            else:
+                _check_same(former, wish)
+                entry = replace(former, wish=wish)
+                if not former.made:
+                    self._refuse(entry.domain_uuid, wish, _find(devices, wish.device_id))
+            return await self._ensure(entry, devices, around)
+
+    async def check_ready(self, domain_uuid: str) -> None:
+        """All that the guest has is there, made again where a reboot took it away.
+
+        Raises DeviceNotFound, DeviceInUse, DeviceFaulty, DeviceFailed with the reason: then the guest must not start.
+        """
+        if not self._journal.entries_of(domain_uuid):
+            return
+        async with self._changes:
+            around = await self._survey.look(domain_uuid)
+            devices = await self._survey.discover(around)
+            for entry in self._journal.entries_of(domain_uuid):
+                if not entry.releasing:
+                    await self._ensure(entry, devices, around)
+
+    async def release(self, domain_uuid: str, device_uuids: Collection[str] = ()) -> AsyncGenerator[ReleaseProgress]:
+        """The devices, all of the domain when none is named, are the node's again; goes on where it was cut off.
+
+        Raises DeviceInUse while a domain has one, DeviceFailed, DeviceNotFound (a disk that must be wiped is away),
+        DeviceWipeFailed, HypervisorUnavailable.
+        """
+        entries = [
+            entry
+            for entry in self._journal.entries_of(domain_uuid)
+            if not device_uuids or entry.uuid in set(device_uuids)
+        ]
+        if entries:
+            await self._begin_release(entries)
+        for entry in entries:
+            lock = self._releases.setdefault((domain_uuid, entry.uuid), asyncio.Lock())
+            async with lock, aclosing(self._release(entry)) as progress:
+                async for step in progress:
+                    yield step
+
+    async def restore(self) -> None:
+        """What the node lost by a crash or a reboot is back: virtual functions, the GPUs' mode, what guests have; and
+        what guests do not have any more is the host's. What cannot be is logged, and `check_ready` tells."""
+        async with self._changes:
+            sysfs, writer = self._tools.sysfs, self._tools.writer
+            await restore_virtual_functions(self._virtual_functions, sysfs, writer)
+            await self._modes.restore(self._survey.look_anyway, self._journal.entries())
+            for entry in self._journal.entries():
+                try:
+                    await self._restore(entry, await self._survey.look_anyway())
+                except (AgentError, OSError) as error:
+                    log.warning("device.not_restored", device=entry.device.id, uuid=entry.uuid, reason=str(error))
+        self._notice()
+
+    async def set_gpu_mode(self, mode: str) -> list[str]:
+        """All GPUs of the node work in this mode, also after a reboot; answers the ids of those that can.
+
+        Raises RequestInvalid, GpuInUse with the list, GpuModeUnsupported with what there is, DeviceFailed.
+        """
+        async with self._changes:
+            try:
+                return await self._modes.set(mode, self._survey.look, self._journal.entries())
+            finally:
+                self._notice()
+
+    def _begin(self, domain_uuid: str, wish: HostDevice, device: Device, around: Surroundings) -> Entry:
+        self._refuse(domain_uuid, wish, device)
+        way = choose_way(wish, device)
+        taken = frozenset(address for entry in self._journal.entries() for address in entry.making.addresses)
+        making = self._makers[way].plan(Order(wish, device, taken=taken), around)
+        return Entry(domain_uuid, wish, device, making)
+
+    def _refuse(self, domain_uuid: str, wish: HostDevice, device: Device) -> None:
+        """Raises when somebody else has the device, or nobody can."""
+        for entry in self._journal.entries():
+            is_other = (entry.domain_uuid, entry.uuid) != (domain_uuid, wish.uuid)
+            if is_other and entry.device.id == device.id and not (wish.vgpu_type_id and entry.wish.vgpu_type_id):
+                _refuse_releasing(entry)
+                raise DeviceInUse(f"{device.id} is given to domain {entry.domain_uuid}")
+        if device.fault:
+            raise DeviceFaulty(f"{device.id}: {device.fault}")
+        if device.withheld_reason:
+            kind = DeviceInUse if tells_user(device.withheld_reason) else DeviceWithheld
+            raise kind(f"{device.id}: {device.withheld_reason}")
+
+    async def _ensure(self, entry: Entry, devices: Sequence[Device], around: Surroundings) -> DeviceSource:
+        """Written down, then there."""
+        _refuse_releasing(entry)
+        device, maker = _find(devices, entry.device.id), self._makers[entry.making.way]
+        if device.fault:
+            raise DeviceFaulty(f"{device.id}: {device.fault}")
+        _refuse_used(entry, maker, around)
+        making = maker.plan(Order(entry.wish, device, entry.making), around)
+        entry = await self._put(replace(entry, making=making))
+        source = await maker.make(entry, around)
+        await self._put(replace(entry, made=True))
+        return source
+
+    async def _begin_release(self, entries: Sequence[Entry]) -> None:
+        async with self._changes:
+            around = await self._survey.look()
+            for entry in entries:
+                if domain := self._makers[entry.making.way].find_domain(entry, around):
+                    raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
+            for entry in entries:
+                if current := self._journal.find(entry.domain_uuid, entry.uuid):
+                    await self._put(replace(current, releasing=True))
+        self._notice()
+
+    async def _release(self, begun: Entry) -> AsyncGenerator[ReleaseProgress]:
+        """By one caller at a time; another one may have done it meanwhile."""
+        entry = self._journal.find(begun.domain_uuid, begun.uuid)
+        if entry is None:
+            return
+        yield ReleaseProgress(device_id=entry.device.id)
+        async with self._changes:
+            await self._makers[entry.making.way].unmake(entry, await self._survey.look())
+        if entry.must_be_wiped:
+            async with aclosing(self._wipe(entry)) as progress:
+                async for step in progress:
+                    yield step
+        await run_to_end(None, self._journal.remove, entry)
+        self._notice()
+
+    async def _wipe(self, entry: Entry) -> AsyncGenerator[ReleaseProgress]:
+        name, around = await self._await_disk(entry)
+        for use in find_users(around.sysfs, around.block_use, name):
+            raise DeviceInUse(f"{entry.device.id} ({name}) is not wiped: {use}")
+        number = around.sysfs.read(f"class/block/{name}/dev")
+        pieces = wipe(self._dev / name, entry.wiped_bytes, number=number, chunk_bytes=self._chunk_bytes)
+        async with aclosing(pieces):
+            async for done_bytes, total_bytes in pieces:
+                if done_bytes > entry.wiped_bytes:
+                    entry = await self._put(replace(entry, wiped_bytes=done_bytes))
+                yield ReleaseProgress(device_id=entry.device.id, done_bytes=done_bytes, total_bytes=total_bytes)
+
+    async def _await_disk(self, entry: Entry) -> tuple[str, Surroundings]:
+        """The kernel's name of the disk at this moment."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (_RETURN_SECONDS if entry.making.way == "pci" else 0)
+        while True:
+            around = await self._survey.look()
+            disks = await asyncio.to_thread(list, discover_disks(around))
+            names = [disk.details["name"] for disk in disks if disk.id == entry.device.id]
+            if names or loop.time() >= deadline:
+                break
+            await asyncio.sleep(_RETRY_SECONDS)
+        if not names:
+            raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
+        if len(names) > 1:
+            raise DeviceWipeFailed(f"{', '.join(names)} have the identity {entry.device.id}: none was touched")
+        return names[0], around
+
+    async def _restore(self, entry: Entry, around: Surroundings) -> None:
+        maker = self._makers[entry.making.way]
+        if around.guests is not None and not maker.find_domain(entry, around):
+            if entry.releasing or entry.making.drivers:
+                # Drivers that libvirt has not brought back; it takes the device again when the guest gets it.
+                await maker.unmake(entry, around)
+            if entry.releasing and not entry.must_be_wiped:
+                await run_to_end(None, self._journal.remove, entry)
+        if not entry.releasing and entry.making.way in _LOST_IN_REBOOTS:
+            making = maker.plan(Order(entry.wish, entry.device, entry.making), around)
+            await maker.make(await self._put(replace(entry, making=making)), around)
+
+    async def _put(self, entry: Entry) -> Entry:
+        """Durably, unless it is so already."""
+        if self._journal.find(entry.domain_uuid, entry.uuid) == entry:
+            return entry
+        return await run_to_end(None, self._journal.put, entry)
+
+
+def _find(devices: Sequence[Device], device_id: str) -> Device:
+    found = next((device for device in devices if device.id == device_id), None)
+    if found is None:
+        raise DeviceNotFound(f"the node has no device {device_id}")
+    return found
+
+
+def _refuse_releasing(entry: Entry) -> None:
+    if entry.releasing:
+        raise DeviceBusy(f"{entry.device.id} is being given back by domain {entry.domain_uuid}")
+
+
+def _refuse_used(entry: Entry, maker: Maker, around: Surroundings) -> None:
+    """Not even a guest's own device, while it was off, when somebody else has taken it meanwhile."""
+    if domain := maker.find_domain(entry, around):
+        raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
+    for need in maker.find_needs(entry, around):
+        raise DeviceInUse(f"{entry.device.id}: {need}")
+
+
+def _check_same(former: Entry, wish: HostDevice) -> None:
+    """A UUID names one device for all time."""
+    for name in ("device_id", "vgpu_type_id", "native"):
+        if getattr(former.wish, name) != getattr(wish, name):
+            raise RequestInvalid(f"device.{name}: {wish.uuid} was given with another one")

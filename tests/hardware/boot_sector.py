@@ -1,0 +1,187 @@
+"""Boot sectors that speak: what a guest writes to its serial port proves what it has, a few seconds after its start.
+
+Machine code of our own for the first 512 bytes of a disk, in real mode, beside it the instructions in AT&T's order.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SECTOR_BYTES: Final = 512
+_SIGNATURE: Final = b"\x55\xaa"
+_READY: Final = "watching"
+_SEEN: Final = re.compile(r"^([0-9a-f]{4}) ([0-9a-f]{8})$", re.MULTILINE)
+_NOTHING: Final = "ffffffff"
+
+# Writes the text behind it to COM1 and stands still.
+_SPEAKER: Final = bytes.fromhex(
+    "fa"  # start: cli
+    "31c0"  # xor ax,ax
+    "8ed8"  # mov ax,ds
+    "be227c"  # mov text,si
+    "ac"  # next: lods ds:(si),al
+    "84c0"  # test al,al
+    "7412"  # je done
+    "88c4"  # mov al,ah
+    "bafd03"  # wait: mov 0x3fd,dx
+    "ec"  # in (dx),al
+    "a820"  # test 0x20,al
+    "74f8"  # je wait
+    "baf803"  # mov 0x3f8,dx
+    "88e0"  # mov ah,al
+    "ee"  # out al,(dx)
+    "ebe9"  # jmp next
+    "f4"  # done: hlt
+    "ebfd"  # jmp done
+)
+# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of buses 0 to 31
+# again and again, and writes those that have changed as "bbdd ppppvvvv": bus, device and function, product, vendor. It
+# lets go of what it is asked for by ACPI, as an operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, q35.
+_WATCHER: Final = bytes.fromhex(
+    "fa"  # start: cli
+    "31c0"  # xor ax,ax
+    "8ed8"  # mov ax,ds
+    "8ed0"  # mov ax,ss
+    "bc007c"  # mov 0x7c00,sp
+    "fc"  # cld
+    "be017d"  # mov text,si
+    "ac"  # greet: lods ds:(si),al
+    "84c0"  # test al,al
+    "7405"  # je disks
+    "e8dc00"  # call put
+    "ebf6"  # jmp greet
+    "b80020"  # disks: mov 0x2000,ax
+    "8ec0"  # mov ax,es
+    "bd8000"  # mov 0x80,bp
+    "55"  # disk: push bp
+    "89ea"  # mov bp,dx
+    "b90100"  # mov 0x1,cx
+    "31db"  # xor bx,bx
+    "b80102"  # mov 0x201,ax
+    "cd13"  # int 0x13
+    "5d"  # pop bp
+    "7219"  # jb other
+    "26813e2000ebfd"  # cmpw 0xfdeb,es:0x20
+    "7510"  # jne other
+    "be2200"  # mov 0x22,si
+    "268a04"  # tell: mov es:(si),al
+    "46"  # inc si
+    "84c0"  # test al,al
+    "7405"  # je other
+    "e8ab00"  # call put
+    "ebf3"  # jmp tell
+    "45"  # other: inc bp
+    "81fd9000"  # cmp 0x90,bp
+    "75d0"  # jne disk
+    "fa"  # cli
+    "b80010"  # mov 0x1000,ax
+    "8ec0"  # mov ax,es
+    "31ff"  # xor di,di
+    "66b8ffffffff"  # mov 0xffffffff,eax
+    "b90040"  # mov 0x4000,cx
+    "fc"  # cld
+    "66f3ab"  # rep stos eax,es:(di)
+    "31db"  # sweep: xor bx,bx
+    "660fb7c3"  # function: movzx bx,eax
+    "66c1e008"  # shl 0x8,eax
+    "660d00000080"  # or 0x80000000,eax
+    "baf80c"  # mov 0xcf8,dx
+    "66ef"  # out eax,(dx)
+    "bafc0c"  # mov 0xcfc,dx
+    "66ed"  # in (dx),eax
+    "89df"  # mov bx,di
+    "c1e702"  # shl 0x2,di
+    "26663b05"  # cmp es:(di),eax
+    "7424"  # je same
+    "26668905"  # mov eax,es:(di)
+    "6650"  # push eax
+    "89d8"  # mov bx,ax
+    "b90400"  # mov 0x4,cx
+    "66c1e010"  # shl 0x10,eax
+    "e84100"  # call hex
+    "b020"  # mov 0x20,al
+    "e85100"  # call put
+    "6658"  # pop eax
+    "b90800"  # mov 0x8,cx
+    "e83400"  # call hex
+    "b00a"  # mov 0xa,al
+    "e84400"  # call put
+    "43"  # same: inc bx
+    "f6c71f"  # test 0x1f,bh
+    "75b3"  # jne function
+    "84db"  # test bl,bl
+    "75af"  # jne function
+    "31db"  # xor bx,bx
+    "660fb7c3"  # bus: movzx bx,eax
+    "bad00c"  # mov 0xcd0,dx
+    "66ef"  # out eax,(dx)
+    "bac40c"  # mov 0xcc4,dx
+    "66ed"  # in (dx),eax
+    "6685c0"  # test eax,eax
+    "7405"  # je kept
+    "bac80c"  # mov 0xcc8,dx
+    "66ef"  # out eax,(dx)
+    "43"  # kept: inc bx
+    "f6c320"  # test 0x20,bl
+    "74e2"  # je bus
+    "fb"  # sti
+    "f4"  # hlt
+    "fa"  # cli
+    "eb88"  # jmp sweep
+    "66c1c004"  # hex: rol 0x4,eax
+    "6650"  # push eax
+    "240f"  # and 0xf,al
+    "3c0a"  # cmp 0xa,al
+    "1c69"  # sbb 0x69,al
+    "2f"  # das
+    "e80500"  # call put
+    "6658"  # pop eax
+    "e2ec"  # loop hex
+    "c3"  # ret
+    "50"  # put: push ax
+    "bafd03"  # mov 0x3fd,dx
+    "ec"  # full: in (dx),al
+    "a820"  # test 0x20,al
+    "74fb"  # je full
+    "58"  # pop ax
+    "baf803"  # mov 0x3f8,dx
+    "ee"  # out al,(dx)
+    "c3"  # ret
+)
+
+
+def make_speaker(text: str) -> bytes:
+    """A boot sector that says `text`, and nothing else."""
+    return _make(_SPEAKER, text)
+
+
+def make_watcher() -> bytes:
+    """A boot sector that tells of the disks and the PCI functions of its machine."""
+    return _make(_WATCHER, _READY)
+
+
+def is_watching(serial: str) -> bool:
+    """Whether a watcher has begun."""
+    return _READY in serial
+
+
+def read_disks(serial: str) -> list[str]:
+    """What the speakers on the disks say that a watcher has found at its last start."""
+    return [line for line in _last_start(serial).splitlines() if line and not _SEEN.fullmatch(line)]
+
+
+def read_functions(serial: str) -> list[str]:
+    """ "vvvv:pppp" of each PCI function that a watcher sees now."""
+    found = dict(_SEEN.findall(_last_start(serial)))
+    return sorted(f"{one[4:]}:{one[:4]}" for one in found.values() if one != _NOTHING)
+
+
+def _last_start(serial: str) -> str:
+    return serial.replace("\r", "").rpartition(_READY)[2].lower()
+
+
+def _make(code: bytes, text: str) -> bytes:
+    content = code + text.encode() + b"\r\n\0"
+    # No zeros, or it looks like an empty partition table.
+    return content.ljust(_SECTOR_BYTES - len(_SIGNATURE), b"\xff") + _SIGNATURE

@@ -1,0 +1,244 @@
+"""Disks are wiped before anybody else gets them, and a wiping that is cut off goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.devices import wipe as wiping
+from agent.devices.wipe import wipe
+from agent.errors import DeviceInUse, DeviceNotFound, DeviceWipeFailed
+from tests.unit.agent.device_builder import BLANK
+from tests.unit.agent.device_kernel import DOMAIN, OTHER_DOMAIN, Rig, wish
+
+MIB = 1024**2
+DISK = "wwn-0x5000c500a1b2c3d4"
+LINK = "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4"
+SATA = "pci0000:00/0000:00:17.0/ata3/host2/target2:0:0/2:0:0:0"
+NVME = "0000:21:00.0"
+NVME_PATH = f"pci0000:20/{NVME}/nvme/nvme0"
+WISH = wish(DISK, wipe_on_release=True)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def add_disk(rig: Rig, name: str = "sdb", size: int = 10 * MIB) -> Path:
+    """A disk whose device file is a file, full of a guest's data."""
+    rig.node.add(name, SATA, udev=BLANK | {"DEVLINKS": LINK})
+    file = rig.directory / "dev" / name
+    file.write_bytes(b"\xa5" * size)
+    return file
+
+
+@pytest.fixture
+def loop_device(tmp_path: Path) -> Iterator[Path]:
+    """A block device of the kernel's."""
+    image = tmp_path / "image"
+    image.write_bytes(b"\xa5" * (8 * MIB))
+    made = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True, check=False)
+    device = Path(made.stdout.strip() or "/nonexistent")
+    if made.returncode or not device.exists():
+        pytest.skip("no loop devices here")
+    yield device
+    subprocess.run(["losetup", "-d", device], check=False)
+
+
+class TestRelease:
+    """Through the keeper."""
+
+    async def test_all_of_it_is_zeros_and_progress_is_told(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        steps = await rig.release()
+        assert steps == [(0, 0), *((done * MIB, 10 * MIB) for done in (0, 4, 8, 10))]
+        assert file.read_bytes() == bytes(10 * MIB)
+        assert rig.entries() == []
+
+    async def test_a_disk_that_was_not_asked_for_keeps_its_content(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, wish(DISK))
+        assert await rig.release() == [(0, 0)]
+        assert file.read_bytes() == b"\xa5" * (10 * MIB)
+
+    async def test_it_is_withheld_all_the_while(self, rig: Rig) -> None:
+        add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        async for _ in rig.keeper.release(DOMAIN):
+            assert (await rig.find(DISK)).withheld_reason == "being wiped"
+        assert (await rig.find(DISK)).withheld_reason == ""
+
+    @pytest.mark.parametrize("cut", ["cancelled", "closed", "process"])
+    async def test_it_goes_on_where_it_was(self, rig: Rig, cut: str) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        steps = rig.keeper.release(DOMAIN)
+        async for step in steps:
+            if step.done_bytes == 4 * MIB:
+                break
+        await steps.aclose()
+        file.write_bytes(b"\x00" * MIB + b"\xa5" * (9 * MIB))  # what is done is not done again
+        if cut == "process":
+            rig.start()
+            await rig.keeper.restore()
+        assert (await rig.find(DISK)).withheld_reason == "being wiped"
+        assert [done for done, _ in await rig.release()] == [0, 4 * MIB, 8 * MIB, 10 * MIB]
+        assert file.read_bytes() == bytes(MIB) + b"\xa5" * (3 * MIB) + bytes(6 * MIB)
+        assert rig.entries() == []
+
+    async def test_a_disk_that_is_mounted_meanwhile_is_left_alone(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        rig.node.machine.write("class/block/sdb/dev", "8:16")
+        await rig.keeper.prepare(DOMAIN, WISH)
+        rig.mount("8:16", "/dev/sdb")
+        with pytest.raises(DeviceInUse, match="mounted"):
+            await rig.release()
+        assert file.read_bytes() == b"\xa5" * (10 * MIB)
+        assert rig.entries()[0].releasing
+
+    async def test_a_disk_of_a_domain_is_left_alone(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        rig.domains = {OTHER_DOMAIN: ["sdb"]}
+        with pytest.raises(DeviceInUse, match="used by domain vm-02"):
+            await rig.release()
+        assert file.read_bytes() == b"\xa5" * (10 * MIB)
+
+    async def test_what_is_no_more_the_disk_is_left_alone(self, rig: Rig) -> None:
+        """Its name has gone to something else between the look and the opening."""
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        rig.node.machine.write("class/block/sdb/dev", "8:16")
+        with pytest.raises(DeviceWipeFailed, match="another disk now"):
+            await rig.release()
+        assert file.read_bytes() == b"\xa5" * (10 * MIB)
+
+    async def test_a_disk_that_was_pulled_is_wiped_when_it_is_back(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        link = rig.node.machine.root / "class/block/sdb"
+        target = os.readlink(link)
+        link.unlink()
+        with pytest.raises(DeviceNotFound, match="must be wiped"):
+            await rig.release()
+        link.symlink_to(target)
+        assert (await rig.find(DISK)).withheld_reason == "being wiped"
+        await rig.release()
+        assert file.read_bytes() == bytes(10 * MIB)
+
+    async def test_of_two_disks_of_one_identity_none_is_touched(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        rig.node.add("sdc", SATA.replace("2:0:0:0", "2:0:1:0"), udev=BLANK)
+        with pytest.raises(DeviceWipeFailed, match="sdb, sdc"):
+            await rig.release()
+        assert file.read_bytes() == b"\xa5" * (10 * MIB)
+
+    async def test_an_nvme_disk_is_wiped_after_its_controller_is_back(self, rig: Rig) -> None:
+        rig.node.add_pci(NVME, "144d:a80a", "010802", group=12, driver="nvme", parent="pci0000:20", driver_override="")
+        links = {"DEVLINKS": "/dev/disk/by-id/nvme-eui.01"}
+        rig.node.add("nvme0n1", NVME_PATH, udev=BLANK | links, device__transport="pcie")
+        rig.kernel.home_drivers[NVME] = "nvme"
+        file = rig.directory / "dev/nvme0n1"
+        file.write_bytes(b"\xa5" * MIB)
+        await rig.keeper.prepare(DOMAIN, wish(DISK, native=True, wipe_on_release=True))
+        rig.kernel.bind(NVME, "vfio-pci")
+        link = rig.node.machine.root / "class/block/nvme0n1"
+        target = os.readlink(link)
+        link.unlink()
+        release = asyncio.create_task(rig.release())
+        await asyncio.sleep(0.3)
+        assert not release.done()
+        link.symlink_to(target)
+        await release
+        assert rig.node.machine.sysfs.link_name(f"bus/pci/devices/{NVME}/driver") == "nvme"
+        assert (file.read_bytes(), rig.entries()) == (bytes(MIB), [])
+
+
+class TestBlockDevice:
+    """What the kernel does with a real one."""
+
+    async def test_it_is_all_zeros(self, loop_device: Path) -> None:
+        number = loop_device.stat().st_rdev
+        name = f"{os.major(number)}:{os.minor(number)}"
+        steps = [step async for step in wipe(loop_device, number=name, chunk_bytes=3 * MIB)]
+        assert steps == [(done * MIB, 8 * MIB) for done in (0, 3, 6, 8)]
+        assert stat.S_ISBLK(loop_device.stat().st_mode)
+        assert loop_device.read_bytes() == bytes(8 * MIB)
+
+    async def test_it_begins_where_it_is_told(self, loop_device: Path) -> None:
+        assert [done async for done, _ in wipe(loop_device, 6 * MIB, chunk_bytes=MIB)] == [6 * MIB, 7 * MIB, 8 * MIB]
+        assert loop_device.read_bytes() == b"\xa5" * (6 * MIB) + bytes(2 * MIB)
+
+    async def test_without_the_request_zeros_are_written(
+        self, loop_device: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(wiping, "_BLKZEROOUT", 0x12FF)
+        async for _ in wipe(loop_device):
+            pass
+        assert loop_device.read_bytes() == bytes(8 * MIB)
+
+    async def test_another_number_is_another_disk(self, loop_device: Path) -> None:
+        with pytest.raises(DeviceWipeFailed, match="left alone"):
+            await anext(wipe(loop_device, number="8:16"))
+
+    async def test_what_the_kernel_uses_cannot_be_opened(self, loop_device: Path) -> None:
+        descriptor = os.open(loop_device, os.O_RDWR | os.O_EXCL)
+        try:
+            with pytest.raises(DeviceInUse, match="is in use on the node"):
+                await anext(wipe(loop_device))
+        finally:
+            os.close(descriptor)
+
+
+async def test_a_piece_that_has_begun_ends_before_the_disk_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "disk"
+    file.write_bytes(b"\xa5" * MIB)
+    events: list[str] = []
+    loop = asyncio.get_running_loop()
+    begun = asyncio.Event()
+
+    def overwrite(descriptor: int, *_: object) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        os.pwrite(descriptor, b"", 0)
+        asyncio.run(asyncio.sleep(0.2))
+        os.fsync(descriptor)
+        events.append("written")
+
+    monkeypatch.setattr(wiping, "_overwrite", overwrite)
+
+    async def run() -> None:
+        async for _ in wipe(file):
+            pass
+
+    task = asyncio.create_task(run())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert events == ["written"]
+
+
+async def test_a_disk_that_fails_is_told_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "disk"
+    file.write_bytes(bytes(MIB))
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(wiping, "_write_zeros", fail)
+    with pytest.raises(DeviceWipeFailed, match="at byte 0: Input/output error"):
+        async for _ in wipe(file):
+            pass
+    with pytest.raises(DeviceWipeFailed, match="cannot be opened"):
+        await anext(wipe(tmp_path / "absent"))
