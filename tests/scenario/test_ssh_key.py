@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.lab.cloud import Cloud, Instance
 from tests.lab.waiting import wait_until
+from tests.scenario.test_recovery import commits, killed_agent, killed_coordinator
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
 
@@ -130,3 +131,24 @@ def test_passwords_and_host_names_are_changed(cloud: Cloud, guest: Instance) -> 
     guest.succeed(guest.power("restart", gracePeriodSeconds=0))
     guest.wait_for_guest_agent()
     assert guest.run("hostname") == "renamed"
+
+
+@pytest.mark.parametrize("point", commits("apply_ssh_keys"))
+def test_binding_survives_a_killed_coordinator(cloud: Cloud, guest: Instance, key: str, line: str, point: str) -> None:
+    with killed_coordinator(cloud, point):
+        cloud.rest.post(f"{KEYS}/bind", {"keyPairId": key, "passwordAuth": "yes", "ecsIds": [guest.id]})
+    wait_until(lambda: [it["bindState"] for it in bindings(cloud, key)] == ["bound"], "the key is bound")
+    assert keys_in(guest) == (line, line)
+    wait_until(lambda: guest.show()["status"] == "Running" and is_at_rest(cloud, guest), "the guest is known to run")
+    assert unbind(cloud, guest, key)["state"] == "Succeeded"
+    assert keys_in(guest) == ("", "")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_binding_survives_a_killed_agent(cloud: Cloud, guest: Instance, key: str, line: str, moment: str) -> None:
+    with killed_agent(cloud, moment, "GuestService/RunCommand"):
+        cloud.rest.post(f"{KEYS}/bind", {"keyPairId": key, "passwordAuth": "yes", "ecsIds": [guest.id]})
+    wait_until(lambda: [it["bindState"] for it in bindings(cloud, key)] == ["bound"], "the key is bound")
+    assert keys_in(guest) == (line, line)
+    wait_until(lambda: guest.show()["status"] == "Running" and is_at_rest(cloud, guest), "the guest is known to run")
+    assert unbind(cloud, guest, key)["state"] == "Succeeded"

@@ -14,9 +14,11 @@ from sqlmodel import Session
 
 from coordinator.agents.guest import GuestSession
 from coordinator.domain.clock import utc_now
+from coordinator.domain.event import Severity
 from coordinator.domain.instance import InstanceStatus, PowerState, status_of
 from coordinator.domain.ssh_key import OPEN_STATES, BindingState, blob_of
 from coordinator.store.queries import ssh_key as queries
+from coordinator.store.queries.event import record_event
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.ssh_key import SshKeyBinding
 from coordinator.tasks.blueprint import Blueprint
@@ -25,6 +27,7 @@ from coordinator.tasks.instance_step import Args, admit, agent_of, blueprint_of,
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 
 _FIRST_PAUSE: Final = timedelta(seconds=5)
+_ALARMING_FAILURES: Final = 5
 _CHANGE: Final = "change_guest"
 
 
@@ -91,7 +94,23 @@ def _settle_failure(session: Session, args: Args, failure: Failure) -> None:
         if binding.state in OPEN_STATES:
             _put_off(binding)
             session.add(binding)
+            if binding.failures == _ALARMING_FAILURES:
+                _raise_alarm(session, instance, binding, failure)
     rest_unchanged(session, instance)
+
+
+def _raise_alarm(session: Session, instance: Instance, binding: SshKeyBinding, failure: Failure) -> None:
+    """A key that shall open a guest no more, and still does, is nothing to be found out by chance."""
+    record_event(
+        session,
+        "alarm.ssh_key_not_applied",
+        severity=Severity.ALARM,
+        resource_type="instance",
+        resource_id=instance.ecs_id,
+        tenant_id=instance.tenant_id,
+        node_id=instance.node_id,
+        data={"keyPairId": binding.ssh_key_id, "wanted": binding.state, "reason": failure.message},
+    )
 
 
 def _take_back(session: Session, binding: SshKeyBinding, previous: dict[str, Any] | None, *, is_touched: bool) -> None:
