@@ -71,15 +71,19 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         session.add_all(instances)
         session.flush()
         session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
-        if references.ssh_key:
-            # Its seed brings the key: nobody has to be told.
-            session.add_all(new_binding(runtime, references.ssh_key, it, BindingState.BOUND) for it in instances)
-            session.flush()
+        _bind_key(session, runtime, references, instances)
         _record_placement(session, runtime, instances, decision)
         operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
         views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
     runtime.wake_tasks()
     return Created(views, tuple(operations))
+
+
+def _bind_key(session: Session, runtime: Runtime, references: References, instances: list[Instance]) -> None:
+    if references.ssh_key is not None:
+        # The seed brings the key: nobody has to be told.
+        session.add_all(new_binding(runtime, references.ssh_key, it, BindingState.BOUND) for it in instances)
+        session.flush()
 
 
 def _new_instance(

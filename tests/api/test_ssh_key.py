@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from httpx import Response
 
 from coordinator.runtime import Runtime
-from coordinator.store.tables import SshKey, Tenant
+from coordinator.store.tables import AuditRecord, SshKey, Tenant
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, stock
 
@@ -57,6 +57,8 @@ def test_a_new_key_is_answered_as_a_file_and_only_its_public_half_is_kept(
     assert b"PRIVATE" not in str(row.model_dump()).encode()
     [shown] = customer.ok("GET", f"{KEYS}?pageSize=10&pageIndex=1")["SSHKeys"]
     assert (shown["keyPairId"], shown["keyPairName"], shown["ecsNum"]) == (row.id, "钥匙", 0)
+    cloud.runtime.audit.flush()
+    assert [record.resources for record in cloud.rows(AuditRecord) if record.operation == "createSshKey"] == [row.id]
     assert (answer.headers["x-key-pair-id"], answer.headers["x-key-fingerprint"]) == (row.id, row.fingerprint)
 
 

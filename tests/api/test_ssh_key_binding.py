@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.runtime import Runtime
 from coordinator.services.ssh_key_binding import KeySweep
-from coordinator.store.tables import Instance, SshKeyBinding, Task, Tenant
+from coordinator.store.tables import Event, Instance, SshKeyBinding, Task, Tenant
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_ssh_key import KEYS, public_line
@@ -206,6 +206,28 @@ def test_without_a_guest_agent_nothing_is_bound_or_unbound(
     assert [item["bindState"] for item in instances_of(customer, key)] == ["bound"]
 
 
+def test_a_wish_that_fails_leaves_what_the_guest_was_still_to_be_told(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, guest: ScriptedGuest, key: str, instance: str
+) -> None:
+    finish(customer, bind(customer, key, instance))
+    stop(customer, instance)
+    unbind(customer, key, instance)
+    start(customer, instance)
+    agent.refusals["run_guest_command"] = _UNAVAILABLE
+    assert finish(customer, bind(customer, key, instance))["state"] == "Failed"
+    [row] = cloud.rows(SshKeyBinding)
+    assert (row.state, instances_of(customer, key)) == ("removing", [])
+    agent.refusals.clear()
+    # The key that was to be forgotten is wanted again.
+    assert finish(customer, bind(customer, key, instance))["state"] == "Succeeded"
+    assert guest.keys["root"] == [LINE]
+    # A change of passwords that fails is none.
+    guest.sshd_exit = 3
+    assert finish(customer, bind(customer, key, instance, password_auth="no"))["state"] == "Failed"
+    [item] = instances_of(customer, key)
+    assert (item["passwordAuth"], item["bindState"]) == ("yes", "pending")
+
+
 def test_a_node_that_does_not_admit_the_command_is_named(
     customer: Api, agent: ScriptedAgent, key: str, instance: str
 ) -> None:
@@ -264,13 +286,15 @@ def test_a_guest_that_does_not_take_it_is_told_again_ever_more_seldom(
     report_guest_agent(cloud)
     agent.refusals["run_guest_command"] = _UNAVAILABLE
     pauses = []
-    for _ in range(2):
+    for _ in range(5):
         assert sweep(customer, cloud, instance)["state"] == "Failed"
         [row] = cloud.rows(SshKeyBinding)
         pauses.append(row.not_before - cloud.runtime.now())
         assert KeySweep(cloud.runtime)() == []
         cloud.change(row, not_before=None)
-    assert pauses[0] < pauses[1]
+    assert pauses == sorted(pauses)
+    [alarm] = [event for event in cloud.rows(Event) if event.kind == "alarm.ssh_key_not_applied"]
+    assert (alarm.resource_id, alarm.tenant_id, alarm.data["keyPairId"]) == (instance, cloud.tenant.id, key)
     assert customer.ok("GET", f"{INSTANCES}/{instance}")["errMessage"] == ""
 
 

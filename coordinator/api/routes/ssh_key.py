@@ -12,6 +12,7 @@ from coordinator.api.idempotency import IdempotentRoute
 from coordinator.api.operation_header import OperationHeader
 from coordinator.api.paging import PageByIndex, WholePage
 from coordinator.api.query import LenientRoute
+from coordinator.api.request_context import current_request
 from coordinator.api.schemas.ssh_key import (
     BindKeyRequest,
     CreateKeyRequest,
@@ -46,6 +47,8 @@ Bound = Annotated[Literal["bound", "unbound"], Path(description="Those that are,
 def create_ssh_key(body: CreateKeyRequest, caller: TenantUser, runtime: RuntimeDep) -> Response:
     """Makes a key pair. The answer is the file of the private key, which is kept nowhere and never shown again."""
     made = service.create_key(runtime, caller, body.to_draft(), body.key_type)
+    # For the audit log, which else learns of what is made from the envelope.
+    current_request().answered_ids = (made.row.id,)
     named = f"filename=\"{made.row.id}.pem\"; filename*=UTF-8''{quote(made.row.name, safe='')}.pem"
     headers = {
         "content-disposition": f"attachment; {named}",

@@ -78,10 +78,10 @@ def lock_keys(session: Session, key_ids: Collection[str]) -> dict[str, SshKey]:
 
 
 def find_key(session: Session, tenant_id: str, key_id: str, name: str) -> SshKey | None:
-    """The tenant's key with that id or, without one, that name, kept from others until the transaction ends."""
+    """The tenant's key with that id or, without one, that name; it is not deleted before the transaction ends."""
     statement = select(SshKey).where(SshKey.tenant_id == tenant_id)
     statement = statement.where(SshKey.id == key_id) if key_id else statement.where(SshKey.name == name)
-    return session.exec(statement.with_for_update()).first()
+    return session.exec(statement.with_for_update(read=True, key_share=True)).first()
 
 
 def count_keys(session: Session, tenant_id: str) -> int:
