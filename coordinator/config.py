@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     default_subnet_cidr: str = "10.80.0.0/24"
     # Guest agent commands that tenants may send; empty: all.
     guest_commands: list[str] = Field(default_factory=list)
+    ssh_keys_per_tenant: int = Field(default=100, ge=1, le=100_000)
     oidc_issuer: str = ""
     oidc_jwks_url: str = ""
     oidc_audience: str = ""

@@ -213,6 +213,12 @@ class GuestCommandFailed(CoordinatorError):
     http_status = 400
 
 
+class HostNameChangeFailed(GuestCommandFailed):
+    """The guest did not take a new host name."""
+
+    code = "ECS.OperationFailed.ResetHostName"
+
+
 class NodeDisconnected(CoordinatorError):
     """The node's agent cannot be reached now."""
 

@@ -84,6 +84,13 @@ class Client:
         content = {} if body is None else {"json": body}
         return self._call(self._http.build_request(method, path, **content))
 
+    def make_file(self, path: str, body: Any) -> tuple[bytes, Mapping[str, str]]:
+        """POSTs, and is answered a bare file that exists nowhere else, with the headers; repeated as in `change`."""
+        response = self._send(self._http.build_request("POST", path, json=body))
+        if not response.is_success:
+            decode(response)
+        return response.content, response.headers
+
     def upload(self, path: str, chunks: Iterator[bytes], size_bytes: int) -> Answer:
         """PUTs `size_bytes` of bytes as they come; never repeated, for the chunks are spent."""
         request = self._http.build_request(
@@ -109,6 +116,9 @@ class Client:
             raise CoordinatorUnreachable(explain(error, self._http.base_url)) from error
 
     def _call(self, request: httpx.Request, *, repeatable: bool = False, attempts: int | None = None) -> Answer:
+        return decode(self._send(request, repeatable=repeatable, attempts=attempts))
+
+    def _send(self, request: httpx.Request, *, repeatable: bool = False, attempts: int | None = None) -> httpx.Response:
         """Sends, and repeats a bounded number of times what failed on the way or met a busy coordinator."""
         pause_seconds = FIRST_PAUSE_SECONDS
         for remaining in reversed(range(attempts or self._attempts)):
@@ -119,7 +129,7 @@ class Client:
                     raise CoordinatorUnreachable(explain(error, self._http.base_url)) from error
             else:
                 if not remaining or not repeatable or response.status_code not in BUSY_STATUSES:
-                    return decode(response)
+                    return response
             time.sleep(pause_seconds)
             pause_seconds *= 2
         raise AssertionError("the last attempt returns or raises")

@@ -6,7 +6,7 @@ It stands for injected failures only: what real nodes do is tested with libvirt.
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,8 @@ class ScriptedAgent:
     missing_machines: set[str] = field(default_factory=set)
     guest_answer: str = "{}"
     guest_commands: list[str] = field(default_factory=list)
+    # Instead of that answer, what says something to each command.
+    guest: Callable[[str], str] | None = None
     # What keeps guests from leaving, by code; how migrations end, by their id, once they have.
     blockers: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, Any] = field(default_factory=dict)
@@ -201,7 +203,14 @@ class _Guests(guest_pb2_grpc.GuestServiceServicer):
     async def RunCommand(self, request: Any, context: Any) -> guest_pb2.RunGuestCommandResponse:
         await self._agent.enter("run_guest_command", context)
         self._agent.guest_commands.append(request.command_json)
-        return guest_pb2.RunGuestCommandResponse(return_json=self._agent.guest_answer)
+        answer = self._agent.guest_answer
+        if self._agent.guest is not None:
+            try:
+                answer = self._agent.guest(request.command_json)
+            except ValueError as error:
+                metadata = (("nodewright-code", "GuestAgentCommandFailed"),)
+                await context.abort(grpc.StatusCode.ABORTED, str(error), metadata)
+        return guest_pb2.RunGuestCommandResponse(return_json=answer)
 
 
 class _Migrations(migration_pb2_grpc.MigrationServiceServicer):

@@ -9,7 +9,8 @@ from dataclasses import replace
 import libvirt
 
 from agent.domainxml.domain import Domain
-from agent.domainxml.element import format_document
+from agent.domainxml.element import format_document, parse_document
+from agent.domainxml.summary import DomainSummary
 from agent.errors import DomainForeign, DomainGenerationStale, DomainNotFound, DomainStateConflict
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import (
@@ -62,7 +63,7 @@ class Guests:
         return await self._connection.call(_describe_all, timeout_seconds=120.0)
 
     async def define(self, domain: Domain, *, generation: int) -> GuestDescription:
-        """The domain has this definition, from its next start on when it runs.
+        """The domain has this definition, from its next start on when it runs; the screen's password counts at once.
 
         A domain that somebody renamed has its name back, or keeps the other while it cannot be renamed.
         Raises DomainForeign, DomainGenerationStale, DomainDefinitionInvalid.
@@ -72,7 +73,9 @@ class Guests:
         def run(handle: libvirt.virConnect) -> GuestDescription:
             known = _find_definable(handle, uuid, generation)
             named = domain if known is None else replace(domain, name=_restore_name(known, name))
-            return describe(handle.defineXMLFlags(format_document(named), libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
+            defined = handle.defineXMLFlags(format_document(named), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            _apply_screen_password(defined, named)
+            return describe(defined)
 
         return await self._connection.call(run)
 
@@ -190,6 +193,19 @@ def _restore_name(domain: libvirt.virDomain, name: str) -> str:
             domain.rename(name)
             return name
     return present
+
+
+def _apply_screen_password(domain: libvirt.virDomain, wanted: Domain) -> None:
+    """Whoever connects to a running guest's screen is asked for the new password; who is in stays in."""
+    if not domain.isActive():
+        return
+    live = parse_document(DomainSummary, domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+    passwords = {server.type: server.password or "" for server in wanted.devices.graphics}
+    for server in live.devices.graphics:
+        password = passwords.get(server.type)
+        if password is not None and password != (server.password or ""):
+            changed = format_document(replace(server, password=password))
+            domain.updateDeviceFlags(changed, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def _start(domain: libvirt.virDomain) -> None:

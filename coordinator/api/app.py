@@ -39,6 +39,7 @@ from coordinator.api.routes import (
     power,
     region,
     resource_pool,
+    ssh_key,
     volume,
     webhook,
 )
@@ -78,6 +79,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     local_disk.instance_router,
     device.router,
     deployment_set.router,
+    ssh_key.router,
+    ssh_key.file_router,
     volume.router,
     network.router,
     iam.token_router,

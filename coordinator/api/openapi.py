@@ -38,6 +38,7 @@ TAGS = (
     ("power", "Starting, stopping, suspending and resuming."),
     ("migration", "Moving instances to other nodes."),
     ("guest", "What happens inside of a guest, through its agent."),
+    ("sshkeys", "SSH keys, and the instances that they open."),
     ("regions", "Region, zones and what is offered there."),
     ("images", "What system disks are made from."),
     ("volumes", "Disks."),

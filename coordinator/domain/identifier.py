@@ -23,6 +23,7 @@ class Prefix(Enum):
     RESOURCE_POOL = ("rp-", 14)
     HOST_GROUP = ("hg-", 8)
     DEPLOYMENT_SET = ("d-set-", 14)
+    SSH_KEY = ("sshKey-", 14)
     NODE = ("node-", 14)
     OPERATION = ("op-", 20)
     TOKEN = ("tok-", 14)

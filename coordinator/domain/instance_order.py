@@ -83,6 +83,9 @@ class InstanceOrder:
     vnc_password: str = field(default="", repr=False)
     user_data: str = field(default="", repr=False)
     ssh_public_keys: tuple[str, ...] = ()
+    # A stored key of the tenant, by id or by name; empty: none.
+    key_pair_id: str = ""
+    key_pair_name: str = ""
     labels: tuple[Label, ...] = ()
     billing_mode: str = "OnDemand"
     cycle_count: int = 0

@@ -22,6 +22,8 @@ _CHINESE: Final = {
     "resource group": "资源组",
     "resource pool": "资源池",
     "security group": "安全组",
+    "SSH key": "密钥对",
+    "SSH keys": "密钥对数量",
     "storage in GiB": "云盘容量（GiB）",
     "subnet": "子网",
     "tenant": "租户",

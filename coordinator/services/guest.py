@@ -7,20 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from coordinator.agents.client import AgentCallError
+from coordinator.agents.guest import explain_guest_error
 from coordinator.domain.caller import Caller
 from coordinator.domain.instance import InstanceStatus
-from coordinator.errors import (
-    AccessDenied,
-    CoordinatorError,
-    GuestAgentUnavailable,
-    GuestCommandFailed,
-    NodeDisconnected,
-    ParameterInvalid,
-    StatusUnsupported,
-)
+from coordinator.errors import AccessDenied, ParameterInvalid, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import require_unlocked
+from coordinator.store.tables import Instance
 
 _COMMAND_SECONDS: Final = 30.0
 _CALL_SECONDS: Final = 75.0
@@ -28,8 +22,6 @@ _CALL_SECONDS: Final = 75.0
 _READING: Final = ("guest-get-", "guest-info", "guest-ping", "guest-sync", "guest-network-get-")
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-
-_UNAVAILABLE_CODES: Final = frozenset({"GuestAgentUnavailable", "GuestAgentTimeout"})
 
 
 def run_guest_command(runtime: Runtime, caller: Caller, ecs_id: str, command: str | Mapping[str, Any]) -> Any:
@@ -44,10 +36,15 @@ def run_guest_command(runtime: Runtime, caller: Caller, ecs_id: str, command: st
         instance = find_own(session, caller, ecs_id)
     if not name.startswith(_READING):
         require_unlocked(instance)
+    return call_guest_agent(runtime, instance, request)
+
+
+def call_guest_agent(runtime: Runtime, instance: Instance, request: Mapping[str, Any]) -> Any:
+    """The return value of one command in its QMP form; errors as for `run_guest_command`."""
     if instance.node_id is None or instance.status != InstanceStatus.RUNNING:
         raise StatusUnsupported(
-            f"instance {ecs_id}: the guest agent answers in status Running only, not {instance.status}",
-            f"实例{ecs_id}：仅Running状态支持该操作，当前为{instance.status}",
+            f"instance {instance.ecs_id}: the guest agent answers in status Running only, not {instance.status}",
+            f"实例{instance.ecs_id}：仅Running状态支持该操作，当前为{instance.status}",
         )
     agent = runtime.agents.of(instance.node_id)
     try:
@@ -56,7 +53,7 @@ def run_guest_command(runtime: Runtime, caller: Caller, ecs_id: str, command: st
                 agent.run_guest_command(instance.uuid, json.dumps(request), _COMMAND_SECONDS), _CALL_SECONDS
             )
     except AgentCallError as error:
-        raise _explain(error) from error
+        raise explain_guest_error(error, str(request["execute"])) from error
     # A guest may say NaN or Infinity, which JSON for others has no word for.
     return json.loads(answer, parse_constant=str) if answer else None
 
@@ -92,11 +89,3 @@ def _check_allowed(runtime: Runtime, caller: Caller, name: str) -> None:
     allowed = runtime.settings.guest_commands
     if allowed and name not in allowed and not caller.is_operator:
         raise AccessDenied(f"qgaCommand: {name!r} is not allowed here", f"qgaCommand：不允许执行{name!r}")
-
-
-def _explain(error: AgentCallError) -> CoordinatorError:
-    if error.code in _UNAVAILABLE_CODES:
-        return GuestAgentUnavailable(f"the guest agent does not answer: {error.message}", "虚机内的QGA服务不可用")
-    if error.transient:
-        return NodeDisconnected(f"the instance's node cannot be reached: {error.message}", "实例所在节点失去连接")
-    return GuestCommandFailed(f"the guest agent refused: {error.message}", f"通过vmtools执行命令失败：{error.message}")

@@ -12,6 +12,7 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
 from coordinator.domain.noun import in_chinese
 from coordinator.domain.placement import Decision, PlacementRequest
+from coordinator.domain.ssh_key import BindingState
 from coordinator.domain.unit import GIB
 from coordinator.errors import BatchUnschedulable, QuotaExceeded
 from coordinator.placement.claim import claim
@@ -26,6 +27,7 @@ from coordinator.services.instance_validation import check_order, huge_page_byte
 from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
+from coordinator.services.ssh_key_binding import new_binding
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables import Instance, PlacementRecord, Tenant, Volume
 from coordinator.tasks.blueprint import traits_of
@@ -69,11 +71,19 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
         session.add_all(instances)
         session.flush()
         session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
+        _bind_key(session, runtime, references, instances)
         _record_placement(session, runtime, instances, decision)
         operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
         views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
     runtime.wake_tasks()
     return Created(views, tuple(operations))
+
+
+def _bind_key(session: Session, runtime: Runtime, references: References, instances: list[Instance]) -> None:
+    if references.ssh_key is not None:
+        # The seed brings the key: nobody has to be told.
+        session.add_all(new_binding(runtime, references.ssh_key, it, BindingState.BOUND) for it in instances)
+        session.flush()
 
 
 def _new_instance(

@@ -24,12 +24,14 @@ from coordinator.store.queries import flavor as flavor_query
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.host_group import find_group_to_use
 from coordinator.store.queries.resource_pool import find_pool_to_use
+from coordinator.store.queries.ssh_key import find_key
 from coordinator.store.tables import (
     Flavor,
     FlavorType,
     Image,
     Node,
     SecurityGroup,
+    SshKey,
     Subnet,
 )
 
@@ -49,6 +51,8 @@ class References:
     memory_bytes: int
     # Resource pools that it may be placed in; none: any host will do.
     pool_ids: frozenset[str]
+    # A stored key that opens it.
+    ssh_key: SshKey | None = None
 
 
 def find_references(session: Session, runtime: Runtime, caller: Caller, order: InstanceOrder) -> References:
@@ -63,7 +67,19 @@ def find_references(session: Session, runtime: Runtime, caller: Caller, order: I
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     memory_bytes = _settle_memory(order, flavor)
-    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids)
+    ssh_key = _find_ssh_key(session, order)
+    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids, ssh_key)
+
+
+def _find_ssh_key(session: Session, order: InstanceOrder) -> SshKey | None:
+    if not order.key_pair_id and not order.key_pair_name:
+        return None
+    if order.os_type == "windows":
+        raise ParameterInvalid("keyPairId", "not for Windows", "Windows系统不支持密钥对")
+    key = find_key(session, order.tenant_id, order.key_pair_id, order.key_pair_name)
+    if key is None:
+        raise ResourceNotFound("SSH key", order.key_pair_id or order.key_pair_name)
+    return key
 
 
 def _check_place(session: Session, runtime: Runtime, order: InstanceOrder) -> None:

@@ -1,15 +1,19 @@
 """Tasks that change one instance: submitted for a caller, and marked on the instance."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
-from coordinator.errors import InstanceLocked
+from coordinator.errors import CoordinatorError, InstanceLocked
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Instance
 from coordinator.tasks.model import TaskKind
 from coordinator.tasks.submission import submit_task
+
+# So many of the refused instances are named in a message.
+_NAMED: Final = 10
 
 
 def begin_task(
@@ -45,3 +49,15 @@ def require_unlocked(instance: Instance) -> None:
         raise InstanceLocked(
             f"instance {instance.ecs_id} is locked: unlock it first", f"实例{instance.ecs_id}已锁定，请先解锁"
         )
+
+
+def refuse_together(refusals: Sequence[CoordinatorError]) -> None:
+    """Raises what is wrong with the first instance that is refused, and names the others in the message."""
+    if len(refusals) > 1:
+        more = len(refusals) - _NAMED
+        raise type(refusals[0])(
+            "; ".join(error.message.en for error in refusals[:_NAMED]) + (f"; and {more} more" if more > 0 else ""),
+            "；".join(error.message.zh for error in refusals[:_NAMED]) + (f"；另有{more}个" if more > 0 else ""),
+        )
+    if refusals:
+        raise refusals[0]

@@ -170,11 +170,9 @@ def _check_access(order: InstanceOrder) -> None:
     if order.host_name:
         _check_host_name(order.host_name, _longest_name(order.count))
     if order.password:
-        _check_password(order.password)
-    if order.vnc_password and not _VNC_PASSWORD.fullmatch(order.vnc_password):
-        raise PasswordInvalid(
-            "vncPassword", "1 to 8 printable ASCII characters without spaces", "1到8个可打印ASCII字符，不含空格"
-        )
+        check_password(order.password)
+    if order.vnc_password:
+        check_vnc_password("vncPassword", order.vnc_password)
     _check_choice("osType", order.os_type, ("", "linux", "windows"))
     _check_user_data(order.user_data)
     _check_range("sshPublicKeys", len(order.ssh_public_keys), 0, _MAXIMUM_KEYS)
@@ -192,13 +190,22 @@ def _check_host_name(name: str, longest: int) -> None:
         )
 
 
-def _check_password(password: str) -> None:
+def check_password(password: str) -> None:
+    """A password that guests take: 8 to 30 characters of three kinds."""
     classes = sum(bool(re.search(pattern, password)) for pattern in _PASSWORD_CLASSES)
     if not _PASSWORD.fullmatch(password) or classes < 3:
         raise PasswordInvalid(
             "password",
             "8 to 30 printable ASCII characters, of at least three kinds: lower case, upper case, digits, others",
             "8到30个可打印ASCII字符，不含空格，且至少包含小写字母、大写字母、数字、特殊字符中的三类",
+        )
+
+
+def check_vnc_password(field: str, password: str) -> None:
+    """A password that the VNC protocol takes: at most 8 characters."""
+    if not _VNC_PASSWORD.fullmatch(password):
+        raise PasswordInvalid(
+            field, "1 to 8 printable ASCII characters without spaces", "1到8个可打印ASCII字符，不含空格"
         )
 
 

@@ -11,6 +11,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.overcommit import read_cpu_ratios
 from coordinator.store.queries.instance_view import (
     InstanceRow,
+    KeyRow,
     LabelRow,
     PortPlace,
     Surroundings,
@@ -39,6 +40,7 @@ class InstanceView:
     volumes: Sequence[VolumeRow]
     ports: Sequence[PortPlace]
     labels: Sequence[LabelRow]
+    keys: Sequence[KeyRow]
     region: str
     cell: str
     # Of its node, or of the region while it has none.
@@ -75,6 +77,7 @@ def load_views(session: Session, runtime: Runtime, numbers: Sequence[int]) -> li
             volumes=shared.volumes.get(instance.id, ()),
             ports=shared.ports.get(instance.id, ()),
             labels=shared.labels.get(instance.id, ()),
+            keys=shared.keys.get(instance.id, ()),
             region=runtime.settings.region,
             cell=runtime.settings.cell,
             cpu_exceed_ratio=instance.cpu_ratio or region_ratio,

@@ -1,7 +1,6 @@
 """Power operations: checked for all instances of a request first, then one task each."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from sqlmodel import Session
 
@@ -9,7 +8,7 @@ from coordinator.domain.caller import Caller
 from coordinator.errors import CoordinatorError
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
-from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.instance_task import begin_task, refuse_together, require_unlocked
 from coordinator.store.tables import Instance
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
@@ -17,9 +16,6 @@ from coordinator.tasks.kinds.start_instance import START_INSTANCE
 from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
 from coordinator.tasks.kinds.suspend_instance import SUSPEND_INSTANCE
 from coordinator.tasks.model import JsonObject, TaskKind
-
-# So many of the refused instances are named in a message.
-_NAMED: Final = 10
 
 
 def start_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str]) -> list[str]:
@@ -59,16 +55,7 @@ def _power(
 
 
 def _check_all(session: Session, kind: TaskKind, instances: Sequence[Instance], args: JsonObject) -> None:
-    """Raises what is wrong with the first instance that is refused, and names the others in the message."""
-    refusals = [error for instance in instances if (error := _find_refusal(session, kind, instance, args))]
-    if len(refusals) > 1:
-        more = len(refusals) - _NAMED
-        raise type(refusals[0])(
-            "; ".join(error.message.en for error in refusals[:_NAMED]) + (f"; and {more} more" if more > 0 else ""),
-            "；".join(error.message.zh for error in refusals[:_NAMED]) + (f"；另有{more}个" if more > 0 else ""),
-        )
-    if refusals:
-        raise refusals[0]
+    refuse_together([error for it in instances if (error := _find_refusal(session, kind, it, args))])
 
 
 def _find_refusal(session: Session, kind: TaskKind, instance: Instance, args: JsonObject) -> CoordinatorError | None:

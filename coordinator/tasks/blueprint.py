@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
+from coordinator.domain.ssh_key import WANTED_STATES, blob_of
 from coordinator.domain.unit import GIB, MIB
 from coordinator.errors import ResourceNotFound
 from coordinator.secret import SecretBox
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.ssh_key import list_bindings
 from coordinator.store.tables.device import CellAllocation
 from coordinator.store.tables.flavor import FlavorType
 from coordinator.store.tables.image import Image
@@ -56,6 +58,8 @@ class Blueprint:
     flavor_type: FlavorType
     # What it has of a node's NUMA cells; none: it floats over the node.
     cells: tuple[CellAllocation, ...]
+    # Of the keys that are bound to it, beside those of its order.
+    bound_keys: tuple[str, ...]
 
 
 def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str = "") -> Blueprint:
@@ -70,6 +74,9 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
         image=session.get(Image, instance.image_id) if instance.image_id else None,
         flavor_type=instance_query.get_flavor_type(session, instance),
         cells=tuple(instance_query.list_cells(session, consumer_uuid or instance.uuid)),
+        bound_keys=tuple(
+            binding.public_key for binding in list_bindings(session, instance.id) if binding.state in WANTED_STATES
+        ),
     )
 
 
@@ -121,7 +128,7 @@ def domain_spec(blueprint: Blueprint, secrets: SecretBox) -> domain_pb2.DomainSp
             domain_pb2.Nic(port_id=port.id, mac_address=port.mac_address, subnet_id=port.subnet_id)
             for port, _ in blueprint.ports
         ],
-        cloud_init=_cloud_init(instance),
+        cloud_init=_cloud_init(blueprint),
         graphics=domain_pb2.Graphics(vnc_password=secrets.decrypt(instance.vnc_password_encrypted)),
         labels={"ecsId": instance.ecs_id, "tenantId": instance.tenant_id, "flavorId": instance.flavor_id},
         generation=instance.generation,
@@ -150,9 +157,13 @@ def traits_of(architecture: str, security_type: str) -> frozenset[str]:
 
 
 def dns_label(instance: Instance) -> str:
-    """The host name as DHCP and the guest can take it: what DNS does not allow is left out, at worst the id is used."""
-    label = re.sub(r"[^a-z0-9-]+", "-", instance.host_name.lower()).strip("-")[:63].strip("-")
-    return label or instance.ecs_id
+    """The host name as DHCP and the guest can take it; at worst the id is used."""
+    return make_dns_label(instance.host_name) or instance.ecs_id
+
+
+def make_dns_label(name: str) -> str:
+    """The name without what DNS does not allow; perhaps nothing is left of it."""
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63].strip("-")
 
 
 def _cpu_mode(vcpu_type: str) -> domain_pb2.CpuMode:
@@ -175,11 +186,14 @@ def _disk(volume: Volume) -> domain_pb2.Disk:
     return domain_pb2.Disk(volume_uuid=volume.uuid, bus=_BUSES[volume.disk_bus], boot_index=volume.boot_index)
 
 
-def _cloud_init(instance: Instance) -> domain_pb2.CloudInit:
+def _cloud_init(blueprint: Blueprint) -> domain_pb2.CloudInit:
+    instance = blueprint.instance
+    # Each key once, whatever its comments are.
+    keys = {blob_of(line): line for line in (*instance.ssh_public_keys, *blueprint.bound_keys)}
     return domain_pb2.CloudInit(
         hostname=dns_label(instance),
         password_hash=instance.password_hash,
-        ssh_public_keys=instance.ssh_public_keys,
+        ssh_public_keys=keys.values(),
         user_data=base64.b64decode(instance.user_data),
         instance_id=instance.ecs_id,
     )

@@ -1,4 +1,4 @@
-"""`nwctl instance exec` and `agent`: into a guest through its agent, without a network."""
+"""`nwctl instance exec`, `agent`, `reset-password`, `set-hostname`: into a guest through its agent."""
 
 import base64
 import json
@@ -11,7 +11,8 @@ import typer
 from nwctl.binding import command
 from nwctl.command.instance import INSTANCE, Reference, app
 from nwctl.error import UsageError, WaitTimedOut
-from nwctl.option import duration
+from nwctl.option import Waiting, duration
+from nwctl.secret import read_secret
 from nwctl.session import Session
 
 FIRST_POLL_SECONDS = 0.05
@@ -60,6 +61,34 @@ def call_agent(
         session.output.data(send(session, instance_id, parsed(agent_command)))
     else:
         session.output.data(ask_agent(session, instance_id, agent_command, parsed(arguments or "{}")))
+
+
+@command(app, "reset-password")
+def reset_password(
+    session: Session,
+    instance: Reference,
+    waiting: Waiting,
+    user: Annotated[str, typer.Option(help="Account in the guest.")] = "root",
+    vnc: Annotated[bool, typer.Option("--vnc", help="The password of the screen instead.")] = False,
+) -> None:
+    """Set a password in a running guest; it is asked for, or read from standard input."""
+    instance_id = INSTANCE.find_id(session.client, instance)
+    body = {"user": "" if vnc else user, "password": read_secret("Password", confirm=True)}
+    answer = session.client.change("POST", f"{INSTANCE.at(instance_id)}/reset-password", body)
+    session.conclude(answer, waiting, f"{instance_id} has a new password for {'its screen' if vnc else user}")
+
+
+@command(app, "set-hostname")
+def set_host_name(
+    session: Session,
+    instance: Reference,
+    name: Annotated[str, typer.Argument(help="1 to 63 letters, digits and hyphens.")],
+    waiting: Waiting,
+) -> None:
+    """Change what a guest calls itself: now where it runs, else with its next start."""
+    instance_id = INSTANCE.find_id(session.client, instance)
+    answer = session.client.change("PUT", f"{INSTANCE.at(instance_id)}/reset-hostname", {"hostname": name})
+    session.conclude(answer, waiting, f"{instance_id} calls itself {name}")
 
 
 def ask_agent(session: Session, instance_id: str, name: str, arguments: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from nwctl.command.instance import INSTANCE, app, labels_of
 from nwctl.command.network import SECURITY_GROUP, SUBNET
 from nwctl.command.node import NODE
 from nwctl.command.pool import POOL
+from nwctl.command.ssh_key import SSH_KEY
 from nwctl.command.tenant import TENANT, find_owner
 from nwctl.error import OperationFailed, UsageError
 from nwctl.option import Waiting
@@ -97,6 +98,7 @@ class Access:
         list[Path] | None,
         typer.Option("--ssh-key-file", exists=True, dir_okay=False, help="Public keys, one a line."),
     ] = None
+    ssh_key: Annotated[str, typer.Option(help="Id or name of a stored SSH key.", autocompletion=SSH_KEY.complete)] = ""
     user_data: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Script or #cloud-config for the first boot.")
     ] = None
@@ -109,6 +111,8 @@ class Access:
             given["password"] = read_secret("Password", confirm=True)
         if self.ssh_keys:
             given["sshPublicKeys"] = [key for file in self.ssh_keys for key in public_keys(file)]
+        if self.ssh_key:
+            given["keyPairId" if SSH_KEY.is_id(self.ssh_key) else "keyPairName"] = self.ssh_key
         if self.user_data:
             given["userData"] = base64.b64encode(self.user_data.read_bytes()).decode()
         return {name: value for name, value in given.items() if value}

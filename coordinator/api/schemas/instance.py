@@ -13,6 +13,7 @@ from coordinator.api.schemas.instance_flavor import FlavorBodies, InstanceFlavor
 from coordinator.api.schemas.instance_part import (
     BlockDeviceBody,
     InstanceImageBody,
+    InstanceKeyBody,
     LabelBody,
     NetworkBody,
     VmtoolsBody,
@@ -70,7 +71,7 @@ class InstanceBody(AnswerModel):
     department_name: str
     resource_group_name: str
     flavor: InstanceFlavorBody
-    ssh_key_pairs: list[dict[str, str]] = Field(default_factory=list, alias="SSHKeyPairs")
+    ssh_key_pairs: list[InstanceKeyBody] = Field(alias="SSHKeyPairs", description="SSH keys that open it.")
     image: InstanceImageBody | None
     hg_id: str
     hg_name: str
@@ -157,6 +158,7 @@ class InstanceBody(AnswerModel):
             is_dedicated_cpu=flavor_type.is_dedicated_cpu,
             is_dedicated_mem=flavor_type.is_dedicated_mem,
             cpu_exceed_ratio=view.cpu_exceed_ratio,
+            ssh_key_pairs=[InstanceKeyBody.of(key) for key in view.keys],
             namespace=f"tenant-{row.tenant_id}",
         )
 

@@ -4,7 +4,7 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from coordinator.api.schemas.base import AnswerModel, Moment
-from coordinator.store.queries.instance_view import InstanceRow, PortPlace, VolumeRow
+from coordinator.store.queries.instance_view import InstanceRow, KeyRow, PortPlace, VolumeRow
 from coordinator.store.tables import Image
 
 
@@ -184,3 +184,16 @@ class VmtoolsBody(AnswerModel):
             version=instance.vmtools_version,
             last_probe_time=instance.vmtools_probed_at,
         )
+
+
+class InstanceKeyBody(AnswerModel):
+    """An SSH key that opens an instance."""
+
+    key_pair_id: str = Field(examples=["sshKey-qn2sd6rnwv9mxa"])
+    key_pair_name: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, key: KeyRow) -> "InstanceKeyBody":
+        """The key as callers see it."""
+        return cls(key_pair_id=key.id, key_pair_name=key.name, fingerprint=key.fingerprint)

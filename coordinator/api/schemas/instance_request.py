@@ -166,8 +166,8 @@ class CreateInstanceRequest(LenientModel):
     vgpu: int = Field(default=0, description="Not available yet.")
     local_disk: int = Field(default=0, description="Not available yet.")
     sriov: int = Field(default=0, description="Not available yet.")
-    key_pair_id: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
-    key_pair_name: Text = Field(default="", description="Not available yet; see sshPublicKeys.")
+    key_pair_id: Text = Field(default="", description="Stored SSH key that may log in.")
+    key_pair_name: Text = Field(default="", description="The same by its name; used when no id is given.")
     deployment_set: Text = Field(default="", description="Id of the deployment set to join.")
     hg_id: Text = Field(default="", description="Host group to run in; without one, hosts of groups are left out.")
     rp_id: Text = Field(default="", description="Resource pool to place it in; one of the flavor's, if that is bound.")
@@ -207,6 +207,8 @@ class CreateInstanceRequest(LenientModel):
             security_group_ids=tuple(filter(None, self.security_group_list)),
             password=self.password,
             ssh_public_keys=tuple(filter(None, (key.strip() for key in self.ssh_public_keys))),
+            key_pair_id=self.key_pair_id,
+            key_pair_name=self.key_pair_name,
             user_data=self.user_data,
             vnc_password=self.vnc_password,
             labels=tuple(label.to_label() for label in self.vm_labels),
@@ -240,8 +242,6 @@ class CreateInstanceRequest(LenientModel):
             "vgpu": self.vgpu,
             "localDisk": self.local_disk,
             "sriov": self.sriov,
-            "keyPairId": self.key_pair_id,
-            "keyPairName": self.key_pair_name,
             "isInstallAgent": self.is_install_agent,
             "cwpEnable": self.cwp_enable,
         }
@@ -311,3 +311,18 @@ class GuestCommandRequest(LenientModel):
         description="A command of the QEMU guest agent, with its arguments.",
         examples=[{"execute": "guest-info"}],
     )
+
+
+class ResetPasswordRequest(LenientModel):
+    """A new password."""
+
+    user: str = Field(
+        default="", max_length=32, description="Account in the guest; empty: the VNC password.", examples=["root"]
+    )
+    password: str = Field(min_length=1, max_length=1024, description="The new password.", examples=["Example,2026"])
+
+
+class HostNameRequest(LenientModel):
+    """A new host name."""
+
+    hostname: str = Field(min_length=1, max_length=63, description="Letters, digits and hyphens.", examples=["web-1"])

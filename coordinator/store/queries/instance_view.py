@@ -10,6 +10,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from coordinator.domain.placement import ResourceClass
+from coordinator.domain.ssh_key import WANTED_STATES
 from coordinator.store.queries.filter import Statement
 from coordinator.store.tables import (
     Department,
@@ -24,6 +25,8 @@ from coordinator.store.tables import (
     Port,
     ResourceGroup,
     SecurityGroup,
+    SshKey,
+    SshKeyBinding,
     Subnet,
     Task,
     Tenant,
@@ -31,7 +34,7 @@ from coordinator.store.tables import (
     Vpc,
 )
 
-Item = TypeVar("Item", "VolumeRow", "PortPlace", "LabelRow")
+Item = TypeVar("Item", "VolumeRow", "PortPlace", "LabelRow", "KeyRow")
 
 
 class InstanceRow(NamedTuple):
@@ -136,6 +139,15 @@ class LabelRow(NamedTuple):
     value: str
 
 
+class KeyRow(NamedTuple):
+    """An SSH key that is bound to an instance."""
+
+    instance_id: int
+    id: str
+    name: str
+    fingerprint: str
+
+
 class Referring(Protocol):
     """An instance, as far as it tells what belongs to it: a stored one, or a row of a list."""
 
@@ -159,6 +171,8 @@ class Surroundings:
     ports: Mapping[int, Sequence[PortPlace]]
     # By key.
     labels: Mapping[int, Sequence[LabelRow]]
+    # In the order in which they were bound.
+    keys: Mapping[int, Sequence[KeyRow]]
     # By their own ids.
     flavors: Mapping[str, Flavor]
     flavor_types: Mapping[str, FlavorType]
@@ -229,6 +243,12 @@ _LABELS: Statement = (
     .where(col(InstanceLabel.instance_id).in_(_IDS))
     .order_by(col(InstanceLabel.key).asc())
 )
+_KEYS: Statement = (
+    select_columns(SshKeyBinding.instance_id, SshKey.id, SshKey.name, SshKey.fingerprint)  # type: ignore[call-overload]
+    .join(SshKey, col(SshKey.id) == col(SshKeyBinding.ssh_key_id))
+    .where(col(SshKeyBinding.instance_id).in_(_IDS), col(SshKeyBinding.state).in_(WANTED_STATES))
+    .order_by(col(SshKeyBinding.id).asc())
+)
 _FLAVORS = select(Flavor).where(col(Flavor.flavor_id).in_(_IDS))
 _FLAVOR_TYPES = select(FlavorType).where(col(FlavorType.flavor_type_id).in_(_IDS))
 _IMAGES = select(Image).where(col(Image.id).in_(_IDS))
@@ -250,6 +270,7 @@ def read_surroundings(session: Session, instances: Sequence[Referring]) -> Surro
         volumes=_by_instance(VolumeRow(*row) for row in session.execute(_VOLUMES, ids)),
         ports=_by_instance(PortPlace(*row) for row in session.execute(_PORTS, ids)),
         labels=_by_instance(LabelRow(*row) for row in session.execute(_LABELS, ids)),
+        keys=_by_instance(KeyRow(*row) for row in session.execute(_KEYS, ids)),
         flavors={row.flavor_id: row for row in session.scalars(_FLAVORS, flavor_ids)},
         flavor_types={row.flavor_type_id: row for row in session.scalars(_FLAVOR_TYPES, flavor_type_ids)},
         images={row.id: row for row in session.scalars(_IMAGES, image_ids)} if image_ids["ids"] else {},

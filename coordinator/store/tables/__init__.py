@@ -17,6 +17,7 @@ from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
 from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
+from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
 from coordinator.store.tables.volume import Volume
@@ -54,6 +55,8 @@ __all__ = [
     "ResourceGroup",
     "ResourcePool",
     "SecurityGroup",
+    "SshKey",
+    "SshKeyBinding",
     "Subnet",
     "Task",
     "TaskStep",

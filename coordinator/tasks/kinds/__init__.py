@@ -1,5 +1,7 @@
 """Every kind of task, by name."""
 
+from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
+from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
@@ -8,6 +10,7 @@ from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
+from coordinator.tasks.kinds.redefine_instance import REDEFINE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
@@ -33,5 +36,8 @@ KINDS: dict[str, TaskKind] = {
         DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,
+        APPLY_SSH_KEYS,
+        CHANGE_HOST_NAME,
+        REDEFINE_INSTANCE,
     )
 }
