@@ -138,6 +138,11 @@ def list_cells(session: Session, consumer_uuid: str) -> Sequence[CellAllocation]
     return session.exec(statement.order_by(col(CellAllocation.cell))).all()
 
 
+def get_flavor(session: Session, instance: Instance) -> Flavor:
+    """The flavor of the instance, which may be deleted by now."""
+    return session.exec(select(Flavor).where(Flavor.flavor_id == instance.flavor_id)).one()
+
+
 def get_flavor_type(session: Session, instance: Instance) -> FlavorType:
     """The flavor type of the instance, which may be deleted by now."""
     return session.exec(select(FlavorType).where(FlavorType.flavor_type_id == instance.flavor_type_id)).one()
