@@ -20,7 +20,7 @@ from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.network import Port, Subnet
 from coordinator.store.tables.volume import Volume
 from coordinator.tasks.host_device import make_host_devices
-from protos.agent.v1 import domain_pb2, host_pb2, network_pb2, storage_pb2
+from protos.agent.v1 import device_pb2, domain_pb2, host_pb2, network_pb2, storage_pb2
 
 _ARCHITECTURES: Final = {"x86": host_pb2.ARCHITECTURE_X86_64, "arm": host_pb2.ARCHITECTURE_AARCH64}
 _BUSES: Final = {
@@ -139,12 +139,15 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
         has_virtual_numa=blueprint.flavor_type.v_numa,
         ha_enabled=instance.ha_enabled,
         machine=instance.machine,
-        host_devices=make_host_devices(
-            instance.uuid,
-            blueprint.devices,
-            blueprint.vgpu_type_id,
-            wipes_disks=runtime.settings.wipe_released_disks,
-        ),
+        host_devices=host_devices(blueprint, runtime),
+    )
+
+
+def host_devices(blueprint: Blueprint, runtime: Runtime) -> list[device_pb2.HostDevice]:
+    """The instance's devices as its node gives them to the guest."""
+    wipes_disks = runtime.settings.wipe_released_disks
+    return make_host_devices(
+        blueprint.instance.uuid, blueprint.devices, blueprint.vgpu_type_id, wipes_disks=wipes_disks
     )
 
 

@@ -1,9 +1,11 @@
 """Every kind of task, by name."""
 
+from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
+from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
@@ -30,6 +32,8 @@ KINDS: dict[str, TaskKind] = {
         COLD_MIGRATE_INSTANCE,
         RECOVER_INSTANCE,
         CLEAN_NODE,
+        ATTACH_DEVICES,
+        DETACH_DEVICES,
         DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,
