@@ -16,6 +16,7 @@ from coordinator.errors import ParameterInvalid, ResourceInUse, ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.services.device import DeviceView, view_device
 from coordinator.services.instance import find_own
+from coordinator.services.instance_device import extra_devices_of
 from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.services.usb import usb_name
 from coordinator.store.queries import device as device_query
@@ -198,10 +199,11 @@ def _find_running(session: Session, instance: Instance, kind: TaskKind, device_i
 
 
 def _refuse_own_disks(session: Session, instance: Instance, kind: DeviceKind) -> None:
-    """Whose flavor has local disks has just these, for as long as it lives."""
-    if kind is DeviceKind.DISK and instance_query.get_flavor(session, instance).local_disk:
+    """Who was made with local disks has just these, for as long as it lives."""
+    has = instance_query.get_flavor(session, instance).local_disk or extra_devices_of(instance).local_disks
+    if kind is DeviceKind.DISK and has:
         raise StatusUnsupported(
-            f"instance {instance.ecs_id} has the local disks of its flavor, and no others",
+            f"instance {instance.ecs_id} was made with local disks, and has no others",
             f"实例{instance.ecs_id}为本地盘规格，不支持挂载或卸载本地盘",
         )
 

@@ -8,9 +8,9 @@ from typing import Any
 import grpc
 import pytest
 
+from coordinator.agents.device_report import make_devices
 from coordinator.domain.instance import InstanceStatus
 from coordinator.runtime import Runtime
-from coordinator.services.host_fact import make_devices
 from coordinator.store.queries.device import GONE
 from coordinator.store.tables import Device, DeviceAllocation, Instance, Task, Tenant
 from tests.api.client import Answer, Api

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from coordinator.domain.device import WHOLE_MILLI, DeviceKind
 from coordinator.store.tables.device import Device, DeviceAllocation
+from coordinator.store.tables.instance import Instance
 
 # They stay where they are plugged in: with an instance's data, or as somebody's key.
 TIED_KINDS = (DeviceKind.DISK, DeviceKind.USB)
@@ -64,6 +65,17 @@ def find_holders(session: Session, node_id: str, device_ids: Collection[str]) ->
     for device_id, consumer_uuid in session.exec(statement):
         holders.setdefault(device_id, set()).add(consumer_uuid)
     return holders
+
+
+def find_holding_instances(session: Session, node_id: str, device_id: str) -> list[tuple[str, str]]:
+    """Ids of the instances that have the device, or slices of it, each with that of its tenant."""
+    statement = (
+        select(Instance.ecs_id, Instance.tenant_id)
+        .join(DeviceAllocation, col(DeviceAllocation.consumer_uuid) == col(Instance.uuid))
+        .where(DeviceAllocation.node_id == node_id, DeviceAllocation.device_id == device_id)
+        .order_by(col(Instance.ecs_id))
+    )
+    return list(session.exec(statement))
 
 
 def add_claims(session: Session, consumer_uuid: str, devices: Sequence[Device]) -> None:

@@ -12,6 +12,7 @@ from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
+from coordinator.tasks.kinds.set_gpu_mode import SET_GPU_MODE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
 from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
 from coordinator.tasks.kinds.suspend_instance import SUSPEND_INSTANCE
@@ -34,6 +35,7 @@ KINDS: dict[str, TaskKind] = {
         CLEAN_NODE,
         ATTACH_DEVICES,
         DETACH_DEVICES,
+        SET_GPU_MODE,
         DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,
