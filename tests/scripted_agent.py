@@ -23,6 +23,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Node
 from coordinator.tasks.engine import TaskEngine
 from coordinator.tasks.kinds import KINDS
+from coordinator.tasks.ledger import OnCommit
 from protos.agent.v1 import (
     device_pb2,
     device_pb2_grpc,
@@ -41,6 +42,10 @@ from protos.agent.v1 import (
 )
 
 _READY_SECONDS = 10.0
+
+
+def _ignore(point: str) -> None:
+    """Nobody watches the commits."""
 
 
 @dataclass(frozen=True)
@@ -374,20 +379,23 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
 
 @contextmanager
-def at_work(runtime: Runtime, node: Node, directory: Path) -> Iterator[ScriptedAgent]:
+def at_work(runtime: Runtime, node: Node, directory: Path, on_commit: OnCommit = _ignore) -> Iterator[ScriptedAgent]:
     """A task engine over `runtime` and the agent of `node`, both at work in a loop of their own."""
-    with all_at_work(runtime, [node], directory) as (agent,):
+    with all_at_work(runtime, [node], directory, on_commit) as (agent,):
         yield agent
 
 
 @contextmanager
-def all_at_work(runtime: Runtime, nodes: Sequence[Node], directory: Path) -> Iterator[list[ScriptedAgent]]:
-    """The same with the agents of several nodes."""
+def all_at_work(
+    runtime: Runtime, nodes: Sequence[Node], directory: Path, on_commit: OnCommit = _ignore
+) -> Iterator[list[ScriptedAgent]]:
+    """The same with the agents of several nodes; the engine tells `on_commit` of its commits."""
     agents = [ScriptedAgent() for _ in nodes]
     started, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(
-        target=lambda: loop.run_until_complete(_work(runtime, nodes, directory, agents, started, stop)), daemon=True
+        target=lambda: loop.run_until_complete(_work(runtime, nodes, directory, agents, started, stop, on_commit)),
+        daemon=True,
     )
     thread.start()
     assert started.wait(_READY_SECONDS)
@@ -408,6 +416,7 @@ async def _work(
     agents: Sequence[ScriptedAgent],
     started: threading.Event,
     stop: asyncio.Event,
+    on_commit: OnCommit,
 ) -> None:
     authority = Authority.open(directory)
     servers = []
@@ -419,7 +428,7 @@ async def _work(
             session.get_one(Node, node.id).address = f"127.0.0.1:{port}"
     identity = CoordinatorIdentity(authority, directory, ["localhost"])
     runtime.agents = AgentClients(runtime.database, identity, asyncio.get_running_loop())
-    engine = TaskEngine(runtime, KINDS)
+    engine = TaskEngine(runtime, KINDS, on_commit)
     working = asyncio.create_task(engine.run())
     # Once the engine has begun it can be woken.
     await asyncio.sleep(0)

@@ -68,6 +68,7 @@ def test_a_device_is_told_with_all_that_its_node_knows(operator: Api, runtime: R
         "nodeReady": True,
         "state": "withheld",
         "withheldReason": "used by domain somebody's",
+        "fault": "",
         "numaNode": 1,
         "size": 16 * GIB,
         "shareable": True,
