@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     max_image_bytes: int = 1024**4
     # Fetch images also from addresses that are not public: loopback, link-local, private networks.
     allow_private_image_urls: bool = False
+    # Local disks that an instance had are overwritten with zeros before anybody else gets them.
+    wipe_released_disks: bool = True
     default_subnet_cidr: str = "10.80.0.0/24"
     # Guest agent commands that tenants may send; empty: all.
     guest_commands: list[str] = Field(default_factory=list)

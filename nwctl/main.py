@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-# `guest`, `launch` and `migration` add their commands to `nwctl instance`.
+# `attachment`, `guest`, `launch` and `migration` add their commands to `nwctl instance`.
 from nwctl.binding import before_noun, command
 from nwctl.command import (  # noqa: F401
+    attachment,
     audit,
     context,
     deployment_set,
@@ -71,6 +72,7 @@ for noun in (
     network.security_group,
     operation.app,
     node.app,
+    attachment.app,
     pool.app,
     host_group.app,
     deployment_set.app,

@@ -23,11 +23,16 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Node
 from coordinator.tasks.engine import TaskEngine
 from coordinator.tasks.kinds import KINDS
+from coordinator.tasks.ledger import OnCommit
 from protos.agent.v1 import (
+    device_pb2,
+    device_pb2_grpc,
     domain_pb2,
     domain_pb2_grpc,
     guest_pb2,
     guest_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
     migration_pb2,
     migration_pb2_grpc,
     network_pb2,
@@ -37,6 +42,10 @@ from protos.agent.v1 import (
 )
 
 _READY_SECONDS = 10.0
+
+
+def _ignore(point: str) -> None:
+    """Nobody watches the commits."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +86,19 @@ class ScriptedAgent:
     ending: Any = migration_pb2.MIGRATION_STATE_COMPLETED
     orders: list[Any] = field(default_factory=list)
     incoming: list[Any] = field(default_factory=list)
+    # Devices that were prepared for domains, and those of them that a domain has, by the domains' and their own UUIDs.
+    journal: dict[str, dict[str, Any]] = field(default_factory=dict)
+    plugged: dict[str, set[str]] = field(default_factory=dict)
+    # Ids of devices that were overwritten before they were given back.
+    wiped: list[str] = field(default_factory=list)
+    inventory: host_pb2.HostInventory = field(default_factory=host_pb2.HostInventory)
+    gpu_mode: str = "passthrough"
     # Where guests go to.
     peer: "ScriptedAgent | None" = None
 
     def is_empty(self) -> bool:
         """Whether nothing of any instance is left; cached images are no instance's."""
-        return not (self.domains or self.volumes or self.ports)
+        return not (self.domains or self.volumes or self.ports or self.journal)
 
     async def enter(self, name: str, context: Any) -> None:
         """Notes a call, holds it up and refuses it as the test wants."""
@@ -94,11 +110,28 @@ class ScriptedAgent:
             metadata = (("nodewright-code", refusal.code),) if refusal.code else ()
             await context.abort(refusal.status, refusal.message, metadata)
 
+    async def prepare(self, domain_uuid: str, device: Any, context: Any) -> None:
+        """The device is the domain's in the journal, unless it is another one's as a whole or in the same slice."""
+        for other, devices in self.journal.items():
+            taken = {it.device_id for it in devices.values() if not it.vgpu_type_id}
+            if other != domain_uuid and (device.device_id in taken or device.uuid in devices):
+                await refuse(context, "DeviceInUse", f"{device.device_id} is {other}'s")
+        self.journal.setdefault(domain_uuid, {})[device.uuid] = device
+
+    def devices_of(self, domain_uuid: str) -> set[str]:
+        """Ids of the devices that the domain has."""
+        return {self.journal[domain_uuid][uuid].device_id for uuid in self.plugged.get(domain_uuid, ())}
+
     def set_power(self, uuid: str, state: domain_pb2.PowerState) -> domain_pb2.Domain:
         """The domain, now in that state."""
         domain = self.domains[uuid]
         domain.power_state = state
         return domain
+
+
+async def refuse(context: Any, code: str, message: str) -> None:
+    """Ends a call that makes no sense now."""
+    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, message, (("nodewright-code", code),))
 
 
 class _Domains(domain_pb2_grpc.DomainServiceServicer):
@@ -110,6 +143,9 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         spec = request.spec
         if spec.machine in self._agent.missing_machines:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "old", (("nodewright-code", "CapabilityMissing"),))
+        for device in spec.host_devices:
+            await self._agent.prepare(spec.uuid, device, context)
+        self._agent.plugged[spec.uuid] = {device.uuid for device in spec.host_devices}
         self._agent.specs[spec.uuid] = spec
         return self._agent.domains.setdefault(
             spec.uuid,
@@ -152,7 +188,59 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
     async def EnsureRemoved(self, request: Any, context: Any) -> domain_pb2.EnsureRemovedResponse:
         await self._agent.enter("ensure_removed", context)
         self._agent.domains.pop(request.uuid, None)
+        self._agent.plugged.pop(request.uuid, None)
         return domain_pb2.EnsureRemovedResponse()
+
+
+class _Devices(device_pb2_grpc.DeviceServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureAttached(self, request: Any, context: Any) -> device_pb2.EnsureAttachedResponse:
+        # What a failed call half made is there all the same: the undo must take it away.
+        await self._agent.prepare(request.domain_uuid, request.device, context)
+        await self._agent.enter("ensure_attached", context)
+        if request.domain_uuid not in self._agent.domains:
+            await refuse(context, "DomainNotFound", "no such domain")
+        self._agent.plugged.setdefault(request.domain_uuid, set()).add(request.device.uuid)
+        return device_pb2.EnsureAttachedResponse()
+
+    async def EnsureDetached(self, request: Any, context: Any) -> device_pb2.EnsureDetachedResponse:
+        await self._agent.enter("ensure_detached", context)
+        self._agent.plugged.get(request.domain_uuid, set()).discard(request.device_uuid)
+        return device_pb2.EnsureDetachedResponse()
+
+    async def EnsureReleased(self, request: Any, context: Any) -> AsyncIterator[device_pb2.ReleaseProgress]:
+        await self._agent.enter("ensure_released", context)
+        journal = self._agent.journal.get(request.domain_uuid, {})
+        for uuid in list(request.device_uuids or journal):
+            if uuid in self._agent.plugged.get(request.domain_uuid, ()):
+                await refuse(context, "DeviceInUse", f"domain {request.domain_uuid} has it")
+            if (device := journal.get(uuid)) is None:
+                continue
+            if device.wipe_on_release:
+                yield device_pb2.ReleaseProgress(device_id=device.device_id, done_bytes=1 << 30, total_bytes=2 << 30)
+                await self._agent.enter("wipe", context)
+                self._agent.wiped.append(device.device_id)
+            del journal[uuid]
+        if not journal:
+            self._agent.journal.pop(request.domain_uuid, None)
+
+    async def EnsureGpuMode(self, request: Any, context: Any) -> device_pb2.EnsureGpuModeResponse:
+        await self._agent.enter("ensure_gpu_mode", context)
+        if self._agent.journal:
+            await refuse(context, "GpuInUse", "guests have some of them")
+        self._agent.gpu_mode = request.mode
+        return device_pb2.EnsureGpuModeResponse(device_ids=["0000:3b:00.0"])
+
+
+class _Host(host_pb2_grpc.HostServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def GetInventory(self, request: Any, context: Any) -> host_pb2.HostInventory:
+        await self._agent.enter("get_inventory", context)
+        return self._agent.inventory
 
 
 class _Images(storage_pb2_grpc.ImageServiceServicer):
@@ -300,20 +388,23 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
 
 @contextmanager
-def at_work(runtime: Runtime, node: Node, directory: Path) -> Iterator[ScriptedAgent]:
+def at_work(runtime: Runtime, node: Node, directory: Path, on_commit: OnCommit = _ignore) -> Iterator[ScriptedAgent]:
     """A task engine over `runtime` and the agent of `node`, both at work in a loop of their own."""
-    with all_at_work(runtime, [node], directory) as (agent,):
+    with all_at_work(runtime, [node], directory, on_commit) as (agent,):
         yield agent
 
 
 @contextmanager
-def all_at_work(runtime: Runtime, nodes: Sequence[Node], directory: Path) -> Iterator[list[ScriptedAgent]]:
-    """The same with the agents of several nodes."""
+def all_at_work(
+    runtime: Runtime, nodes: Sequence[Node], directory: Path, on_commit: OnCommit = _ignore
+) -> Iterator[list[ScriptedAgent]]:
+    """The same with the agents of several nodes; the engine tells `on_commit` of its commits."""
     agents = [ScriptedAgent() for _ in nodes]
     started, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(
-        target=lambda: loop.run_until_complete(_work(runtime, nodes, directory, agents, started, stop)), daemon=True
+        target=lambda: loop.run_until_complete(_work(runtime, nodes, directory, agents, started, stop, on_commit)),
+        daemon=True,
     )
     thread.start()
     assert started.wait(_READY_SECONDS)
@@ -334,6 +425,7 @@ async def _work(
     agents: Sequence[ScriptedAgent],
     started: threading.Event,
     stop: asyncio.Event,
+    on_commit: OnCommit,
 ) -> None:
     authority = Authority.open(directory)
     servers = []
@@ -345,7 +437,7 @@ async def _work(
             session.get_one(Node, node.id).address = f"127.0.0.1:{port}"
     identity = CoordinatorIdentity(authority, directory, ["localhost"])
     runtime.agents = AgentClients(runtime.database, identity, asyncio.get_running_loop())
-    engine = TaskEngine(runtime, KINDS)
+    engine = TaskEngine(runtime, KINDS, on_commit)
     working = asyncio.create_task(engine.run())
     # Once the engine has begun it can be woken.
     await asyncio.sleep(0)
@@ -369,6 +461,8 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
     # Methods that no task calls are left out, which the generated types do not like.
     servicers: tuple[tuple[Any, Any], ...] = (
         (domain_pb2_grpc.add_DomainServiceServicer_to_server, _Domains),
+        (device_pb2_grpc.add_DeviceServiceServicer_to_server, _Devices),
+        (host_pb2_grpc.add_HostServiceServicer_to_server, _Host),
         (storage_pb2_grpc.add_ImageServiceServicer_to_server, _Images),
         (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),

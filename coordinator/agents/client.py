@@ -1,15 +1,14 @@
 """Calls to agents, a method a call: a deadline on each, failures told as AgentCallError."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-import grpc
-import structlog
-
+from coordinator.agents.call import OnProgress
 from coordinator.agents.channel import ChannelPool, Credentials
-from coordinator.agents.error import AgentCallError, NodeAway, decode_error
+from coordinator.agents.device import DeviceCalls
+from coordinator.agents.error import AgentCallError, NodeAway
 from coordinator.store.database import Database
 from protos.agent.v1 import (
     domain_pb2,
@@ -40,25 +39,7 @@ CHECKSUM_SECONDS: Final = 2 * 3600.0
 # What the agent may take beyond the time that a guest was given.
 MARGIN_SECONDS: Final = 30.0
 
-_REQUEST_ID_METADATA_KEY: Final = "nodewright-request-id"
-
 Answer = TypeVar("Answer")
-AnswerCo = TypeVar("AnswerCo", covariant=True)
-Progress = TypeVar("Progress")
-OnProgress = Callable[[Progress], Awaitable[None]]
-
-
-class _UnaryMethod(Protocol[AnswerCo]):
-    def __call__(self, request: Any, *, timeout: float, metadata: Any) -> Awaitable[AnswerCo]: ...
-
-
-class _Stream(Protocol[AnswerCo]):
-    def __aiter__(self) -> AsyncIterator[AnswerCo]: ...
-    def cancel(self) -> bool: ...
-
-
-class _StreamMethod(Protocol[AnswerCo]):
-    def __call__(self, request: Any, *, timeout: float, metadata: Any) -> _Stream[AnswerCo]: ...
 
 
 class AgentClients:
@@ -98,12 +79,8 @@ class AgentClients:
         await self._channels.close()
 
 
-class AgentClient:
+class AgentClient(DeviceCalls):
     """The agent of one node. Every method raises AgentCallError; every Ensure… may be repeated at will."""
-
-    def __init__(self, node_id: str, channels: ChannelPool) -> None:
-        self.node_id = node_id
-        self._channels = channels
 
     async def ensure_image_cached(
         self, image: storage_pb2.ImageRef, on_progress: OnProgress[storage_pb2.ImageProgress] | None = None
@@ -337,51 +314,3 @@ class AgentClient:
         stub = migration_pb2_grpc.MigrationServiceStub(await self._channel())
         request = migration_pb2.EnsureIncomingRemovedRequest(uuid=uuid, migration_id=migration_id)
         await self._ensure(stub.EnsureIncomingRemoved, request, POWER_SECONDS)
-
-    async def _channel(self) -> grpc.aio.Channel:
-        return await self._channels.channel(self.node_id)
-
-    async def _ensure(self, method: _UnaryMethod[Answer], request: object, deadline_seconds: float) -> Answer:
-        """A call that makes the node work: a rush waits here, where no deadline runs yet."""
-        async with self._channels.gate(self.node_id):
-            return await self._call(method, request, deadline_seconds)
-
-    async def _call(self, method: _UnaryMethod[Answer], request: object, deadline_seconds: float) -> Answer:
-        try:
-            return await method(request, timeout=deadline_seconds, metadata=_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise self._decoded(error) from error
-
-    async def _follow(
-        self,
-        method: _StreamMethod[Answer],
-        request: object,
-        deadline_seconds: float,
-        on_message: OnProgress[Answer] | None,
-    ) -> Answer:
-        """The last message of a stream; each is told to `on_message`."""
-        last: Answer | None = None
-        stream = method(request, timeout=deadline_seconds, metadata=_metadata())
-        try:
-            async for message in stream:
-                last = message
-                if on_message:
-                    await on_message(message)
-        except grpc.aio.AioRpcError as error:
-            raise self._decoded(error) from error
-        finally:
-            stream.cancel()
-        if last is None:
-            raise AgentCallError("AgentCallFailed", "the agent ended the call without an answer", transient=True)
-        return last
-
-    def _decoded(self, error: grpc.aio.AioRpcError) -> AgentCallError:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            self._channels.suspect(self.node_id)
-        return decode_error(error, self._channels.name(self.node_id))
-
-
-def _metadata() -> tuple[tuple[str, str], ...]:
-    """The request id that is bound to the present task, so that the agent's log lines carry it too."""
-    request_id = structlog.contextvars.get_contextvars().get("requestId")
-    return ((_REQUEST_ID_METADATA_KEY, str(request_id)),) if request_id else ()

@@ -18,6 +18,10 @@ class _OperationHeader:
         if operation_ids:
             self._response.headers[OPERATION_HEADER] = ",".join(operation_ids)
 
+    def name_any(self, operation_id: str | None) -> None:
+        """Tells the caller the operation, if there is one."""
+        self.name(*filter(None, [operation_id]))
+
 
 async def _get_operation_header(response: Response) -> _OperationHeader:
     return _OperationHeader(response)

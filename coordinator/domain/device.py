@@ -33,6 +33,8 @@ class DeviceState(StrEnum):
     USED = "used"
     # Its node offers it to nobody.
     WITHHELD = "withheld"
+    # It has failed, whoever has it.
+    FAULTY = "faulty"
     # Somebody has it, but its node does not report it any more.
     MISSING = "missing"
 

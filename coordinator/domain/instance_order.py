@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordinator.domain.device_order import DeviceOrder
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeOrder:
@@ -92,6 +94,7 @@ class InstanceOrder:
     checks_quota: bool = True
     # Started elsewhere when its node is lost.
     ha_enabled: bool = False
+    devices: DeviceOrder = field(default_factory=DeviceOrder)
     # Answered as given: bOperate, bCreateOrder, bUpdateQuotas.
     options: Mapping[str, Any] = field(default_factory=dict)
     # API names of fields that ask for something that this cluster cannot do yet.

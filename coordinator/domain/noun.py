@@ -5,6 +5,7 @@ from typing import Final
 _CHINESE: Final = {
     "BMC of node": "带外管理，节点",
     "department": "部门",
+    "USB device": "USB设备",
     "deployment set": "部署集",
     "enrolment token": "注册令牌",
     "flavor": "规格",
@@ -15,6 +16,7 @@ _CHINESE: Final = {
     "image": "镜像",
     "instance": "实例",
     "instances": "实例数量",
+    "local disk": "本地盘",
     "memory in GiB": "内存（GiB）",
     "node": "节点",
     "operation": "操作",

@@ -21,7 +21,7 @@ from coordinator.placement.cache import HostCache
 from coordinator.scheduler import pipeline
 from coordinator.scheduler.fit import sort_devices
 from coordinator.scheduler.snapshot import Snapshot
-from coordinator.store.queries.placement import Held, advance_generations, read_held, read_hosts
+from coordinator.store.queries.placement import Held, advance_generations, find_nodes_of, read_held, read_hosts
 from coordinator.store.tables.device import CellAllocation, DeviceAllocation
 from coordinator.store.tables.node import Allocation
 
@@ -83,12 +83,12 @@ def find_candidates(hosts: HostCache, requests: Sequence[PlacementRequest]) -> l
 
 def release(session: Session, consumer_uuids: Collection[str]) -> None:
     """The consumers hold nothing any more; absence is success."""
-    held = read_held(session, consumer_uuids)
-    if not held:
+    nodes = find_nodes_of(session, consumer_uuids)
+    if not nodes:
         return
     for table in (Allocation, CellAllocation, DeviceAllocation):
-        session.execute(delete(table).where(col(table.consumer_uuid).in_(list(held))))
-    advance_generations(session, {it.node_id for it in held.values()})
+        session.execute(delete(table).where(col(table.consumer_uuid).in_(list(consumer_uuids))))
+    advance_generations(session, nodes)
 
 
 def _choose(hosts: HostCache, request: PlacementRequest, *, is_arrival: bool) -> Decision:

@@ -27,6 +27,8 @@ class DeviceView:
     # False: this is what the node told before it was lost.
     node_ready: bool
     state: DeviceState
+    # Somebody has it, or a slice of it, in whatever state it is.
+    is_held: bool
     holders: tuple[DeviceHolder, ...] = ()
 
     @property
@@ -55,4 +57,4 @@ def list_devices(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[
 def view_device(row: DeviceRow, holders: tuple[DeviceHolder, ...] = ()) -> DeviceView:
     """The device with its report read."""
     report = ParseDict(row.device.report, host_pb2.Device(), ignore_unknown_fields=True)
-    return DeviceView(row.device, report, row.node_name, row.zone, row.node_ready, row.state, holders)
+    return DeviceView(row.device, report, row.node_name, row.zone, row.node_ready, row.state, row.is_held, holders)

@@ -1,13 +1,14 @@
 """Flavors: sizes that instances come in."""
 
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import FlavorInUse, ParameterInvalid, ResourceExists, ResourceNotFound
 from coordinator.runtime import Runtime
-from coordinator.services.flavor_type import find_gpu_model
+from coordinator.services.gpu_model import find_gpu_model
 from coordinator.store.queries import flavor as queries
 from coordinator.store.queries.flavor import FlavorUse
 from coordinator.store.tables import Flavor, FlavorType
@@ -23,7 +24,7 @@ def create_flavor(runtime: Runtime, caller: Caller, draft: Flavor) -> FlavorUse:
         if flavor_type is None:
             raise ResourceNotFound("flavor type", draft.flavor_type_id)
         _check_gpus(draft, flavor_type)
-        _check_vgpu(draft, flavor_type)
+        _check_vgpu(session, draft, flavor_type)
         _check_elastic_disks(draft, flavor_type)
         session.add(draft)
         try:
@@ -82,7 +83,7 @@ def _check_gpus(draft: Flavor, flavor_type: FlavorType) -> None:
         )
 
 
-def _check_vgpu(draft: Flavor, flavor_type: FlavorType) -> None:
+def _check_vgpu(session: Session, draft: Flavor, flavor_type: FlavorType) -> None:
     """The vGPU type must be one of the flavor type's GPU; what is not said about it comes from the catalogue."""
     if not draft.vgpu_type_id:
         if flavor_type.device_type == "vgpu" and draft.gpu:
@@ -90,7 +91,7 @@ def _check_vgpu(draft: Flavor, flavor_type: FlavorType) -> None:
         return
     if flavor_type.device_type != "vgpu":
         raise ParameterInvalid("vgpuTypeId", "the flavor type is not of device type vgpu", "规格类型的设备类型不是vgpu")
-    model = find_gpu_model(flavor_type.gpu_type)
+    model = find_gpu_model(session, flavor_type.gpu_type)
     vgpu = model.find_vgpu(draft.vgpu_type_id)
     if vgpu is None:
         raise ParameterInvalid(

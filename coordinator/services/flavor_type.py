@@ -4,11 +4,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
-from coordinator.domain.gpu import GpuModel, load_catalogue
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import FlavorTypeInUse, ParameterInvalid, ResourceExists, ResourceNotFound
 from coordinator.runtime import Runtime
+from coordinator.services.gpu_model import find_gpu_model
 from coordinator.services.overcommit import read_cpu_ratios
 from coordinator.services.region import zone_names
 from coordinator.store.queries import flavor as queries
@@ -30,9 +30,9 @@ def create_flavor_type(
     """Stores `draft`, a row without ids; optionally with a flavor that stands for any size."""
     _complete(runtime, draft)
     _check_processor(draft)
-    _check_gpu(draft)
     _check_prices(draft)
     with runtime.database.write() as session:
+        _check_gpu(session, draft)
         if draft.az and draft.az not in zone_names(session, runtime.settings):
             raise ParameterInvalid("az", f"unknown zone {draft.az!r}", f"可用区{draft.az!r}不存在")
         _settle_overcommitment(session, runtime, draft)
@@ -88,22 +88,6 @@ def list_flavor_types(runtime: Runtime, caller: Caller, query: ListQuery) -> Lis
         return queries.list_flavor_types(session, query)
 
 
-def find_gpu_model(gpu_type: str) -> GpuModel:
-    """The model with that PCI id; ParameterInvalid when the catalogue has none.
-
-    Printed copies of the API confuse the digit 1 with the letters l and I, which no PCI id contains.
-    """
-    model = load_catalogue().get(normalize_gpu_type(gpu_type))
-    if model is None:
-        raise ParameterInvalid("gpuType", f"{gpu_type!r} is not a supported GPU", f"不支持的GPU型号{gpu_type!r}")
-    return model
-
-
-def normalize_gpu_type(gpu_type: str) -> str:
-    """A PCI id in lower case, with digits where letters look like them."""
-    return gpu_type.strip().lower().replace("l", "1").replace("i", "1")
-
-
 def _settle_overcommitment(session: Session, runtime: Runtime, draft: FlavorType) -> None:
     ratio = draft.cpu_overscaling_ratio or read_cpu_ratios(session, runtime.settings).region
     draft.cpu_overscaling_ratio = int(ratio)
@@ -129,7 +113,7 @@ def _check_processor(draft: FlavorType) -> None:
         )
 
 
-def _check_gpu(draft: FlavorType) -> None:
+def _check_gpu(session: Session, draft: FlavorType) -> None:
     if not draft.gpu_type:
         if draft.device_type in {"gpu", "vgpu"}:
             raise ParameterInvalid(
@@ -140,7 +124,7 @@ def _check_gpu(draft: FlavorType) -> None:
         return
     if draft.device_type == "normal":
         raise ParameterInvalid("gpuType", "deviceType normal has no GPU", "deviceType为normal时不能指定GPU")
-    model = find_gpu_model(draft.gpu_type)
+    model = find_gpu_model(session, draft.gpu_type)
     if draft.device_type == "vgpu" and not model.vgpus:
         raise ParameterInvalid("gpuType", f"{model.product} has no vGPU types", f"{model.product}不支持vGPU")
     draft.gpu_type, draft.gpu_product = model.pci_id, model.product

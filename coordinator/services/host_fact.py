@@ -1,6 +1,5 @@
 """What an agent tells about its host, as it is stored: columns for the scheduler, JSON for people."""
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -9,7 +8,7 @@ from sqlmodel import Session
 from coordinator.config import Settings
 from coordinator.domain.placement import ResourceClass
 from coordinator.domain.unit import GIB, KIB, MIB
-from coordinator.store.tables import Device, Inventory, Node
+from coordinator.store.tables import Inventory, Node
 from protos.agent.v1 import host_pb2
 
 _ARCHITECTURES: Final = {
@@ -21,10 +20,6 @@ _NAME_MAXIMUM: Final = 255
 _CPU_MODEL_MAXIMUM: Final = 127
 _VERSION_MAXIMUM: Final = 32
 _AMOUNT_MAXIMUM: Final = 2**31 - 1
-_SIZE_MAXIMUM: Final = 2**63 - 1
-_ID_MAXIMUM: Final = 127
-_KIND_MAXIMUM: Final = 16
-_REASON_MAXIMUM: Final = 255
 
 
 def apply_facts(node: Node, facts: host_pb2.HostFacts) -> None:
@@ -82,32 +77,6 @@ def reserve(session: Session, node: Node, settings: Settings) -> None:
         if inventory:
             inventory.reserved = min(amount, inventory.total)
             session.add(inventory)
-
-
-def make_devices(node_id: str, devices: Iterable[host_pb2.Device]) -> list[Device]:
-    """The devices as they are stored; one whose id is too long is left out."""
-    return [
-        Device(
-            node_id=node_id,
-            id=device.id,
-            kind=device.kind,
-            attributes=dict(device.attributes),
-            cell=device.numa_node,
-            size_bytes=min(device.size_bytes, _SIZE_MAXIMUM),
-            shareable=device.shareable,
-            withheld_reason=device.withheld_reason[:_REASON_MAXIMUM],
-            report=_report_of(device),
-        )
-        for device in devices
-        if 0 < len(device.id) <= _ID_MAXIMUM and 0 < len(device.kind) <= _KIND_MAXIMUM
-    ]
-
-
-def _report_of(device: host_pb2.Device) -> dict[str, Any]:
-    rest = host_pb2.Device(
-        details=device.details, vgpu_types=device.vgpu_types, vgpus=device.vgpus, rdma_ports=device.rdma_ports
-    )
-    return MessageToDict(rest, preserving_proto_field_name=True)
 
 
 def _cell_of(cell: host_pb2.NumaNode) -> dict[str, Any]:

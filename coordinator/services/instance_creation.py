@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlmodel import Session
 
@@ -20,6 +21,7 @@ from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import read_rule
 from coordinator.services.instance import make_labels
+from coordinator.services.instance_device import EXTRA_DEVICES
 from coordinator.services.instance_reference import References, find_references
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
 from coordinator.services.instance_task import begin_task
@@ -125,8 +127,13 @@ def _new_instance(
         rp_id=order.pool_id,
         hg_id=order.host_group_id,
         deployment_set=order.deployment_set,
-        options=dict(order.options),
+        options=_options(order, references),
     )
+
+
+def _options(order: InstanceOrder, references: References) -> dict[str, Any]:
+    extra = references.extra_devices.to_json()
+    return {**order.options, **({EXTRA_DEVICES: extra} if extra else {})}
 
 
 def placement_request(
@@ -140,7 +147,10 @@ def placement_request(
         huge_page_bytes=huge_page_bytes_of(order),
     )
     return PlacementRequest(
-        consumers=tuple(make_consumer(uuid, size, references.flavor, references.flavor_type) for uuid in uuids),
+        consumers=tuple(
+            make_consumer(uuid, size, references.flavor, references.flavor_type, references.extra_devices)
+            for uuid in uuids
+        ),
         architecture=order.architecture,
         zone=order.zone,
         node_id=order.node_id,
@@ -280,7 +290,7 @@ def _check_quota(session: Session, order: InstanceOrder, references: References)
     wanted = {
         "instances": use.instances + order.count,
         "vCPUs": use.vcpus + order.count * order.cpu_count,
-        "GPUs": use.gpus + order.count * references.flavor.gpu,
+        "GPUs": use.gpus + order.count * (references.flavor.gpu + references.extra_devices.gpus),
         "memory in GiB": -(-(use.memory_bytes + order.count * references.memory_bytes) // GIB),
         "volumes": use.volumes + order.count * len(order.volumes),
         "storage in GiB": use.storage_gib + order.count * sum(volume.size_gib for volume in order.volumes),

@@ -14,7 +14,9 @@ from coordinator.errors import ResourceNotFound
 from coordinator.placement.claim import find_candidates
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import make_rule
+from coordinator.services.device_tie import find_ties, require_movable
 from coordinator.services.instance import check_batch
+from coordinator.services.instance_device import extra_devices_of
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.deployment_set import read_member_places, read_sets
@@ -31,9 +33,9 @@ _PASSTHROUGH: Final = "host-passthrough"
 def list_schedulable_nodes(
     runtime: Runtime, caller: Caller, ecs_ids: Sequence[str], migration: MigrationType
 ) -> dict[str, list[str]]:
-    """For each instance the names of nodes other than its own that could take it now.
+    """For each instance the names of nodes other than its own that could take it now; none while a device keeps it.
 
-    ResourceNotFound names all instances that do not exist.
+    ResourceNotFound names all instances that do not exist, StatusUnsupported the devices that keep a single one.
     """
     wanted = check_batch(ecs_ids)
     with runtime.database.read() as session:
@@ -46,10 +48,13 @@ def list_schedulable_nodes(
         if missing := [ecs_id for ecs_id in wanted if ecs_id not in found]:
             raise ResourceNotFound("instance", ", ".join(missing))
         instances = [found[ecs_id] for ecs_id in wanted]
+        if len(instances) == 1:
+            require_movable(session, instances[0], migration)
+        ties = find_ties(session, instances, migration)
         requests = make_requests(session, instances, migration, is_cpu_type_free=is_cpu_type_free)
     candidates = find_candidates(runtime.hosts, requests)
     return {
-        instance.ecs_id: sorted(host.name for host in hosts)
+        instance.ecs_id: [] if instance.ecs_id in ties else sorted(host.name for host in hosts)
         for instance, hosts in zip(instances, candidates, strict=True)
     }
 
@@ -89,7 +94,7 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
     )
     own_pools = {instance.rp_id} if instance.rp_id else set()
     return PlacementRequest(
-        consumers=(make_consumer(instance.uuid, size, flavor, flavor_type),),
+        consumers=(make_consumer(instance.uuid, size, flavor, flavor_type, extra_devices_of(instance)),),
         architecture=instance.architecture,
         zone=instance.zone,
         cpu_model=cpu_model_of(flavor_type),

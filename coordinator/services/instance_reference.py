@@ -6,6 +6,7 @@ from typing import Final
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
+from coordinator.domain.device_order import ExtraDevices
 from coordinator.domain.instance_order import InstanceOrder
 from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VOLUME_TYPES
@@ -18,6 +19,7 @@ from coordinator.errors import (
 )
 from coordinator.runtime import Runtime
 from coordinator.services import network as network_service
+from coordinator.services.instance_device import has_what_is_asked, settle_devices, unavailable_features
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.services.owner import Owner, find_owner
 from coordinator.store.queries import flavor as flavor_query
@@ -51,6 +53,8 @@ class References:
     memory_bytes: int
     # Resource pools that it may be placed in; none: any host will do.
     pool_ids: frozenset[str]
+    # Beside those of the flavor.
+    extra_devices: ExtraDevices
     # A stored key that opens it.
     ssh_key: SshKey | None = None
 
@@ -61,6 +65,7 @@ def find_references(session: Session, runtime: Runtime, caller: Caller, order: I
     _check_place(session, runtime, order)
     flavor, flavor_type = _find_flavor(session, order)
     pool_ids = _settle_pools(session, order, flavor_type)
+    extra_devices = settle_devices(order.devices, flavor, flavor_type)
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
     image = _find_image(session, user, order)
@@ -68,7 +73,7 @@ def find_references(session: Session, runtime: Runtime, caller: Caller, order: I
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     memory_bytes = _settle_memory(order, flavor)
     ssh_key = _find_ssh_key(session, order)
-    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids, ssh_key)
+    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids, extra_devices, ssh_key)
 
 
 def _find_ssh_key(session: Session, order: InstanceOrder) -> SshKey | None:
@@ -117,7 +122,8 @@ def _admits(order: InstanceOrder, flavor: Flavor, flavor_type: FlavorType) -> bo
     is_in_pool = not (order.pool_id and flavor_type.rp_ids) or order.pool_id in flavor_type.rp_ids
     # Who asks for a size alone shall not pay for CPUs or memory of its own.
     is_plain = not (flavor_type.is_dedicated_cpu or flavor_type.is_dedicated_mem or flavor_type.v_numa)
-    return is_in_pool and is_plain and not _unavailable_features(flavor, flavor_type)
+    is_offered = not unavailable_features(flavor, flavor_type) and has_what_is_asked(order, flavor, flavor_type)
+    return is_in_pool and is_plain and is_offered
 
 
 def _settle_pools(session: Session, order: InstanceOrder, flavor_type: FlavorType) -> frozenset[str]:
@@ -174,7 +180,7 @@ def _check_flavor_type(order: InstanceOrder, flavor: Flavor, flavor_type: Flavor
             f"flavor {flavor.flavor_id} is offered in {flavor_type.az} only",
             f"规格仅在可用区{flavor_type.az}提供",
         )
-    wanted = _unavailable_features(flavor, flavor_type)
+    wanted = unavailable_features(flavor, flavor_type)
     if wanted:
         names = ", ".join(wanted)
         raise ParameterInvalid(
@@ -182,19 +188,6 @@ def _check_flavor_type(order: InstanceOrder, flavor: Flavor, flavor_type: Flavor
             f"flavor {flavor.flavor_id} needs {names}: not available yet on this cluster",
             f"规格需要{names}，本集群暂不支持",
         )
-
-
-def _unavailable_features(flavor: Flavor, flavor_type: FlavorType) -> list[str]:
-    """What the flavor promises and this cluster cannot give yet; a promise that is not kept would be a lie."""
-    promises = {
-        "devices": flavor_type.device_type.lower() != "normal" or flavor.gpu > 0,
-        "local disks": flavor.local_disk > 0
-        or flavor.use_elasticity_local_sys_disk
-        or flavor.elasticity_local_data_disk_num > 0
-        or flavor_type.is_system_local_disk,
-        "SR-IOV": flavor.sriov > 0 or flavor_type.sriov,
-    }
-    return [name for name, is_promised in promises.items() if is_promised]
 
 
 def _find_image(session: Session, user: Caller, order: InstanceOrder) -> Image:

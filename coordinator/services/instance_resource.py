@@ -5,6 +5,7 @@ from typing import Final
 
 from coordinator.domain.cell import CellWish
 from coordinator.domain.device import WHOLE_MILLI, DeviceKind, DeviceWish
+from coordinator.domain.device_order import ExtraDevices, InfinibandOrder
 from coordinator.domain.gpu import load_catalogue
 from coordinator.domain.placement import Consumer, ResourceClass
 from coordinator.domain.unit import GIB, KIB, MIB
@@ -32,8 +33,13 @@ def cpu_model_of(flavor_type: FlavorType) -> str:
     return "" if named.lower() in _ANY_CPU_MODEL else named
 
 
-def make_consumer(uuid: str, size: InstanceSize, flavor: Flavor, flavor_type: FlavorType) -> Consumer:
-    """The instance as one that takes resources."""
+_NO_DEVICES: Final = ExtraDevices()
+
+
+def make_consumer(
+    uuid: str, size: InstanceSize, flavor: Flavor, flavor_type: FlavorType, extra: ExtraDevices = _NO_DEVICES
+) -> Consumer:
+    """The instance as one that takes resources, with the devices of its flavor and `extra`."""
     memory_mib = size.memory_bytes // MIB
     is_dedicated = flavor_type.is_dedicated_cpu
     return Consumer(
@@ -45,16 +51,21 @@ def make_consumer(uuid: str, size: InstanceSize, flavor: Flavor, flavor_type: Fl
             ResourceClass.STORAGE_GIB: size.storage_gib,
             ResourceClass.LOCAL_STORAGE_GIB: _elastic_gib(flavor),
         },
-        (*_gpus(flavor, flavor_type), *_local_disks(flavor, flavor_type), *_virtual_functions(flavor)),
+        (
+            *_gpus(flavor, flavor_type, flavor.gpu + extra.gpus),
+            *_local_disks(flavor_type, flavor.local_disk + extra.local_disks),
+            *_virtual_functions(flavor.sriov + extra.functions),
+            *map(_infiniband, extra.infiniband),
+        ),
         CellWish(size.vcpus, memory_mib, size.huge_page_bytes // KIB, is_dedicated)
         if flavor_type.v_numa or is_dedicated or size.huge_page_bytes
         else None,
     )
 
 
-def _gpus(flavor: Flavor, flavor_type: FlavorType) -> tuple[DeviceWish, ...]:
+def _gpus(flavor: Flavor, flavor_type: FlavorType, count: int) -> tuple[DeviceWish, ...]:
     """Whole GPUs, or vGPUs: each a share of some GPU by its memory. One that is split is not had as a whole."""
-    if not flavor.gpu:
+    if not count:
         return ()
     wanted = {"mode": frozenset({"vgpu" if flavor.vgpu_type_id else "passthrough"})}
     if flavor_type.gpu_type:
@@ -63,9 +74,9 @@ def _gpus(flavor: Flavor, flavor_type: FlavorType) -> tuple[DeviceWish, ...]:
             "product": frozenset({flavor_type.gpu_type[4:]}),
         }
     if not flavor.vgpu_type_id:
-        return (DeviceWish(DeviceKind.GPU, flavor.gpu, attributes=wanted),)
+        return (DeviceWish(DeviceKind.GPU, count, attributes=wanted),)
     share = DeviceWish(DeviceKind.GPU, milli=_vgpu_milli(flavor, flavor_type), attributes=wanted)
-    return (share,) * flavor.gpu
+    return (share,) * count
 
 
 def _vgpu_milli(flavor: Flavor, flavor_type: FlavorType) -> int:
@@ -78,18 +89,25 @@ def _vgpu_milli(flavor: Flavor, flavor_type: FlavorType) -> int:
     return min(max(milli, 1), WHOLE_MILLI)
 
 
-def _local_disks(flavor: Flavor, flavor_type: FlavorType) -> tuple[DeviceWish, ...]:
+def _local_disks(flavor_type: FlavorType, count: int) -> tuple[DeviceWish, ...]:
     """Whole disks of the host, of the kind and at least the size that the flavor type names."""
-    if not flavor.local_disk:
+    if not count:
         return ()
     named = {"media": flavor_type.local_disk_type, "interface": flavor_type.local_disk_interface}
     attributes = {name: frozenset({value.lower()}) for name, value in named.items() if value not in ("", "none")}
     least_bytes = flavor_type.local_disk_size * GIB
-    return (DeviceWish(DeviceKind.DISK, flavor.local_disk, WHOLE_MILLI, attributes, least_bytes),)
+    return (DeviceWish(DeviceKind.DISK, count, WHOLE_MILLI, attributes, least_bytes),)
 
 
-def _virtual_functions(flavor: Flavor) -> tuple[DeviceWish, ...]:
-    return (DeviceWish(DeviceKind.VF, flavor.sriov),) if flavor.sriov else ()
+def _virtual_functions(count: int) -> tuple[DeviceWish, ...]:
+    return (DeviceWish(DeviceKind.VF, count),) if count else ()
+
+
+def _infiniband(order: InfinibandOrder) -> DeviceWish:
+    """Any adapter, or virtual function of one, that is such."""
+    named = {"vendor": order.vendor_id, "product": order.product_id}
+    attributes = {name: frozenset({value}) for name, value in named.items() if value}
+    return DeviceWish(DeviceKind.INFINIBAND, attributes=attributes)
 
 
 def _elastic_gib(flavor: Flavor) -> int:

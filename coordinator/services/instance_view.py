@@ -8,7 +8,9 @@ from sqlmodel import Session
 
 from coordinator.domain.instance import InstanceStatus
 from coordinator.runtime import Runtime
+from coordinator.services.device import DeviceView, view_device
 from coordinator.services.overcommit import read_cpu_ratios
+from coordinator.store.queries.device import list_devices_of
 from coordinator.store.queries.instance_view import (
     InstanceRow,
     KeyRow,
@@ -46,6 +48,8 @@ class InstanceView:
     # Of its node, or of the region while it has none.
     cpu_exceed_ratio: float
     image_url: str
+    # What it has of its node's devices, by kind and id.
+    devices: Sequence[DeviceView]
     # Its own pool, and those that its flavor type is bound to.
     pools: Mapping[str, ResourcePool]
 
@@ -68,6 +72,7 @@ def load_views(session: Session, runtime: Runtime, numbers: Sequence[int]) -> li
     pools = read_pools(session, _pool_ids(instances, shared))
     region_ratio = read_cpu_ratios(session, runtime.settings).region
     images_url = _images_url(runtime)
+    devices = list_devices_of(session, numbers)
     return [
         InstanceView(
             instance=instance,
@@ -82,6 +87,7 @@ def load_views(session: Session, runtime: Runtime, numbers: Sequence[int]) -> li
             cell=runtime.settings.cell,
             cpu_exceed_ratio=instance.cpu_ratio or region_ratio,
             image_url=f"{images_url}/{instance.image_id}/file" if instance.image_id else "",
+            devices=[view_device(row) for row in devices.get(instance.id, ())],
             pools=pools,
         )
         for instance in instances

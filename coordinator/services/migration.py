@@ -16,6 +16,7 @@ from coordinator.errors import CoordinatorError, ParameterInvalid, ResourceNotFo
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
+from coordinator.services.device_tie import require_movable
 from coordinator.services.instance import check_batch, find_own
 from coordinator.services.instance_placement import make_requests
 from coordinator.services.instance_task import begin_task, require_unlocked
@@ -99,6 +100,7 @@ def begin_migration(
     """Takes the place on the target and submits the move, in the caller's transaction; see `migrate_instance`."""
     instance = find_own(session, caller, wish.ecs_id)
     _check(instance, kind)
+    require_movable(session, instance, kind)
     if instance.deployment_set:
         lock_set(session, instance.deployment_set)
     migration_id = runtime.identifiers.new_uuid()
@@ -107,6 +109,7 @@ def begin_migration(
     # Hosts are locked before instances, everywhere. It may have changed until now.
     session.refresh(instance, with_for_update=True)
     _check(instance, kind)
+    require_movable(session, instance, kind)
     assert instance.id is not None  # noqa: S101 - it was read from the database
     assert instance.node_id is not None  # noqa: S101 - checked
     migration = Migration(

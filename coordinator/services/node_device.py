@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col
 
-from coordinator.domain.device import DeviceKind, DeviceState
+from coordinator.domain.device import DeviceKind
 from coordinator.domain.gpu import load_catalogue
 from coordinator.services.device import DeviceView, view_device
 from coordinator.store.queries import device as queries
@@ -75,7 +75,7 @@ def _gpu(view: DeviceView) -> NodeGpu:
         product=view.product,
         mode=type_id or mode,
         vgpu_name=_name_vgpu(view, type_id) if type_id else "",
-        in_use=view.state in (DeviceState.USED, DeviceState.MISSING),
+        in_use=view.is_held,
     )
 
 

@@ -9,12 +9,13 @@ from typing import Final
 import structlog
 from sqlmodel import Session
 
+from coordinator.agents.device_report import make_devices
 from coordinator.domain.lease import HaTerms, Heard, Heartbeat, NodeSession
 from coordinator.errors import CredentialsInvalid, NodeIdentityTaken, NodeSessionUnknown, ParameterInvalid
 from coordinator.runtime import Runtime
 from coordinator.services.domain_report import apply_loss, apply_self_fence, reconcile_domains, record_domain
 from coordinator.services.ha_config import read_told_tolerance
-from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
+from coordinator.services.host_fact import apply_facts, make_inventory
 from coordinator.services.interruption import NodeEnds, Reboot, note_boot, record_fenced, record_interruptions
 from coordinator.services.overcommit import cpu_ratio_of_node
 from coordinator.store.queries import node as queries

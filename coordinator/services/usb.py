@@ -11,6 +11,12 @@ from coordinator.store.queries import device as queries
 from coordinator.store.tables import Device, Node
 
 
+def usb_name(view: DeviceView) -> str:
+    """What a USB device is called by those who bind it: node, bus and port."""
+    details = view.report.details
+    return "-".join((view.node_name, details.get("bus", ""), details.get("port", "")))
+
+
 def list_usb_devices(runtime: Runtime, caller: Caller, ecs_id: str, node_name: str) -> list[DeviceView]:
     """USB devices of all nodes, or of the one named; with an instance, only those that it has. By node and port.
 

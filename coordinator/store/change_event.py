@@ -12,8 +12,10 @@ from sqlmodel import Session
 from coordinator.domain.event import Severity
 from coordinator.domain.instance import ERROR_STATUSES
 from coordinator.domain.task import FINISHED_STATES, TaskState
+from coordinator.store.queries.device import GONE
+from coordinator.store.queries.device_claim import find_holding_instances
 from coordinator.store.queries.event import record_event
-from coordinator.store.tables import Image, Instance, Node, Task, Volume
+from coordinator.store.tables import Device, Image, Instance, Node, Task, Volume
 
 Watch = Callable[[Session, Any], None]
 
@@ -102,6 +104,33 @@ def _watch_node(session: Session, node: Node) -> None:
             record_event(session, f"node.{told}_changed", data=data, **facts)
 
 
+def _watch_device(session: Session, device: Device) -> None:
+    """Whoever has a device is told when it fails or goes away, and when it is well again."""
+    if device in session.new:
+        return
+    changed, report = _before(device, "report")
+    before = (report or {}).get("fault", "") if changed else device.report.get("fault", "")
+    changed, reason = _before(device, "withheld_reason")
+    was_gone, is_gone = (reason if changed else device.withheld_reason) == GONE, device.withheld_reason == GONE
+    fault = device.report.get("fault", "")
+    if is_gone and not was_gone:
+        _tell_device(session, device, "missing", GONE)
+    elif fault and not is_gone and (fault != before or was_gone):
+        _tell_device(session, device, "faulty", fault)
+    elif not fault and not is_gone and (before or was_gone):
+        _tell_device(session, device, "recovered", "")
+
+
+def _tell_device(session: Session, device: Device, what: str, reason: str) -> None:
+    severity = Severity.WARNING if reason else Severity.INFO
+    data = {"deviceId": device.id, "kind": device.kind, "reason": reason}
+    told: dict[str, Any] = {"severity": severity, "node_id": device.node_id, "data": data}
+    record_event(session, f"node.device_{what}", resource_type="node", resource_id=device.node_id, **told)
+    for ecs_id, tenant_id in find_holding_instances(session, device.node_id, device.id):
+        resource: dict[str, Any] = {"resource_type": "instance", "resource_id": ecs_id, "tenant_id": tenant_id}
+        record_event(session, f"instance.device_{what}", **resource, **told)
+
+
 def _watch_task(session: Session, task: Task) -> None:
     changed, before = _before(task, "state")
     if not changed:
@@ -137,5 +166,6 @@ WATCHES: Final[Mapping[type, Watch]] = {
     Volume: _watch_volume,
     Image: _watch_image,
     Node: _watch_node,
+    Device: _watch_device,
     Task: _watch_task,
 }

@@ -11,8 +11,9 @@ from sqlmodel import Session
 from coordinator.domain.ssh_key import WANTED_STATES, blob_of
 from coordinator.domain.unit import GIB, MIB
 from coordinator.errors import ResourceNotFound
-from coordinator.secret import SecretBox
+from coordinator.runtime import Runtime
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.device_claim import DeviceClaim, list_claims
 from coordinator.store.queries.ssh_key import list_bindings
 from coordinator.store.tables.device import CellAllocation
 from coordinator.store.tables.flavor import FlavorType
@@ -20,7 +21,8 @@ from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.network import Port, Subnet
 from coordinator.store.tables.volume import Volume
-from protos.agent.v1 import domain_pb2, host_pb2, network_pb2, storage_pb2
+from coordinator.tasks.host_device import make_host_devices
+from protos.agent.v1 import device_pb2, domain_pb2, host_pb2, network_pb2, storage_pb2
 
 _ARCHITECTURES: Final = {"x86": host_pb2.ARCHITECTURE_X86_64, "arm": host_pb2.ARCHITECTURE_AARCH64}
 _BUSES: Final = {
@@ -60,23 +62,30 @@ class Blueprint:
     cells: tuple[CellAllocation, ...]
     # Of the keys that are bound to it, beside those of its order.
     bound_keys: tuple[str, ...]
+    # What it has of a node's devices, by kind and id.
+    devices: tuple[DeviceClaim, ...]
+    # Of its GPUs; empty: it has them as a whole.
+    vgpu_type_id: str
 
 
 def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str = "") -> Blueprint:
-    """The blueprint of the instance that a task's `args` name, with its own cells or those of another consumer."""
+    """The blueprint of the instance that `args` name, with its own cells and devices or those of another consumer."""
     instance = instance_query.find_instance(session, args["ecsId"])
     if instance is None:
         raise ResourceNotFound("instance", args["ecsId"])
+    holder = consumer_uuid or instance.uuid
     return Blueprint(
         instance=instance,
         volumes=tuple(instance_query.list_volumes(session, instance)),
         ports=tuple(instance_query.list_ports(session, instance)),
         image=session.get(Image, instance.image_id) if instance.image_id else None,
         flavor_type=instance_query.get_flavor_type(session, instance),
-        cells=tuple(instance_query.list_cells(session, consumer_uuid or instance.uuid)),
+        cells=tuple(instance_query.list_cells(session, holder)),
         bound_keys=tuple(
             binding.public_key for binding in list_bindings(session, instance.id) if binding.state in WANTED_STATES
         ),
+        devices=tuple(list_claims(session, holder)),
+        vgpu_type_id=instance_query.get_flavor(session, instance).vgpu_type_id,
     )
 
 
@@ -108,7 +117,7 @@ def volume_size_bytes(volume: Volume) -> int:
     return volume.size_gib * GIB
 
 
-def domain_spec(blueprint: Blueprint, secrets: SecretBox) -> domain_pb2.DomainSpec:
+def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec:
     """What the node is asked to define."""
     instance = blueprint.instance
     firmware, tpm = security_of(instance.architecture, instance.security_type)
@@ -129,7 +138,7 @@ def domain_spec(blueprint: Blueprint, secrets: SecretBox) -> domain_pb2.DomainSp
             for port, _ in blueprint.ports
         ],
         cloud_init=_cloud_init(blueprint),
-        graphics=domain_pb2.Graphics(vnc_password=secrets.decrypt(instance.vnc_password_encrypted)),
+        graphics=domain_pb2.Graphics(vnc_password=runtime.secrets.decrypt(instance.vnc_password_encrypted)),
         labels={"ecsId": instance.ecs_id, "tenantId": instance.tenant_id, "flavorId": instance.flavor_id},
         generation=instance.generation,
         cells=[_cell(share) for share in blueprint.cells],
@@ -137,6 +146,15 @@ def domain_spec(blueprint: Blueprint, secrets: SecretBox) -> domain_pb2.DomainSp
         has_virtual_numa=blueprint.flavor_type.v_numa,
         ha_enabled=instance.ha_enabled,
         machine=instance.machine,
+        host_devices=host_devices(blueprint, runtime),
+    )
+
+
+def host_devices(blueprint: Blueprint, runtime: Runtime) -> list[device_pb2.HostDevice]:
+    """The instance's devices as its node gives them to the guest."""
+    wipes_disks = runtime.settings.wipe_released_disks
+    return make_host_devices(
+        blueprint.instance.uuid, blueprint.devices, blueprint.vgpu_type_id, wipes_disks=wipes_disks
     )
 
 

@@ -17,6 +17,7 @@ from coordinator.domain.migration import MigrationState
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries import migration as migration_query
+from coordinator.store.queries.device_claim import hand_claims_over
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Instance, Migration
@@ -113,13 +114,17 @@ async def ensure_ports(context: StepContext) -> StepResult:
 
 
 def change_node(session: Session, args: Args) -> Instance:
-    """The instance is on the target: it holds there what its migration held, and nothing on the source any more."""
+    """The instance is on the target: it holds there what its migration held, and nothing on the source any more.
+
+    Devices of the source are its migration's until that is clean: nobody else gets one that was not given back.
+    """
     instance, migration_id = load_instance(session, args), args["migrationId"]
     source_id, target_id = args["sourceNodeId"], args["targetNodeId"]
     # Both in one order: two instances that change places at once would wait for each other.
     advance_generations(session, {source_id, target_id})
+    hand_claims_over(session, instance.uuid, migration_id, source_id)
     release(session, [instance.uuid])
-    migration_query.rename_consumer(session, migration_id, instance.uuid)
+    migration_query.rename_consumer(session, migration_id, instance.uuid, target_id)
     instance.node_id, instance.rp_id = target_id, args["poolId"]
     for volume in instance_query.list_volumes(session, instance):
         volume.node_id = target_id

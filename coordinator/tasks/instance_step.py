@@ -77,7 +77,7 @@ async def define_domain(context: StepContext) -> StepResult:
     agent = agent_of(context, blueprint)
     for port, subnet in blueprint.ports:
         await agent.ensure_port(port_message(blueprint, port, subnet))
-    await agent.ensure_defined(domain_spec(blueprint, context.runtime.secrets))
+    await agent.ensure_defined(domain_spec(blueprint, context.runtime))
     return StepResult()
 
 

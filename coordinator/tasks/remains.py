@@ -14,7 +14,9 @@ from sqlmodel import Session
 from coordinator.agents.client import AgentCallError
 from coordinator.errors import StatusUnsupported
 from coordinator.placement.claim import release
+from coordinator.store.queries.device_claim import list_claims
 from coordinator.store.queries.instance import find_instance
+from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.submission import submit_follow_up
 
@@ -58,6 +60,8 @@ async def _remove_domain(context: StepContext) -> StepResult:
         await agent.ensure_incoming_removed(remains.uuid, remains.migration_id)
     else:
         await agent.ensure_removed(remains.uuid)
+    if await asyncio.to_thread(_has_devices, context):
+        await release_devices(context, agent, remains.uuid)
     return StepResult()
 
 
@@ -86,6 +90,12 @@ def _check(session: Session, args: Mapping[str, Any]) -> None:
         raise StatusUnsupported(
             f"instance {remains.ecs_id} is on node {remains.node_id}", f"实例{remains.ecs_id}位于节点{remains.node_id}"
         )
+
+
+def _has_devices(context: StepContext) -> bool:
+    remains = Remains(**context.args)
+    with context.runtime.database.read() as session:
+        return bool(list_claims(session, remains.migration_id, remains.node_id))
 
 
 def _check_again(context: StepContext) -> None:

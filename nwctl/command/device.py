@@ -37,7 +37,7 @@ def list_devices(
     page: Page,
     kind: Annotated[str, typer.Option(help="Only gpu, gpu-vf, display, nic, vf, infiniband, mdev, disk or usb.")] = "",
     node: Annotated[str, typer.Option(help="Only those of this node, by id or name.")] = "",
-    state: Annotated[str, typer.Option(help="Only those that are free, used, withheld or missing.")] = "",
+    state: Annotated[str, typer.Option(help="Only those that are free, used, withheld, faulty or missing.")] = "",
 ) -> None:
     """List the devices of nodes: who has each, and why one is not offered."""
     wanted = {"kind": kind, "nodeId": node and NODE.find_id(session.client, node), "state": state}

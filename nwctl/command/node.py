@@ -170,6 +170,20 @@ def reserve_on_node(
     session.report(answer.data, f"{node_id} keeps {told(vcpus, 'CPUs')} and {told(memory_mib, 'MiB')} for itself")
 
 
+@command(app, "gpu-mode")
+def set_gpu_mode(
+    session: Session,
+    node: NodeReference,
+    mode: Annotated[str, typer.Argument(help="passthrough, or a type of vGPU such as nvidia-223.")],
+    waiting: Waiting,
+) -> None:
+    """Give the GPUs of a node as a whole, or split them into vGPUs; refused while an instance has one."""
+    found = NODE.find(session.client, node)
+    body = {"cell": found["cell"], "name": found["name"], "gpuMode": mode}
+    answer = session.client.change("PUT", f"{NODE.path}/gpu-mode", body)
+    session.conclude(answer, waiting, f"GPUs of {found['name']} work in the mode {mode}")
+
+
 def told(amount: int | None, unit: str) -> str:
     """An amount that may be left to the configuration."""
     return f"the configured {unit}" if amount is None else f"{amount} {unit}"

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
+from coordinator.agents.device_report import make_devices
 from coordinator.domain.device import DeviceState
 from coordinator.runtime import Runtime
 from coordinator.services.device import view_device
-from coordinator.services.host_fact import make_devices
 from coordinator.store.queries.device import GONE, DeviceRow
 from coordinator.store.tables import DeviceAllocation, Node, Tenant
 from protos.agent.v1 import host_pb2
@@ -68,6 +68,7 @@ def test_a_device_is_told_with_all_that_its_node_knows(operator: Api, runtime: R
         "nodeReady": True,
         "state": "withheld",
         "withheldReason": "used by domain somebody's",
+        "fault": "",
         "numaNode": 1,
         "size": 16 * GIB,
         "shareable": True,
@@ -100,7 +101,7 @@ def test_a_device_is_told_with_all_that_its_node_knows(operator: Api, runtime: R
 def test_it_has_a_name_for_people(device: host_pb2.Device, product: str) -> None:
     device.id = "x"
     (row,) = make_devices("node-1", [device])
-    view = view_device(DeviceRow(row, "first", "AZ0", True, DeviceState.FREE))
+    view = view_device(DeviceRow(row, "first", "AZ0", True, DeviceState.FREE, False))
     assert view.product.startswith(product)
     assert bool(view.product) == bool(product)
 

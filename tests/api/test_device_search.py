@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.agents.device_report import make_devices
 from coordinator.runtime import Runtime
-from coordinator.services.host_fact import make_devices
 from coordinator.store.tables import DeviceAllocation, Instance, Node, Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api

@@ -264,7 +264,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "fixedIp for several": ({"ecsCount": 2, "networks": [a_network(fixedIp="10.80.0.9")]}, INVALID, "fixedIp"),
     "bad MAC": ({"networks": [a_network(macAddress="zz")]}, INVALID, "networks[0].macAddress"),
     "flat primary interface": ({"networks": [a_network(networkType="Flat")]}, INVALID, "networks[0].networkType"),
-    "InfiniBand": ({"networks": [a_network(networkType="IBNic")]}, INVALID, "IBNic"),
+    "InfiniBand alone": ({"networks": [a_network(networkType="IBNic")]}, INVALID, "networks"),
     "IPv6": ({"networks": [a_network(ipv6Enabled=True)]}, INVALID, "networks[0].ipv6Enabled"),
     "unknown security group": ({"secGroupList": ["sg-nowhere"]}, NO_DATA, "sg-nowhere"),
     "weak password": ({"password": "password"}, PASSWORD, "password"),
@@ -281,8 +281,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no cycles": ({"billingMode": "ByCycle"}, INVALID, "cycleCount"),
     "GPUs": ({"gpus": 1}, INVALID, "gpus"),
     "vGPUs": ({"vgpu": 1}, INVALID, "vgpu"),
-    "local disks": ({"localDisk": 1}, INVALID, "localDisk"),
-    "SR-IOV": ({"sriov": 1}, INVALID, "sriov"),
+    "another GPU": ({"hostGpus": {"gpuType": "10de1eb8", "number": 1}}, INVALID, "hostGpus.gpuType"),
+    "fewer than no disks": ({"localDisk": -1}, INVALID, "localDisk"),
     "host group": ({"hgld": "hg-12345678"}, NO_DATA, "host group"),
     "resource pool": ({"rpld": "rp-12345678901234"}, NO_DATA, "resource pool"),
     "deployment set": ({"deploymentSet": "d-set-1"}, NO_DATA, "d-set-1"),
@@ -321,12 +321,12 @@ def test_an_image_that_does_not_serve_is_refused(
 @pytest.mark.parametrize(
     "columns",
     [
-        {"device_type": "gpu"},
-        {"sriov": True},
+        {"use_elasticity_local_sys_disk": True, "elasticity_local_sys_disk_size_gib": 20},
+        {"elasticity_local_data_disk_num": 1, "elasticity_local_data_disk_size_gib": 20},
     ],
 )
 def test_a_flavor_that_promises_too_much_is_refused(customer: Api, cloud: Cloud, columns: dict[str, Any]) -> None:
-    cloud.change(cloud.flavor_type, **columns)
+    cloud.change(cloud.flavor, **columns)
     answer = customer.refused("POST", INSTANCES, cloud.order())
     assert (answer.code, "not available yet" in answer.message) == (INVALID, True)
 

@@ -34,7 +34,7 @@ def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
 def spec_of(cloud: Cloud, ecs_id: str) -> domain_pb2.DomainSpec:
     """What the node is asked to define."""
     with cloud.runtime.database.read() as session:
-        return domain_spec(read_blueprint(session, {"ecsId": ecs_id}), cloud.runtime.secrets)
+        return domain_spec(read_blueprint(session, {"ecsId": ecs_id}), cloud.runtime)
 
 
 def order(cloud: Cloud, customer: Api, **columns: Any) -> domain_pb2.DomainSpec:

@@ -4,8 +4,9 @@ from typing import Any
 
 from sqlmodel import select
 
+from coordinator.agents.device_report import make_devices
 from coordinator.runtime import Runtime
-from coordinator.services.host_fact import apply_facts, make_devices
+from coordinator.services.host_fact import apply_facts
 from coordinator.store.tables import DeviceAllocation, Node, Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api

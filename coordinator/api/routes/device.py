@@ -7,13 +7,16 @@ from fastapi import APIRouter, Query
 from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
+from coordinator.api.operation_header import OperationHeader
 from coordinator.api.paging import PageByCurrent
 from coordinator.api.query import LenientRoute
+from coordinator.api.schemas.batch import Batch
 from coordinator.api.schemas.device import DeviceBody, DeviceListBody
 from coordinator.api.schemas.infiniband import InfinibandModelBody
-from coordinator.api.schemas.usb import UsbDeviceBody
+from coordinator.api.schemas.usb import UsbDeviceBody, UsbReferenceRequest
 from coordinator.domain.listing import ListQuery
 from coordinator.services import device as service
+from coordinator.services.device_attachment import attach_devices, detach_devices
 from coordinator.services.infiniband import list_infiniband_models
 from coordinator.services.usb import list_usb_devices as find_usb_devices
 
@@ -39,6 +42,24 @@ def list_usb_devices(
 ) -> Envelope[list[UsbDeviceBody]]:
     """Lists USB devices; to a tenant those that its instances have, or that are free on their nodes."""
     return success([UsbDeviceBody.of(view) for view in find_usb_devices(runtime, caller, ecs_id, node_name)])
+
+
+@router.post("/usb/{ecs_id}/bind", operation_id="bindUsbDevices")
+def bind_usb_devices(
+    ecs_id: str, body: Batch[UsbReferenceRequest], caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Gives USB devices of its node to an instance, all of them or none; those that run see them plugged in."""
+    header.name(attach_devices(runtime, caller, ecs_id, [it.to_reference() for it in body]))
+    return success(None)
+
+
+@router.delete("/usb/{ecs_id}/unbind", operation_id="unbindUsbDevices")
+def unbind_usb_devices(
+    ecs_id: str, body: Batch[UsbReferenceRequest], caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Takes USB devices away from an instance; what it does not have any more is left out."""
+    header.name_any(detach_devices(runtime, caller, ecs_id, [it.to_reference() for it in body]))
+    return success(None)
 
 
 @router.get("/ibnic/supported-list", operation_id="listSupportedIbNics")

@@ -19,17 +19,17 @@ from coordinator.api.schemas.flavor_type import (
     UpdateFlavorTypeRequest,
     VgpuTypeBody,
 )
-from coordinator.domain.gpu import load_catalogue
 from coordinator.domain.listing import Condition, ListQuery
 from coordinator.services import flavor_type as service
+from coordinator.services import gpu_model as gpu_models
 
 router = APIRouter(prefix="/api/ecs/v1/flavortypes", tags=["flavors"], route_class=IdempotentRoute)
 
 
 @router.get("/supported-gpus", operation_id="listSupportedGpus")
-def list_supported_gpus(caller: Operator) -> Envelope[list[GpuVendorBody]]:
-    """Lists the GPU models that flavor types can offer, by vendor."""
-    vendors = groupby(load_catalogue().values(), key=lambda model: model.vendor)
+def list_supported_gpus(caller: Operator, runtime: RuntimeDep) -> Envelope[list[GpuVendorBody]]:
+    """Lists the GPU models that flavor types can offer, by vendor: known ones, and what else nodes have."""
+    vendors = groupby(gpu_models.list_gpu_models(runtime, caller), key=lambda model: model.vendor)
     return success(
         [
             GpuVendorBody(vendor=vendor, gpu_list=[GpuModelBody.of(model) for model in models])
@@ -41,12 +41,13 @@ def list_supported_gpus(caller: Operator) -> Envelope[list[GpuVendorBody]]:
 @router.get("/supported-vgpus", operation_id="listSupportedVgpus")
 def list_supported_vgpus(
     caller: Operator,
+    runtime: RuntimeDep,
     gpu_type: Annotated[
         str, Query(alias="gpuType", max_length=16, description="PCI id of the GPU model.", examples=["10de1eb8"])
     ],
 ) -> Envelope[list[VgpuTypeBody]]:
-    """Lists the vGPU types of one GPU model."""
-    return success([VgpuTypeBody.of(vgpu) for vgpu in service.find_gpu_model(gpu_type).vgpus])
+    """Lists the vGPU types of one GPU model: known ones, and what else the drivers of nodes tell."""
+    return success([VgpuTypeBody.of(vgpu) for vgpu in gpu_models.get_gpu_model(runtime, caller, gpu_type).vgpus])
 
 
 @router.post("", operation_id="createFlavorType")
@@ -95,7 +96,7 @@ async def _conditions(
             deviceType=device_type,
             securityType=security_type,
             archType=arch_type,
-            gpuType=service.normalize_gpu_type(gpu_type),
+            gpuType=gpu_models.normalize_gpu_type(gpu_type),
             vcpuType=vcpu_type,
             useSriov=use_sriov,
             localDiskType=local_disk_type,

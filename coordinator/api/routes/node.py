@@ -12,11 +12,13 @@ from coordinator.api.schemas.maintenance import MaintenanceBody, MaintenanceRequ
 from coordinator.api.schemas.node import (
     NodeBody,
     NodeListBody,
+    SetGpuModeRequest,
     SetNodeLabelsRequest,
     SetReservedRequest,
     SetSchedulableRequest,
 )
 from coordinator.domain.listing import ListQuery
+from coordinator.services import gpu_mode as gpu_mode_service
 from coordinator.services import maintenance as maintenance_service
 from coordinator.services import node as service
 
@@ -52,6 +54,15 @@ def set_node_maintenance(
     if told.operation_id:
         header.name(told.operation_id)
     return success(MaintenanceBody.of(told, caller.language))
+
+
+@router.put("/gpu-mode", operation_id="setGpuMode")
+def set_gpu_mode(
+    body: SetGpuModeRequest, caller: Operator, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Has the GPUs of a node given to instances as a whole, or split into vGPUs; refused while one is used."""
+    header.name(gpu_mode_service.set_gpu_mode(runtime, caller, body.to_reference(), body.gpu_mode))
+    return success(None)
 
 
 @router.put("/{node_id}/schedulable", operation_id="setNodeSchedulable")

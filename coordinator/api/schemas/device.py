@@ -55,6 +55,7 @@ class DeviceBody(AnswerModel):
     node_ready: bool = Field(description="False: this is what the node told last.")
     state: DeviceState
     withheld_reason: str = Field(description="Why nobody is given it; empty: it is offered.")
+    fault: str = Field(description="What has failed about it, as far as its node has noticed; it is not offered then.")
     numa_node: int = Field(description="NUMA cell that it is attached to; -1: none, or not known.")
     size: int = Field(description="Capacity of a disk, framebuffer of a GPU, bytes; 0: of no meaning, or not told.")
     shareable: bool = Field(description="Slices of it can be given to several instances.")
@@ -78,6 +79,7 @@ class DeviceBody(AnswerModel):
             node_ready=view.node_ready,
             state=view.state,
             withheld_reason=row.withheld_reason,
+            fault=report.fault,
             numa_node=row.cell,
             size=row.size_bytes,
             shareable=row.shareable,

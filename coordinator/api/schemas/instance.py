@@ -1,7 +1,7 @@
 """Instances on the wire.
 
-The parts of an instance are in `instance_part`. What this cluster does not have yet (GPUs, ISO images, elastic IPs,
-host groups, …) is answered as none of it, so that callers find every field that they know.
+The parts of an instance are in `instance_part`, its devices in `instance_device`. What this cluster does not have yet
+(ISO images, elastic IPs, …) is answered as none of it, so that callers find every field that they know.
 """
 
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from coordinator.api.schemas.base import NEVER, AnswerModel, Moment
+from coordinator.api.schemas.instance_device import InstanceDeviceBodies
 from coordinator.api.schemas.instance_flavor import FlavorBodies, InstanceFlavorBody, InstanceFlavorInfoBody
 from coordinator.api.schemas.instance_part import (
     BlockDeviceBody,
@@ -18,10 +19,11 @@ from coordinator.api.schemas.instance_part import (
     NetworkBody,
     VmtoolsBody,
 )
+from coordinator.domain.device import DeviceKind
 from coordinator.services.instance_view import InstanceView
 
 
-class InstanceBody(AnswerModel):
+class InstanceBody(InstanceDeviceBodies):
     """A virtual machine."""
 
     created_at: Moment
@@ -36,7 +38,6 @@ class InstanceBody(AnswerModel):
     ram: int = Field(description="Memory, bytes.", examples=[4294967296])
     huge_page_size: str | None = Field(description="Size of the huge pages behind the memory; null: ordinary pages.")
     v_cpus: int
-    local_disk: int = 0
     display_name: str
     description: str
     ecs_id: str = Field(examples=["ecs-k8d2n5s7a1f4g6"])
@@ -62,8 +63,6 @@ class InstanceBody(AnswerModel):
     block_device_mappings: list[BlockDeviceBody]
     network_mappings: list[NetworkBody]
     eip_mappings: list[dict[str, str]] = Field(default_factory=list)
-    host_gpus: list[dict[str, str]] = Field(default_factory=list, alias="hostGPUs")
-    vgpus: list[dict[str, str]] = Field(default_factory=list)
     err_message: str = Field(description="What is wrong with it, or why its operation does not get on.")
     error_message: str = Field(description="The same as errMessage.")
     department_id: str
@@ -84,7 +83,6 @@ class InstanceBody(AnswerModel):
     is_mounted_iso: bool = Field(default=False, alias="isMountedISO")
     ha_enabled: bool = Field(description="Whether it is started elsewhere when its node dies.")
     b_recycle: bool = Field(default=False, description="Whether a deleted one goes to the recycle bin first.")
-    usb_mappings: list[dict[str, str]] = Field(default_factory=list)
     vmtools_status: VmtoolsBody
     rp_id: str
     rp_name: str
@@ -99,12 +97,10 @@ class InstanceBody(AnswerModel):
     eviction_strategy: str = Field(description="LiveMigrate: it moves when its node is to be empty; None: it does not.")
     namespace: str
     process_instance_id: str = ""
-    ib_nics: list[dict[str, str]] = Field(default_factory=list)
     is_installed_agent: bool = False
     monitor_agent_version: str = Field(default="", alias="monitor_agent_version")
     need_upgrade_agent: bool = False
     is_visible: bool = True
-    sriov: int = 0
 
     @classmethod
     def of(cls, view: InstanceView) -> "InstanceBody":
@@ -124,6 +120,7 @@ class InstanceBody(AnswerModel):
         flavor_info, flavor = flavors.of(view.flavor, flavor_type, view.pools)
         return cls(
             **{name: getattr(row, name) for name in _COPIED},
+            **InstanceDeviceBodies.fields_of(view),
             ram=row.memory_bytes,
             huge_page_size=str(row.huge_page_bytes) if row.huge_page_bytes else None,
             v_cpus=row.vcpus,
@@ -141,7 +138,10 @@ class InstanceBody(AnswerModel):
             task_status=view.task_status,
             flavor_info=flavor_info,
             flavor=flavor,
-            block_device_mappings=[BlockDeviceBody.of(volume, row.ecs_id) for volume in view.volumes],
+            block_device_mappings=[
+                *(BlockDeviceBody.of(volume, row.ecs_id) for volume in view.volumes),
+                *(BlockDeviceBody.of_local(disk, row) for disk in view.devices if disk.device.kind == DeviceKind.DISK),
+            ],
             network_mappings=[NetworkBody.of(place, row.ecs_id) for place in view.ports],
             err_message=view.error_message,
             error_message=view.error_message,

@@ -4,6 +4,9 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from coordinator.api.schemas.base import AnswerModel, Moment
+from coordinator.domain.device import DeviceState
+from coordinator.domain.unit import GIB
+from coordinator.services.device import DeviceView
 from coordinator.store.queries.instance_view import InstanceRow, KeyRow, PortPlace, VolumeRow
 from coordinator.store.tables import Image
 
@@ -30,7 +33,7 @@ class BlockDeviceBody(AnswerModel):
     source_volume_id: int = 0
     multi_attach: bool
     volume_image_id: str
-    local_disk_size: int = 0
+    local_disk_size: int = Field(default=0, description="Of a local disk, bytes; 0: it is a volume.")
 
     @classmethod
     def of(cls, volume: VolumeRow, ecs_id: str) -> "BlockDeviceBody":
@@ -41,6 +44,30 @@ class BlockDeviceBody(AnswerModel):
             volume_size=volume.size_gib,
             volume_image_id=volume.image_id or "",
             ecs_id=ecs_id,
+        )
+
+    @classmethod
+    def of_local(cls, view: DeviceView, instance: InstanceRow) -> "BlockDeviceBody":
+        """A local disk, which is no volume: it has no number and no UUID."""
+        return cls(
+            created_at=instance.created_at,
+            updated_at=instance.updated_at,
+            name=view.device.id,
+            volume_id="",
+            volume_uuid="",
+            volume_size=view.device.size_bytes // GIB,
+            volume_type="localDisk",
+            disk_bus="virtio",
+            volume_mode="Block",
+            status="inUse" if view.state is DeviceState.USED else view.state.value,
+            tenant_id=instance.tenant_id,
+            ecs_id=instance.ecs_id,
+            is_os_disk=False,
+            delete_on_termination=False,
+            boot_index=0,
+            multi_attach=False,
+            volume_image_id="",
+            local_disk_size=view.device.size_bytes,
         )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field
 
 from coordinator.api.schemas.base import LenientModel
+from coordinator.domain.device_order import DeviceOrder, InfinibandOrder
 from coordinator.domain.instance_order import InstanceOrder, Label, NetworkOrder, VolumeOrder
 
 Text = Annotated[str, Field(max_length=1024)]
@@ -81,7 +82,17 @@ class NetworkRequest(LenientModel):
     )
     port_type: Text = Field(default="Primary", description="Primary or Extend.")
     ip_type: Text = Field(default="dhcp", description="dhcp or fixedIp.")
-    network_type: Text = Field(default="Geneve", description="Geneve, VLAN or Flat.")
+    network_type: Text = Field(
+        default="Geneve",
+        description="Geneve, VLAN or Flat; IBNic: an InfiniBand adapter of the node, whatever the subnet.",
+    )
+    vendor_id: Text = Field(default="", description="With IBNic: PCI id of the vendor.", examples=["15b3"])
+    product_id: Text = Field(default="", description="With IBNic: PCI id of the adapter.", examples=["1021"])
+
+    @property
+    def is_infiniband(self) -> bool:
+        """Whether a device is asked for, and no port."""
+        return self.network_type == "IBNic"
 
     def to_order(self) -> NetworkOrder:
         """The same in our words."""
@@ -105,7 +116,6 @@ class NetworkRequest(LenientModel):
             "ipv6Enabled": self.ipv6_enabled,
             "ipv6Addr": self.ipv6_addr,
             "qosPolicyId": self.qos_policy_id,
-            "networkType IBNic": self.network_type == "IBNic",
         }
 
 
@@ -124,6 +134,13 @@ class ReplacedLabelRequest(LabelRequest):
     """A label that takes the place of those from before."""
 
     value: Text = Field(description="At most 127 characters.", examples=["storage"])
+
+
+class HostGpusRequest(LenientModel):
+    """Whole GPUs."""
+
+    gpu_type: Text = Field(default="", description="PCI id of vendor and device.", examples=["10de1eb8"])
+    number: int = Field(default=0, ge=0, le=64, description="How many.")
 
 
 class CreateInstanceRequest(LenientModel):
@@ -162,10 +179,11 @@ class CreateInstanceRequest(LenientModel):
     b_update_quotas: bool | None = Field(
         default=None, description="False, from an operator: the tenant's quotas do not count."
     )
-    gpus: int = Field(default=0, description="Not available yet.")
-    vgpu: int = Field(default=0, description="Not available yet.")
-    local_disk: int = Field(default=0, description="Not available yet.")
-    sriov: int = Field(default=0, description="Not available yet.")
+    gpus: int = Field(default=0, ge=0, le=64, description="Whole GPUs; as the flavor has, unless it is a custom one.")
+    host_gpus: HostGpusRequest | None = Field(default=None, description="The same, with their model.")
+    vgpu: int = Field(default=0, ge=0, le=64, description="vGPUs; as the flavor has, each of another GPU.")
+    local_disk: int = Field(default=0, ge=0, le=64, description="Local disks, if more than the flavor has.")
+    sriov: int = Field(default=0, ge=0, le=64, description="Virtual functions of network cards, if more likewise.")
     key_pair_id: Text = Field(default="", description="Stored SSH key that may log in.")
     key_pair_name: Text = Field(default="", description="The same by its name; used when no id is given.")
     deployment_set: Text = Field(default="", description="Id of the deployment set to join.")
@@ -203,7 +221,8 @@ class CreateInstanceRequest(LenientModel):
             image_source=self.image_source,
             os_type=self.os_type,
             volumes=tuple(volume.to_order() for volume in self.volumes),
-            networks=tuple(network.to_order() for network in self.networks),
+            networks=tuple(network.to_order() for network in self.networks if not network.is_infiniband),
+            devices=self._devices,
             security_group_ids=tuple(filter(None, self.security_group_list)),
             password=self.password,
             ssh_public_keys=tuple(filter(None, (key.strip() for key in self.ssh_public_keys))),
@@ -223,6 +242,19 @@ class CreateInstanceRequest(LenientModel):
         )
 
     @property
+    def _devices(self) -> DeviceOrder:
+        named = self.host_gpus or HostGpusRequest()
+        adapters = [network for network in self.networks if network.is_infiniband]
+        return DeviceOrder(
+            gpus=self.gpus or named.number,
+            gpu_type=named.gpu_type.strip().lower(),
+            vgpus=self.vgpu,
+            local_disks=self.local_disk,
+            functions=self.sriov,
+            infiniband=tuple(InfinibandOrder(it.vendor_id.lower(), it.product_id.lower()) for it in adapters),
+        )
+
+    @property
     def _options(self) -> dict[str, object]:
         given = {
             "bOperate": self.b_operate,
@@ -238,10 +270,6 @@ class CreateInstanceRequest(LenientModel):
     def _unavailable_fields(self) -> tuple[str, ...]:
         """Names of the fields that ask for what this cluster cannot do yet: better refused than ignored."""
         asked: dict[str, object] = {
-            "gpus": self.gpus,
-            "vgpu": self.vgpu,
-            "localDisk": self.local_disk,
-            "sriov": self.sriov,
             "isInstallAgent": self.is_install_agent,
             "cwpEnable": self.cwp_enable,
         }

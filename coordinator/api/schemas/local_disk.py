@@ -4,8 +4,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from coordinator.api.schemas.base import AnswerModel
+from coordinator.api.schemas.base import AnswerModel, LenientModel
 from coordinator.services.device import DeviceView
+from coordinator.services.device_attachment import DiskReference
 from coordinator.services.local_disk import DiskKind
 
 
@@ -91,3 +92,15 @@ class LocalDiskBody(AnswerModel):
             htcl=address,
             hctl=address,
         )
+
+
+class DiskReferenceRequest(LenientModel):
+    """A local disk of the instance's node."""
+
+    disk_name: str = Field(max_length=127, description="As listed.", examples=["wwn-0x5000c500"])
+    node_name: str = Field(default="", max_length=255, description="If given, the instance must be there.")
+    hctl: str = Field(default="", max_length=63, description="If given, the disk must have that SCSI address.")
+
+    def to_reference(self) -> DiskReference:
+        """The same in our words."""
+        return DiskReference(self.disk_name, self.node_name, self.hctl)

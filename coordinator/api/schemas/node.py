@@ -189,3 +189,15 @@ class NodeListBody(AnswerModel):
     current: int = Field(description="Number of this page.")
     total: int = Field(description="On all pages together.")
     items: list[NodeBody] = Field(alias="list")
+
+
+class SetGpuModeRequest(LenientModel):
+    """How the GPUs of a node work."""
+
+    cell: Cell = ""
+    name: HostName
+    gpu_mode: str = Field(max_length=64, description="passthrough, or a type of vGPU.", examples=["nvidia-223"])
+
+    def to_reference(self) -> HostReference:
+        """The node."""
+        return HostReference(self.cell, self.name)

@@ -1,10 +1,17 @@
 """USB devices on the wire."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from coordinator.api.schemas.base import AnswerModel
+from coordinator.api.schemas.base import AnswerModel, LenientModel
 from coordinator.domain.device import DeviceState
 from coordinator.services.device import DeviceView
+from coordinator.services.device_attachment import UsbReference
+from coordinator.services.usb import usb_name
+
+# Callers send numbers as such, too.
+Number = Annotated[str, Field(max_length=63, coerce_numbers_to_str=True)]
 
 _STATUSES = {DeviceState.FREE: "nouse", DeviceState.USED: "inuse"}
 
@@ -30,7 +37,7 @@ class UsbDeviceBody(AnswerModel):
         details, attributes = view.report.details, view.device.attributes
         vendor_id = attributes.get("vendor", "")
         return cls(
-            name="-".join((view.node_name, details.get("bus", ""), details.get("port", ""))),
+            name=usb_name(view),
             node_name=view.node_name,
             status=_STATUSES.get(view.state, view.state.value),
             bus=details.get("bus", ""),
@@ -43,3 +50,18 @@ class UsbDeviceBody(AnswerModel):
             id=view.device.id,
             withheld_reason=view.device.withheld_reason,
         )
+
+
+class UsbReferenceRequest(LenientModel):
+    """A USB device of the instance's node."""
+
+    name: str = Field(
+        default="", max_length=400, description="As listed: node, bus and port.", examples=["host-1-1-4.2"]
+    )
+    bus: Number = Field(default="", description="Needed without the name, as the port is; else compared.")
+    port: Number = Field(default="", description="Ports on the way from the bus.", examples=["4.2"])
+    device: Number = Field(default="", description="Number on the bus; if given, what is there must have it.")
+
+    def to_reference(self) -> UsbReference:
+        """The same in our words."""
+        return UsbReference(self.name, self.bus, self.port, self.device)

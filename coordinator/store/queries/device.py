@@ -16,10 +16,16 @@ from coordinator.store.tables.node import Node
 from coordinator.store.tables.resource_pool import PoolHost
 
 GONE: Final = "the node does not report it any more"
-_IS_HELD: Final = exists().where(
-    col(DeviceAllocation.node_id) == col(Device.node_id), col(DeviceAllocation.device_id) == col(Device.id)
+_IS_HELD: Final = (
+    exists()
+    .where(col(DeviceAllocation.node_id) == col(Device.node_id), col(DeviceAllocation.device_id) == col(Device.id))
+    .correlate(Device)
 )
 _STATE: Final = case(
+    (
+        and_(col(Device.withheld_reason) != GONE, col(Device.report)["fault"].as_string() != ""),
+        literal(DeviceState.FAULTY.value),
+    ),
     (and_(_IS_HELD, col(Device.withheld_reason) == GONE), literal(DeviceState.MISSING.value)),
     (_IS_HELD, literal(DeviceState.USED.value)),
     (col(Device.withheld_reason) != "", literal(DeviceState.WITHHELD.value)),
@@ -96,6 +102,8 @@ class DeviceRow(NamedTuple):
     zone: str
     node_ready: bool
     state: DeviceState
+    # Somebody has it, or a slice of it, in whatever state it is.
+    is_held: bool
 
 
 def list_device_page(session: Session, query: ListQuery) -> Listing[DeviceRow]:
@@ -111,6 +119,24 @@ def list_devices(session: Session, *conditions: ColumnElement[bool]) -> list[Dev
     return [_row(row) for row in session.execute(ordered)]
 
 
+def list_devices_of(session: Session, numbers: Collection[int]) -> dict[int, list[DeviceRow]]:
+    """What the instances with those numeric ids have of their nodes, by kind and id; absent: nothing."""
+    held = DeviceAllocation
+    is_it = and_(col(held.node_id) == col(Device.node_id), col(held.device_id) == col(Device.id))
+    statement = (
+        _rows()
+        .add_columns(col(Instance.id))
+        .join(held, is_it)
+        .join(Instance, and_(col(Instance.uuid) == col(held.consumer_uuid), col(Instance.node_id) == col(held.node_id)))
+        .where(col(Instance.id).in_(numbers))
+        .order_by(col(Device.kind), col(Device.id))
+    )
+    found: dict[int, list[DeviceRow]] = {}
+    for *row, number in session.execute(statement):
+        found.setdefault(number, []).append(_row(row))
+    return found
+
+
 def list_disks(session: Session, node_ids: Collection[str]) -> Sequence[tuple[str, Mapping[str, str], int]]:
     """Node, attributes and size of every disk of these nodes: columns, for there may be many thousands of rows."""
     is_wanted = (col(Device.node_id).in_(node_ids), Device.kind == DeviceKind.DISK)
@@ -118,14 +144,14 @@ def list_disks(session: Session, node_ids: Collection[str]) -> Sequence[tuple[st
 
 
 def _rows() -> Statement:
-    return select_columns(Device, col(Node.name), col(Node.zone), col(Node.ready), _STATE).join(
+    return select_columns(Device, col(Node.name), col(Node.zone), col(Node.ready), _STATE, _IS_HELD).join(
         Node, col(Node.id) == col(Device.node_id)
     )
 
 
 def _row(row: Sequence[Any]) -> DeviceRow:
-    device, node_name, zone, node_ready, state = row
-    return DeviceRow(device, node_name, zone, node_ready, DeviceState(state))
+    device, node_name, zone, node_ready, state, is_held = row
+    return DeviceRow(device, node_name, zone, node_ready, DeviceState(state), bool(is_held))
 
 
 class DeviceHolder(NamedTuple):

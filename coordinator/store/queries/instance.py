@@ -138,6 +138,11 @@ def list_cells(session: Session, consumer_uuid: str) -> Sequence[CellAllocation]
     return session.exec(statement.order_by(col(CellAllocation.cell))).all()
 
 
+def get_flavor(session: Session, instance: Instance) -> Flavor:
+    """The flavor of the instance, which may be deleted by now."""
+    return session.exec(select(Flavor).where(Flavor.flavor_id == instance.flavor_id)).one()
+
+
 def get_flavor_type(session: Session, instance: Instance) -> FlavorType:
     """The flavor type of the instance, which may be deleted by now."""
     return session.exec(select(FlavorType).where(FlavorType.flavor_type_id == instance.flavor_type_id)).one()
@@ -260,12 +265,14 @@ class TenantUse:
 def read_tenant_use(session: Session, tenant_id: str) -> TenantUse:
     """What the tenant uses now."""
     is_placed = col(Instance.node_id).is_not(None)
+    # Of custom flavors, whose instances say how many.
+    extra_gpus = func.coalesce(col(Instance.options)[("devices", "gpus")].as_integer(), 0)
     instances = (
         select_columns(
             func.count(),
             func.coalesce(func.sum(Instance.vcpus).filter(is_placed), 0),
             func.coalesce(func.sum(Instance.memory_bytes).filter(is_placed), 0),
-            func.coalesce(func.sum(Flavor.gpu).filter(is_placed), 0),
+            func.coalesce(func.sum(Flavor.gpu + extra_gpus).filter(is_placed), 0),
         )
         .join(Flavor, col(Flavor.flavor_id) == col(Instance.flavor_id))
         .where(col(Instance.tenant_id) == tenant_id, col(Instance.deleted_at).is_(None))

@@ -111,12 +111,12 @@ def nudge_waiting(session: Session) -> None:
     )
 
 
-def rename_consumer(session: Session, old: str, new: str) -> None:
-    """Whatever the one holds the other holds now."""
+def rename_consumer(session: Session, old: str, new: str, node_id: str) -> None:
+    """Whatever the one holds of the node the other holds now."""
     for table in (Allocation, CellAllocation, DeviceAllocation):
         session.execute(
             update(table)
-            .where(col(table.consumer_uuid) == old)
+            .where(col(table.consumer_uuid) == old, col(table.node_id) == node_id)
             .values(consumer_uuid=new)
             .execution_options(synchronize_session=False)
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Text, bindparam, cast, func, select, update
+from sqlalchemy import Connection, Row, Select, Text, bindparam, cast, func, select, union, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -265,6 +265,18 @@ def read_held(session: Session, consumer_uuids: Collection[str]) -> dict[str, He
         for uuid, cell, vcpus, memory_mib, page_kib, cpus in connection.execute(_HELD_CELLS, uuids):
             held[uuid].cells.append(CellShare(cell, vcpus, memory_mib, page_kib, tuple(cpus)))
         for uuid, device_id, kind, milli in connection.execute(_HELD_DEVICES, uuids):
-            held[uuid].devices.append(DeviceShare(device_id, milli))
-            held[uuid].kinds.append(kind)
+            # Devices alone are nobody's share of a node: they wait to be given back.
+            if uuid in held:
+                held[uuid].devices.append(DeviceShare(device_id, milli))
+                held[uuid].kinds.append(kind)
     return held
+
+
+def find_nodes_of(session: Session, consumer_uuids: Collection[str]) -> set[str]:
+    """The nodes of which one of the consumers holds anything, be it a device alone."""
+    tables_of_holders = (Allocation, CellAllocation, DeviceAllocation)
+    statements = [
+        select(col(table.node_id)).where(col(table.consumer_uuid).in_(list(consumer_uuids)))
+        for table in tables_of_holders
+    ]
+    return set(session.connection().execute(union(*statements)).scalars())

@@ -1,11 +1,13 @@
 """Every kind of task, by name."""
 
 from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
+from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
+from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
@@ -13,6 +15,7 @@ from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.redefine_instance import REDEFINE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
+from coordinator.tasks.kinds.set_gpu_mode import SET_GPU_MODE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
 from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
 from coordinator.tasks.kinds.suspend_instance import SUSPEND_INSTANCE
@@ -33,6 +36,9 @@ KINDS: dict[str, TaskKind] = {
         COLD_MIGRATE_INSTANCE,
         RECOVER_INSTANCE,
         CLEAN_NODE,
+        ATTACH_DEVICES,
+        DETACH_DEVICES,
+        SET_GPU_MODE,
         DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,

@@ -85,7 +85,7 @@ async def _stop_copying(context: StepContext) -> StepResult:
 
 async def _define(context: StepContext) -> StepResult:
     blueprint = await target_blueprint(context)
-    domain = await target_of(context).ensure_defined(domain_spec(blueprint, context.runtime.secrets))
+    domain = await target_of(context).ensure_defined(domain_spec(blueprint, context.runtime))
 
     def apply(session: Session) -> None:
         change_node(session, context.args)

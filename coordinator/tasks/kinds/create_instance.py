@@ -3,10 +3,12 @@
 from sqlmodel import Session
 
 from coordinator.agents.client import IMAGE_SECONDS
+from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.tasks.blueprint import domain_spec, image_ref, port_message, volume_size_bytes
+from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import (
     Args,
     agent_of,
@@ -79,13 +81,16 @@ async def _remove_ports(context: StepContext) -> StepResult:
 
 async def _define(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
-    domain = await agent_of(context, blueprint).ensure_defined(domain_spec(blueprint, context.runtime.secrets))
+    domain = await agent_of(context, blueprint).ensure_defined(domain_spec(blueprint, context.runtime))
     return StepResult(apply=record_power_state(context.args, domain))
 
 
 async def _remove_domain(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
-    await agent_of(context, blueprint).ensure_removed(blueprint.instance.uuid)
+    agent = agent_of(context, blueprint)
+    await agent.ensure_removed(blueprint.instance.uuid)
+    if blueprint.devices:
+        await release_devices(context, agent, blueprint.instance.uuid)
     return StepResult()
 
 
@@ -129,7 +134,8 @@ CREATE_INSTANCE = TaskKind(
         ),
         Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2),
         Step("ensure_ports", _ensure_ports, undo=_remove_ports),
-        Step("define", _define, undo=_remove_domain),
+        # Its undoing may wipe disks; the calls of defining have deadlines of their own.
+        Step("define", _define, undo=_remove_domain, timeout_seconds=RELEASE_SECONDS),
         # Removing the domain, one step back, also ends a guest that was just started.
         Step("start", _start, before=show_status(InstanceStatus.STARTING)),
     ),

@@ -2,11 +2,13 @@
 
 from sqlmodel import Session
 
+from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState, status_of
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.ssh_key import delete_bindings
+from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, forget_secrets, load_instance
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 
@@ -24,7 +26,10 @@ async def _remove_domain(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     # Without a node nothing was made: the creation that came before failed or was cancelled, and undid itself.
     if blueprint.instance.node_id:
-        await agent_of(context, blueprint).ensure_removed(blueprint.instance.uuid)
+        agent = agent_of(context, blueprint)
+        await agent.ensure_removed(blueprint.instance.uuid)
+        if blueprint.devices:
+            await release_devices(context, agent, blueprint.instance.uuid)
     return StepResult()
 
 
@@ -97,7 +102,14 @@ DELETE_INSTANCE = TaskKind(
     name="delete_instance",
     steps=(
         # There is no way back from a removed disk, and half an instance helps nobody: once begun it goes through.
-        Step("remove_domain", _remove_domain, before=_mark_terminating, weight=3, point_of_no_return=True),
+        Step(
+            "remove_domain",
+            _remove_domain,
+            before=_mark_terminating,
+            weight=3,
+            timeout_seconds=RELEASE_SECONDS,
+            point_of_no_return=True,
+        ),
         Step("remove_volumes", _remove_volumes, point_of_no_return=True),
         Step("remove_ports", _remove_ports, point_of_no_return=True),
         Step("release", _release, point_of_no_return=True),

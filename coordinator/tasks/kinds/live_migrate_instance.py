@@ -104,7 +104,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
     guest, network = context.results["inspect"], MigrationNetwork(migration.network)
     incoming = await target_of(context).prepare_incoming(
         migration_pb2.PrepareIncomingRequest(
-            spec=domain_spec(blueprint, context.runtime.secrets),
+            spec=domain_spec(blueprint, context.runtime),
             migration_id=migration.id,
             machine=guest["machine"],
             cpu_xml="" if context.args["isCpuTypeFree"] else guest["cpuXml"],

@@ -33,7 +33,7 @@ _LOOK_AGAIN_SECONDS: Final = 5.0
 
 
 async def _define(context: StepContext) -> StepResult:
-    spec, target = domain_spec(await target_blueprint(context), context.runtime.secrets), target_of(context)
+    spec, target = domain_spec(await target_blueprint(context), context.runtime), target_of(context)
     try:
         await target.ensure_defined(spec)
     except AgentCallError as error:

@@ -13,7 +13,19 @@ from sqlmodel import func, select
 
 from coordinator.domain.placement import ResourceClass
 from coordinator.store.database import Database
-from coordinator.store.tables import Allocation, Department, Flavor, Image, Instance, Task, Tenant
+from coordinator.store.queries.placement import advance_generations
+from coordinator.store.tables import (
+    Allocation,
+    Department,
+    Device,
+    DeviceAllocation,
+    Flavor,
+    Image,
+    Instance,
+    Node,
+    Task,
+    Tenant,
+)
 from tests.api.cloud import a_network, an_os_disk
 from tests.builders import (
     a_department,
@@ -55,6 +67,24 @@ class Rush:
     def run(self, count: int) -> list[list[str]]:
         with ThreadPoolExecutor(CLIENTS) as pool:
             return list(pool.map(lambda number: self.create(number, count), range(CLIENTS)))
+
+    def add_gpus(self, count: int) -> None:
+        """So many on each node, and a flavor that has one of them is what is ordered from now on."""
+        kind = a_flavor_type(device_type="gpu", gpu_type="10de1eb8")
+        flavor = a_flavor(kind, gpu=1)
+        attributes = {"vendor": "10de", "product": "1eb8", "mode": "passthrough"}
+        with self.database.write() as session:
+            nodes = session.exec(select(Node.id)).all()
+            add(session, kind, flavor)
+            for node_id in nodes:
+                ids = [f"0000:{number:02x}:00.0" for number in range(count)]
+                add(session, *(Device(node_id=node_id, id=it, kind="gpu", attributes=attributes) for it in ids))
+            advance_generations(session, nodes)
+        self.order = {**self.order, "flavorId": flavor.flavor_id}
+
+    def given_devices(self) -> list[tuple[str, str]]:
+        with self.database.read() as session:
+            return [(row.node_id, row.device_id) for row in session.exec(select(DeviceAllocation))]
 
     def vcpus_by_node(self) -> list[int]:
         with self.database.read() as session:
@@ -140,3 +170,11 @@ def test_batches_are_placed_whole_or_not_at_all(rush: Rush) -> None:
     assert sum(rush.vcpus_by_node()) == 6 * 3 * 2
     assert max(rush.vcpus_by_node()) <= VCPUS
     assert (rush.count(Instance), rush.count(Task)) == (18, 18)
+
+
+def test_no_device_is_given_twice(rush: Rush) -> None:
+    rush.add_gpus(3)
+    got = Counter(status for statuses in rush.run(1) for status in statuses)
+    assert got == {"Provisioning": NODES * 3, "ErrorUnschedulable": CLIENTS - NODES * 3}
+    given = rush.given_devices()
+    assert len(given) == len(set(given)) == NODES * 3

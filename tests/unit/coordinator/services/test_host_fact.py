@@ -1,7 +1,8 @@
 """What agents tell, as it is stored."""
 
+from coordinator.agents.device_report import make_devices
 from coordinator.runtime import Runtime
-from coordinator.services.host_fact import apply_facts, make_devices, make_inventory
+from coordinator.services.host_fact import apply_facts, make_inventory
 from coordinator.store.tables import Node
 from protos.agent.v1 import host_pb2
 from tests.builders import a_node, add

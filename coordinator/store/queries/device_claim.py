@@ -1,0 +1,114 @@
+"""Who has which device: claims of one consumer, however they came about."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, delete, update
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, select
+
+from coordinator.domain.device import WHOLE_MILLI, DeviceKind
+from coordinator.store.tables.device import Device, DeviceAllocation
+from coordinator.store.tables.instance import Instance
+
+# They stay where they are plugged in: with an instance's data, or as somebody's key.
+TIED_KINDS = (DeviceKind.DISK, DeviceKind.USB)
+
+
+class DeviceClaim(NamedTuple):
+    """A device, or a slice of it, that a consumer has on a node."""
+
+    node_id: str
+    device_id: str
+    kind: str
+    milli: int
+    # Empty where the node does not know it any more.
+    attributes: Mapping[str, str]
+
+
+def list_claims(session: Session, consumer_uuid: str, node_id: str = "") -> list[DeviceClaim]:
+    """What the consumer has, on that node if one is named, in the order of kind and id."""
+    held = DeviceAllocation
+    columns: Any = (held.node_id, held.device_id, held.kind, held.milli, Device.attributes)
+    is_it = and_(col(Device.node_id) == col(held.node_id), col(Device.id) == col(held.device_id))
+    statement = (
+        select_columns(*columns)
+        .outerjoin(Device, is_it)
+        .where(col(held.consumer_uuid) == consumer_uuid)
+        .order_by(col(held.kind), col(held.device_id))
+    )
+    if node_id:
+        statement = statement.where(col(held.node_id) == node_id)
+    return [
+        DeviceClaim(node, device_id, kind, milli, attributes or {})
+        for node, device_id, kind, milli, attributes in session.execute(statement)
+    ]
+
+
+def list_claim_kinds(session: Session, consumer_uuids: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+    """Kinds and ids of what each of the consumers has; those that have nothing are absent."""
+    held = DeviceAllocation
+    statement = select(held.consumer_uuid, held.kind, held.device_id).where(col(held.consumer_uuid).in_(consumer_uuids))
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for uuid, kind, device_id in session.exec(statement.order_by(col(held.kind), col(held.device_id))):
+        kinds.setdefault(uuid, []).append((kind, device_id))
+    return kinds
+
+
+def find_holders(session: Session, node_id: str, device_ids: Collection[str]) -> dict[str, set[str]]:
+    """UUIDs of those who have these devices of a node, or slices of them, by the devices' ids."""
+    held = DeviceAllocation
+    statement = select(held.device_id, held.consumer_uuid).where(
+        col(held.node_id) == node_id, col(held.device_id).in_(device_ids)
+    )
+    holders: dict[str, set[str]] = {}
+    for device_id, consumer_uuid in session.exec(statement):
+        holders.setdefault(device_id, set()).add(consumer_uuid)
+    return holders
+
+
+def find_holding_instances(session: Session, node_id: str, device_id: str) -> list[tuple[str, str]]:
+    """Ids of the instances that have the device, or slices of it, each with that of its tenant."""
+    statement = (
+        select(Instance.ecs_id, Instance.tenant_id)
+        .join(DeviceAllocation, col(DeviceAllocation.consumer_uuid) == col(Instance.uuid))
+        .where(DeviceAllocation.node_id == node_id, DeviceAllocation.device_id == device_id)
+        .order_by(col(Instance.ecs_id))
+    )
+    return list(session.exec(statement))
+
+
+def add_claims(session: Session, consumer_uuid: str, devices: Sequence[Device]) -> None:
+    """The consumer has these devices as a whole; their node is locked, and nobody else has them."""
+    session.add_all(
+        DeviceAllocation(
+            consumer_uuid=consumer_uuid,
+            node_id=device.node_id,
+            device_id=device.id,
+            kind=device.kind,
+            milli=WHOLE_MILLI,
+        )
+        for device in devices
+    )
+    session.flush()
+
+
+def drop_claims(session: Session, consumer_uuid: str, device_ids: Collection[str]) -> set[str]:
+    """The consumer has these devices no more; answers the ids of the nodes that have them back."""
+    is_it = (
+        col(DeviceAllocation.consumer_uuid) == consumer_uuid,
+        col(DeviceAllocation.device_id).in_(device_ids),
+    )
+    nodes = set(session.exec(select(DeviceAllocation.node_id).where(*is_it)))
+    session.execute(delete(DeviceAllocation).where(*is_it))
+    return nodes
+
+
+def hand_claims_over(session: Session, old: str, new: str, node_id: str) -> None:
+    """What the one has of the node's devices the other has now."""
+    session.execute(
+        update(DeviceAllocation)
+        .where(col(DeviceAllocation.consumer_uuid) == old, col(DeviceAllocation.node_id) == node_id)
+        .values(consumer_uuid=new)
+        .execution_options(synchronize_session=False)
+    )

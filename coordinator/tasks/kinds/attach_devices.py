@@ -1,0 +1,56 @@
+"""Plugs devices of the node, which were claimed before, into an instance that runs or is off."""
+
+from sqlmodel import Session
+
+from coordinator.agents.device import RELEASE_SECONDS
+from coordinator.domain.instance import InstanceStatus
+from coordinator.store.queries.device_claim import drop_claims
+from coordinator.store.queries.placement import advance_generations
+from coordinator.tasks.blueprint import host_devices
+from coordinator.tasks.host_device import device_uuid, release_devices
+from coordinator.tasks.instance_step import Args, admit, agent_of, blueprint_of, load_instance, settle, settle_failure
+from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+
+
+async def attach(context: StepContext) -> StepResult:
+    """A step: the guest has the devices that the task names."""
+    blueprint = await blueprint_of(context)
+    agent = agent_of(context, blueprint)
+    wanted = set(context.args["deviceIds"])
+    for device in host_devices(blueprint, context.runtime):
+        if device.device_id in wanted:
+            await agent.ensure_device_attached(blueprint.instance.uuid, device)
+    return StepResult()
+
+
+async def _detach_again(context: StepContext) -> StepResult:
+    """What the instance did not have before is the node's again; what it had stays."""
+    blueprint = await blueprint_of(context)
+    agent, uuid = agent_of(context, blueprint), blueprint.instance.uuid
+    claimed = [device_uuid(uuid, device_id) for device_id in context.args["claimedIds"]]
+    for device in claimed:
+        await agent.ensure_device_detached(uuid, device)
+    if claimed:
+        await release_devices(context, agent, uuid, claimed)
+    return StepResult()
+
+
+def drop(session: Session, args: Args, name: str) -> None:
+    """The instance holds no more what the task names under `name`."""
+    instance = load_instance(session, args)
+    advance_generations(session, drop_claims(session, instance.uuid, args[name]))
+
+
+def _let_go(session: Session, args: Args, failure: Failure) -> None:
+    drop(session, args, "claimedIds")
+    settle_failure(session, args, failure)
+
+
+ATTACH_DEVICES = TaskKind(
+    name="attach_devices",
+    # Its undoing may wipe disks; the calls of attaching have deadlines of their own.
+    steps=(Step("attach", attach, undo=_detach_again, timeout_seconds=RELEASE_SECONDS),),
+    check=admit("attach devices", InstanceStatus.RUNNING, InstanceStatus.STOPPED),
+    on_success=settle,
+    on_failure=_let_go,
+)

@@ -1,0 +1,64 @@
+"""Takes devices out of an instance and gives them back to the node; only then others can have them."""
+
+import structlog
+from sqlmodel import Session
+
+from coordinator.agents.client import AgentCallError
+from coordinator.agents.device import RELEASE_SECONDS
+from coordinator.domain.instance import InstanceStatus
+from coordinator.tasks.blueprint import host_devices
+from coordinator.tasks.host_device import device_uuid, release_devices
+from coordinator.tasks.instance_step import admit, agent_of, blueprint_of, settle, settle_failure
+from coordinator.tasks.kinds.attach_devices import drop
+from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
+
+log = structlog.get_logger(__name__)
+
+
+async def _detach(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    agent, uuid = agent_of(context, blueprint), blueprint.instance.uuid
+    for device_id in context.args["deviceIds"]:
+        await agent.ensure_device_detached(uuid, device_uuid(uuid, device_id))
+    return StepResult()
+
+
+async def _attach_again(context: StepContext) -> StepResult:
+    """All of them stay the instance's when the guest keeps one. What cannot be put back comes with its next start."""
+    blueprint = await blueprint_of(context)
+    agent, uuid = agent_of(context, blueprint), blueprint.instance.uuid
+    for device in host_devices(blueprint, context.runtime):
+        if device.device_id not in context.args["deviceIds"]:
+            continue
+        try:
+            await agent.ensure_device_attached(uuid, device)
+        except AgentCallError as error:
+            if error.transient:
+                raise
+            log.warning("device.not_back", deviceId=device.device_id, code=error.code, reason=error.message)
+    return StepResult()
+
+
+async def _release(context: StepContext) -> StepResult:
+    blueprint = await blueprint_of(context)
+    agent, uuid = agent_of(context, blueprint), blueprint.instance.uuid
+    uuids = [device_uuid(uuid, device_id) for device_id in context.args["deviceIds"]]
+    await release_devices(context, agent, uuid, uuids)
+
+    def apply(session: Session) -> None:
+        drop(session, context.args, "deviceIds")
+
+    return StepResult(apply=apply)
+
+
+DETACH_DEVICES = TaskKind(
+    name="detach_devices",
+    steps=(
+        Step("detach", _detach, undo=_attach_again),
+        # It may wipe disks, and half a disk helps nobody.
+        Step("release", _release, weight=3, timeout_seconds=RELEASE_SECONDS, point_of_no_return=True),
+    ),
+    check=admit("detach devices", InstanceStatus.RUNNING, InstanceStatus.STOPPED),
+    on_success=settle,
+    on_failure=settle_failure,
+)

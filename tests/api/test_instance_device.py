@@ -1,0 +1,404 @@
+"""Instances with devices over REST: ordered, shown, moved, told of faults, and rid of them again."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from coordinator.agents.device_report import make_devices
+from coordinator.runtime import Runtime
+from coordinator.store.queries.device import replace_devices
+from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Node, Tenant
+from protos.agent.v1 import host_pb2
+from tests.api.client import Answer, Api
+from tests.api.cloud import INSTANCES, Cloud, a_network, finish, stock
+from tests.api.test_device_search import a_disk, a_stick, an_adapter
+from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
+from tests.lab.waiting import wait_until
+from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
+
+NODES = "/api/ecs/v1/nodes"
+GIB = 1024**3
+UNSUPPORTED = "ECS.InvalidParameter.Status.NotSupported"
+T4 = {"vendor": "10de", "product": "1eb8"}
+
+
+def a_gpu(number: int, mode: str = "passthrough", **fields: Any) -> host_pb2.Device:
+    same = {"kind": "gpu", "attributes": {**T4, "mode": mode}, "shareable": mode == "vgpu"}
+    return host_pb2.Device(**{"id": f"0000:3b:00.{number}", **same, **fields})
+
+
+def a_function(number: int) -> host_pb2.Device:
+    return host_pb2.Device(id=f"0000:5e:0{number}.0", kind="vf", attributes={"vendor": "8086", "product": "1889"})
+
+
+@pytest.fixture
+def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
+    return stock(runtime, tenant)
+
+
+@pytest.fixture
+def other(cloud: Cloud) -> Node:
+    node = a_node("node-b")
+    with cloud.runtime.database.write() as session:
+        add(session, node, *an_inventory(node))
+    return node
+
+
+@pytest.fixture
+def agents(cloud: Cloud, other: Node, tmp_path: Path) -> Iterator[list[ScriptedAgent]]:
+    with all_at_work(cloud.runtime, [cloud.node, other], tmp_path / "pki") as agents:
+        agents[0].peer, agents[1].peer = agents[1], agents[0]
+        yield agents
+
+
+def fill(cloud: Cloud, node: Node, *devices: host_pb2.Device) -> None:
+    with cloud.runtime.database.write() as session:
+        replace_devices(session, node.id, make_devices(node.id, devices))
+        session.get_one(Node, node.id).generation += 1
+
+
+def a_stored_flavor(cloud: Cloud, of_type: dict[str, Any], **columns: Any) -> dict[str, Any]:
+    """The fields of an order that name a flavor with devices."""
+    flavor_type = a_flavor_type(**of_type)
+    flavor = a_flavor(flavor_type, **columns)
+    with cloud.runtime.database.write() as session:
+        add(session, flavor_type, flavor)
+    return {"flavorId": flavor.flavor_id}
+
+
+def a_gpu_flavor(cloud: Cloud, gpus: int = 1, **columns: Any) -> dict[str, Any]:
+    kind = "vgpu" if columns.get("vgpu_type_id") else "gpu"
+    return a_stored_flavor(cloud, {"device_type": kind, "gpu_type": "10de1eb8"}, gpu=gpus, **columns)
+
+
+def claims(cloud: Cloud) -> list[tuple[str, str]]:
+    names = {node.id: node.name for node in cloud.rows(Node)}
+    return sorted((names[row.node_id], row.device_id) for row in cloud.rows(DeviceAllocation))
+
+
+def order(api: Api, cloud: Cloud, **fields: Any) -> Answer:
+    return api.call("POST", INSTANCES, cloud.order(**fields))
+
+
+def show(api: Api, ecs_id: str) -> dict[str, Any]:
+    shown: dict[str, Any] = api.ok("GET", f"{INSTANCES}/{ecs_id}")
+    return shown
+
+
+def stop(api: Api, ecs_id: str) -> None:
+    finish(api, api.call("PUT", f"{INSTANCES}/{ecs_id}/stop", {"gracePeriodSeconds": 0}))
+
+
+class TestCreation:
+    """From the order to what the node is asked for, and what is shown."""
+
+    def test_gpus_of_a_flavor(self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]) -> None:
+        fill(cloud, cloud.node, a_gpu(0), a_gpu(1), a_gpu(2, "vgpu"))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud, 2), gpus=2)
+        [spec] = agents[0].specs.values()
+        told = [(it.device_id, it.vgpu_type_id, it.boot_index) for it in spec.host_devices]
+        assert told == [("0000:3b:00.0", "", 0), ("0000:3b:00.1", "", 0)]
+        assert show(customer, ecs_id)["hostGPUs"] == [
+            {"gpuType": "10de1eb8", "product": "NVIDIA T4", "number": 2, "ids": ["0000:3b:00.0", "0000:3b:00.1"]}
+        ]
+        assert show(customer, ecs_id)["vgpus"] == []
+
+    def test_vgpus_of_a_flavor(self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]) -> None:
+        fill(cloud, cloud.node, a_gpu(0, "vgpu"), a_gpu(1, "vgpu"), a_gpu(2))
+        flavor = a_gpu_flavor(cloud, 2, vgpu_type_id="nvidia-222", vgpu_display_name="NVIDIA GRID T4-1B (1GB)")
+        ecs_id = cloud.create(customer, **flavor, vgpu=2)
+        [spec] = agents[0].specs.values()
+        told = [(it.device_id, it.vgpu_type_id) for it in spec.host_devices]
+        assert told == [("0000:3b:00.0", "nvidia-222"), ("0000:3b:00.1", "nvidia-222")]
+        assert len({it.uuid for it in spec.host_devices}) == 2
+        first, _ = show(customer, ecs_id)["vgpus"]
+        assert (first["ecsId"], first["vgpuTypeId"], first["name"], first["gpuId"], first["product"]) == (
+            ecs_id,
+            "nvidia-222",
+            "NVIDIA GRID T4-1B (1GB)",
+            "0000:3b:00.0",
+            "NVIDIA T4",
+        )
+        assert show(customer, ecs_id)["hostGPUs"] == []
+        # Another guest's slices of the same GPUs have names of their own.
+        cloud.create(customer, **flavor, displayName="more")
+        assert len({it.uuid for spec in agents[0].specs.values() for it in spec.host_devices}) == 4
+
+    def test_a_custom_flavor_has_as_many_gpus_as_are_asked_for(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0), a_gpu(1))
+        flavor = a_gpu_flavor(cloud, 0, is_custom=True)
+        missing = customer.refused("POST", INSTANCES, cloud.order(**flavor))
+        assert "gpus" in missing.message
+        cloud.change(cloud.tenant, quota_gpus=2)
+        ecs_id = cloud.create(customer, **flavor, hostGpus={"gpuType": "10de1eb8", "number": 2})
+        assert [it["number"] for it in show(customer, ecs_id)["hostGPUs"]] == [2]
+        assert order(customer, cloud, **flavor, gpus=1).code == "ECS.OperationDenied.QuotaExceeded"
+
+    @pytest.mark.parametrize(
+        ("fields", "named"),
+        [
+            ({"gpus": 2}, "gpus"),
+            ({"vgpu": 1}, "vgpu"),
+            ({"hostGpus": {"gpuType": "10de20b5", "number": 1}}, "hostGpus.gpuType"),
+        ],
+    )
+    def test_what_the_flavor_has_not_is_refused(
+        self, customer: Api, cloud: Cloud, fields: dict[str, Any], named: str
+    ) -> None:
+        answer = customer.refused("POST", INSTANCES, cloud.order(**a_gpu_flavor(cloud), **fields))
+        assert (answer.code, answer.message.startswith(named)) == ("ECS.InvalidParameter", True)
+
+    def test_devices_beside_the_flavor(self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]) -> None:
+        devices = [*(a_disk(number) for number in (1, 2, 3)), a_function(1), a_function(2)]
+        fill(cloud, cloud.node, *devices, an_adapter(0, "101e"), an_adapter(1, "1021"))
+        flavor = a_stored_flavor(cloud, {"local_disk_type": "hdd", "local_disk_size": 400}, local_disk=1, sriov=1)
+        adapter = a_network(portType="Extend", networkType="IBNic", vendorId="15B3", productId="1021")
+        networks = [a_network(), adapter]
+        ecs_id = cloud.create(customer, **flavor, localDisk=2, sriov=2, networks=networks)
+        shown = show(customer, ecs_id)
+        assert (shown["localDisk"], shown["sriov"], len(shown["networkMappings"])) == (2, 2, 1)
+        assert [(it["productID"], it["id"]) for it in shown["ibNics"]] == [("1021", "0000:af:00.1")]
+        _, *disks = shown["blockDeviceMappings"]
+        assert [(it["name"], it["localDiskSize"], it["volumeType"], it["status"]) for it in disks] == [
+            ("wwn-1", 500 * GIB, "localDisk", "inUse"),
+            ("wwn-2", 500 * GIB, "localDisk", "inUse"),
+        ]
+        [spec] = agents[0].specs.values()
+        addresses = {it.device_id: it.mac_address for it in spec.host_devices if it.mac_address}
+        assert sorted(addresses) == ["0000:5e:01.0", "0000:5e:02.0"]
+        assert len(set(addresses.values())) == 2
+        assert all(address.startswith("52:54:") for address in addresses.values())
+        # Who was made with local disks has just these.
+        refused = customer.refused("PUT", f"{INSTANCES}/{ecs_id}/attach-localdisks", [{"diskName": "wwn-3"}])
+        assert refused.code == UNSUPPORTED
+
+    def test_fewer_than_the_flavor_has_are_refused(self, customer: Api, cloud: Cloud) -> None:
+        flavor = a_stored_flavor(cloud, {}, sriov=2)
+        assert "sriov" in customer.refused("POST", INSTANCES, cloud.order(**flavor, sriov=1)).message
+
+    def test_who_asks_for_a_size_alone_gets_no_devices(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0))
+        with_gpu = a_gpu_flavor(cloud)
+        ecs_id = cloud.create(customer, flavorId=None)
+        assert show(customer, ecs_id)["flavorId"] != with_gpu["flavorId"]
+        asked = cloud.create(customer, flavorId=None, gpus=1)
+        assert show(customer, asked)["flavorId"] == with_gpu["flavorId"]
+
+    def test_no_room_names_the_device(self, customer: Api, operator: Api, cloud: Cloud) -> None:
+        fill(cloud, cloud.node, a_gpu(0, withheld_reason="mounted"))
+        answer = order(customer, cloud, **a_gpu_flavor(cloud))
+        assert answer.data["status"] == "ErrorUnschedulable"
+        assert "gpu" in show(customer, answer.data["ecsId"])["errMessage"]
+        body = cloud.order(**a_gpu_flavor(cloud, vgpu_type_id="nvidia-222"))
+        explained = operator.ok("POST", f"{INSTANCES}/explain-placement", body)
+        assert "gpu" in str(explained["hosts"])
+
+    @pytest.mark.parametrize("call", ["ensure_defined", "ensure_running"])
+    def test_a_failed_creation_gives_them_back_before_others_can_have_them(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent], call: str
+    ) -> None:
+        fill(cloud, cloud.node, a_disk(1), a_gpu(0))
+        agents[0].refusals[call] = Refusal()
+        agents[0].gates["wipe"] = threading.Event()
+        answer = order(customer, cloud, **a_gpu_flavor(cloud), localDisk=1, hostId=cloud.node.id)
+        if call == "ensure_running":
+            wait_until(lambda: "wipe" in agents[0].calls, "the disk is being wiped")
+            assert claims(cloud) == [("node-a", "0000:3b:00.0"), ("node-a", "wwn-1")]
+        agents[0].gates["wipe"].set()
+        assert finish(customer, answer)["state"] == "Failed"
+        assert (claims(cloud), agents[0].is_empty(), cloud.holds_nothing()) == ([], True, True)
+        calls = agents[0].calls
+        assert calls.index("ensure_removed") < calls.index("ensure_released")
+
+    def test_without_devices_nothing_is_given_back(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        ecs_id = cloud.create(customer, hostId=cloud.node.id)
+        finish(customer, customer.call("DELETE", f"{INSTANCES}/{ecs_id}"))
+        assert "ensure_released" not in agents[0].calls
+
+
+class TestMoves:
+    """What keeps an instance, and what it gets elsewhere."""
+
+    def test_it_gets_equal_devices_and_the_old_ones_are_free_once_given_back(
+        self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0), a_function(1))
+        fill(cloud, other, a_gpu(4), a_function(7))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud, sriov=1), hostId=cloud.node.id)
+        before = {it.device_id: it.mac_address for it in next(iter(agents[0].specs.values())).host_devices}
+        stop(customer, ecs_id)
+        agents[0].gates["ensure_released"] = threading.Event()
+        moved = finish(customer, customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"}))
+        assert moved["state"] == "Succeeded", moved
+        [spec] = agents[1].specs.values()
+        after = {it.device_id: it.mac_address for it in spec.host_devices}
+        assert sorted(after) == ["0000:3b:00.4", "0000:5e:07.0"]
+        assert after["0000:5e:07.0"] == before["0000:5e:01.0"]
+        assert [it["ids"] for it in show(customer, ecs_id)["hostGPUs"]] == [["0000:3b:00.4"]]
+        # Nobody gets what is still on its way back.
+        late = order(customer, cloud, **a_gpu_flavor(cloud), hostId=cloud.node.id, displayName="late")
+        assert late.data["status"] == "ErrorUnschedulable"
+        agents[0].gates["ensure_released"].set()
+        wait_until(lambda: {node for node, _ in claims(cloud)} == {"node-b"}, "the source is clean")
+        assert agents[0].is_empty()
+        cloud.create(customer, **a_gpu_flavor(cloud), hostId=cloud.node.id, displayName="later")
+
+    def test_a_move_that_fails_gives_those_of_the_target_back(
+        self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0))
+        fill(cloud, other, a_gpu(4))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud), hostId=cloud.node.id)
+        stop(customer, ecs_id)
+        agents[1].refusals["ensure_port"] = Refusal()
+        assert (
+            finish(customer, customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"}))[
+                "state"
+            ]
+            == "Failed"
+        )
+        wait_until(lambda: claims(cloud) == [("node-a", "0000:3b:00.0")], "the target is clean")
+        assert agents[1].is_empty()
+        [row] = cloud.rows(Instance)
+        assert {it.consumer_uuid for it in cloud.rows(Allocation)} == {row.uuid}
+
+    def test_what_runs_with_devices_stays_and_says_why(
+        self, customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0))
+        fill(cloud, other, a_gpu(4))
+        web = cloud.create(customer, hostId=cloud.node.id)
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud), hostId=cloud.node.id, displayName="gpu")
+        live = operator.refused("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
+        nodes = customer.refused("GET", f"{INSTANCES}/{ecs_id}/schedulable-nodes")
+        for answer in (live, nodes):
+            assert (answer.code, "gpu 0000:3b:00.0" in answer.message) == (UNSUPPORTED, True)
+        batch = customer.ok("POST", f"{INSTANCES}/batch-schedulable-nodes", {"ecsIds": [web, ecs_id], "type": "live"})
+        assert batch == {web: ["node-b"], ecs_id: []}
+        assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/schedulable-nodes?type=cold") == ["node-b"]
+        drain = operator.refused("PUT", f"{NODES}/maintenance", {"nodeName": "node-a", "maintenance": True})
+        assert drain.code == "ECS.OperationDenied.NotEvictable"
+        assert ecs_id in drain.message
+        assert "gpu 0000:3b:00.0" in drain.message
+        assert {row.node_id for row in cloud.rows(Instance)} == {cloud.node.id}
+
+    @pytest.mark.parametrize("kind", ["usb", "disk"])
+    def test_what_is_of_the_node_keeps_an_instance_that_is_off(
+        self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent], kind: str
+    ) -> None:
+        fill(cloud, cloud.node, a_disk(1), a_stick("1"))
+        fill(cloud, other, a_disk(1), a_stick("1"))
+        ecs_id = cloud.create(customer, hostId=cloud.node.id)
+        stop(customer, ecs_id)
+        path, body = {
+            "disk": (f"{INSTANCES}/{ecs_id}/attach-localdisks", [{"diskName": "wwn-1"}]),
+            "usb": (f"/api/ecs/v1/usb/{ecs_id}/bind", [{"name": "node-a-1-1"}]),
+        }[kind]
+        finish(customer, customer.call("PUT" if kind == "disk" else "POST", path, body))
+        answer = customer.refused("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"})
+        assert (answer.code, kind in answer.message) == (UNSUPPORTED, True)
+        assert len(claims(cloud)) == 1
+
+
+class TestGpuMode:
+    """The mode of a node's GPUs."""
+
+    MODE = f"{NODES}/gpu-mode"
+
+    def test_it_is_set_and_what_there_is_in_it_is_read_anew(
+        self, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0), a_gpu(1))
+        agents[0].inventory.devices.extend([a_gpu(0, "vgpu"), a_gpu(1, "vgpu")])
+        agents[0].gates["ensure_gpu_mode"] = threading.Event()
+        body = {"cell": "cell0", "name": "node-a", "gpuMode": "nvidia-222"}
+        answer = operator.call("PUT", self.MODE, body)
+        assert operator.call("PUT", self.MODE, body).headers["x-operation-id"] == answer.headers["x-operation-id"]
+        assert operator.refused("PUT", self.MODE, {**body, "gpuMode": "passthrough"}).code == UNSUPPORTED
+        # Nobody gets a GPU that is about to change.
+        late = order(operator, cloud, **a_gpu_flavor(cloud), hostId=cloud.node.id)
+        assert late.data["status"] == "ErrorUnschedulable"
+        agents[0].gates["ensure_gpu_mode"].set()
+        assert finish(operator, answer)["state"] == "Succeeded"
+        assert (agents[0].gpu_mode, claims(cloud)) == ("nvidia-222", [])
+        devices = operator.ok("GET", "/api/ecs/v1/devices?filter=kind:eq:gpu")["list"]
+        assert {(it["attributes"]["mode"], it["state"]) for it in devices} == {("vgpu", "free")}
+        cloud.create(operator, **a_gpu_flavor(cloud, vgpu_type_id="nvidia-222"), displayName="later")
+
+    def test_it_is_refused_with_the_list_while_one_is_used(
+        self, customer: Api, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0), a_gpu(1))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud))
+        answer = operator.refused("PUT", self.MODE, {"cell": "", "name": "node-a", "gpuMode": "nvidia-222"})
+        assert answer.code == "ECS.OperationDenied.InUse"
+        assert f"0000:3b:00.0: {ecs_id}" in answer.message
+        assert len(claims(cloud)) == 1
+
+    def test_what_the_node_refuses_leaves_all_as_it_was(
+        self, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0))
+        agents[0].refusals["ensure_gpu_mode"] = Refusal(
+            grpc.StatusCode.FAILED_PRECONDITION, "GpuInUse", "a foreign guest has 0000:3b:00.0"
+        )
+        answer = operator.call("PUT", self.MODE, {"name": "node-a", "gpuMode": "passthrough"})
+        operation = finish(operator, answer)
+        assert (operation["state"], operation["error"]["code"]) == ("Failed", "GpuInUse")
+        assert claims(cloud) == []
+
+    @pytest.mark.parametrize(
+        ("body", "named"),
+        [
+            ({"name": "node-a", "gpuMode": "no mode"}, "gpuMode"),
+            ({"name": "node-a", "gpuMode": ""}, "gpuMode"),
+            ({"name": "node-z", "gpuMode": "passthrough"}, "node-z"),
+            ({"name": "node-a", "gpuMode": "passthrough"}, "no GPU"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, operator: Api, cloud: Cloud, body: Any, named: str) -> None:
+        assert named in operator.refused("PUT", self.MODE, body).message
+
+    def test_it_is_the_operators_business(self, customer: Api, cloud: Cloud) -> None:
+        answer = customer.refused("PUT", self.MODE, {"name": "node-a", "gpuMode": "passthrough"})
+        assert answer.code == "ECS.OperationDenied.Identity"
+
+
+class TestFaults:
+    """Devices that fail."""
+
+    def test_one_that_fails_is_offered_to_nobody_and_its_instance_is_told(
+        self, customer: Api, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0), a_gpu(1))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud))
+        fill(cloud, cloud.node, a_gpu(0, fault="Xid 79"), a_gpu(1, fault="PCIe: fatal error"))
+        told = operator.ok("GET", "/api/ecs/v1/devices?filter=state:eq:faulty")["list"]
+        assert [(it["id"], it["state"], it["fault"], len(it["holders"])) for it in told] == [
+            ("0000:3b:00.0", "faulty", "Xid 79", 1),
+            ("0000:3b:00.1", "faulty", "PCIe: fatal error", 0),
+        ]
+        assert told[1]["withheldReason"] == "PCIe: fatal error"
+        late = order(customer, cloud, **a_gpu_flavor(cloud), displayName="late")
+        assert late.data["status"] == "ErrorUnschedulable"
+        fill(cloud, cloud.node, a_gpu(0, fault="Xid 79"))
+        fill(cloud, cloud.node)
+        fill(cloud, cloud.node, a_gpu(0))
+        events = customer.ok("GET", f"/api/ecs/v1/events/list?resource={ecs_id}")["list"]
+        events = [it for it in events if it["kind"].startswith("instance.device_")]
+        assert [(it["kind"], it["severity"], it["data"]["reason"]) for it in reversed(events)] == [
+            ("instance.device_faulty", "warning", "Xid 79"),
+            ("instance.device_missing", "warning", "the node does not report it any more"),
+            ("instance.device_recovered", "info", ""),
+        ]
+        assert events[0]["data"]["deviceId"] == "0000:3b:00.0"
