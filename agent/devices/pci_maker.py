@@ -71,7 +71,9 @@ def _find_neighbours(address: str, name: str, around: Surroundings) -> Iterator[
     if len(find_block_paths(sysfs, name)) > 1:
         yield "is one of several that lead to it"
     for other in sysfs.names("class/block"):
-        if other == name or sysfs.exists(f"class/block/{other}/partition"):
+        # With native multipath each NVMe disk has a hidden device for every way to it ("nvme0c0n1").
+        is_hidden = sysfs.read(f"class/block/{other}/hidden") == "1"
+        if other == name or is_hidden or sysfs.exists(f"class/block/{other}/partition"):
             continue
         if any(find_pci_address(path) == address for path in find_block_paths(sysfs, other)):
             yield f"leads to {other}, too"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from protos.agent.v1.device_pb2 import HostDevice
-from protos.agent.v1.host_pb2 import Device
+from protos.agent.v1.host_pb2 import Device, HostInventory
 from tests.hardware.guest import Guest
 from tests.hardware.host import NodeHost
 from tests.hardware.machine import describe_proof
@@ -37,8 +37,18 @@ class DeviceRow:
     needs: str = ""
 
     def find(self, host: NodeHost) -> Device:
-        """The device of the node."""
-        return host.find_device(self.kind, **self.known_by)
+        """The device of the node as it is now."""
+        return self.pick(host.read_inventory())
+
+    def pick(self, inventory: HostInventory) -> Device:
+        """The device among all of the node; AssertionError unless there is exactly one."""
+        found = [
+            device
+            for device in inventory.devices
+            if device.kind == self.kind and self.known_by.items() <= {**device.details, **device.attributes}.items()
+        ]
+        assert len(found) == 1, f"{self.name}: {found}"
+        return found[0]
 
     def ask(self, device: Device) -> HostDevice:
         """A wish of its own. The guest's firmware opens those disks only that it could boot from."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 
 from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, host_pb2_grpc, storage_pb2_grpc
-from protos.agent.v1.host_pb2 import Device, GetInventoryRequest, HostInventory
+from protos.agent.v1.host_pb2 import GetInventoryRequest, HostInventory
 from tests.hardware.coordinator import StandIn
 from tests.hardware.machine import AGENT_PORT, NODE_ADDRESS, SPLIT_NIC
 from tests.hardware.node import SHARE, HardwareNode
@@ -80,16 +80,6 @@ class NodeHost:
         """What the node offers at this moment."""
         inventory: HostInventory = self.host.GetInventory(GetInventoryRequest(), timeout=_CALL_SECONDS)
         return inventory
-
-    def find_device(self, kind: str, **details: str) -> Device:
-        """The one device of this kind with these attributes or details; AssertionError unless there is exactly one."""
-        found = [
-            device
-            for device in self.read_inventory().devices
-            if device.kind == kind and details.items() <= {**device.details, **device.attributes}.items()
-        ]
-        assert len(found) == 1, f"{kind} with {details}: {found}"
-        return found[0]
 
     def measure_memory(self) -> int:
         """What the agent holds, in bytes."""

@@ -406,6 +406,11 @@ class TestDisk:
         with pytest.raises(DeviceWithheld, match="leads to nvme0n2, too"):
             await rig.keeper.prepare(DOMAIN, wish(DISK, native=True))
 
+    async def test_the_hidden_way_to_a_disk_is_no_other_disk(self, rig: Rig) -> None:
+        add_nvme_disk(rig)
+        rig.node.add("nvme0c0n1", NVME_PATH, hidden=1, device__transport="pcie")
+        assert await rig.keeper.prepare(DOMAIN, wish(DISK, native=True)) == PciSource((NVME,))
+
     async def test_a_disk_that_was_pulled_but_is_still_defined_is_in_use(self, rig: Rig) -> None:
         add_sas_disk(rig)
         await rig.keeper.prepare(DOMAIN, wish(DISK))
