@@ -39,6 +39,8 @@ TAGS = (
     ("migration", "Moving instances to other nodes."),
     ("guest", "What happens inside of a guest, through its agent."),
     ("regions", "Region, zones and what is offered there."),
+    ("templates", "Orders of instances that are kept to be made again, in versions."),
+    ("scheduledtasks", "What is done with instances again and again, and what came of it."),
     ("images", "What system disks are made from."),
     ("volumes", "Disks."),
     ("network", "VPCs, subnets, ports and security groups."),

@@ -75,12 +75,10 @@ def _longest_name(count: int) -> int:
     return _MAXIMUM_NAME - (len(f"-{count}") if count > 1 else 0)
 
 
-def check_description(description: str) -> None:
+def check_description(description: str, field: str = "description") -> None:
     """At most 255 characters."""
     if len(description) > _MAXIMUM_DESCRIPTION:
-        raise ParameterInvalid(
-            "description", f"at most {_MAXIMUM_DESCRIPTION} characters", f"最多{_MAXIMUM_DESCRIPTION}个字符"
-        )
+        raise ParameterInvalid(field, f"at most {_MAXIMUM_DESCRIPTION} characters", f"最多{_MAXIMUM_DESCRIPTION}个字符")
 
 
 def check_labels(labels: Sequence[Label]) -> None:
@@ -176,7 +174,7 @@ def _check_access(order: InstanceOrder) -> None:
             "vncPassword", "1 to 8 printable ASCII characters without spaces", "1到8个可打印ASCII字符，不含空格"
         )
     _check_choice("osType", order.os_type, ("", "linux", "windows"))
-    _check_user_data(order.user_data)
+    check_user_data(order.user_data)
     _check_range("sshPublicKeys", len(order.ssh_public_keys), 0, _MAXIMUM_KEYS)
     for key in order.ssh_public_keys:
         if not _SSH_KEY.fullmatch(key):
@@ -202,7 +200,8 @@ def _check_password(password: str) -> None:
         )
 
 
-def _check_user_data(user_data: str) -> None:
+def check_user_data(user_data: str) -> None:
+    """Base64 of at most 32 KiB."""
     try:
         decoded = base64.b64decode(user_data, validate=True)
     except (binascii.Error, ValueError):
