@@ -26,7 +26,6 @@ from coordinator.store.tables import Department, Schedule, ScheduleRun, Tenant
 # What the API calls the end of tasks that have none; nothing later can be asked for.
 NEVER_EXPIRES: Final = datetime(9999, 12, 31, 15, 59, 59, tzinfo=UTC)
 _MAXIMUM_NAME: Final = 127
-_MAXIMUM_EXPRESSION: Final = 255
 _MAXIMUM_OBJECTS: Final = 100
 
 log = structlog.get_logger(__name__)
@@ -216,10 +215,6 @@ def _check_quota(session: Session, runtime: Runtime, tenant_id: str) -> None:
 
 
 def _read_times(expression: str, zone: str, now: datetime) -> CronTimes:
-    if len(expression) > _MAXIMUM_EXPRESSION:
-        raise ParameterInvalid(
-            "cronExpression", f"at most {_MAXIMUM_EXPRESSION} characters", f"最多{_MAXIMUM_EXPRESSION}个字符"
-        )
     try:
         return parse_cron(expression, zone, now)
     except ZoneUnknown:

@@ -47,7 +47,8 @@ Milliseconds = Annotated[
     Field(description="When the task ends, in milliseconds since 1970; 0: never.", examples=[1893456000000]),
 ]
 Expression = Annotated[
-    str, Field(description="Minute, hour, day of month, month, day of week.", examples=["30 3 * * 1-5"])
+    str,
+    Field(max_length=255, description="Minute, hour, day of month, month, day of week.", examples=["30 3 * * 1-5"]),
 ]
 ZoneName = Annotated[
     str, Field(max_length=63, description="IANA name of the zone whose clocks count.", examples=["Asia/Shanghai"])

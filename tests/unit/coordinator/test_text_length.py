@@ -18,6 +18,7 @@ from coordinator.api.schemas.iam import (
 )
 from coordinator.api.schemas.image import RegisterImageRequest
 from coordinator.api.schemas.resource_pool import CreateResourcePoolRequest
+from coordinator.api.schemas.schedule import CreateScheduleRequest
 from coordinator.api.schemas.volume import CreateVolumeRequest
 from coordinator.api.schemas.webhook import CreateWebhookRequest
 from coordinator.store.tables import (
@@ -30,6 +31,7 @@ from coordinator.store.tables import (
     Image,
     ResourceGroup,
     ResourcePool,
+    Schedule,
     Tenant,
     Volume,
     Webhook,
@@ -51,6 +53,7 @@ STORED: list[tuple[type[LenientModel], type[SQLModel]]] = [
     (CreateHostGroupRequest, HostGroup),
     (CreateDeploymentSetRequest, DeploymentSet),
     (CreateWebhookRequest, Webhook),
+    (CreateScheduleRequest, Schedule),
 ]
 
 
