@@ -30,11 +30,7 @@ def order_alike(session: Session, runtime: Runtime, instance: Instance) -> Insta
     volumes = instance_query.list_volumes(session, instance)
     ports = [port for port, _ in instance_query.list_ports(session, instance)]
     if not volumes or not ports:
-        raise StatusUnsupported(
-            f"instance {instance.ecs_id} is {instance.status} and has no disks or interfaces: no template comes of it",
-            f"实例{instance.ecs_id}状态为{instance.status}，没有云盘或网卡，不能创建模板",
-        )
-    flavor_type = instance_query.get_flavor_type(session, instance)
+        raise _nothing_to_copy(instance)
     return InstanceOrder(
         region=runtime.settings.region,
         zone=instance.zone,
@@ -45,7 +41,7 @@ def order_alike(session: Session, runtime: Runtime, instance: Instance) -> Insta
         networks=tuple(_network_alike(port) for port in ports),
         security_group_ids=(ports[0].security_group_id,),
         image_id=instance.image_id or "",
-        pool_id=_pool_asked_for(instance, flavor_type),
+        pool_id=_pool_asked_for(instance, instance_query.get_flavor_type(session, instance)),
         host_group_id=instance.hg_id,
         labels=tuple(Label(row.key, row.value) for row in instance_query.list_labels(session, instance)),
         ssh_public_keys=tuple(instance.ssh_public_keys),
@@ -100,6 +96,13 @@ def _load(kind: type[Part], kept: Mapping[str, Any]) -> Part:
 
 def _with_tuples(network: Mapping[str, Any]) -> dict[str, Any]:
     return {**network, "security_group_ids": tuple(network.get("security_group_ids", ()))}
+
+
+def _nothing_to_copy(instance: Instance) -> StatusUnsupported:
+    return StatusUnsupported(
+        f"instance {instance.ecs_id} is {instance.status} and has no disks or interfaces: no template comes of it",
+        f"实例{instance.ecs_id}状态为{instance.status}，没有云盘或网卡，不能创建模板",
+    )
 
 
 def _volume_alike(volume: Volume) -> VolumeOrder:

@@ -54,28 +54,34 @@ def create_template(runtime: Runtime, caller: Caller, ecs_id: str, name: str, de
     """A template of what the instance is like; answers its id. The order is checked as a creation's would be."""
     _check_name(name)
     check_description(description, "templateDesc")
-    now = runtime.now()
     with runtime.database.write() as session:
-        instance = find_own(session, caller, ecs_id)
-        order = order_alike(session, runtime, instance)
+        order = order_alike(session, runtime, find_own(session, caller, ecs_id))
         check_order(order, runtime.settings)
         references = find_references(session, runtime, caller, order)
         _check_quota(session, runtime, order.tenant_id)
-        row = LaunchTemplate(
-            id=runtime.identifiers.new(Prefix.LAUNCH_TEMPLATE),
-            name=name,
-            description=description,
-            tenant_id=order.tenant_id,
-            department_id=order.department_id,
-            resource_group_id=order.resource_group_id,
-            standard_flavor=not references.flavor.is_custom,
-            created_at=now,
-            updated_at=now,
-        )
+        row = _new_row(runtime, order, name, description)
+        row.standard_flavor = not references.flavor.is_custom
         _store(session, row)
-        session.add(LaunchTemplateVersion(template_id=row.id, version=1, order=dump_order(order), created_at=now))
+        version = LaunchTemplateVersion(
+            template_id=row.id, version=1, order=dump_order(order), created_at=row.created_at
+        )
+        session.add(version)
     log.info("launch_template.created", templateId=row.id, ecsId=ecs_id, by=caller.token_id)
     return row.id
+
+
+def _new_row(runtime: Runtime, order: InstanceOrder, name: str, description: str) -> LaunchTemplate:
+    now = runtime.now()
+    return LaunchTemplate(
+        id=runtime.identifiers.new(Prefix.LAUNCH_TEMPLATE),
+        name=name,
+        description=description,
+        tenant_id=order.tenant_id,
+        department_id=order.department_id,
+        resource_group_id=order.resource_group_id,
+        created_at=now,
+        updated_at=now,
+    )
 
 
 def list_templates(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[TemplateRow]:

@@ -1,5 +1,6 @@
 """`nwctl schedule`: what is done with instances again and again, and what came of it."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -80,35 +81,47 @@ def show_schedule(session: Session, schedule: Reference) -> None:
     session.show(SCHEDULE, SCHEDULE.find(session.client, schedule))
 
 
+@dataclass(frozen=True)
+class Times:
+    """When it is run."""
+
+    cron: Annotated[str, typer.Option(help="Minute, hour, day of month, month, day of week.")]
+    zone: Annotated[str, typer.Option(help="Time zone, such as Europe/Berlin; by default the cloud's.")] = ""
+    until: Until = "never"
+    disabled: Annotated[bool, typer.Option("--disabled", help="Do not run it yet.")] = False
+    now: Annotated[bool, typer.Option("--now", help="Also run it once at once.")] = False
+
+    def body(self) -> dict[str, Any]:
+        """Its part of the request."""
+        return {
+            "cronExpression": self.cron,
+            "infectiveAt": milliseconds(self.until),
+            "enabled": not self.disabled,
+            "startNow": self.now,
+            **({"timeZone": self.zone} if self.zone else {}),
+        }
+
+
 @command(app, "create")
 def create_schedule(
     session: Session,
     instances: References,
     name: Annotated[str, typer.Option(help="1 to 127 characters.")],
     action: Annotated[Action, typer.Option(help="What is done.")],
-    cron: Annotated[str, typer.Option(help="Minute, hour, day of month, month, day of week.")],
-    zone: Annotated[str, typer.Option(help="Time zone, such as Europe/Berlin; by default the cloud's.")] = "",
-    until: Until = "never",
-    disabled: Annotated[bool, typer.Option("--disabled", help="Do not run it yet.")] = False,
-    now: Annotated[bool, typer.Option("--now", help="Also run it once at once.")] = False,
+    times: Times,
     tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.")] = "",
     department: Annotated[str, typer.Option(help="By default the tenant's first.")] = "",
 ) -> None:
     """Start, stop or restart instances at the times of a cron expression."""
     tenant_id, department_id = find_owner(session.client, tenant, department)
-    body: dict[str, Any] = {
+    body = {
         "schedulerName": name,
         "schedulerType": f"{action}Ecs",
         "schedulerObject": [INSTANCE.find_id(session.client, instance) for instance in instances],
-        "cronExpression": cron,
-        "infectiveAt": milliseconds(until),
-        "enabled": not disabled,
-        "startNow": now,
         "tenantId": tenant_id,
         "departmentId": department_id,
-        **({"timeZone": zone} if zone else {}),
     }
-    data = session.client.create(SCHEDULE.path, body).data
+    data = session.client.create(SCHEDULE.path, body | times.body()).data
     session.report(data, f"Created {data['records']}")
 
 

@@ -54,7 +54,7 @@ def create_scheduled_task(
     """Creates a task that starts, stops or restarts instances at the times of a cron expression."""
     schedule_id, operations = service.create_schedule(runtime, caller, body.to_order())
     header.name(*operations)
-    return success(NewScheduleBody(records=schedule_id))
+    return success(NewScheduleBody(scheduler_id=schedule_id))
 
 
 @router.get("/{scheduler_id}", operation_id="getScheduledTask")

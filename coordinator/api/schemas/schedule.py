@@ -109,7 +109,7 @@ class CreateScheduleRequest(UpdateScheduleRequest):
 class NewScheduleBody(AnswerModel):
     """A task that was just made."""
 
-    records: str = Field(description="Id of the task.", examples=["schd-qmy0jynmwu35a8"])
+    scheduler_id: str = Field(alias="records", description="Id of the task.", examples=["schd-qmy0jynmwu35a8"])
 
 
 class ScheduleBody(AnswerModel):

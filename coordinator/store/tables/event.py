@@ -31,7 +31,7 @@ class Event(SQLModel, table=True):
     kind: str = Field(max_length=63)
     # A coordinator.domain.event.Severity.
     severity: str = Field(max_length=8)
-    # "instance", "volume", "image", "node", "operation" or "webhook".
+    # "instance", "volume", "image", "node", "operation", "webhook" or "schedule".
     resource_type: str = Field(max_length=31)
     resource_id: str = Field(max_length=63)
     tenant_id: str | None = Field(default=None, max_length=19)
