@@ -43,7 +43,8 @@ class RunResult:
     ecs_id: str
     operation_id: str = ""
     code: str = ""
-    message: str = ""
+    message_en: str = ""
+    message_zh: str = ""
 
 
 @dataclass(frozen=True, slots=True)

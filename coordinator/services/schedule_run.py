@@ -131,20 +131,18 @@ def _begin(session: Session, runtime: Runtime, row: Schedule, ecs_id: str, insta
         require_unlocked(instance)
         return RunResult(ecs_id, begin_task(session, runtime, _SELF, kind, instance, args=args))
     except CoordinatorError as error:
-        return RunResult(ecs_id, code=error.code, message=error.message.en)
+        return RunResult(ecs_id, code=error.code, message_en=error.message.en, message_zh=error.message.zh)
 
 
 def _note_missed(session: Session, runtime: Runtime, row: Schedule, since: datetime) -> None:
     if queries.has_run(session, row.id, since, RunTrigger.SCHEDULE):
         return
-    message = f"no coordinator ran when it was due; at {runtime.now().isoformat(timespec='seconds')} one did again"
     run = ScheduleRun(
         schedule_id=row.id,
         due_at=since,
         at=runtime.now(),
         trigger=RunTrigger.SCHEDULE,
         state=RunState.MISSED,
-        message=message,
     )
     _keep(session, runtime, row, run)
 

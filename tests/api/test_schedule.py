@@ -318,7 +318,10 @@ def test_a_task_that_starts_now_is_run_once_at_once(customer: Api, cloud: Cloud)
     refused = run["results"][1]
     assert (refused["ecsId"], refused["operationId"]) == (stopped, "")
     assert refused["code"] == "ECS.InvalidParameter.Status.NotSupported"
-    assert "Stopped" in refused["message"]
+    assert "in status Stopped" in refused["message"]
+    chinese = customer.speaking("zh").ok("GET", f"{SCHEDULER}/{answer.data['records']}/runs")["records"][0]
+    assert "Stopped" in chinese["results"][1]["message"]
+    assert "in status" not in chinese["results"][1]["message"]
 
 
 def test_a_task_is_run_by_hand_beside_its_times(customer: Api, cloud: Cloud, ecs_id: str) -> None:

@@ -86,7 +86,7 @@ def run_scheduled_task(
     """Runs a scheduled task now, beside its times and also when it is disabled."""
     view = service.run_schedule(runtime, caller, scheduler_id)
     header.name(*started_by(view.run))
-    return success(ScheduleRunBody.of(view))
+    return success(ScheduleRunBody.of(view, caller.language))
 
 
 @router.get("/{scheduler_id}/runs", operation_id="listScheduledTaskRuns")
@@ -100,5 +100,5 @@ def list_scheduled_task_runs(
 ) -> Envelope[ScheduleRunListBody]:
     """Lists the runs of a scheduled task that are kept, the newest first, with what came of each instance."""
     listing = service.list_runs(runtime, caller, scheduler_id, ListQuery(page, conditions, orderings))
-    records = [ScheduleRunBody.of(view) for view in listing.items]
+    records = [ScheduleRunBody.of(view, caller.language) for view in listing.items]
     return success(ScheduleRunListBody(count=listing.total, records=records))

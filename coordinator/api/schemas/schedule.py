@@ -1,17 +1,23 @@
 """Scheduled tasks on the wire. Moments are milliseconds since 1970 where the API has always had them so."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from coordinator.api.schemas.base import AnswerModel, FieldError, LenientModel, Moment
+from coordinator.domain.message import Message
 from coordinator.domain.schedule import RunState, RunTrigger, ScheduleAction, ScheduleOrder
 from coordinator.services.schedule import NEVER_EXPIRES, RunView
 from coordinator.store.queries.schedule import ScheduleRow
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_MISSED: Final = Message(
+    "no coordinator ran when it was due, and it was too late afterwards",
+    "到期时没有协调器在运行，恢复后已超过补执行期限",
+)
 
 
 def to_milliseconds(moment: datetime | None) -> int:
@@ -167,6 +173,17 @@ class RunResultBody(AnswerModel):
     code: str = Field(description="Why it was refused; empty if it was not.")
     message: str
 
+    @classmethod
+    def of(cls, result: Mapping[str, Any], view: RunView, language: str) -> "RunResultBody":
+        operation_id = result["operation_id"]
+        return cls(
+            ecs_id=result["ecs_id"],
+            operation_id=operation_id,
+            operation_state=str(view.states.get(operation_id, "")),
+            code=result["code"],
+            message=Message(result["message_en"], result["message_zh"]).text(language),
+        )
+
 
 class ScheduleRunBody(AnswerModel):
     """A run of a scheduled task."""
@@ -180,13 +197,14 @@ class ScheduleRunBody(AnswerModel):
     results: list[RunResultBody]
 
     @classmethod
-    def of(cls, view: RunView) -> "ScheduleRunBody":
-        results = [
-            RunResultBody(**result, operation_state=str(view.states.get(result["operation_id"], "")))
-            for result in view.run.results
-        ]
-        names = ("due_at", "at", "trigger", "state", "message")
-        return cls(**{name: getattr(view.run, name) for name in names}, run_id=view.run.id or 0, results=results)
+    def of(cls, view: RunView, language: str) -> "ScheduleRunBody":
+        run = view.run
+        return cls(
+            **{name: getattr(run, name) for name in ("due_at", "at", "trigger", "state")},
+            run_id=run.id or 0,
+            message=_MISSED.text(language) if run.state == RunState.MISSED else "",
+            results=[RunResultBody.of(result, view, language) for result in run.results],
+        )
 
 
 class ScheduleRunListBody(AnswerModel):

@@ -45,6 +45,5 @@ class ScheduleRun(SQLModel, table=True):
     at: datetime = Field(sa_type=UtcDateTime)
     trigger: RunTrigger = Field(sa_type=Text)
     state: RunState = Field(sa_type=Text)
-    message: str = Field(default="", sa_type=Text)
     # The fields of a coordinator.domain.schedule.RunResult for each instance.
     results: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)

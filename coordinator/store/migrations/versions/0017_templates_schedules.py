@@ -82,7 +82,6 @@ def _create_schedules() -> None:
         sa.Column("at", _MOMENT, nullable=False),
         sa.Column("trigger", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("message", sa.Text(), nullable=False),
         sa.Column("results", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["schedule_id"], ["schedule.id"], name=op.f("fk_schedule_run_schedule_id_schedule")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schedule_run")),
