@@ -15,8 +15,8 @@ from coordinator.store.queries.schedule import ScheduleRow
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MISSED: Final = Message(
-    "no coordinator ran when it was due, and it was too late afterwards",
-    "到期时没有协调器在运行，恢复后已超过补执行期限",
+    "no coordinator ran when it was due; it was too late afterwards, or a later time was run instead",
+    "到期时没有协调器在运行；恢复后已超过补执行期限，或已由之后的一次代替",
 )
 
 
