@@ -13,6 +13,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from coordinator.domain.cron import find_zone
 from coordinator.domain.fence import FenceKind
 
 DEFAULT_CONFIG_PATH = Path("/etc/nodewright/coordinator.toml")
@@ -33,6 +34,12 @@ def _check_address(address: str) -> str:
     return address
 
 
+def _check_zone(name: str) -> str:
+    find_zone(name)
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_check_zone)]
 ListenAddress = Annotated[str, AfterValidator(_check_address)]
 
 
@@ -96,6 +103,16 @@ class Settings(BaseSettings):
     allow_private_webhook_urls: bool = False
     # A webhook that has failed for this long is given up, and an alarm tells so.
     webhook_patience: timedelta = timedelta(days=3)
+    # How many launch templates and scheduled tasks a tenant may have, and how many versions a template keeps.
+    templates_per_tenant: int = Field(default=100, ge=1)
+    versions_per_template: int = Field(default=50, ge=2)
+    schedules_per_tenant: int = Field(default=100, ge=1)
+    # The time zone of scheduled tasks that name none.
+    schedule_time_zone: ZoneName = "UTC"
+    # What was due while no coordinator ran is caught up once if it is not older than this; else it counts as missed.
+    schedule_catch_up: timedelta = Field(default=timedelta(hours=1), ge=timedelta(minutes=1), le=timedelta(days=7))
+    # So many runs of each scheduled task can be asked for.
+    schedule_history: int = Field(default=100, ge=1, le=10_000)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     max_image_bytes: int = 1024**4
     # Fetch images also from addresses that are not public: loopback, link-local, private networks.

@@ -100,6 +100,19 @@ class ResourceNotFound(CoordinatorError):
         super().__init__(f"{kind} {identifier!r} does not exist", f"资源不存在：{in_chinese(kind)}{identifier!r}")
 
 
+class TemplateOutdated(CoordinatorError):
+    """What a launch template orders does not exist any more; the message names it, and the field to give instead."""
+
+    code = "ECS.DBGet.NoData"
+    http_status = 400
+
+    def __init__(self, template: str, kind: str, identifier: str, field: str) -> None:
+        super().__init__(
+            f"launch template {template} orders {kind} {identifier!r}, which does not exist any more: give {field}",
+            f"配置模板{template}引用的{in_chinese(kind)}{identifier!r}已不存在，请指定{field}",
+        )
+
+
 class ResourceAmbiguous(CoordinatorError):
     """Several resources have the name that was given."""
 

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -16,11 +16,22 @@ from nwctl.error import ApiError, NwctlError
 # Wide enough that no cell is cut where the reader is a program.
 PIPE_COLUMNS = 4096
 NEVER = "0001-01-01"
+NEVER_MILLISECONDS = 253402271999000
 ABSENT = "-"
 
-GOOD = {"running", "succeeded", "active", "available", "inuse", "ready", "online", "up"}
+GOOD = {"running", "started", "succeeded", "active", "available", "inuse", "ready", "online", "up"}
 IDLE = {"stopped", "hibernated", "canceled", "queued", "pending", "softdeleted"}
-BAD = {"failed", "needsoperator", "offline", "down", "datavolumeerror", "imagepullbackoff", "crashloopbackoff"}
+BAD = {
+    "failed",
+    "refused",
+    "missed",
+    "needsoperator",
+    "offline",
+    "down",
+    "datavolumeerror",
+    "imagepullbackoff",
+    "crashloopbackoff",
+}
 
 
 def plain(value: Any) -> Text:
@@ -65,6 +76,13 @@ def moment(value: str | None) -> Text:
     if not value or value.startswith(NEVER):
         return plain(None)
     return Text(datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def epoch(value: int | None) -> Text:
+    """Milliseconds since 1970 in this machine's zone; 0 and the API's year 9999 read as absent."""
+    if not value or value >= NEVER_MILLISECONDS:
+        return plain(None)
+    return moment(datetime.fromtimestamp(value / 1000, UTC).isoformat())
 
 
 def status(value: str | None) -> Text:

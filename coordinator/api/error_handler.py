@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from coordinator.api.envelope import problem
 from coordinator.api.schemas.base import FieldError
+from coordinator.api.schemas.template_order import ORDER_TAGS
 from coordinator.domain.message import Message
 from coordinator.errors import (
     CoordinatorError,
@@ -91,7 +92,7 @@ def install(app: FastAPI) -> None:
 def invalid_parameter(details: Sequence[Mapping[str, Any]]) -> ParameterInvalid:
     """The error for what pydantic found first in a request."""
     detail = details[0]
-    field = ".".join(str(part) for part in detail["loc"][1:]) or str(detail["loc"][0])
+    field = ".".join(str(part) for part in detail["loc"][1:] if part not in ORDER_TAGS) or str(detail["loc"][0])
     if detail["type"] == "json_invalid":
         field = "body"
     context = {name: _plain(value) for name, value in detail.get("ctx", {}).items()}

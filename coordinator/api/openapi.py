@@ -40,6 +40,8 @@ TAGS = (
     ("guest", "What happens inside of a guest, through its agent."),
     ("sshkeys", "SSH keys, and the instances that they open."),
     ("regions", "Region, zones and what is offered there."),
+    ("templates", "Orders of instances that are kept to be made again, in versions."),
+    ("scheduledtasks", "What is done with instances again and again, and what came of it."),
     ("images", "What system disks are made from."),
     ("volumes", "Disks."),
     ("network", "VPCs, subnets, ports and security groups."),

@@ -29,6 +29,8 @@ class Prefix(Enum):
     TOKEN = ("tok-", 14)
     ENROLMENT_TOKEN = ("enr-", 14)
     WEBHOOK = ("wh-", 14)
+    LAUNCH_TEMPLATE = ("lt-", 14)
+    SCHEDULE = ("schd-", 14)
 
 
 class Identifiers:

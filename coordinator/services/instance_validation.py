@@ -75,12 +75,10 @@ def _longest_name(count: int) -> int:
     return _MAXIMUM_NAME - (len(f"-{count}") if count > 1 else 0)
 
 
-def check_description(description: str) -> None:
+def check_description(description: str, field: str = "description") -> None:
     """At most 255 characters."""
     if len(description) > _MAXIMUM_DESCRIPTION:
-        raise ParameterInvalid(
-            "description", f"at most {_MAXIMUM_DESCRIPTION} characters", f"最多{_MAXIMUM_DESCRIPTION}个字符"
-        )
+        raise ParameterInvalid(field, f"at most {_MAXIMUM_DESCRIPTION} characters", f"最多{_MAXIMUM_DESCRIPTION}个字符")
 
 
 def check_labels(labels: Sequence[Label]) -> None:
@@ -174,7 +172,7 @@ def _check_access(order: InstanceOrder) -> None:
     if order.vnc_password:
         check_vnc_password("vncPassword", order.vnc_password)
     _check_choice("osType", order.os_type, ("", "linux", "windows"))
-    _check_user_data(order.user_data)
+    check_user_data(order.user_data)
     _check_range("sshPublicKeys", len(order.ssh_public_keys), 0, _MAXIMUM_KEYS)
     for key in order.ssh_public_keys:
         if not _SSH_KEY.fullmatch(key):
@@ -209,7 +207,8 @@ def check_vnc_password(field: str, password: str) -> None:
         )
 
 
-def _check_user_data(user_data: str) -> None:
+def check_user_data(user_data: str) -> None:
+    """Base64 of at most 32 KiB."""
     try:
         decoded = base64.b64decode(user_data, validate=True)
     except (binascii.Error, ValueError):

@@ -57,6 +57,8 @@ class Database:
         self._writing = threading.Lock()
         self._sole_use_descriptor: int | None = None
         self._leading: Connection | None = None
+        # Sweeps ask in threads of their own: a second connection would hold the lock that the first is asked for.
+        self._asking_to_lead = threading.Lock()
         if self.is_sqlite:
             for engine in (self.engine, self._observer):
                 event.listen(engine, "connect", _configure_sqlite)
@@ -104,6 +106,10 @@ class Database:
         """
         if self.is_sqlite:
             return True
+        with self._asking_to_lead:
+            return self._ask_to_lead()
+
+    def _ask_to_lead(self) -> bool:
         try:
             if self._leading is None:
                 self._leading = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")

@@ -180,6 +180,11 @@ def create_instances(
 ) -> None:
     """Create instances; what is not given is looked up."""
     body = {**order_of(session, shape, place, network), **access.body()}
+    create_all(session, body, waiting)
+
+
+def create_all(session: Session, body: dict[str, Any], waiting: Waiting) -> None:
+    """Creates what the request says and shows it; OperationFailed for what finds no host."""
     answer = session.client.create(f"{INSTANCE.path}/batch-create", body)
     created: list[Entry] = answer.data
     if session.settle(answer, waiting):

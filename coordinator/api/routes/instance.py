@@ -9,11 +9,10 @@ from coordinator.api.envelope import Envelope, success
 from coordinator.api.filtering import Conditions, Orderings
 from coordinator.api.idempotency import IdempotentRoute
 from coordinator.api.operation_header import OperationHeader
+from coordinator.api.order_body import BatchOrderBody, OrderBody
 from coordinator.api.paging import PageByNumber
 from coordinator.api.schemas.instance import InstanceBody, InstanceListBody
 from coordinator.api.schemas.instance_request import (
-    BatchCreateInstancesRequest,
-    CreateInstanceRequest,
     DescriptionRequest,
     InstanceIdsRequest,
     LockRequest,
@@ -32,9 +31,9 @@ router = APIRouter(prefix="/api/ecs/v1/instances", tags=["instances"], route_cla
 
 @router.post("", operation_id="createInstance")
 def create_instance(
-    body: CreateInstanceRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+    body: OrderBody, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[InstanceBody]:
-    """Creates one instance; it is answered as it begins."""
+    """Creates one instance; it is answered as it begins. With `launchTemplateId` all else may be left out."""
     created = create_instances(runtime, caller, body.to_order())
     header.name(*created.operation_ids)
     return success(InstanceBody.of(created.views[0]))
@@ -42,7 +41,7 @@ def create_instance(
 
 @router.post("/batch-create", operation_id="batchCreateInstances")
 def batch_create_instances(
-    body: BatchCreateInstancesRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+    body: BatchOrderBody, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[list[InstanceBody]]:
     """Creates up to 50 alike instances: all of them find a node, or none does."""
     created = create_instances(runtime, caller, body.to_order(1 if body.ecs_count is None else body.ecs_count))

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query
 
 from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
+from coordinator.api.order_body import BatchOrderBody
 from coordinator.api.query import LenientRoute
-from coordinator.api.schemas.instance_request import BatchCreateInstancesRequest
 from coordinator.api.schemas.placement import (
     DifferenceBody,
     ExplanationBody,
@@ -24,9 +24,7 @@ cluster_router = APIRouter(prefix="/api/ecs/v1/placement", tags=["placement"])
 
 
 @router.post("/explain-placement", operation_id="explainPlacement")
-def explain_placement(
-    body: BatchCreateInstancesRequest, caller: TenantUser, runtime: RuntimeDep
-) -> Envelope[ExplanationBody]:
+def explain_placement(body: BatchOrderBody, caller: TenantUser, runtime: RuntimeDep) -> Envelope[ExplanationBody]:
     """Tells what creating these instances would decide now, and why. Changes nothing."""
     order = body.to_order(1 if body.ecs_count is None else body.ecs_count)
     return success(ExplanationBody.of(service.explain_order(runtime, caller, order), caller.language))

@@ -132,6 +132,12 @@ def list_ports(session: Session, instance: Instance) -> Sequence[tuple[Port, Sub
     return session.exec(statement).all()
 
 
+def list_labels(session: Session, instance: Instance) -> Sequence[InstanceLabel]:
+    """Labels of one instance, by their keys."""
+    statement = select(InstanceLabel).where(InstanceLabel.instance_id == instance.id)
+    return session.exec(statement.order_by(col(InstanceLabel.key))).all()
+
+
 def list_cells(session: Session, consumer_uuid: str) -> Sequence[CellAllocation]:
     """What the consumer has of its node's NUMA cells."""
     statement = select(CellAllocation).where(CellAllocation.consumer_uuid == consumer_uuid)

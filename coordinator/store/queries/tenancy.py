@@ -12,10 +12,12 @@ from coordinator.store.tables import (
     Image,
     Instance,
     InstanceLabel,
+    LaunchTemplate,
     Migration,
     PlacementRecord,
     Port,
     ResourceGroup,
+    Schedule,
     SecurityGroup,
     Tenant,
     Volume,
@@ -95,6 +97,8 @@ def find_tenant_use(session: Session, tenant_id: str) -> str:
         "volume": select(Volume.id).where(Volume.tenant_id == tenant_id),
         "image": select(Image.id).where(Image.tenant_id == tenant_id, col(Image.deleted_at).is_(None)),
         "deployment set": select(DeploymentSet.id).where(DeploymentSet.tenant_id == tenant_id),
+        "launch template": select(LaunchTemplate.id).where(LaunchTemplate.tenant_id == tenant_id),
+        "scheduled task": select(Schedule.id).where(Schedule.tenant_id == tenant_id),
         "VPC": select(Vpc.id).where(Vpc.tenant_id == tenant_id),
         "security group": select(SecurityGroup.id).where(SecurityGroup.tenant_id == tenant_id),
     }
@@ -102,20 +106,24 @@ def find_tenant_use(session: Session, tenant_id: str) -> str:
 
 
 def is_department_used(session: Session, department_id: str) -> bool:
-    """Whether an instance, a deployment set or a resource group belongs to the department."""
-    instances = select(Instance.id).where(Instance.department_id == department_id, col(Instance.deleted_at).is_(None))
+    """Whether something belongs to the department."""
     groups = select(ResourceGroup.id).where(ResourceGroup.department_id == department_id)
-    sets = select(DeploymentSet.id).where(DeploymentSet.department_id == department_id)
-    return any(session.exec(statement).first() is not None for statement in (instances, groups, sets))
+    instances = select(Instance.id).where(Instance.department_id == department_id, col(Instance.deleted_at).is_(None))
+    others = (select(table.id).where(table.department_id == department_id) for table in _OWNED)  # type: ignore[attr-defined]
+    return any(session.exec(statement).first() is not None for statement in (groups, instances, *others))
 
 
 def is_resource_group_used(session: Session, resource_group_id: str) -> bool:
-    """Whether an instance or a deployment set belongs to the resource group."""
+    """Whether something belongs to the resource group."""
     instances = select(Instance.id).where(
         Instance.resource_group_id == resource_group_id, col(Instance.deleted_at).is_(None)
     )
-    sets = select(DeploymentSet.id).where(DeploymentSet.resource_group_id == resource_group_id)
-    return session.exec(instances).first() is not None or session.exec(sets).first() is not None
+    others = (select(table.id).where(table.resource_group_id == resource_group_id) for table in _OWNED)  # type: ignore[attr-defined]
+    return any(session.exec(statement).first() is not None for statement in (instances, *others))
+
+
+# What belongs to a department, and to a resource group where it names one, beside instances.
+_OWNED: tuple[type[SQLModel], ...] = (DeploymentSet, LaunchTemplate, Schedule)
 
 
 def purge_tenant(session: Session, tenant_id: str) -> None:

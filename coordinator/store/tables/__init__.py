@@ -10,6 +10,7 @@ from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance, InstanceLabel
 from coordinator.store.tables.interruption import Interruption
+from coordinator.store.tables.launch_template import LaunchTemplate, LaunchTemplateVersion
 from coordinator.store.tables.migration import Migration
 from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
@@ -17,6 +18,7 @@ from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
 from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
+from coordinator.store.tables.schedule import Schedule, ScheduleRun
 from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
@@ -45,6 +47,8 @@ __all__ = [
     "InstanceLabel",
     "Interruption",
     "Inventory",
+    "LaunchTemplate",
+    "LaunchTemplateVersion",
     "Migration",
     "Node",
     "PlacementRecord",
@@ -54,6 +58,8 @@ __all__ = [
     "ReportedDomain",
     "ResourceGroup",
     "ResourcePool",
+    "Schedule",
+    "ScheduleRun",
     "SecurityGroup",
     "SshKey",
     "SshKeyBinding",

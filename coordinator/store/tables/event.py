@@ -11,7 +11,7 @@ from coordinator.store.column import UtcDateTime
 from coordinator.store.tables.base import Timestamped
 
 # SQLite numbers rows by itself only in columns of this very type.
-_Number = BigInteger().with_variant(Integer(), "sqlite")
+NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 _UNNUMBERED = text("position IS NULL")
 
 
@@ -24,14 +24,14 @@ class Event(SQLModel, table=True):
         Index("ix_event_of_resource", "resource_id", "position"),
     )
 
-    id: int | None = Field(default=None, primary_key=True, sa_type=_Number)
+    id: int | None = Field(default=None, primary_key=True, sa_type=NUMBER)
     # Its place in the order that everybody sees, and its id outside; None until `number_events` gave it one.
     position: int | None = Field(default=None, unique=True, sa_type=BigInteger)
     at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime, index=True)
     kind: str = Field(max_length=63)
     # A coordinator.domain.event.Severity.
     severity: str = Field(max_length=8)
-    # "instance", "volume", "image", "node", "operation" or "webhook".
+    # "instance", "volume", "image", "node", "operation", "webhook" or "schedule".
     resource_type: str = Field(max_length=31)
     resource_id: str = Field(max_length=63)
     tenant_id: str | None = Field(default=None, max_length=19)
@@ -73,7 +73,7 @@ class AuditRecord(SQLModel, table=True):
 
     __tablename__ = "audit"
 
-    id: int | None = Field(default=None, primary_key=True, sa_type=_Number)
+    id: int | None = Field(default=None, primary_key=True, sa_type=NUMBER)
     at: datetime = Field(sa_type=UtcDateTime, index=True)
     request_id: str = Field(max_length=64, index=True)
     # Id of the API token, "oidc:<subject>", "certificate:<name>" or "system"; empty: unknown credentials.

@@ -37,3 +37,9 @@ def test_events_are_kept_for_as_long_as_they_are_sent_again() -> None:
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="is not host:port"):
         split_address(address)
+
+
+def test_a_time_zone_that_does_not_exist_is_refused() -> None:
+    assert Settings(schedule_time_zone="Asia/Shanghai").schedule_time_zone == "Asia/Shanghai"
+    with pytest.raises(ValueError, match="no time zone 'Mars/Olympus'"):
+        Settings(schedule_time_zone="Mars/Olympus")

@@ -18,6 +18,7 @@ from coordinator.api.schemas.iam import (
 )
 from coordinator.api.schemas.image import RegisterImageRequest
 from coordinator.api.schemas.resource_pool import CreateResourcePoolRequest
+from coordinator.api.schemas.schedule import CreateScheduleRequest
 from coordinator.api.schemas.ssh_key import CreateKeyRequest, ImportKeyRequest
 from coordinator.api.schemas.volume import CreateVolumeRequest
 from coordinator.api.schemas.webhook import CreateWebhookRequest
@@ -31,6 +32,7 @@ from coordinator.store.tables import (
     Image,
     ResourceGroup,
     ResourcePool,
+    Schedule,
     SshKey,
     Tenant,
     Volume,
@@ -55,6 +57,7 @@ STORED: list[tuple[type[LenientModel], type[SQLModel]]] = [
     (CreateWebhookRequest, Webhook),
     (CreateKeyRequest, SshKey),
     (ImportKeyRequest, SshKey),
+    (CreateScheduleRequest, Schedule),
 ]
 
 

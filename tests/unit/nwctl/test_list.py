@@ -24,6 +24,8 @@ LISTS = {
     ("host-group",): ("/api/ecs/v1/host-groups", "hostGroups", "totalCount"),
     ("deployment-set",): ("/api/ecs/v1/deployment-sets", "list", "total"),
     ("ssh-key",): ("/api/ecs/v1/ssh-key", "SSHKeys", "count"),
+    ("template",): ("/api/ecs/v1/templates", "templatelist", "totalCount"),
+    ("schedule",): ("/api/ecs/v1/scheduler", "records", "count"),
     ("token",): ("/api/iam/v1/tokens", "list", "totalCount"),
     ("webhook",): ("/api/ecs/v1/webhooks", "list", "totalCount"),
     ("audit",): ("/api/ecs/v1/audit", "list", "totalCount"),

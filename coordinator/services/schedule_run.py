@@ -1,0 +1,165 @@
+"""What is due is run, once: the run, its operations and the next due time are one transaction.
+
+Of several coordinators one does this. What was due while none ran is caught up once, unless that is too long ago.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+import structlog
+from sqlmodel import Session
+
+from coordinator.domain.caller import Caller, Role
+from coordinator.domain.cron import CronTimes, find_zone
+from coordinator.domain.event import Severity
+from coordinator.domain.schedule import RunResult, RunState, RunTrigger, ScheduleAction
+from coordinator.errors import CoordinatorError, ResourceNotFound
+from coordinator.runtime import Runtime
+from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.store.queries import schedule as queries
+from coordinator.store.queries.event import record_event
+from coordinator.store.queries.instance import lock_instances
+from coordinator.store.tables import Instance, Schedule, ScheduleRun
+from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
+from coordinator.tasks.kinds.start_instance import START_INSTANCE
+from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
+from coordinator.tasks.model import JsonObject, TaskKind
+
+# What this cluster can do by itself. Nobody is there to be asked: guests are never forced.
+ACTIONS: Final[Mapping[ScheduleAction, tuple[TaskKind, JsonObject]]] = {
+    ScheduleAction.START: (START_INSTANCE, {}),
+    ScheduleAction.STOP: (STOP_INSTANCE, {"force": False}),
+    ScheduleAction.RESTART: (RESTART_INSTANCE, {"force": False}),
+}
+_SELF: Final = Caller("scheduled-task", Role.OPERATOR)
+
+log = structlog.get_logger(__name__)
+
+
+class ScheduleSweep:
+    """The repeated look at scheduled tasks."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def __call__(self) -> list[str]:
+        """Runs what is due; answers the ids of the tasks that were run, or had been missed."""
+        database = self._runtime.database
+        if not database.lead():
+            return []
+        with database.read() as session:
+            due = queries.find_due(session, self._runtime.now())
+        handled = [schedule_id for schedule_id in due if self._handle(schedule_id)]
+        if handled:
+            self._runtime.wake_tasks()
+        return handled
+
+    def _handle(self, schedule_id: str) -> bool:
+        try:
+            with self._runtime.database.write() as session:
+                return run_due(session, self._runtime, schedule_id)
+        except Exception:
+            # Others shall not wait for it; the next look tries it again.
+            log.exception("schedule.failed", scheduleId=schedule_id)
+            return False
+
+
+def run_due(session: Session, runtime: Runtime, schedule_id: str) -> bool:
+    """Runs the task if it is due, and moves it on to its next time; False when it is not due any more."""
+    row = queries.lock_schedule(session, schedule_id)
+    now = runtime.now()
+    if row is None or not row.enabled or row.next_at is None or row.next_at > now:
+        return False
+    times = CronTimes(row.cron_expression, find_zone(row.time_zone))
+    due_at = _last_due(row, row.next_at, times, now, runtime)
+    if due_at != row.next_at:
+        _note_missed(session, runtime, row, row.next_at)
+    # Only a clock that was turned back can ask for the same time twice.
+    if due_at and not queries.has_run(session, row.id, due_at, RunTrigger.SCHEDULE):
+        begin_run(session, runtime, row, due_at, RunTrigger.SCHEDULE)
+    row.next_at = next_due(times, now, row.expires_at)
+    session.add(row)
+    return True
+
+
+def next_due(times: CronTimes, after: datetime, expires_at: datetime | None) -> datetime | None:
+    """When it is due first after that moment; None when it is over by then."""
+    found = times.next_after(after)
+    return found if found and (expires_at is None or found <= expires_at) else None
+
+
+def begin_run(session: Session, runtime: Runtime, row: Schedule, due_at: datetime, trigger: RunTrigger) -> ScheduleRun:
+    """Begins an operation for each instance that admits it, and keeps what came of it. The caller wakes the engine."""
+    found = lock_instances(session, row.ecs_ids)
+    results = [_begin(session, runtime, row, ecs_id, found.get(ecs_id)) for ecs_id in row.ecs_ids]
+    started = sum(bool(result.operation_id) for result in results)
+    state = RunState.PARTLY_STARTED if started else RunState.REFUSED
+    return _keep(
+        session,
+        runtime,
+        row,
+        ScheduleRun(
+            schedule_id=row.id,
+            due_at=due_at,
+            at=runtime.now(),
+            trigger=trigger,
+            state=RunState.STARTED if started == len(results) else state,
+            results=[asdict(result) for result in results],
+        ),
+    )
+
+
+def started_by(run: ScheduleRun) -> list[str]:
+    """Ids of the operations that a run began."""
+    return [result["operation_id"] for result in run.results if result["operation_id"]]
+
+
+def _last_due(row: Schedule, next_at: datetime, times: CronTimes, now: datetime, runtime: Runtime) -> datetime | None:
+    """The last of the times since `next_at` that is to be run now; None when all of them are too long ago."""
+    earliest = now - runtime.settings.schedule_catch_up
+    first = next_at if next_at >= earliest else times.next_after(earliest)
+    return times.last_between(first, min(now, row.expires_at or now)) if first else None
+
+
+def _begin(session: Session, runtime: Runtime, row: Schedule, ecs_id: str, instance: Instance | None) -> RunResult:
+    kind, args = ACTIONS[row.action]
+    try:
+        if instance is None or instance.tenant_id != row.tenant_id:
+            raise ResourceNotFound("instance", ecs_id)
+        require_unlocked(instance)
+        return RunResult(ecs_id, begin_task(session, runtime, _SELF, kind, instance, args=args))
+    except CoordinatorError as error:
+        return RunResult(ecs_id, code=error.code, message_en=error.message.en, message_zh=error.message.zh)
+
+
+def _note_missed(session: Session, runtime: Runtime, row: Schedule, since: datetime) -> None:
+    if queries.has_run(session, row.id, since, RunTrigger.SCHEDULE):
+        return
+    run = ScheduleRun(
+        schedule_id=row.id,
+        due_at=since,
+        at=runtime.now(),
+        trigger=RunTrigger.SCHEDULE,
+        state=RunState.MISSED,
+    )
+    _keep(session, runtime, row, run)
+
+
+def _keep(session: Session, runtime: Runtime, row: Schedule, run: ScheduleRun) -> ScheduleRun:
+    """Stores the run, forgets those that are too many, and tells of it."""
+    session.add(run)
+    session.flush()
+    queries.forget_runs(session, row.id, runtime.settings.schedule_history)
+    refused = [result["ecs_id"] for result in run.results if not result["operation_id"]]
+    record_event(
+        session,
+        "schedule.missed" if run.state == RunState.MISSED else "schedule.ran",
+        severity=Severity.INFO if run.state == RunState.STARTED else Severity.WARNING,
+        resource_type="schedule",
+        resource_id=row.id,
+        tenant_id=row.tenant_id,
+        data={"name": row.name, "action": row.action, "dueAt": run.due_at.isoformat(), "refused": refused},
+    )
+    return run
