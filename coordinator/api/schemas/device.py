@@ -38,7 +38,7 @@ class RdmaPortBody(AnswerModel):
 class DeviceHolderBody(AnswerModel):
     """Who has a device."""
 
-    ecs_id: str = Field(description="The instance; empty: what another scheduler placed.")
+    ecs_id: str = Field(description="The instance; empty: an operation, or what another scheduler placed.")
     uuid: str
     milli: int = Field(description="How much of it: 1000 is all.")
 
