@@ -136,6 +136,11 @@ def test_other_types_are_taken(customer: Api, order: dict[str, Any], private: An
         "-----BEGIN OPENSSH PRIVATE KEY-----",
         "x" * 9000,
     ],
+    # The keys are made anew by each process that runs tests, and these must agree on names.
+    ids=[
+        *("empty", "no key", "short", "other type", "options", "two", "short rsa", "dss", "long comment"),
+        *("private", "too long"),
+    ],
 )
 def test_what_is_no_good_key_is_refused(customer: Api, cloud: Cloud, order: dict[str, Any], text: str) -> None:
     answer = customer.refused("POST", f"{KEYS}/import", {**order, "idRSAPub": text})
