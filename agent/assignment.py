@@ -52,6 +52,9 @@ class DeviceProvider(Protocol):
         Raises DeviceNotFound, DeviceWithheld, DeviceInUse, DeviceFaulty, RequestInvalid.
         """
 
+    async def prepare_all(self, domain_uuid: str, wishes: Sequence[HostDevice]) -> dict[str, DeviceSource]:
+        """The same for several, by HostDevice.uuid."""
+
     async def check_ready(self, domain_uuid: str) -> None:
         """All that the journal says the guest has is there, made again after a reboot. Raises what `prepare` raises."""
 
@@ -74,7 +77,7 @@ class Assignments:
 
     async def prepare(self, domain_uuid: str, wishes: Sequence[HostDevice]) -> dict[str, DeviceSource]:
         """The devices of a guest that is about to be defined, by HostDevice.uuid. Raises what the provider raises."""
-        return {wish.uuid: await self._provider.prepare(domain_uuid, wish) for wish in wishes}
+        return await self._provider.prepare_all(domain_uuid, wishes)
 
     async def make_ready(self, domain_uuid: str) -> None:
         """All devices of a guest that is off are there, and its definition names them as they are now.

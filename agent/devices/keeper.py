@@ -84,19 +84,24 @@ class DeviceKeeper:
         Raises RequestInvalid, DeviceNotFound, DeviceWithheld, DeviceInUse, DeviceBusy, DeviceFaulty, DeviceFailed,
         HypervisorUnavailable.
         """
-        check_wish(wish)
+        return (await self.prepare_all(domain_uuid, [wish]))[wish.uuid]
+
+    async def prepare_all(self, domain_uuid: str, wishes: Sequence[HostDevice]) -> dict[str, DeviceSource]:
+        """The same for several, by HostDevice.uuid; after a failure those before the one that failed are prepared."""
+        for wish in wishes:
+            check_wish(wish)
+        sources = {}
         async with self._changes:
-            former = self._journal.find(domain_uuid, wish.uuid)
-            around = await self._survey.look(domain_uuid)
-            devices = await self._survey.discover(around)
-            if former is None:
-                entry = self._begin(domain_uuid, wish, _find(devices, wish.device_id), around)
-            else:
-                _check_same(former, wish)
-                entry = replace(former, wish=wish)
-                if not former.made:
-                    self._refuse(entry.domain_uuid, wish, _find(devices, wish.device_id))
-            return await self._ensure(entry, devices, around)
+            seen: tuple[Sequence[Device], Surroundings] | None = None
+            for wish in wishes:
+                # Looking at a large node takes longer than anything else here.
+                seen = seen or await self._look(domain_uuid)
+                entry = self._order(domain_uuid, wish, *seen)
+                sources[wish.uuid] = await self._ensure(entry, *seen)
+                if not entry.made and entry.making.way in _LOST_IN_REBOOTS:
+                    # Less can be made of its parent now.
+                    seen = None
+        return sources
 
     async def check_ready(self, domain_uuid: str) -> None:
         """All that the guest has is there, made again where a reboot took it away.
@@ -106,11 +111,10 @@ class DeviceKeeper:
         if not self._journal.entries_of(domain_uuid):
             return
         async with self._changes:
-            around = await self._survey.look(domain_uuid)
-            devices = await self._survey.discover(around)
+            seen = await self._look(domain_uuid)
             for entry in self._journal.entries_of(domain_uuid):
                 if not entry.releasing:
-                    await self._ensure(entry, devices, around)
+                    await self._ensure(entry, *seen)
 
     async def release(self, domain_uuid: str, device_uuids: Collection[str] = ()) -> AsyncGenerator[ReleaseProgress]:
         """The devices, all of the domain when none is named, are the node's again; goes on where it was cut off.
@@ -155,6 +159,21 @@ class DeviceKeeper:
                 return await self._modes.set(mode, self._survey.look, self._journal.entries())
             finally:
                 self._notice()
+
+    async def _look(self, domain_uuid: str) -> tuple[Sequence[Device], Surroundings]:
+        """The node as a guest sees it that is to have some of it."""
+        around = await self._survey.look(domain_uuid)
+        return await self._survey.discover(around), around
+
+    def _order(self, domain_uuid: str, wish: HostDevice, devices: Sequence[Device], around: Surroundings) -> Entry:
+        """What the journal is to say of it; a wish that is known keeps what was made for it."""
+        former = self._journal.find(domain_uuid, wish.uuid)
+        if former is None:
+            return self._begin(domain_uuid, wish, _find(devices, wish.device_id), around)
+        _check_same(former, wish)
+        if not former.made:
+            self._refuse(domain_uuid, wish, _find(devices, wish.device_id))
+        return replace(former, wish=wish)
 
     def _begin(self, domain_uuid: str, wish: HostDevice, device: Device, around: Surroundings) -> Entry:
         self._refuse(domain_uuid, wish, device)

@@ -212,6 +212,7 @@ class Rig:
         self.virtual_functions: Mapping[str, str] = {}
         self.chunk_bytes = 4 * 1024**2
         self.notices = 0
+        self.looks = 0
         (directory / "dev").mkdir()
         self.start()
 
@@ -273,6 +274,7 @@ class Rig:
         (self.directory / "proc/self/mountinfo").write_text(f"29 1 {number} / /mnt rw - ext4 {source} rw\n")
 
     async def _read_users(self, besides: str) -> dict[str, str]:
+        self.looks += 1
         if self.domains is None:
             raise HypervisorUnavailable("libvirt is away")
         return {name: f"vm-{uuid[-2:]}" for uuid, names in self.domains.items() if uuid != besides for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from agent.devices.source import DeviceSource
 from agent.errors import AgentError, DeviceNotFound
@@ -26,6 +26,10 @@ class AProvider:
             raise DeviceNotFound(f"{wish.device_id} is not on this node")
         self.prepared.append((domain_uuid, wish.uuid))
         return self.sources[wish.uuid]
+
+    async def prepare_all(self, domain_uuid: str, wishes: Sequence[HostDevice]) -> dict[str, DeviceSource]:
+        """See agent.assignment.DeviceProvider."""
+        return {wish.uuid: await self.prepare(domain_uuid, wish) for wish in wishes}
 
     async def check_ready(self, domain_uuid: str) -> None:
         """See agent.assignment.DeviceProvider."""

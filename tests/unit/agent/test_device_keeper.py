@@ -183,6 +183,20 @@ class TestRefused:
             await rig.keeper.prepare(DOMAIN, wish("0000:5e:00.0"))
 
 
+class TestSeveral:
+    """Devices of one guest."""
+
+    async def test_one_look_at_the_node_does_for_all(self, rig: Rig) -> None:
+        add_network_card(rig)
+        add_sas_disk(rig)
+        wishes = [wish(VF, mac_address="52:54:00:12:34:56"), wish(DISK, OTHER_DEVICE)]
+        assert await rig.keeper.prepare_all(DOMAIN, wishes) == {
+            DEVICE: NetworkFunctionSource(VF, "52:54:00:12:34:56"),
+            OTHER_DEVICE: BlockSource(Path(LINK)),
+        }
+        assert rig.looks == 1
+
+
 class TestMediated:
     """vGPUs and others by mediated devices."""
 
@@ -202,6 +216,13 @@ class TestMediated:
         await rig.keeper.prepare(OTHER_DOMAIN, wish(T4, OTHER_DEVICE, vgpu_type_id="nvidia-222"))
         with pytest.raises(DeviceInUse, match="no nvidia-222 left"):
             await rig.keeper.prepare(THIRD_DOMAIN, wish(T4, THIRD_DEVICE, vgpu_type_id="nvidia-222"))
+
+    async def test_what_was_made_for_one_guest_is_counted_before_the_next_is_made(self, rig: Rig) -> None:
+        add_split_t4(rig.node)
+        wishes = [wish(T4, uuid, vgpu_type_id="nvidia-222") for uuid in (DEVICE, OTHER_DEVICE, THIRD_DEVICE)]
+        with pytest.raises(DeviceInUse, match="no nvidia-222 left"):
+            await rig.keeper.prepare_all(DOMAIN, wishes)
+        assert list_mdevs(rig.node) == sorted([DEVICE, OTHER_DEVICE, FOREIGN])
 
     async def test_a_device_of_the_same_uuid_that_somebody_else_made_is_left_alone(self, rig: Rig) -> None:
         add_split_t4(rig.node)
