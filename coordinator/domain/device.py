@@ -80,6 +80,7 @@ class DeviceWish:
     count: int = 1
     # Of each; less than whole only of devices that can be shared.
     milli: int = WHOLE_MILLI
+    # An empty value stands for devices without the attribute.
     attributes: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
     least_bytes: int = 0
 
@@ -103,7 +104,7 @@ class DeviceWish:
         if self.is_share and not offered.shareable:
             return False
         present = dict(offered.attributes)
-        return all(present.get(name) in values for name, values in self.attributes.items())
+        return all(present.get(name, "") in values for name, values in self.attributes.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,8 @@ def _gpus(flavor: Flavor, flavor_type: FlavorType, count: int) -> tuple[DeviceWi
         }
     if not flavor.vgpu_type_id:
         return (DeviceWish(DeviceKind.GPU, count, attributes=wanted),)
+    # A GPU whose mode is one type of vGPU makes no other; one without makes what its driver can.
+    wanted["vgpu_type"] = frozenset({"", flavor.vgpu_type_id})
     share = DeviceWish(DeviceKind.GPU, milli=_vgpu_milli(flavor, flavor_type), attributes=wanted)
     return (share,) * count
 

@@ -40,7 +40,7 @@ class DeviceFilter(OneReason):
 
 def describe(wish: DeviceWish) -> str:
     """For people: "2 x gpu (model A100 or L40S)"."""
-    features = [f"{name} {' or '.join(sorted(values))}" for name, values in sorted(wish.attributes.items())]
+    features = [f"{name} {' or '.join(sorted(values - {''}))}" for name, values in sorted(wish.attributes.items())]
     if wish.least_bytes:
         features.append(f"at least {format_bytes(wish.least_bytes)}")
     share = f"{wish.milli / WHOLE_MILLI:g} of a {wish.kind}" if wish.is_share else f"{wish.count} x {wish.kind}"

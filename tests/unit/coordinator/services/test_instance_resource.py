@@ -33,6 +33,8 @@ def test_a_vgpu_is_a_share_of_one_that_is_split_even_when_it_is_all_of_it(vgpu_t
     for wish in wishes(vgpu_type_id):
         assert (wish.count, wish.milli) == (1, milli)
         assert wish.accepts(a_gpu("vgpu"))
+        assert wish.accepts(a_gpu("vgpu", vgpu_type=vgpu_type_id))
+        assert not wish.accepts(a_gpu("vgpu", vgpu_type="nvidia-223"))
         assert not wish.accepts(a_gpu("passthrough"))
 
 
