@@ -1,6 +1,5 @@
 """Linux namespaces as machines: own processes, mounts, network and host name, and nothing left when the owner dies."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -9,16 +8,14 @@ from pathlib import Path
 
 import psutil
 
+from tests.lab.waiting import wait_until
+
 _ENTERED = ("--mount", "--uts", "--net", "--pid")
-_PR_SET_PDEATHSIG = 1
 # Orphans fall to the first process; ignoring their end lets the kernel bury them. (dash would not pass that on.)
 _INIT = 'echo ready; trap "" CHLD; exec sleep infinity'
-_libc = ctypes.CDLL(None)
-
-
-def die_with_parent() -> None:
-    """In a process that was just forked: it is killed when the one that forked it ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+# Before a command: it is killed when the one who starts it ends. Python code between fork and exec (`preexec_fn`) would
+# crash now and then in a process with threads, such as those of gRPC.
+DYING_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Namespace:
@@ -34,13 +31,13 @@ class Namespace:
         """It is there, and `setup` has run; again after `end`."""
         self._unshare = subprocess.Popen(
             [
+                *DYING_WITH_PARENT,
                 *("unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
                 *("bash", "-ec", f"hostname {self.name}\nip link set lo up\n{self._setup}\n{_INIT}"),
             ],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
         )
         assert self._unshare.stdout is not None
         if self._unshare.stdout.readline() != "ready\n":
@@ -128,13 +125,12 @@ class Process:
         assert not self.is_running(), f"{self.name} runs already"
         with self.log.open("ab") as log:
             self._nsenter = subprocess.Popen(
-                self._namespace.command(*(argv or self.argv)),
+                [*DYING_WITH_PARENT, *self._namespace.command(*(argv or self.argv))],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | dict(environment or {}),
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
             )
 
     def is_running(self) -> bool:
@@ -145,7 +141,10 @@ class Process:
     def pid(self) -> int:
         """The program itself, as seen from here."""
         assert self._nsenter is not None, f"{self.name} was not started"
-        (child,) = psutil.Process(self._nsenter.pid).children()
+        nsenter = psutil.Process(self._nsenter.pid)
+        # A moment passes between its start and that of the program.
+        wait_until(nsenter.children, f"{self.name} has begun")
+        (child,) = nsenter.children()
         return child.pid
 
     def kill(self) -> None:

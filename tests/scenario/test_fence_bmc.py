@@ -22,7 +22,7 @@ from coordinator.fencing.chain import Fences
 from coordinator.fencing.model import BmcAccess, FenceResult, FenceSubject
 from coordinator.pki import Authority
 from tests.lab.host import Host
-from tests.lab.namespace import die_with_parent
+from tests.lab.namespace import DYING_WITH_PARENT
 from tests.lab.waiting import wait_until
 
 pytestmark = [
@@ -73,11 +73,10 @@ class Emulator:
         self.port = free_port()
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [str(argument).replace("PORT", str(self.port)) for argument in argv],
+                [*DYING_WITH_PARENT, *(str(argument).replace("PORT", str(self.port)) for argument in argv)],
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # one system call, no locks
             )
 
     def stop(self) -> None:
