@@ -40,6 +40,7 @@ from coordinator.api.routes import (
     region,
     resource_pool,
     volume,
+    volume_attachment,
     webhook,
 )
 from coordinator.runtime import Runtime
@@ -79,6 +80,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     device.router,
     deployment_set.router,
     volume.router,
+    volume_attachment.router,
     network.router,
     iam.token_router,
     iam.router,

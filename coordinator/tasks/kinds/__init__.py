@@ -1,11 +1,14 @@
 """Every kind of task, by name."""
 
+from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
+from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
+from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
@@ -33,5 +36,8 @@ KINDS: dict[str, TaskKind] = {
         DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,
+        ATTACH_VOLUMES,
+        DETACH_VOLUMES,
+        GROW_VOLUME,
     )
 }
