@@ -1,14 +1,33 @@
 """What tasks that give volumes to instances, and take them away, share."""
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Awaitable, Collection, Sequence
+from typing import Final
 
 from sqlmodel import Session
 
+from coordinator.agents.client import NodeAway
 from coordinator.domain.volume import VolumeStatus
+from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import Blueprint
 from coordinator.tasks.instance_step import Args, load_instance
+from coordinator.tasks.model import StepContext, StepDeferred
+
+_LOOK_AGAIN_SECONDS: Final = 5.0
+
+
+async def undo_unless_lost(context: StepContext, node_id: str | None, undoing: Awaitable[object]) -> None:
+    """Part of an undo, for which the node is waited for; of one that is lost and fenced nothing runs any more.
+
+    Given up, it would keep the instance from being started elsewhere.
+    """
+    try:
+        await undoing
+    except NodeAway as error:
+        if not node_id or not await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id):
+            raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
 
 
 def choose(blueprint: Blueprint, uuids: Collection[str]) -> list[Volume]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from sqlmodel import Session
 
-from coordinator.agents.client import AgentCallError
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.tasks.blueprint import disk_message, volume_size_bytes
@@ -19,7 +18,7 @@ from coordinator.tasks.instance_step import (
     settle_failure,
 )
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.volume_step import choose, list_chosen, set_free
+from coordinator.tasks.volume_step import choose, list_chosen, set_free, undo_unless_lost
 
 
 async def _ensure_volumes(context: StepContext) -> StepResult:
@@ -37,7 +36,8 @@ async def _remove_new(context: StepContext) -> StepResult:
         return StepResult()
     new = context.args["newUuids"]
     for volume in choose(blueprint, new):
-        await agent_of(context, blueprint).ensure_volume_removed(volume.uuid)
+        removal = agent_of(context, blueprint).ensure_volume_removed(volume.uuid)
+        await undo_unless_lost(context, blueprint.instance.node_id, removal)
 
     def apply(session: Session) -> None:
         for volume in list_chosen(session, context.args, new):
@@ -68,12 +68,9 @@ async def _detach(context: StepContext) -> StepResult:
         return StepResult()
     grace_seconds = context.runtime.settings.detach_grace.total_seconds()
     for volume in reversed(choose(blueprint, context.args["uuids"])):
-        try:
-            agent = agent_of(context, blueprint)
-            await agent.ensure_disk_detached(blueprint.instance.uuid, volume.uuid, grace_seconds)
-        except AgentCallError as error:
-            if error.code != "DomainForeign":
-                raise
+        agent = agent_of(context, blueprint)
+        detaching = agent.ensure_disk_detached(blueprint.instance.uuid, volume.uuid, grace_seconds)
+        await undo_unless_lost(context, blueprint.instance.node_id, detaching)
     return StepResult()
 
 

@@ -17,7 +17,7 @@ from coordinator.tasks.instance_step import (
     settle_failure,
 )
 from coordinator.tasks.model import Failure, Step, StepCanceled, StepContext, StepResult, TaskKind
-from coordinator.tasks.volume_step import choose, list_chosen, rest_volume, set_free
+from coordinator.tasks.volume_step import choose, list_chosen, rest_volume, set_free, undo_unless_lost
 
 
 async def _detach(context: StepContext) -> StepResult:
@@ -43,8 +43,10 @@ async def _attach_again(context: StepContext) -> StepResult:
     if is_being_deleted(blueprint.instance):
         return StepResult()
     for volume in choose(blueprint, context.args["uuids"]):
+        agent = agent_of(context, blueprint)
+        attaching = agent.ensure_disk_attached(blueprint.instance.uuid, disk_message(volume))
         try:
-            await agent_of(context, blueprint).ensure_disk_attached(blueprint.instance.uuid, disk_message(volume))
+            await undo_unless_lost(context, blueprint.instance.node_id, attaching)
         except AgentCallError as error:
             if error.code != "DomainNotFound":
                 raise

@@ -12,7 +12,7 @@ from coordinator.errors import ResourceNotFound
 from coordinator.store.queries.volume import find_by_uuid
 from coordinator.tasks.instance_step import load_instance, require_status, settle, settle_failure
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.volume_step import rest_volume
+from coordinator.tasks.volume_step import rest_volume, undo_unless_lost
 
 _Args = Mapping[str, Any]
 
@@ -27,8 +27,14 @@ async def _grow(context: StepContext) -> StepResult:
 async def _look(context: StepContext) -> StepResult:
     """Nothing shrinks a volume: what could not be told to have grown is asked how large it is."""
     args = context.args
-    volumes = await context.runtime.agents.of(args["nodeId"]).list_volumes()
-    size_bytes = next((volume.size_bytes for volume in volumes if volume.uuid == args["uuid"]), 0)
+    size_bytes = 0
+
+    async def look() -> None:
+        nonlocal size_bytes
+        volumes = await context.runtime.agents.of(args["nodeId"]).list_volumes()
+        size_bytes = next((volume.size_bytes for volume in volumes if volume.uuid == args["uuid"]), 0)
+
+    await undo_unless_lost(context, args["nodeId"], look())
     size_gib = max(args["oldSizeGib"], -(-size_bytes // GIB))
     return StepResult(apply=lambda session: _rest(session, args, size_gib))
 
