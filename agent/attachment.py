@@ -7,14 +7,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import structlog
+
 from agent.configure.disk import build_disk
 from agent.configure.host_profile import HostProfile, VolumeSource
 from agent.detachment import Detachments
 from agent.domain_lock import DomainLocks
 from agent.domainxml.disk import Disk, DiskPlace
+from agent.errors import AgentError
 from agent.hypervisor.disk_change import DiskPlugs
+from agent.hypervisor.events import DEVICE_REMOVED, DomainEvents
 from agent.storage.base import Resize, Volume
 from protos.agent.v1 import domain_pb2
+
+log = structlog.get_logger(__name__)
 
 
 class GrowingVolumes(Protocol):
@@ -42,6 +48,8 @@ class DiskAttachments:
         self._profile = profile
         self._locks = locks
         self._detachments = Detachments(locks)
+        # What guests were asked to let go of, and have not: they may still do so when they hear it.
+        self._refused: set[tuple[str, str]] = set()
 
     async def attach(self, domain_uuid: str, disk: domain_pb2.Disk) -> None:
         """The guest has the volume, plugged in when it runs.
@@ -59,6 +67,7 @@ class DiskAttachments:
 
     async def detach(self, domain_uuid: str, volume_uuid: str, *, grace_seconds: float) -> None:
         """The guest does not have the volume, nor will have it after a start. Raises DeviceStillAttached."""
+        self._refused.add((domain_uuid, volume_uuid))
         await self._detachments.detach(
             domain_uuid,
             volume_uuid,
@@ -66,6 +75,15 @@ class DiskAttachments:
             unplug=partial(self._plugs.unplug, domain_uuid, volume_uuid),
             forget=partial(self._plugs.forget, domain_uuid, volume_uuid),
         )
+        self._refused.discard((domain_uuid, volume_uuid))
+
+    async def restore(self, domain_uuid: str) -> None:
+        """What the guest has let go of too late is plugged in again: everybody was told that it keeps it."""
+        for domain, volume in [pair for pair in self._refused if pair[0] == domain_uuid]:
+            # Not while the guest is asked once more.
+            async with self._detachments.lock(domain, volume), self._locks.of(domain):
+                if (domain, volume) in self._refused and not await self._plugs.replug(domain, volume):
+                    self._refused.discard((domain, volume))
 
     async def grow(self, volume_uuid: str, size_bytes: int, domain_uuid: str) -> Volume:
         """The volume has at least this size, and the guest, if one is named and runs, sees it.
@@ -78,3 +96,22 @@ class DiskAttachments:
 
         async with self._detachments.lock(domain_uuid, volume_uuid):
             return await self._volumes.grow_volume(volume_uuid, size_bytes, resize)
+
+
+class DiskReturn:
+    """Notices guests that let go of a disk after it was said that they keep it."""
+
+    def __init__(self, attachments: DiskAttachments, events: DomainEvents) -> None:
+        self._attachments = attachments
+        self._events = events
+
+    async def run(self) -> None:
+        """Looks at what guests let go of, until it is cancelled."""
+        async with self._events.subscribe() as changes:
+            while True:
+                change = await changes.get()
+                if change.kind == DEVICE_REMOVED:
+                    try:
+                        await self._attachments.restore(change.uuid)
+                    except AgentError as error:
+                        log.warning("disk.not_restored", domain=change.uuid, reason=error.message)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from agent.assignment import Assignments, DeviceProvider, UsbReturn
-from agent.attachment import DiskAttachments
+from agent.attachment import DiskAttachments, DiskReturn
 from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
@@ -76,6 +76,7 @@ class Node:
     assignments: Assignments
     attachments: DiskAttachments
     usb_return: UsbReturn
+    disk_return: DiskReturn
     domain_locks: DomainLocks
     migrations: Migrations
     incoming: IncomingGuests
@@ -116,6 +117,7 @@ def build_node(config: AgentConfig) -> Node:
     assignments = Assignments(plugs, _build_devices(), locks)
     disk_plugs = DiskPlugs(connection, events, affinities)
     read_profile = _build_profile(config, capability)
+    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
@@ -144,7 +146,8 @@ def build_node(config: AgentConfig) -> Node:
         reboots=Reboots(guests, stops, config.journal_dir / "reboots", check_startable=definitions.check_startable),
         definitions=definitions,
         assignments=assignments,
-        attachments=DiskAttachments(disk_plugs, volumes, read_profile, locks),
+        attachments=attachments,
+        disk_return=DiskReturn(attachments, events),
         usb_return=UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents)),
         domain_locks=locks,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),

@@ -238,6 +238,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         reporter.run(),
         node.device_watch.run(),
         node.usb_return.run(),
+        node.disk_return.run(),
         node.prober.run(),
         renewal.run(),
         NetworkRecovery(node.connection, node.networks).run(),

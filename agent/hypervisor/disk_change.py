@@ -19,6 +19,7 @@ from agent.hypervisor.disk_edit import (
     forget_disk,
     plug_disk,
     read_places,
+    replug_disk,
     resize_disk,
 )
 from agent.hypervisor.events import CHANGED, DomainEvents
@@ -79,6 +80,17 @@ class DiskPlugs:
 
         async with self._affinities.undisturbed():
             return await self._connection.call(run)
+
+    async def replug(self, uuid: str, volume_uuid: str) -> bool:
+        """A guest that runs has the disk again, if it should have it; whether it should.
+
+        Raises DomainNotFound, DomainForeign, DevicePlugUnsafe.
+        """
+
+        def run(handle: libvirt.virConnect) -> bool:
+            return replug_disk(find_owned(handle, uuid), make_serial(volume_uuid))
+
+        return await self._connection.call(run, timeout_seconds=TIMEOUT_SECONDS)
 
     async def resize(self, uuid: str, volume_uuid: str, size_bytes: int) -> bool:
         """The guest that runs sees its disk with this size; False when it is off, gone, or does not have it."""

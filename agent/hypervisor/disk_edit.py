@@ -54,6 +54,15 @@ def plug_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:
     domain.attachDeviceFlags(format_document(replace(disk, boot=None)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
+def replug_disk(domain: libvirt.virDomain, key: str) -> bool:
+    """A guest that runs has what its definition says; False when that does not have the disk, or the guest is off."""
+    defined = [disk for disk in read_definition(domain).disks if disk.key == key]
+    if not defined or not domain.isActive():
+        return False
+    plug_disk(domain, lambda _disks, _known: replace(defined[0], alias=None, address=defined[0].place.address))
+    return True
+
+
 def define_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:
     """The definition has the disk, where the guest that runs has it."""
     definition = read_definition(domain)

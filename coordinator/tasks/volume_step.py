@@ -10,6 +10,7 @@ from coordinator.agents.client import NodeAway
 from coordinator.domain.volume import VolumeStatus
 from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import Blueprint
 from coordinator.tasks.instance_step import Args, load_instance
@@ -18,15 +19,17 @@ from coordinator.tasks.model import StepContext, StepDeferred
 _LOOK_AGAIN_SECONDS: Final = 5.0
 
 
-async def undo_unless_lost(context: StepContext, node_id: str | None, undoing: Awaitable[object]) -> None:
-    """Part of an undo, for which the node is waited for; of one that is lost and fenced nothing runs any more.
+async def undo_unless_lost(context: StepContext, instance: Instance | None, undoing: Awaitable[object]) -> None:
+    """Part of an undo, for which the instance's node is waited for, however long.
 
-    Given up, it would keep the instance from being started elsewhere.
+    When that is lost and fenced the guest does not run any more: a highly available one is started elsewhere, and
+    does not wait for this. For others no node is fenced.
     """
     try:
         await undoing
     except NodeAway as error:
-        if not node_id or not await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id):
+        node_id = instance.node_id if instance and instance.ha_enabled else None
+        if node_id is None or not await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id):
             raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
 
 

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from agent.attachment import DiskAttachments
+from agent.attachment import DiskAttachments, DiskReturn
 from agent.configure.disk import make_serial
 from agent.configure.host_profile import VolumeSource
 from agent.domain_lock import DomainLocks
 from agent.domainxml.assignment import AssignedDomain
 from agent.errors import DevicePlugUnsafe, DeviceStillAttached, RequestInvalid, VolumeInUse
 from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.events import DEVICE_REMOVED
 from agent.hypervisor.guest import find_owned
 from agent.hypervisor.prober import GuestAgentState
 from agent.storage.base import VolumeSpec
@@ -220,6 +221,30 @@ async def test_a_guest_that_does_not_let_go_keeps_the_disk(agent: DiskAgent) -> 
     await agent.guests.destroy(GUEST_UUID)
     await asyncio.wait_for(detaching, 30)
     assert await agent.has(disk) == (False, False)
+
+
+@needs_demo_image
+async def test_a_guest_that_lets_go_after_all_has_its_disk_back(agent: DiskAgent) -> None:
+    disk = await agent.make(DATA_UUID)
+    await agent.boot()
+    await agent.attachments.attach(GUEST_UUID, disk)
+    name = await agent.find(64)
+    await agent.run(f"echo kept > {name}; sync")
+    returning = asyncio.create_task(DiskReturn(agent.attachments, agent.events).run())
+    # It hears of nothing while its processors stand still.
+    await agent.guests.suspend(GUEST_UUID)
+    with pytest.raises(DeviceStillAttached):
+        await agent.attachments.detach(GUEST_UUID, DATA_UUID, grace_seconds=1)
+    async with agent.events.subscribe() as changes:
+        await agent.guests.resume(GUEST_UUID)
+        async with asyncio.timeout(30):
+            while (await changes.get()).kind != DEVICE_REMOVED:
+                pass
+    assert (await agent.run(f"head -c 4 {await agent.find(64)}")) == "kept"
+    assert await agent.has(disk) == (True, True)
+    await agent.attachments.detach(GUEST_UUID, DATA_UUID, grace_seconds=30)
+    assert await agent.has(disk) == (False, False)
+    returning.cancel()
 
 
 async def test_no_two_guests_write_to_one_disk(agent: DiskAgent) -> None:

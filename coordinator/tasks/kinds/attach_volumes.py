@@ -37,7 +37,7 @@ async def _remove_new(context: StepContext) -> StepResult:
     new = context.args["newUuids"]
     for volume in choose(blueprint, new):
         removal = agent_of(context, blueprint).ensure_volume_removed(volume.uuid)
-        await undo_unless_lost(context, blueprint.instance.node_id, removal)
+        await undo_unless_lost(context, blueprint.instance, removal)
 
     def apply(session: Session) -> None:
         for volume in list_chosen(session, context.args, new):
@@ -70,7 +70,7 @@ async def _detach(context: StepContext) -> StepResult:
     for volume in reversed(choose(blueprint, context.args["uuids"])):
         agent = agent_of(context, blueprint)
         detaching = agent.ensure_disk_detached(blueprint.instance.uuid, volume.uuid, grace_seconds)
-        await undo_unless_lost(context, blueprint.instance.node_id, detaching)
+        await undo_unless_lost(context, blueprint.instance, detaching)
     return StepResult()
 
 

@@ -46,7 +46,7 @@ async def _attach_again(context: StepContext) -> StepResult:
         agent = agent_of(context, blueprint)
         attaching = agent.ensure_disk_attached(blueprint.instance.uuid, disk_message(volume))
         try:
-            await undo_unless_lost(context, blueprint.instance.node_id, attaching)
+            await undo_unless_lost(context, blueprint.instance, attaching)
         except AgentCallError as error:
             if error.code != "DomainNotFound":
                 raise

@@ -10,7 +10,7 @@ from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ResourceNotFound
 from coordinator.store.queries.volume import find_by_uuid
-from coordinator.tasks.instance_step import load_instance, require_status, settle, settle_failure
+from coordinator.tasks.instance_step import blueprint_of, load_instance, require_status, settle, settle_failure
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.volume_step import rest_volume, undo_unless_lost
 
@@ -34,7 +34,8 @@ async def _look(context: StepContext) -> StepResult:
         volumes = await context.runtime.agents.of(args["nodeId"]).list_volumes()
         size_bytes = next((volume.size_bytes for volume in volumes if volume.uuid == args["uuid"]), 0)
 
-    await undo_unless_lost(context, args["nodeId"], look())
+    instance = (await blueprint_of(context)).instance if args["ecsId"] else None
+    await undo_unless_lost(context, instance, look())
     size_gib = max(args["oldSizeGib"], -(-size_bytes // GIB))
     return StepResult(apply=lambda session: _rest(session, args, size_gib))
 
