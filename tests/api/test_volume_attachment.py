@@ -1,6 +1,7 @@
 """Volumes that instances get, keep and lose, over REST, the task engine and an agent that does as the test says."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -275,6 +276,29 @@ def test_an_attachment_that_fails_leaves_nothing(
     assert attach(customer, ecs_id, one, other)["state"] == "Succeeded"
 
 
+def test_what_a_guest_does_not_let_go_of_after_a_failed_attachment_is_shown_as_its_own(
+    customer: Api, agent: ScriptedAgent, ecs_id: str
+) -> None:
+    one, other = make(customer), make(customer)
+
+    class OnlyTheSecond(dict[str, Refusal]):
+        def get(self, key: str, default: Any = None) -> Any:
+            if key == "ensure_disk_detached":
+                return STILL_ATTACHED if agent.calls.count(key) > 1 else default
+            is_second = key == "ensure_disk_attached" and agent.calls.count(key) > 1
+            return Refusal(message="no port is free") if is_second else default
+
+    agent.refusals = OnlyTheSecond()
+    operation = attach(customer, ecs_id, one, other, deleteOnTermination=True)
+    assert (operation["state"], operation["error"]["message"]) == ("Failed", "no port is free")
+    assert set(agent.disks[domain_of(agent)]) == {bare(one)}
+    assert (state_of(customer, one), state_of(customer, other)) == (("inUse", ecs_id), ("available", ""))
+    assert show(customer, one)["deleteOnTermination"] is False
+    assert (bare(one) in agent.volumes, bare(other) in agent.volumes) == (True, False)
+    agent.refusals = {}
+    assert detach(customer, ecs_id, one)["state"] == "Succeeded"
+
+
 def test_a_guest_that_does_not_let_go_keeps_all_of_its_volumes(
     customer: Api, agent: ScriptedAgent, ecs_id: str
 ) -> None:
@@ -324,6 +348,8 @@ def test_a_cancelled_detachment_waits_for_the_guest_that_was_asked_and_asks_no_o
     answer = put(customer, ecs_id, "detach-volumes", {"volumeUuids": [one["volumeUuid"], other["volumeUuid"]]})
     wait_until(lambda: "ensure_disk_detached" in agent.calls, "the guest is asked")
     customer.ok("DELETE", f"{OPERATIONS}/{answer.headers['x-operation-id']}")
+    # Whoever runs the operation hears of it at its next look.
+    time.sleep(2)
     gate.set()
     assert finish(customer, answer)["state"] == "Canceled"
     assert agent.calls == ["ensure_disk_detached", "ensure_disk_attached", "ensure_disk_attached"]

@@ -1,11 +1,14 @@
 """Gives volumes to an instance, all of them or none; one that runs has them at once."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from sqlmodel import Session
 
+from coordinator.agents.client import AgentCallError
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
+from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import disk_message, volume_size_bytes
 from coordinator.tasks.instance_step import (
     Args,
@@ -19,6 +22,9 @@ from coordinator.tasks.instance_step import (
 )
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.volume_step import choose, list_chosen, set_free, undo_unless_lost
+
+# A guest has not let go, or never does while it runs.
+_KEEPING: Final = ("DeviceStillAttached", "DevicePlugUnsafe")
 
 
 async def _ensure_volumes(context: StepContext) -> StepResult:
@@ -34,7 +40,7 @@ async def _remove_new(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     if is_being_deleted(blueprint.instance):
         return StepResult()
-    new = context.args["newUuids"]
+    new = [volume.uuid for volume in choose(blueprint, context.args["newUuids"]) if not _is_kept(volume)]
     for volume in choose(blueprint, new):
         removal = agent_of(context, blueprint).ensure_volume_removed(volume.uuid)
         await undo_unless_lost(context, blueprint.instance, removal)
@@ -62,16 +68,38 @@ async def _attach(context: StepContext) -> StepResult:
 
 
 async def _detach(context: StepContext) -> StepResult:
-    """A guest that is to be deleted is not asked: it goes with all that it has plugged in."""
+    """A guest that is to be deleted is not asked: it goes with all that it has plugged in.
+
+    What a guest does not let go of, perhaps because it is still booting, it keeps, and that is shown: to wait for it
+    would keep the instance from everything else.
+    """
     blueprint = await blueprint_of(context)
     if is_being_deleted(blueprint.instance):
         return StepResult()
     grace_seconds = context.runtime.settings.detach_grace.total_seconds()
+    kept = []
     for volume in reversed(choose(blueprint, context.args["uuids"])):
         agent = agent_of(context, blueprint)
         detaching = agent.ensure_disk_detached(blueprint.instance.uuid, volume.uuid, grace_seconds)
-        await undo_unless_lost(context, blueprint.instance, detaching)
-    return StepResult()
+        try:
+            await undo_unless_lost(context, blueprint.instance, detaching)
+        except AgentCallError as error:
+            if error.code not in _KEEPING:
+                raise
+            kept.append(volume.uuid)
+
+    def apply(session: Session) -> None:
+        for volume in list_chosen(session, context.args, context.args["uuids"]):
+            volume.status = VolumeStatus.IN_USE if volume.uuid in kept else VolumeStatus.ATTACHING
+            # Nobody may take what was not quite attached for something to be deleted.
+            volume.delete_on_termination = False
+            session.add(volume)
+
+    return StepResult(apply=apply)
+
+
+def _is_kept(volume: Volume) -> bool:
+    return volume.status == VolumeStatus.IN_USE
 
 
 def _place(session: Session, args: Args, uuids: Iterable[str]) -> None:
@@ -85,10 +113,7 @@ def _let_go(session: Session, args: Args, failure: Failure) -> None:
     """After the undoing. A volume that a guest may still have is kept when that guest is deleted."""
     is_leaving = is_being_deleted(load_instance(session, args))
     for volume in list_chosen(session, args, args["uuids"]):
-        if is_leaving:
-            volume.status = VolumeStatus.ATTACHING
-            session.add(volume)
-        else:
+        if not is_leaving and not _is_kept(volume):
             set_free(session, volume)
     settle_failure(session, args, failure)
 
@@ -99,7 +124,8 @@ ATTACH_VOLUMES = TaskKind(
         Step("ensure_volumes", _ensure_volumes, undo=_remove_new),
         Step("attach", _attach, undo=_detach, weight=2, timeout_seconds=3600),
     ),
-    check=admit("attach volumes", InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.PAUSED),
+    # A paused guest could not let go again of what one that fails leaves with it.
+    check=admit("attach volumes", InstanceStatus.RUNNING, InstanceStatus.STOPPED),
     on_success=settle,
     on_failure=_let_go,
 )
