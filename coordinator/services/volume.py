@@ -27,6 +27,10 @@ _GROWABLE = frozenset({VolumeStatus.AVAILABLE, VolumeStatus.IN_USE})
 
 def create_volume(runtime: Runtime, caller: Caller, draft: Volume) -> VolumeRow:
     """Stores `draft`, a row without ids and status; a node makes it real when an instance first uses it."""
+    if draft.multi_attach:
+        raise ParameterInvalid(
+            "multiAttach", "volumes that several instances share are not available yet", "暂不支持多实例共享云盘"
+        )
     draft.tenant_id = _owner(caller, draft.tenant_id)
     check_tenant(runtime, caller, draft.tenant_id)
     draft.uuid = runtime.identifiers.new_uuid()

@@ -37,7 +37,7 @@ class CreateVolumeRequest(LenientModel):
     volume_type: Literal["hdd", "ssd", "essd"] = Field(default="hdd", description="Kind of storage.")
     volume_mode: Literal["Block", "Filesystem"] = Field(default="Block", description="How guests see it.")
     disk_bus: Literal["virtio", "scsi", "sata"] = Field(default="virtio", description="Bus in the guest.")
-    multi_attach: bool = Field(default=False, description="Several instances may use it at once.")
+    multi_attach: bool = Field(default=False, description="Several instances may use it at once; not available yet.")
     tenant_id: str = Field(default="", max_length=19, description="Owner, for operators.")
 
     def to_row(self) -> Volume:
