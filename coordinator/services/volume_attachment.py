@@ -53,12 +53,7 @@ def attach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, orders: Sequen
         ATTACH_VOLUMES.check(session, {"ecsId": ecs_id})
         volumes = _lock_volumes(session, caller, [order.volume_id for order in orders])
         present = list_volumes(session, instance)
-        if len(present) + len(volumes) > MAXIMUM_VOLUMES:
-            raise VolumesTooMany(
-                "volumes",
-                f"the instance may have {MAXIMUM_VOLUMES}, has {len(present)}, would get {len(volumes)} more",
-                f"实例最多挂载{MAXIMUM_VOLUMES}块云盘，已有{len(present)}块，本次挂载{len(volumes)}块",
-            )
+        _check_count(len(present), len(volumes))
         for volume in volumes:
             _check_attachable(session, volume, instance)
         uuids = [volume.uuid for volume in volumes]
@@ -132,6 +127,15 @@ def _lock_volumes(session: Session, caller: Caller, volume_ids: Sequence[str]) -
     # In one order everywhere, so that two callers cannot wait for each other.
     locked = {number: lock_volume(session, number) for number in sorted(numbers)}
     return [locked[number] for number in numbers]
+
+
+def _check_count(present: int, more: int) -> None:
+    if present + more > MAXIMUM_VOLUMES:
+        raise VolumesTooMany(
+            "volumes",
+            f"the instance may have {MAXIMUM_VOLUMES}, has {present}, would get {more} more",
+            f"实例最多挂载{MAXIMUM_VOLUMES}块云盘，已有{present}块，本次挂载{more}块",
+        )
 
 
 def _check_attachable(session: Session, volume: Volume, instance: Instance) -> None:
