@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
-from weakref import WeakValueDictionary
 
 import structlog
 
+from agent.detachment import Detachments
 from agent.devices.change import DeviceWatch
 from agent.devices.source import DeviceSource, UsbSource
 from agent.domain_lock import DomainLocks
-from agent.errors import AgentError, DeviceStillAttached
+from agent.errors import AgentError
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.hostdev_edit import PluggedUsb
 from protos.agent.v1.device_pb2 import HostDevice
@@ -72,8 +72,7 @@ class Assignments:
         self._plugs = plugs
         self._provider = provider
         self._locks = locks
-        # While a device is on its way out of a guest it is not plugged in, but the guest can be stopped.
-        self._device_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._detachments = Detachments(locks)
 
     async def prepare(self, domain_uuid: str, wishes: Sequence[HostDevice]) -> dict[str, DeviceSource]:
         """The devices of a guest that is about to be defined, by HostDevice.uuid. Raises what the provider raises."""
@@ -98,30 +97,26 @@ class Assignments:
 
         Raises DomainNotFound, DomainForeign, DevicePlugUnsafe, RequestInvalid, and what the provider raises.
         """
-        async with self._device_lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
+        async with self._detachments.lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
             await self._plugs.read(domain_uuid)
             await self._attach(domain_uuid, wish)
 
     async def detach(self, domain_uuid: str, device_uuid: str, *, grace_seconds: float) -> None:
         """The guest does not have the device, nor will have it after a start. Raises DeviceStillAttached."""
-        deadline = time.monotonic() + grace_seconds
-        async with self._device_lock(domain_uuid, device_uuid):
-            while True:
-                remaining = deadline - time.monotonic()
-                await self._plugs.unplug(domain_uuid, device_uuid, grace_seconds=max(0.0, remaining))
-                async with self._locks.of(domain_uuid):
-                    if await self._plugs.forget(domain_uuid, device_uuid):
-                        return
-                # It was off for a moment, and has been started with the device.
-                if remaining <= 0:
-                    raise DeviceStillAttached("the guest was started anew while the device was taken from it")
+        await self._detachments.detach(
+            domain_uuid,
+            device_uuid,
+            grace_seconds=grace_seconds,
+            unplug=partial(self._plugs.unplug, domain_uuid, device_uuid),
+            forget=partial(self._plugs.forget, domain_uuid, device_uuid),
+        )
 
     async def reattach(self, domain_uuid: str, wish: HostDevice) -> None:
         """A USB device that was plugged again is the running guest's again, if it has not been taken from it since.
 
         Raises what the provider raises, DeviceNotFound while it is away.
         """
-        async with self._device_lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
+        async with self._detachments.lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
             guest = await self._plugs.read(domain_uuid)
             if guest.is_active and wish in guest.wishes:
                 await self._attach(domain_uuid, wish)
@@ -139,9 +134,6 @@ class Assignments:
         if isinstance(source, UsbSource) and await self._plugs.is_stale(domain_uuid, wish, source):
             await self._plugs.unplug(domain_uuid, wish.uuid, grace_seconds=_USB_GRACE_SECONDS)
         await self._plugs.attach(domain_uuid, wish, source)
-
-    def _device_lock(self, domain_uuid: str, device_uuid: str) -> asyncio.Lock:
-        return self._device_locks.setdefault((domain_uuid, device_uuid), asyncio.Lock())
 
 
 class UsbReturn:

@@ -16,6 +16,7 @@ from agent.domainxml.element import format_document
 from agent.errors import DomainForeign, DomainGenerationStale, GuestIncompatible
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.description import GuestDescription
+from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.guest import Guests
 from agent.storage.seed import Seeds
 from protos.agent.v1.domain_pb2 import DomainSpec
@@ -59,6 +60,7 @@ class Definitions:
         subnets: SubnetDirectory,
         ha_guests: HaGuests,
         assignments: Assignments,
+        disks: DiskPlugs,
     ) -> None:
         self._guests = guests
         self._affinities = affinities
@@ -68,6 +70,7 @@ class Definitions:
         self._subnets = subnets
         self._ha_guests = ha_guests
         self._assignments = assignments
+        self._disks = disks
 
     async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
         """libvirt holds the definition and the seed is on disk; a running guest keeps running.
@@ -83,6 +86,9 @@ class Definitions:
             # Before devices are prepared for what is overtaken.
             raise DomainGenerationStale(f"domain {spec.uuid} has generation {known.generation}, not {spec.generation}")
         host = await self._host_for(spec)
+        if known is not None:
+            # Disks that are there stay where they are, whatever was detached before them.
+            host = replace(host, disk_places=await self._disks.read_places(spec.uuid))
         host = replace(host, host_devices=await self._assignments.prepare(spec.uuid, spec.host_devices))
         # The hardware that a guest was installed on does not change when QEMU is upgraded, or is another node's.
         host = replace(host, machine=(known and known.machine) or spec.machine or host.machine)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent.assignment import Assignments, UsbReturn
+from agent.attachment import DiskAttachments, DiskReturn
 from agent.config import AgentConfig
 from agent.configure.host_profile import HostProfile, supports_direct_io
 from agent.coordinator_client import CoordinatorClient
@@ -27,6 +29,7 @@ from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
@@ -78,7 +81,9 @@ class Node:
     reboots: Reboots
     definitions: Definitions
     assignments: Assignments
+    attachments: DiskAttachments
     usb_return: UsbReturn
+    disk_return: DiskReturn
     domain_locks: DomainLocks
     migrations: Migrations
     incoming: IncomingGuests
@@ -123,8 +128,19 @@ def build_node(config: AgentConfig) -> Node:
     locks = DomainLocks()
     plugs = DevicePlugs(connection, events, affinities)
     assignments = Assignments(plugs, keeper, locks)
-    definitions = _build_definitions(
-        config, capability, guests, affinities, seeds, volumes, networks, self_fence, assignments
+    disk_plugs = DiskPlugs(connection, events, affinities)
+    read_profile = _build_profile(config, capability)
+    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
+    definitions = Definitions(
+        guests,
+        affinities,
+        seeds,
+        read_profile,
+        volumes=volumes,
+        subnets=networks,
+        ha_guests=self_fence,
+        assignments=assignments,
+        disks=disk_plugs,
     )
     return Node(
         config=config,
@@ -142,6 +158,8 @@ def build_node(config: AgentConfig) -> Node:
         reboots=Reboots(guests, stops, config.journal_dir / "reboots", check_startable=definitions.check_startable),
         definitions=definitions,
         assignments=assignments,
+        attachments=attachments,
+        disk_return=DiskReturn(attachments, events),
         usb_return=UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents)),
         domain_locks=locks,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
@@ -255,17 +273,7 @@ def _build_storage(
     return images, volumes
 
 
-def _build_definitions(
-    config: AgentConfig,
-    capability: CapabilityReader,
-    guests: Guests,
-    affinities: Affinities,
-    seeds: Seeds,
-    volumes: DirectoryBackend,
-    networks: NatBackend,
-    self_fence: SelfFence,
-    assignments: Assignments,
-) -> Definitions:
+def _build_profile(config: AgentConfig, capability: CapabilityReader) -> Callable[[], Awaitable[HostProfile]]:
     direct_io = supports_direct_io(config.volumes_dir)
 
     async def read_profile() -> HostProfile:
@@ -276,13 +284,4 @@ def _build_definitions(
             direct_io=direct_io,
         )
 
-    return Definitions(
-        guests,
-        affinities,
-        seeds,
-        read_profile,
-        volumes=volumes,
-        subnets=networks,
-        ha_guests=self_fence,
-        assignments=assignments,
-    )
+    return read_profile

@@ -158,7 +158,14 @@ def build_interceptors(metrics: Metrics) -> tuple[grpc.aio.ServerInterceptor, ..
 
 def _add_services(server: grpc.aio.Server, node: Node) -> None:
     domains = DomainServicer(
-        node.guests, node.definitions, node.stops, node.reboots, node.events, node.prober, node.domain_locks
+        node.guests,
+        node.definitions,
+        node.stops,
+        node.reboots,
+        node.events,
+        node.prober,
+        node.domain_locks,
+        node.attachments,
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.assignments), server)
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
@@ -168,7 +175,7 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     migration_pb2_grpc.add_MigrationServiceServicer_to_server(migrations, server)
     network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
-    storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes), server)
+    storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes, node.attachments), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
     storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 
@@ -232,6 +239,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         reporter.run(),
         node.device_watch.run(),
         node.usb_return.run(),
+        node.disk_return.run(),
         node.prober.run(),
         renewal.run(),
         NetworkRecovery(node.connection, node.networks).run(),

@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     boots_per_node: int = Field(default=8, ge=1, le=1000)
     boot_time: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=1))
     stop_grace: timedelta = timedelta(seconds=120)
+    # How long a guest may take to let go of a disk.
+    detach_grace: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(minutes=10))
     # How long operations and moves that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)
     # How long it can be read what happened, and who did what.

@@ -66,6 +66,8 @@ class ScriptedAgent:
     domains: dict[str, domain_pb2.Domain] = field(default_factory=dict)
     specs: dict[str, domain_pb2.DomainSpec] = field(default_factory=dict)
     volumes: dict[str, int] = field(default_factory=dict)
+    # What was attached, by domain and volume; what domains were defined with is in their specs.
+    disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     reboots: Counter[str] = field(default_factory=Counter)
@@ -181,6 +183,17 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         await self._agent.enter("ensure_resumed", context)
         return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
 
+    async def EnsureDiskAttached(self, request: Any, context: Any) -> domain_pb2.EnsureDiskAttachedResponse:
+        # A call that fails may have been done all the same.
+        self._agent.disks.setdefault(request.domain_uuid, {})[request.disk.volume_uuid] = request.disk
+        await self._agent.enter("ensure_disk_attached", context)
+        return domain_pb2.EnsureDiskAttachedResponse()
+
+    async def EnsureDiskDetached(self, request: Any, context: Any) -> domain_pb2.EnsureDiskDetachedResponse:
+        await self._agent.enter("ensure_disk_detached", context)
+        self._agent.disks.get(request.domain_uuid, {}).pop(request.volume_uuid, None)
+        return domain_pb2.EnsureDiskDetachedResponse()
+
     async def Get(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("get_domain", context)
         return self._agent.domains[request.uuid]
@@ -189,6 +202,7 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         await self._agent.enter("ensure_removed", context)
         self._agent.domains.pop(request.uuid, None)
         self._agent.plugged.pop(request.uuid, None)
+        self._agent.disks.pop(request.uuid, None)
         return domain_pb2.EnsureRemovedResponse()
 
 
@@ -267,6 +281,18 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("ensure_volume_removed", context)
         self._agent.volumes.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
+
+    async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
+        # A call that fails may have been done all the same.
+        self._agent.volumes[request.uuid] = max(self._agent.volumes.get(request.uuid, 0), request.size_bytes)
+        self._agent.orders.append(request)
+        await self._agent.enter("ensure_volume_grown", context)
+        return storage_pb2.Volume(uuid=request.uuid, size_bytes=self._agent.volumes[request.uuid])
+
+    async def List(self, request: Any, context: Any) -> storage_pb2.ListVolumesResponse:
+        await self._agent.enter("list_volumes", context)
+        volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]
+        return storage_pb2.ListVolumesResponse(volumes=volumes)
 
 
 class _Ports(network_pb2_grpc.NetworkServiceServicer):

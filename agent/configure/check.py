@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from agent.errors import RequestInvalid
 from protos.agent.v1.device_pb2 import HostDevice
-from protos.agent.v1.domain_pb2 import CloudInit, CpuMode, DiskBus, DomainSpec, Firmware, TpmModel
+from protos.agent.v1.domain_pb2 import CloudInit, CpuMode, Disk, DiskBus, DomainSpec, Firmware, TpmModel
 from protos.agent.v1.host_pb2 import Architecture
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -57,8 +57,6 @@ def _check_choices(spec: DomainSpec) -> None:
     _require(spec.cpu_mode in CpuMode.values(), f"spec.cpu_mode: {spec.cpu_mode} is not known")
     _require(spec.firmware in Firmware.values(), f"spec.firmware: {spec.firmware} is not known")
     _require(spec.tpm in TpmModel.values(), f"spec.tpm: {spec.tpm} is not known")
-    for disk in spec.disks:
-        _require(disk.bus in DiskBus.values(), f"spec.disks.bus: {disk.bus} is not known")
 
 
 def _check_text(spec: DomainSpec) -> None:
@@ -104,9 +102,15 @@ def _check_pins(spec: DomainSpec) -> None:
 
 def _check_disks(spec: DomainSpec) -> None:
     for disk in spec.disks:
-        check_uuid(disk.volume_uuid, "spec.disks.volume_uuid")
+        check_disk(disk, "spec.disks")
     _check_unique((disk.volume_uuid for disk in spec.disks), "spec.disks.volume_uuid")
     _check_unique((disk.boot_index for disk in spec.disks if disk.boot_index), "spec.disks.boot_index")
+
+
+def check_disk(disk: Disk, field: str) -> None:
+    """Raises RequestInvalid for the first field that no disk could have."""
+    check_uuid(disk.volume_uuid, f"{field}.volume_uuid")
+    _require(disk.bus in DiskBus.values(), f"{field}.bus: {disk.bus} is not known")
 
 
 def _check_nics(spec: DomainSpec) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.configure.disk import next_place, with_scsi_controller
+from agent.configure.disk import find_place, with_scsi_controller
 from agent.configure.host_profile import HostProfile
 from agent.domainxml.disk import Disk, DiskDriver, DiskSource
 from agent.domainxml.domain import Domain
@@ -16,14 +16,15 @@ def configure_cloud_init(domain: Domain, spec: DomainSpec, host: HostProfile) ->
     """
     if not spec.HasField("cloud_init"):
         return domain
-    target, address = next_place(domain, "scsi")
+    seed = host.seed(spec.uuid)
+    place = find_place(domain.devices.disks, "scsi", seed.name, host.disk_places)
     drive = Disk(
         "file",
         device="cdrom",
         driver=DiskDriver("qemu", "raw"),
-        source=DiskSource(str(host.seed(spec.uuid))),
-        target=target,
+        source=DiskSource(str(seed)),
+        target=place.target,
         read_only=True,
-        address=address,
+        address=place.address,
     )
     return with_scsi_controller(domain.with_devices(disks=(drive,)))

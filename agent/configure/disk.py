@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
 from string import ascii_lowercase
 from typing import Final
 
 from agent.configure.host_profile import HostProfile
 from agent.domainxml.address import BootOrder
 from agent.domainxml.device import Controller
-from agent.domainxml.disk import Disk, DiskDriver, DiskSource, DiskTarget, DriveAddress
+from agent.domainxml.disk import Disk, DiskDriver, DiskPlace, DiskSource, DiskTarget, DriveAddress
 from agent.domainxml.domain import Domain
 from agent.errors import RequestInvalid
 from protos.agent.v1 import domain_pb2
 from protos.agent.v1.domain_pb2 import DiskBus, DomainSpec
 
-_BUSES: Final[Mapping[int, str]] = {
+BUSES: Final[Mapping[int, str]] = {
     DiskBus.DISK_BUS_UNSPECIFIED: "virtio",
     DiskBus.DISK_BUS_VIRTIO: "virtio",
     DiskBus.DISK_BUS_SCSI: "scsi",
@@ -24,36 +25,94 @@ _BUSES: Final[Mapping[int, str]] = {
 _PREFIXES: Final[Mapping[str, str]] = {"virtio": "vd", "scsi": "sd", "sata": "sd"}
 # virtio-blk has room for no more; SCSI and SATA take it as well.
 SERIAL_LENGTH: Final = 20
-# UEFI firmware looks for 8 units on each of 32 targets of a virtio SCSI controller.
-UNITS_PER_TARGET: Final = 7
-_PORTS_PER_AHCI: Final = 6
+# UEFI firmware looks for 8 units on each of 32 targets of a virtio SCSI controller; an AHCI controller has 6 ports.
+_UNITS: Final[Mapping[str, int]] = {"scsi": 7, "sata": 6}
 
 
 def configure_disks(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
-    """Disks keep the order of the request; the guest can find each by its serial, the start of the volume's UUID."""
+    """Disks keep the order of the request, and the places that they had before.
+
+    The guest can find each by its serial, the start of the volume's UUID.
+    """
     for requested in spec.disks:
-        target, address = next_place(domain, _BUSES[requested.bus])
-        domain = domain.with_devices(disks=(_disk(requested, target, address, host),))
+        disk = build_disk(requested, host, domain.devices.disks)
+        domain = domain.with_devices(disks=(disk,))
     uses_scsi = any(disk.target.bus == "scsi" for disk in domain.devices.disks)
     return with_scsi_controller(domain) if uses_scsi else domain
 
 
-def next_place(domain: Domain, bus: str) -> tuple[DiskTarget, DriveAddress | None]:
-    """The name and the place for one disk more on this bus.
+def build_disk(requested: domain_pb2.Disk, host: HostProfile, disks: Sequence[Disk]) -> Disk:
+    """A volume as one more disk beside these. Raises RequestInvalid when it is not on this node."""
+    volume = host.volumes.get(requested.volume_uuid)
+    if volume is None:
+        raise RequestInvalid(f"disks.volume_uuid: volume {requested.volume_uuid} is not on this node")
+    serial = make_serial(requested.volume_uuid)
+    place = find_place(disks, BUSES[requested.bus], serial, host.disk_places)
+    driver = DiskDriver(
+        "qemu",
+        volume.format,
+        # Past the node's page cache where the file system can: its memory is for guests, and flushes stay true.
+        cache="none" if host.direct_io else "writeback",
+        io="native" if host.direct_io else "threads",
+        discard="unmap",
+        detect_zeroes="unmap",
+    )
+    return Disk(
+        "file",
+        driver=driver,
+        source=DiskSource(str(volume.path)),
+        target=place.target,
+        read_only=requested.read_only,
+        serial=serial,
+        boot=BootOrder(requested.boot_index) if requested.boot_index else None,
+        address=place.address,
+    )
+
+
+def make_serial(volume_uuid: str) -> str:
+    """What the guest reads from the disk, the same wherever it is."""
+    return volume_uuid.replace("-", "")[:SERIAL_LENGTH]
+
+
+def find_place(disks: Sequence[Disk], bus: str, key: str, known: Mapping[str, DiskPlace]) -> DiskPlace:
+    """The place that the disk had before, else the first on this bus that neither these disks nor others have.
 
     libvirt derives the place from the name, which SCSI and SATA disks share; the eighth would come to a SCSI
     controller of a kind that few guests have a driver for.
     """
-    targets = [disk.target for disk in domain.devices.disks]
-    prefix = _PREFIXES[bus]
-    name = device_name(prefix, sum(target.dev.startswith(prefix) for target in targets))
-    index = sum(target.bus == bus for target in targets)
-    address = None
-    if bus == "scsi":
-        address = DriveAddress(controller=0, bus=0, target=index // UNITS_PER_TARGET, unit=index % UNITS_PER_TARGET)
-    elif bus == "sata":
-        address = DriveAddress(controller=index // _PORTS_PER_AHCI, bus=0, target=0, unit=index % _PORTS_PER_AHCI)
-    return DiskTarget(name, bus), address
+    taken = [disk.place for disk in disks]
+    kept = known.get(key)
+    if kept and kept.target.bus == bus and not any(_collide(kept, other) for other in taken):
+        return kept
+    taken += [place for other, place in known.items() if other != key]
+    names, prefix = {place.target.dev for place in taken}, _PREFIXES[bus]
+    name = next(name for index in count() if (name := device_name(prefix, index)) not in names)
+    return DiskPlace(DiskTarget(name, bus), _find_address([place for place in taken if place.target.bus == bus], bus))
+
+
+def _find_address(taken: Sequence[DiskPlace], bus: str) -> DriveAddress | None:
+    if bus not in _UNITS:
+        return None
+    numbers = {_number(place.address) for place in taken if place.address}
+    return next(address for index in count() if _number(address := _address(bus, index)) not in numbers)
+
+
+def _address(bus: str, index: int) -> DriveAddress:
+    row, unit = divmod(index, _UNITS[bus])
+    if bus == "sata":
+        return DriveAddress(controller=row, bus=0, target=0, unit=unit)
+    return DriveAddress(controller=0, bus=0, target=row, unit=unit)
+
+
+def _number(address: DriveAddress) -> tuple[int, int, int]:
+    return address.controller or 0, address.target or 0, address.unit or 0
+
+
+def _collide(one: DiskPlace, other: DiskPlace) -> bool:
+    if one.target.dev == other.target.dev:
+        return True
+    are_drives = one.address is not None and other.address is not None and one.target.bus == other.target.bus
+    return are_drives and _number(one.address) == _number(other.address)  # type: ignore[arg-type]  # neither is None
 
 
 def with_scsi_controller(domain: Domain) -> Domain:
@@ -71,28 +130,3 @@ def device_name(prefix: str, index: int) -> str:
         index, letter = divmod(index - 1, len(ascii_lowercase))
         name = ascii_lowercase[letter] + name
     return prefix + name
-
-
-def _disk(requested: domain_pb2.Disk, target: DiskTarget, address: DriveAddress | None, host: HostProfile) -> Disk:
-    volume = host.volumes.get(requested.volume_uuid)
-    if volume is None:
-        raise RequestInvalid(f"disks.volume_uuid: volume {requested.volume_uuid} is not on this node")
-    driver = DiskDriver(
-        "qemu",
-        volume.format,
-        # Past the node's page cache where the file system can: its memory is for guests, and flushes stay true.
-        cache="none" if host.direct_io else "writeback",
-        io="native" if host.direct_io else "threads",
-        discard="unmap",
-        detect_zeroes="unmap",
-    )
-    return Disk(
-        "file",
-        driver=driver,
-        source=DiskSource(str(volume.path)),
-        target=target,
-        read_only=requested.read_only,
-        serial=requested.volume_uuid.replace("-", "")[:SERIAL_LENGTH],
-        boot=BootOrder(requested.boot_index) if requested.boot_index else None,
-        address=address,
-    )

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import count
 from typing import Final, assert_never
 
-from agent.configure.disk import SERIAL_LENGTH, UNITS_PER_TARGET, device_name, with_scsi_controller
+from agent.configure.disk import find_place, make_serial, with_scsi_controller
 from agent.configure.graphics import USB_CONTROLLER
 from agent.configure.host_profile import HostProfile
 from agent.configure.pcie import count_ports
 from agent.devices.source import BlockSource, DeviceSource, MdevSource, NetworkFunctionSource, PciSource, UsbSource
 from agent.domainxml.address import Alias, BootOrder, NodeAddress
 from agent.domainxml.device import Devices
-from agent.domainxml.disk import Disk, DiskDriver, DiskSource, DiskTarget, DriveAddress
+from agent.domainxml.disk import Disk, DiskDriver, DiskSource
 from agent.domainxml.domain import Domain
 from agent.domainxml.hostdev import GuestPciAddress, Hostdev, HostdevSource, Rom
 from agent.domainxml.interface import Interface, InterfaceSource, MacAddress, Vlan, VlanTag
@@ -151,30 +150,20 @@ def _whole_disk(wish: HostDevice, source: BlockSource, boot: BootOrder | None, d
 
     A disk that takes SCSI commands tells its own serial.
     """
+    serial = None if source.scsi_commands else make_serial(wish.uuid)
+    place = find_place(disks, "scsi", "", {})
     driver = DiskDriver("qemu", "raw", cache="none", io="native", discard=None if source.scsi_commands else "unmap")
     return Disk(
         "block",
         device="lun" if source.scsi_commands else "disk",
         driver=driver,
         source=DiskSource(device=str(source.path)),
-        target=DiskTarget(_free_name(disks), "scsi"),
-        serial=None if source.scsi_commands else wish.uuid.replace("-", "")[:SERIAL_LENGTH],
+        target=place.target,
+        serial=serial,
         boot=boot,
         alias=Alias(name_alias(wish.uuid)),
-        address=_free_address(disks),
+        address=place.address,
     )
-
-
-def _free_name(disks: Sequence[Disk]) -> str:
-    taken = {disk.target.dev for disk in disks}
-    return next(name for number in count() if (name := device_name("sd", number)) not in taken)
-
-
-def _free_address(disks: Sequence[Disk]) -> DriveAddress:
-    places = (disk.address for disk in disks if disk.target.bus == "scsi")
-    taken = {(place.target or 0, place.unit or 0) for place in places if place and not place.controller}
-    target, unit = next(place for n in count() if (place := divmod(n, UNITS_PER_TARGET)) not in taken)
-    return DriveAddress(controller=0, bus=0, target=target, unit=unit)
 
 
 def _with_bus(domain: Domain, source: DeviceSource) -> Domain:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from agent.configure.host_cpu import HostCpus
 from agent.devices.source import DeviceSource
+from agent.domainxml.disk import DiskPlace
 
 DomainType = Literal["kvm", "qemu", "test"]
 FirmwareName = Literal["bios", "uefi", "uefi-secure-boot"]
@@ -59,11 +60,12 @@ class HostProfile:
     # Whether the file system of the volumes can pass the page cache by.
     direct_io: bool = False
     # Of the guest that is being configured: the CPUs that it may use beside the others, its volumes by volume UUID, its
-    # networks by subnet id, its devices of the node by HostDevice.uuid.
+    # networks by subnet id, its devices of the node by HostDevice.uuid, the places that its disks have by Disk.key.
     cpus: HostCpus = field(default_factory=HostCpus)
     volumes: Mapping[str, VolumeSource] = field(default_factory=dict)
     networks: Mapping[str, NetworkSource] = field(default_factory=dict)
     host_devices: Mapping[str, DeviceSource] = field(default_factory=dict)
+    disk_places: Mapping[str, DiskPlace] = field(default_factory=dict)
 
     def serial_log(self, uuid: str) -> Path:
         """The file that keeps what a guest writes to its serial console."""

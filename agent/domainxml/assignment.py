@@ -1,4 +1,4 @@
-"""libvirt's XML of a domain, into which devices of the node are put and from which they are taken.
+"""libvirt's XML of a domain, into which devices of the node and disks are put and from which they are taken.
 
 It is changed in place instead of being parsed into typed elements: the guest keeps all that we do not declare.
 """
@@ -69,9 +69,32 @@ class AssignedDomain:
         own = self.find(alias)
         return tuple(Disk.parse(disk) for disk in self._root.iterfind("devices/disk") if disk not in own)
 
-    def boot_orders_beside(self, alias: str) -> set[int]:
-        """The places in the boot order that other devices have."""
-        own = self.find(alias)
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """All disks and drives."""
+        return tuple(map(Disk.parse, self._root.iterfind("devices/disk")))
+
+    def find_disk(self, key: str) -> list[etree._Element]:
+        """The disk with this `Disk.key`, if it is there."""
+        return [disk for disk in self._root.iterfind("devices/disk") if Disk.parse(disk).key == key]
+
+    def put_disk(self, disk: Disk) -> bool:
+        """The disk is there, unchanged if it was before; whether anything has changed."""
+        if self.find_disk(disk.key):
+            return False
+        self._devices.append(disk.format())
+        self._order_boot(self.find_disk(disk.key))
+        return True
+
+    def take_disk(self, key: str) -> bool:
+        """The disk is not there; whether anything has changed."""
+        found = self.find_disk(key)
+        for disk in found:
+            self._devices.remove(disk)
+        return bool(found)
+
+    def boot_orders_beside(self, own: list[etree._Element]) -> set[int]:
+        """The places in the boot order that other devices than these elements have."""
         boots = (device.find("boot") for device in self._root.iterfind("devices/*") if device not in own)
         return {int(boot.get("order", "0")) for boot in boots if boot is not None}
 
@@ -79,6 +102,11 @@ class AssignedDomain:
         """Whether there is a bus of this type ("usb", "scsi") to plug into."""
         controllers = self._root.iterfind(f"devices/controller[@type='{kind}']")
         return any(controller.get("model") != "none" for controller in controllers)
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether devices on PCI need a root port each."""
+        return self._root.find(f"devices/controller[@model='{_PORT}']") is not None
 
     def free_ports(self) -> list[int]:
         """Indices of the PCIe root ports behind which there is nothing."""
@@ -97,7 +125,7 @@ class AssignedDomain:
             for built in wanted:
                 self._devices.append(built.format())
             self._place_card(alias)
-            self._order_boot(alias)
+            self._order_boot(self.find(alias))
             return True
         for element, built in zip(present, wanted, strict=True):
             if not _has_source(element, built):
@@ -173,9 +201,9 @@ class AssignedDomain:
         for place in places:
             place.set("bus", f"0x{free[-1]:02x}")
 
-    def _order_boot(self, alias: str) -> None:
+    def _order_boot(self, elements: list[etree._Element]) -> None:
         """Where a device has a place in the order libvirt takes no order of kinds, which it writes where none has."""
-        if any(element.find("boot") is not None for element in self.find(alias)):
+        if any(element.find("boot") is not None for element in elements):
             for machine in self._root.findall("os"):
                 for boot in machine.findall("boot"):
                     machine.remove(boot)

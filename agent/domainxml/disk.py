@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.domainxml.address import Alias, BootOrder
 from agent.domainxml.element import NUMBER, Element, attribute, child, presence, text_child
@@ -62,3 +63,26 @@ class Disk(Element, tag="disk"):
     boot: BootOrder | None = child(BootOrder, default=None)
     alias: Alias | None = child(Alias, default=None)
     address: DriveAddress | None = child(DriveAddress, default=None)
+
+    @property
+    def key(self) -> str:
+        """Tells it from the guest's other disks, whatever place it has: its serial, else the name of its file.
+
+        What has neither is told by its place.
+        """
+        file = (self.source and self.source.file) or ""
+        return self.serial or Path(file).name or f"@{self.target.dev}"
+
+    @property
+    def place(self) -> DiskPlace:
+        """Where the guest finds it; which PCI slot that is, libvirt chooses."""
+        is_drive = self.address is not None and self.address.type == "drive"
+        return DiskPlace(self.target, self.address if is_drive else None)
+
+
+@dataclass(frozen=True)
+class DiskPlace:
+    """The name and, on a bus with places of its own, the place of a disk in its guest."""
+
+    target: DiskTarget
+    address: DriveAddress | None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from lxml import etree
 
+from agent.domainxml.disk import Disk
 from agent.domainxml.metadata import Ownership
 
 _SERIAL_LENGTH: Final = 20
@@ -25,9 +27,9 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
         _replace(live, there, tag)
     _replace_ownership(live, there)
     _copy_text(live, there, "devices/emulator")
-    for disk in live.iterfind("devices/disk"):
-        device = _attribute(disk, "target", "dev")
-        _copy_attributes(disk, _first(there.iterfind(f"devices/disk/target[@dev='{device}']/..")), "source", ("file",))
+    others = _disks_by_key(there)
+    for key, disk in _disks_by_key(live).items():
+        _copy_attributes(disk, others.get(key), "source", ("file",))
     for interface in live.iterfind("devices/interface"):
         address = _attribute(interface, "mac", "address")
         twin = _first(there.iterfind(f"devices/interface/mac[@address='{address}']/.."))
@@ -37,6 +39,18 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
         _copy_attributes(port, there.find("devices/serial"), "log", ("file",))
     _adapt_graphics(live, there)
     return etree.tostring(live, encoding="unicode")
+
+
+def adapt_definition(live_xml: str, definition_xml: str) -> str:
+    """The definition there, with the guest's disks where the guest has them; as it is, when they are not the same."""
+    there = _parse(definition_xml)
+    mine, others = _disks_by_key(_parse(live_xml)), _disks_by_key(there)
+    if mine.keys() == others.keys():
+        for key, disk in others.items():
+            place = Disk.parse(mine[key]).place
+            built = replace(Disk.parse(disk), target=place.target, address=place.address)
+            disk.getparent().replace(disk, built.format())  # type: ignore[union-attr]  # it was found below one
+    return etree.tostring(there, encoding="unicode")
 
 
 def find_disk_targets(live_xml: str, volume_uuids: Iterable[str]) -> list[str]:
@@ -76,6 +90,10 @@ def find_blockers(live_xml: str, seed: str) -> list[tuple[str, str]]:
         if path and path != seed:
             found.append(("iso", f"{path} is in the drive {_attribute(disk, 'target', 'dev')}"))
     return found
+
+
+def _disks_by_key(document: etree._Element) -> dict[str, etree._Element]:
+    return {Disk.parse(disk).key: disk for disk in document.iterfind("devices/disk")}
 
 
 def _adapt_graphics(live: etree._Element, there: etree._Element) -> None:

@@ -1,12 +1,7 @@
-"""Devices of the node in guests: plugged in and pulled out, by the guest that runs and by the definition.
-
-Pulling out is asynchronous: the guest is asked, and asked again, until libvirt's XML does not have the device.
-"""
+"""Devices of the node in guests: plugged in and pulled out, by the guest that runs and by the definition."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,36 +13,28 @@ from agent.configure.host_device import build_device, name_alias, read_mark
 from agent.devices.plug import find_plug_obstacle
 from agent.devices.source import DeviceSource
 from agent.domainxml.assignment import AssignedDomain
-from agent.errors import DeviceStillAttached, DomainNotFound, DomainStateConflict
+from agent.errors import DomainNotFound, DomainStateConflict
 from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.events import CHANGED, DEVICE_REMOVAL_FAILED, DEVICE_REMOVED, DomainChange, DomainEvents
+from agent.hypervisor.events import CHANGED, DomainEvents
 from agent.hypervisor.guest import find_owned
 from agent.hypervisor.hostdev_edit import (
     PluggedUsb,
-    Removal,
+    by_alias,
     define,
     define_device,
-    find_live,
     forget,
     list_usb,
     plug,
     put_device,
     read_definition,
-    read_live,
-    request_removal,
 )
+from agent.hypervisor.unplug import TIMEOUT_SECONDS, Unplugs, read_live
 from protos.agent.v1.device_pb2 import HostDevice
 
-# libvirt by itself waits 5 s for a device to be gone.
-_TIMEOUT_SECONDS: Final = 120.0
-_RETRY_SECONDS: Final = 5.0
 # A guest that was off may be started between the two steps of attaching.
 _ATTACH_ATTEMPTS: Final = 3
-# A guest that refuses at once is not asked again at once.
-_REFUSED_SECONDS: Final = 1.0
-_WAKING: Final = frozenset((DEVICE_REMOVED, DEVICE_REMOVAL_FAILED, "stopped", "crashed"))
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,7 @@ class DevicePlugs:
         # Changes definitions as well; each is read, changed and written.
         self._affinities = affinities
         self._sysfs = sysfs or Sysfs()
-        self._monotonic = monotonic
+        self._unplugs = Unplugs(connection, events, monotonic=monotonic)
 
     async def read(self, uuid: str) -> AssignedGuest:
         """The devices that the guest should have. Raises DomainNotFound, DomainForeign."""
@@ -100,7 +87,7 @@ class DevicePlugs:
             self._events.announce(domain, CHANGED)
 
         for _ in range(_ATTACH_ATTEMPTS):
-            await self._connection.call(run, timeout_seconds=_TIMEOUT_SECONDS)
+            await self._connection.call(run, timeout_seconds=TIMEOUT_SECONDS)
             async with self._affinities.undisturbed():
                 if await self._connection.call(lambda handle: define_device(find_owned(handle, uuid), wish, source)):
                     return
@@ -132,35 +119,8 @@ class DevicePlugs:
             await self._connection.call(run)
 
     async def unplug(self, uuid: str, device_uuid: str, *, grace_seconds: float) -> None:
-        """The guest was asked to let go of the device, and has, as it does when it ends.
-
-        Raises DeviceStillAttached when it has not within the grace, DevicePlugUnsafe, DomainForeign.
-        """
-        alias, removal = name_alias(device_uuid), Removal()
-        # What is told before the guest is asked is told to nobody else.
-        async with self._events.subscribe() as changes:
-            deadline = self._monotonic() + grace_seconds
-            while True:
-                await self._connection.call(
-                    lambda handle: request_removal(handle, uuid, alias, removal), timeout_seconds=_TIMEOUT_SECONDS
-                )
-                if removal.left:
-                    await self._wait(changes, uuid, alias, removal, deadline)
-                if not await self._connection.call(lambda handle: find_live(handle, uuid, alias)):
-                    return
-                if self._monotonic() >= deadline:
-                    raise DeviceStillAttached(_describe(removal, grace_seconds))
-
-    async def _wait(
-        self, changes: asyncio.Queue[DomainChange], uuid: str, alias: str, removal: Removal, deadline: float
-    ) -> None:
-        """Returns when something is told of the device, or when it is time to ask again."""
-        remaining = deadline - self._monotonic()
-        if remaining <= 0:
-            return
-        removal.is_refused = await _wait_for_end(changes, uuid, alias, min(_RETRY_SECONDS, remaining))
-        if removal.is_refused:
-            await asyncio.sleep(min(_REFUSED_SECONDS, max(0.0, deadline - self._monotonic())))
+        """The guest was asked to let go of the device, and has. Raises what `Unplugs.unplug` raises."""
+        await self._unplugs.unplug(uuid, by_alias(name_alias(device_uuid)), grace_seconds=grace_seconds)
 
     async def forget(self, uuid: str, device_uuid: str) -> bool:
         """The definition does not have the device; False, and nothing changes, while the running guest has it."""
@@ -178,22 +138,3 @@ class DevicePlugs:
     async def list_usb(self) -> list[PluggedUsb]:
         """The USB devices that running guests should have."""
         return await self._connection.call(list_usb)
-
-
-async def _wait_for_end(changes: asyncio.Queue[DomainChange], uuid: str, alias: str, seconds: float) -> bool:
-    """Returns when something is told of the device, or after the time given; whether the guest refuses it."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while True:
-                change = await changes.get()
-                concerns = change.uuid == uuid and change.kind in _WAKING and change.device_alias in ("", alias)
-                if change.is_resync or concerns:
-                    return change.kind == DEVICE_REMOVAL_FAILED
-    return False
-
-
-def _describe(removal: Removal, grace_seconds: float) -> str:
-    message = f"the guest still has the device {grace_seconds:g} s after it was asked to let go"
-    if removal.is_refused:
-        return f"{message}: it refuses"
-    return f"{message}: {removal.reasons[-1]}" if removal.reasons else message

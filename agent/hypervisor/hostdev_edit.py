@@ -1,19 +1,16 @@
 """Devices of the node in the definition of one domain and in its running guest; all of it blocks.
 
-What a guest has is read from libvirt's XML and nothing else: with no system in the guest that answers, libvirt says
-that a device was pulled out, and it stays. Plugging begins with the guest that runs, and so does pulling out: the
-definition never tells of something that could not be done. The definition and the mark in it change at once.
+What a guest has is read from libvirt's XML and nothing else. Plugging begins with the guest that runs, and so does
+pulling out: the definition never tells of something that could not be done. The definition and the mark in it change
+at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import libvirt
-import structlog
 
 from agent.configure.disk import with_scsi_controller
 from agent.configure.graphics import USB_CONTROLLER
@@ -30,18 +27,12 @@ from agent.domainxml.device import Controller, Devices
 from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document
 from agent.domainxml.metadata import NAMESPACE, Ownership
-from agent.errors import DevicePlugUnsafe, DomainNotFound, RequestInvalid
+from agent.errors import DevicePlugUnsafe, RequestInvalid
 from agent.hypervisor.description import read_ownership
-from agent.hypervisor.guest import find_owned
+from agent.hypervisor.unplug import Find, read_live, unless_ended
 from protos.agent.v1.device_pb2 import HostDevice
 
-# Such a guest, or such a device, never lets go while it runs.
-_IMPOSSIBLE: Final = frozenset(
-    (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_NO_SUPPORT)
-)
 _DEFINITION: Final = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,20 +42,6 @@ class PluggedUsb:
     domain_uuid: str
     wish: HostDevice
     place: tuple[int, int] | None
-
-
-@dataclass
-class Removal:
-    """What is known of a device on its way out."""
-
-    left: int = 0
-    is_refused: bool = False
-    reasons: list[str] = field(default_factory=list)
-
-
-def read_live(domain: libvirt.virDomain) -> AssignedDomain | None:
-    """None while it is off."""
-    return AssignedDomain(domain.XMLDesc(0)) if domain.isActive() else None
 
 
 def read_definition(domain: libvirt.virDomain) -> AssignedDomain:
@@ -77,7 +54,7 @@ def plug(domain: libvirt.virDomain, wish: HostDevice, source: DeviceSource, obst
     definition, live = read_definition(domain), read_live(domain)
     check_machine(source, definition.machine)
     alias = name_alias(wish.uuid)
-    if wish.boot_index and wish.boot_index in definition.boot_orders_beside(alias):
+    if wish.boot_index and wish.boot_index in definition.boot_orders_beside(definition.find(alias)):
         raise RequestInvalid(f"device.boot_index: {wish.boot_index} is another device's")
     if live is None or live.find(alias):
         return
@@ -153,29 +130,9 @@ def _mark_live(domain: libvirt.virDomain, live: AssignedDomain) -> None:
         )
 
 
-def find_live(handle: libvirt.virConnect, uuid: str, alias: str) -> list[str]:
-    """The elements of a device in a running guest; none as well when that is off or gone."""
-    with contextlib.suppress(DomainNotFound), unless_ended():
-        live = read_live(find_owned(handle, uuid))
-        return live.describe(alias) if live else []
-    return []
-
-
-def request_removal(handle: libvirt.virConnect, uuid: str, alias: str, removal: Removal) -> None:
-    """The guest is asked once to let go of what it has of the device."""
-    elements = find_live(handle, uuid, alias)
-    removal.left = len(elements)
-    if len(elements) > 1:
-        raise DevicePlugUnsafe("a card of several functions can be taken from a guest only while it is off")
-    for element in elements:
-        try:
-            find_owned(handle, uuid).detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() in _IMPOSSIBLE:
-                raise DevicePlugUnsafe(f"the device cannot be taken from a guest that runs: {error}") from error
-            # It may be on its way out already, or the guest has just ended: the XML tells.
-            log.info("device.unplug_refused", domain=uuid, alias=alias, reason=str(error))
-            removal.reasons.append(str(error))
+def by_alias(alias: str) -> Find:
+    """Finds the elements of a device of the node."""
+    return lambda document: document.find(alias)
 
 
 def forget(domain: libvirt.virDomain, alias: str, device_uuid: str) -> bool:
@@ -205,13 +162,3 @@ def list_usb(handle: libvirt.virConnect) -> list[PluggedUsb]:
                 pairs = zip(map(read_mark, marks), places, strict=True)
                 found += [PluggedUsb(domain.UUIDString(), wish, place) for wish, place in pairs]
     return found
-
-
-@contextlib.contextmanager
-def unless_ended() -> Iterator[None]:
-    """A guest that has ended or is gone since it was looked at has nothing any more."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
-            raise

@@ -12,7 +12,14 @@ import libvirt
 from lxml import etree
 
 from agent.configure.host_profile import HostProfile
-from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram, has_coherent_disks
+from agent.domainxml.transfer import (
+    adapt_definition,
+    adapt_domain,
+    find_blockers,
+    find_disk_targets,
+    find_nvram,
+    has_coherent_disks,
+)
 from agent.errors import RequestInvalid
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import PowerState, describe
@@ -178,7 +185,7 @@ def _parameters(order: MigrationOrder, live_xml: str) -> dict[str, Any]:
         libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{address}",
         libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: order.data_address,
         libvirt.VIR_MIGRATE_PARAM_DEST_XML: adapt_domain(live_xml, order.definition_xml),
-        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: order.definition_xml,
+        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: adapt_definition(live_xml, order.definition_xml),
     }
     if order.copied_volume_uuids:
         try:

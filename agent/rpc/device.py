@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
 from agent.assignment import Assignments
 from agent.configure.check import check_host_device, check_uuid
 from agent.errors import RequestInvalid
-from agent.rpc.encoding import decode_seconds
+from agent.rpc.encoding import LET_GO_SECONDS, decode_seconds
 from protos.agent.v1 import device_pb2 as messages
 from protos.agent.v1 import device_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_GRACE_SECONDS: Final = 30.0
 
 
 class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
@@ -41,7 +39,7 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
         """The domain does not have the device any more."""
         check_uuid(request.domain_uuid, "domain_uuid")
         check_uuid(request.device_uuid, "device_uuid")
-        grace_seconds = decode_seconds(request, "grace", default=_GRACE_SECONDS)
+        grace_seconds = decode_seconds(request, "grace", default=LET_GO_SECONDS)
         await self._assignments.detach(request.domain_uuid, request.device_uuid, grace_seconds=grace_seconds)
         return messages.EnsureDetachedResponse()
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 
-from agent.configure.check import check_uuid
+from agent.attachment import DiskAttachments
+from agent.configure.check import check_disk, check_uuid
 from agent.definition import Definitions
 from agent.domain_lock import DomainLocks
 from agent.errors import HypervisorUnavailable
@@ -19,7 +20,14 @@ from agent.hypervisor.guest import Guests
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import StopProgress, Stops
-from agent.rpc.encoding import DEFAULT_GRACE_SECONDS, decode_seconds, encode_domain, encode_duration, encode_time
+from agent.rpc.encoding import (
+    DEFAULT_GRACE_SECONDS,
+    LET_GO_SECONDS,
+    decode_seconds,
+    encode_domain,
+    encode_duration,
+    encode_time,
+)
 from protos.agent.v1 import domain_pb2 as messages
 from protos.agent.v1 import domain_pb2_grpc
 
@@ -38,6 +46,7 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         events: DomainEvents,
         prober: GuestAgentProber,
         locks: DomainLocks,
+        attachments: DiskAttachments,
     ) -> None:
         self._guests = guests
         self._definitions = definitions
@@ -46,6 +55,7 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         self._events = events
         self._prober = prober
         self._locks = locks
+        self._attachments = attachments
 
     async def EnsureDefined(self, request: messages.EnsureDefinedRequest, context: Context) -> messages.Domain:
         """The domain has this definition and its seed."""
@@ -75,6 +85,25 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         async with self._locks.of(request.uuid):
             await self._definitions.ensure_removed(request.uuid)
             return messages.EnsureRemovedResponse()
+
+    async def EnsureDiskAttached(
+        self, request: messages.EnsureDiskAttachedRequest, context: Context
+    ) -> messages.EnsureDiskAttachedResponse:
+        """The domain has the disk."""
+        check_uuid(request.domain_uuid, "domain_uuid")
+        check_disk(request.disk, "disk")
+        await self._attachments.attach(request.domain_uuid, request.disk)
+        return messages.EnsureDiskAttachedResponse()
+
+    async def EnsureDiskDetached(
+        self, request: messages.EnsureDiskDetachedRequest, context: Context
+    ) -> messages.EnsureDiskDetachedResponse:
+        """The domain does not have the disk any more."""
+        check_uuid(request.domain_uuid, "domain_uuid")
+        check_uuid(request.volume_uuid, "volume_uuid")
+        grace_seconds = decode_seconds(request, "grace", default=LET_GO_SECONDS)
+        await self._attachments.detach(request.domain_uuid, request.volume_uuid, grace_seconds=grace_seconds)
+        return messages.EnsureDiskDetachedResponse()
 
     async def EnsureStopped(
         self, request: messages.EnsureStoppedRequest, context: Context

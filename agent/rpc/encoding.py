@@ -14,6 +14,8 @@ from agent.hypervisor.prober import GuestAgentProbe
 from protos.agent.v1 import device_pb2, domain_pb2, guest_pb2
 
 DEFAULT_GRACE_SECONDS: Final = 120.0
+# For a device or a disk.
+LET_GO_SECONDS: Final = 30.0
 
 
 def encode_domain(description: GuestDescription, probe: GuestAgentProbe | None) -> domain_pb2.Domain:
@@ -71,6 +73,7 @@ def encode_elapsed(started_at: float, ended_at: float, now: float) -> Duration:
 def decode_seconds(
     message: domain_pb2.EnsureStoppedRequest
     | domain_pb2.RebootRequest
+    | domain_pb2.EnsureDiskDetachedRequest
     | guest_pb2.RunGuestCommandRequest
     | device_pb2.EnsureDetachedRequest,
     field: str,

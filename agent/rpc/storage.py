@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import grpc
 
+from agent.attachment import DiskAttachments
 from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id, parse_positive, parse_sha256
@@ -60,8 +61,9 @@ class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
 class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
     """The volumes of the node."""
 
-    def __init__(self, volumes: StorageBackend) -> None:
+    def __init__(self, volumes: StorageBackend, attachments: DiskAttachments) -> None:
         self._volumes = volumes
+        self._attachments = attachments
 
     async def EnsureVolume(self, request: messages.EnsureVolumeRequest, context: Context) -> messages.Volume:
         """The volume exists."""
@@ -81,6 +83,14 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
         check_uuid(request.uuid, "uuid")
         await self._volumes.ensure_removed(request.uuid)
         return messages.EnsureVolumeRemovedResponse()
+
+    async def EnsureGrown(self, request: messages.EnsureVolumeGrownRequest, context: Context) -> messages.Volume:
+        """The volume has at least this size, and its guest sees it."""
+        check_uuid(request.uuid, "uuid")
+        if request.domain_uuid:
+            check_uuid(request.domain_uuid, "domain_uuid")
+        size_bytes = parse_positive(request.size_bytes, "size_bytes")
+        return encode_volume(await self._attachments.grow(request.uuid, size_bytes, request.domain_uuid))
 
     async def List(self, request: messages.ListVolumesRequest, context: Context) -> messages.ListVolumesResponse:
         """All volumes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -48,6 +49,10 @@ class StorageCapacity:
     free_bytes: int
 
 
+# Has the guest that runs with the volume make it so large; False when there is none.
+Resize = Callable[[int], Awaitable[bool]]
+
+
 class StorageBackend(Protocol):
     """Keeps volumes by UUID; `ensure_…` may be repeated at any time, also after a crash in its middle."""
 
@@ -55,6 +60,13 @@ class StorageBackend(Protocol):
         """The volume exists with at least this size.
 
         Raises RequestInvalid (smaller than it is or than its image), ImageNotFound, StorageExhausted.
+        """
+        ...
+
+    async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
+        """The volume has at least this size, by its guest's hand or ours.
+
+        Raises VolumeNotFound, RequestInvalid (smaller than it is), StorageExhausted, VolumeInUse (open elsewhere).
         """
         ...
 

@@ -34,7 +34,7 @@ from agent.errors import (
     VolumePresent,
 )
 from agent.storage import qemu_img
-from agent.storage.base import StorageCapacity, Volume, VolumeSource, VolumeSpec
+from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.image_cache import CachedImage
 from agent.storage.image_format import Qcow2Header, read_qcow2_header
 from agent.storage.shared import ensure_storage_id, is_open_in_qemu, leave_mark, locked
@@ -80,7 +80,7 @@ class DirectoryBackend:
 
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""
-        spec = replace(spec, size_bytes=-(-spec.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)
+        spec = replace(spec, size_bytes=_in_blocks(spec.size_bytes))
         async with self._lock(spec.uuid):
             present = await self.find_volume(spec.uuid)
             if present is None:
@@ -88,6 +88,19 @@ class DirectoryBackend:
                 present = await self.get_volume(spec.uuid)
             await self._ensure_size(present, spec)
             return await self.get_volume(spec.uuid)
+
+    async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
+        """See StorageBackend."""
+        size_bytes = _in_blocks(size_bytes)
+        async with self._lock(uuid):
+            present = await self.get_volume(uuid)
+            _refuse_shrinking(present, size_bytes)
+            if size_bytes > present.size_bytes:
+                await self.require_space(size_bytes - present.size_bytes)
+                if not await resize(size_bytes):
+                    await self.refuse_while_open(uuid)
+                    await qemu_img.grow(self._path(uuid), size_bytes)
+            return await self.get_volume(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
         """See StorageBackend."""
@@ -198,8 +211,7 @@ class DirectoryBackend:
         return image
 
     async def _ensure_size(self, present: Volume, spec: VolumeSpec) -> None:
-        if spec.size_bytes < present.size_bytes:
-            raise RequestInvalid(f"size_bytes: volume {spec.uuid} has {present.size_bytes}, it cannot become smaller")
+        _refuse_shrinking(present, spec.size_bytes)
         if spec.image_id != present.image_id:
             raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
         if spec.size_bytes > present.size_bytes:
@@ -273,6 +285,15 @@ def measure_capacity(directory: Path, reserved_bytes: int) -> StorageCapacity:
         total_bytes=max(0, status.f_blocks * status.f_frsize - reserved_bytes),
         free_bytes=max(0, status.f_bavail * status.f_frsize - reserved_bytes),
     )
+
+
+def _in_blocks(size_bytes: int) -> int:
+    return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _refuse_shrinking(present: Volume, size_bytes: int) -> None:
+    if size_bytes < present.size_bytes:
+        raise RequestInvalid(f"size_bytes: volume {present.uuid} has {present.size_bytes}, it cannot become smaller")
 
 
 def _check_content(header: Qcow2Header | None, spec: VolumeSpec) -> None:

@@ -112,6 +112,12 @@ class AgentClient(DeviceCalls):
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         await self._ensure(stub.EnsureRemoved, storage_pb2.EnsureVolumeRemovedRequest(uuid=uuid), VOLUME_SECONDS)
 
+    async def ensure_volume_grown(self, uuid: str, size_bytes: int, domain_uuid: str) -> storage_pb2.Volume:
+        """The volume has at least this size, and the guest that has it knows; `domain_uuid` is empty without one."""
+        stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
+        request = storage_pb2.EnsureVolumeGrownRequest(uuid=uuid, size_bytes=size_bytes, domain_uuid=domain_uuid)
+        return await self._ensure(stub.EnsureGrown, request, VOLUME_SECONDS)
+
     async def list_volumes(self) -> list[storage_pb2.Volume]:
         """All volumes of the node."""
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
@@ -209,6 +215,19 @@ class AgentClient(DeviceCalls):
         """libvirt holds this definition; volumes and ports were ensured before."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
         return await self._ensure(stub.EnsureDefined, domain_pb2.EnsureDefinedRequest(spec=spec), DEFINE_SECONDS)
+
+    async def ensure_disk_attached(self, uuid: str, disk: domain_pb2.Disk) -> None:
+        """The domain has the disk, also while it runs."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureDiskAttachedRequest(domain_uuid=uuid, disk=disk)
+        await self._ensure(stub.EnsureDiskAttached, request, VOLUME_SECONDS)
+
+    async def ensure_disk_detached(self, uuid: str, volume_uuid: str, grace_seconds: float) -> None:
+        """The domain does not have the disk; DeviceStillAttached when its guest has not let go within the grace."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureDiskDetachedRequest(domain_uuid=uuid, volume_uuid=volume_uuid)
+        request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
+        await self._call(stub.EnsureDiskDetached, request, VOLUME_SECONDS + grace_seconds)
 
     async def ensure_running(self, uuid: str) -> domain_pb2.Domain:
         """The domain runs."""

@@ -43,6 +43,7 @@ from coordinator.api.routes import (
     schedule,
     ssh_key,
     volume,
+    volume_attachment,
     webhook,
 )
 from coordinator.runtime import Runtime
@@ -87,6 +88,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     launch_template.instance_router,
     schedule.router,
     volume.router,
+    volume_attachment.router,
     network.router,
     iam.token_router,
     iam.router,

@@ -1,6 +1,23 @@
-"""Kinds of volumes."""
+"""Kinds of volumes, what becomes of them, and how much of them there may be."""
 
+from enum import StrEnum
 from typing import Final
 
 # Storage classes as tenants see them; each node maps them to what it has.
 VOLUME_TYPES: Final = ("hdd", "ssd", "essd")
+# Of one instance, the system disk included.
+MAXIMUM_VOLUMES: Final = 16
+MAXIMUM_VOLUME_GIB: Final = 64 * 1024
+
+
+class VolumeStatus(StrEnum):
+    """What a volume is, or is becoming."""
+
+    AVAILABLE = "available"
+    CREATING = "creating"
+    ATTACHING = "attaching"
+    IN_USE = "inUse"
+    DETACHING = "detaching"
+    GROWING = "growing"
+    DELETING = "deleting"
+    ERROR = "error"

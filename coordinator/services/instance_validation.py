@@ -10,6 +10,7 @@ from typing import Final
 from coordinator.config import Settings
 from coordinator.domain.instance_order import InstanceOrder, Label, NetworkOrder, VolumeOrder
 from coordinator.domain.unit import GIB, KIB, MIB, format_bytes, parse_amount_bytes
+from coordinator.domain.volume import MAXIMUM_VOLUME_GIB, MAXIMUM_VOLUMES
 from coordinator.errors import (
     DisplayNameInvalid,
     ImageMissing,
@@ -28,8 +29,6 @@ _MAXIMUM_MEMORY_GIB: Final = 1024
 _MAXIMUM_COUNT: Final = 50
 # Those of x86 and ARM kernels.
 _HUGE_PAGES_BYTES: Final = (64 * KIB, 2 * MIB, 32 * MIB, 512 * MIB, GIB, 16 * GIB)
-_MAXIMUM_VOLUMES: Final = 16
-_MAXIMUM_VOLUME_GIB: Final = 32 * 1024
 _MAXIMUM_NETWORKS: Final = 8
 _MAXIMUM_KEYS: Final = 16
 _MAXIMUM_USER_DATA_BYTES: Final = 32 * 1024
@@ -223,16 +222,16 @@ def _check_image(order: InstanceOrder) -> None:
 
 
 def _check_volumes(volumes: Sequence[VolumeOrder]) -> None:
-    if len(volumes) > _MAXIMUM_VOLUMES:
-        raise VolumesTooMany("volumes", f"at most {_MAXIMUM_VOLUMES}", f"最多{_MAXIMUM_VOLUMES}块云盘")
+    if len(volumes) > MAXIMUM_VOLUMES:
+        raise VolumesTooMany("volumes", f"at most {MAXIMUM_VOLUMES}", f"最多{MAXIMUM_VOLUMES}块云盘")
     if sum(volume.is_os_disk for volume in volumes) != 1:
         raise ParameterInvalid("volumes", "exactly one volume must have isOsDisk true", "必须有且仅有一块系统盘")
     for position, volume in enumerate(volumes):
         prefix = f"volumes[{position}]"
-        _check_range(f"{prefix}.volumeSize", volume.size_gib, 1, _MAXIMUM_VOLUME_GIB)
+        _check_range(f"{prefix}.volumeSize", volume.size_gib, 1, MAXIMUM_VOLUME_GIB)
         _check_choice(f"{prefix}.diskBus", volume.disk_bus, ("virtio", "scsi", "sata"))
         _check_choice(f"{prefix}.volumeMode", volume.volume_mode, ("Block", "Filesystem"))
-        _check_range(f"{prefix}.bootIndex", volume.boot_index, 0, _MAXIMUM_VOLUMES)
+        _check_range(f"{prefix}.bootIndex", volume.boot_index, 0, MAXIMUM_VOLUMES)
     orders = [volume.boot_index for volume in volumes if volume.boot_index]
     if len(set(orders)) < len(orders):
         raise ParameterInvalid("volumes", "a bootIndex occurs twice", "bootIndex重复")

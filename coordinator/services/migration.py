@@ -23,7 +23,7 @@ from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.store.queries import migration as queries
 from coordinator.store.queries.deployment_set import lock_set
 from coordinator.store.queries.migration_setting import read_migration_settings
-from coordinator.store.queries.node import find_nodes_by_name
+from coordinator.store.queries.node import find_nodes_by_name, share_storage
 from coordinator.store.tables import Instance, Migration, Node
 from coordinator.tasks.instance_step import require_status
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
@@ -130,7 +130,7 @@ def begin_migration(
         "targetNodeId": target.node_id,
         "poolId": pool_id,
         "isCpuTypeFree": settings.is_cpu_type_free,
-        "sharesStorage": _shares_storage(session, instance.node_id, target.node_id),
+        "sharesStorage": share_storage(session, instance.node_id, target.node_id),
     }
     # What an earlier move left there is removed first.
     cleaning = queries.find_cleaning(session, instance.id, target.node_id)
@@ -227,11 +227,6 @@ def _find_storage(session: Session, instance: Instance) -> str:
             f"尚未确认有其他节点与节点{node.name}共享磁盘",
         )
     return node.storage_id
-
-
-def _shares_storage(session: Session, *node_ids: str) -> bool:
-    """Whether the nodes keep their volumes in one place."""
-    return len({session.get_one(Node, node_id).storage_id or node_id for node_id in node_ids}) == 1
 
 
 def _check_node_name(session: Session, instance: Instance, node_name: str) -> None:

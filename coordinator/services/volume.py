@@ -6,26 +6,35 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
+from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.services.instance import find_own
+from coordinator.services.instance_task import require_unlocked
 from coordinator.services.region import check_tenant
 from coordinator.store.queries import volume as queries
 from coordinator.store.queries.volume import VolumeRow
-from coordinator.store.tables import Task, Tenant, Volume
+from coordinator.store.tables import Instance, Task, Tenant, Volume
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
+from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
 from coordinator.tasks.submission import submit_task
 
 _PREFIX = "volume-"
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_DELETABLE = frozenset({"available", "error"})
+_DELETABLE = frozenset({VolumeStatus.AVAILABLE, VolumeStatus.ERROR})
+_GROWABLE = frozenset({VolumeStatus.AVAILABLE, VolumeStatus.IN_USE})
 
 
 def create_volume(runtime: Runtime, caller: Caller, draft: Volume) -> VolumeRow:
     """Stores `draft`, a row without ids and status; a node makes it real when an instance first uses it."""
+    if draft.multi_attach:
+        raise ParameterInvalid(
+            "multiAttach", "volumes that several instances share are not available yet", "暂不支持多实例共享云盘"
+        )
     draft.tenant_id = _owner(caller, draft.tenant_id)
     check_tenant(runtime, caller, draft.tenant_id)
     draft.uuid = runtime.identifiers.new_uuid()
-    draft.status = "available"
+    draft.status = VolumeStatus.AVAILABLE
     with runtime.database.write() as session:
         check_volume_quota(session, draft.tenant_id, count=1, size_gib=draft.size_gib)
         session.add(draft)
@@ -69,6 +78,81 @@ def find_volume(session: Session, caller: Caller, volume_id: str) -> VolumeRow:
     return found
 
 
+def rename_volume(runtime: Runtime, caller: Caller, volume_id: str, name: str) -> VolumeRow:
+    """The volume under its new name."""
+    with runtime.database.write() as session:
+        found, ecs_id, zone = find_volume(session, caller, volume_id)
+        found.name = name
+        session.add(found)
+    return found, ecs_id, zone
+
+
+def grow_volume(runtime: Runtime, caller: Caller, volume_id: str, size_gib: int) -> Task | None:
+    """Makes a volume larger, also while an instance uses it; the task that does it where a node holds its data.
+
+    ParameterInvalid when it would become smaller, QuotaExceeded; the space counts at once. The same size is success.
+    """
+    with runtime.database.write() as session:
+        found, ecs_id, _ = find_volume(session, caller, volume_id)
+        # Instances are locked before volumes, everywhere; it may be another one's by then.
+        instance = find_own(session, caller, ecs_id, for_update=True) if ecs_id else None
+        assert found.id is not None  # noqa: S101 (it is stored)
+        volume = queries.lock_volume(session, found.id)
+        _check_growth(volume, instance, volume_id, size_gib)
+        if size_gib == volume.size_gib:
+            return None
+        check_volume_quota(session, volume.tenant_id, count=0, size_gib=size_gib - volume.size_gib)
+        task = _submit_growth(session, runtime, caller, volume, instance, size_gib) if volume.node_id else None
+        volume.size_gib = size_gib
+        session.add(volume)
+    runtime.wake_tasks()
+    return task
+
+
+def _check_growth(volume: Volume, instance: Instance | None, volume_id: str, size_gib: int) -> None:
+    if instance is not None:
+        require_unlocked(instance)
+    is_same = volume.instance_id == (instance.id if instance else None)
+    if volume.status not in _GROWABLE or not is_same:
+        raise StatusUnsupported(
+            f"volume {volume_id} is {volume.status}: it cannot grow", f"云盘{volume_id}状态为{volume.status}，不能扩容"
+        )
+    if size_gib < volume.size_gib:
+        raise ParameterInvalid(
+            "volumeSize",
+            f"at least the {volume.size_gib} GiB that it has: volumes do not shrink",
+            f"不能小于当前容量{volume.size_gib}GiB",
+        )
+
+
+def _submit_growth(
+    session: Session, runtime: Runtime, caller: Caller, volume: Volume, instance: Instance | None, size_gib: int
+) -> Task:
+    args = {
+        "uuid": volume.uuid,
+        "nodeId": volume.node_id,
+        "sizeGib": size_gib,
+        "oldSizeGib": volume.size_gib,
+        "ecsId": instance.ecs_id if instance else "",
+        "domainUuid": instance.uuid if instance else "",
+    }
+    task = submit_task(
+        session,
+        runtime,
+        GROW_VOLUME,
+        args=args,
+        tenant_id=volume.tenant_id,
+        resource_id=f"{_PREFIX}{volume.uuid}",
+        request_id=caller.request_id,
+    )
+    volume.status = VolumeStatus.GROWING
+    if instance is not None:
+        # Nothing else changes it, nor moves it, meanwhile.
+        instance.task_id, instance.task_at = task.id, runtime.now()
+        session.add(instance)
+    return task
+
+
 def delete_volume(runtime: Runtime, caller: Caller, volume_id: str) -> Task | None:
     """Deletes a volume that no instance uses; the task that does it where a node holds its data."""
     with runtime.database.write() as session:
@@ -83,7 +167,7 @@ def delete_volume(runtime: Runtime, caller: Caller, volume_id: str) -> Task | No
         if volume.node_id is None:
             session.delete(volume)
             return None
-        volume.status = "deleting"
+        volume.status = VolumeStatus.DELETING
         session.add(volume)
         task = _submit_deletion(session, runtime, caller, volume)
     runtime.wake_tasks()

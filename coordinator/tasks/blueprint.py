@@ -117,6 +117,11 @@ def volume_size_bytes(volume: Volume) -> int:
     return volume.size_gib * GIB
 
 
+def disk_message(volume: Volume) -> domain_pb2.Disk:
+    """The volume as a disk of its instance."""
+    return domain_pb2.Disk(volume_uuid=volume.uuid, bus=_BUSES[volume.disk_bus], boot_index=volume.boot_index)
+
+
 def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec:
     """What the node is asked to define."""
     instance = blueprint.instance
@@ -132,7 +137,7 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
         cpu_mode=_cpu_mode(instance.vcpu_type),
         firmware=firmware,
         tpm=tpm,
-        disks=[_disk(volume) for volume in blueprint.volumes],
+        disks=[disk_message(volume) for volume in blueprint.volumes],
         nics=[
             domain_pb2.Nic(port_id=port.id, mac_address=port.mac_address, subnet_id=port.subnet_id)
             for port, _ in blueprint.ports
@@ -198,10 +203,6 @@ def _cell(share: CellAllocation) -> domain_pb2.GuestCell:
         memory_bytes=share.memory_mib * MIB,
         pinned_cpu_ids=share.cpus[: share.vcpus],
     )
-
-
-def _disk(volume: Volume) -> domain_pb2.Disk:
-    return domain_pb2.Disk(volume_uuid=volume.uuid, bus=_BUSES[volume.disk_bus], boot_index=volume.boot_index)
 
 
 def _cloud_init(blueprint: Blueprint) -> domain_pb2.CloudInit:

@@ -16,6 +16,7 @@ from coordinator.errors import StatusUnsupported
 from coordinator.placement.claim import release
 from coordinator.store.queries.device_claim import list_claims
 from coordinator.store.queries.instance import find_instance
+from coordinator.store.queries.migration import find_uuids_at
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.submission import submit_follow_up
@@ -70,9 +71,18 @@ async def _remove_volumes(context: StepContext) -> StepResult:
     agent = context.runtime.agents.of(remains.node_id)
     for uuid, transfer_id in zip(remains.volume_uuids, remains.transfer_ids, strict=False):
         await agent.ensure_volume_receive_ended(uuid, transfer_id)
+    kept = await asyncio.to_thread(_find_kept, context)
     for uuid in remains.volume_uuids:
-        await agent.ensure_volume_removed(uuid)
+        if uuid not in kept:
+            await agent.ensure_volume_removed(uuid)
     return StepResult()
+
+
+def _find_kept(context: StepContext) -> set[str]:
+    """What was detached meanwhile, and has come back, or is on its way, with another instance."""
+    remains = Remains(**context.args)
+    with context.runtime.database.read() as session:
+        return find_uuids_at(session, remains.node_id, remains.volume_uuids, remains.ecs_id)
 
 
 async def _remove_ports(context: StepContext) -> StepResult:

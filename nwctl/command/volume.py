@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from nwctl.binding import command, noun
+from nwctl.command.instance import INSTANCE
+from nwctl.command.instance import Reference as Instance
 from nwctl.command.tenant import TENANT
 from nwctl.option import Page, Waiting
 from nwctl.output import Column, gibibytes, moment, status
@@ -36,6 +38,9 @@ VOLUME = Resource(
 
 app = noun("volume", "Volumes: disks of instances.")
 Reference = Annotated[str, typer.Argument(metavar="VOLUME", help="Id or name.", autocompletion=VOLUME.complete)]
+References = Annotated[
+    list[str], typer.Argument(metavar="VOLUME...", help="Ids or names.", autocompletion=VOLUME.complete)
+]
 
 
 @command(app, "list")
@@ -56,12 +61,64 @@ def create_volume(
     name: Annotated[str, typer.Option(help="1 to 127 characters.")],
     size: Annotated[int, typer.Option(metavar="GIB", help="Size in GiB.")],
     volume_type: Annotated[str, typer.Option("--type", help="Volume type.")] = "hdd",
+    bus: Annotated[str, typer.Option(help="virtio, scsi or sata; sata only for instances that are off.")] = "virtio",
     tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.", autocompletion=TENANT.complete)] = "",
 ) -> None:
     """Create a volume; it takes up space when an instance first uses it."""
     owner = {"tenantId": TENANT.find_id(session.client, tenant)} if tenant else {}
-    body = {"name": name, "volumeSize": size, "volumeType": volume_type, **owner}
+    body = {"name": name, "volumeSize": size, "volumeType": volume_type, "diskBus": bus, **owner}
     session.show(VOLUME, session.client.create(VOLUME.path, body).data)
+
+
+@command(app, "attach")
+def attach_volumes(
+    session: Session,
+    instance: Instance,
+    volumes: References,
+    waiting: Waiting,
+    delete_with_instance: Annotated[
+        bool, typer.Option("--delete-with-instance", help="Delete them together with the instance.")
+    ] = False,
+    bootable: Annotated[bool, typer.Option("--bootable", help="The guest may be started from them.")] = False,
+) -> None:
+    """Give volumes to an instance, also while it runs: all of them, or none."""
+    instance_id, ids = _find(session, instance, volumes)
+    wish = {"deleteOnTermination": delete_with_instance, "bootable": bootable}
+    body = [{"volumeId": volume_id, **wish} for volume_id in ids]
+    answer = session.client.change("PUT", f"{INSTANCE.at(instance_id)}/attach-volumes", body)
+    session.conclude(answer, waiting, f"Attached {' '.join(ids)} to {instance_id}")
+
+
+@command(app, "detach")
+def detach_volumes(session: Session, instance: Instance, volumes: References, waiting: Waiting) -> None:
+    """Take volumes from an instance: fails, and changes nothing, when its guest does not let go of them."""
+    instance_id, ids = _find(session, instance, volumes)
+    answer = session.client.change("PUT", f"{INSTANCE.at(instance_id)}/detach-volumes", {"volumeUuids": ids})
+    session.conclude(answer, waiting, f"Detached {' '.join(ids)} from {instance_id}")
+
+
+@command(app, "resize")
+def grow_volume(
+    session: Session,
+    volume: Reference,
+    waiting: Waiting,
+    size: Annotated[int, typer.Option(metavar="GIB", help="Size in GiB; volumes do not shrink.")],
+) -> None:
+    """Make a volume larger, also while an instance uses it."""
+    volume_id = VOLUME.find_id(session.client, volume)
+    answer = session.client.change("PUT", f"{VOLUME.at(volume_id)}/resize", {"volumeSize": size})
+    session.conclude(answer, waiting, f"{volume_id} has {size} GiB")
+
+
+@command(app, "rename")
+def rename_volume(
+    session: Session,
+    volume: Reference,
+    name: Annotated[str, typer.Argument(help="1 to 127 characters.")],
+) -> None:
+    """Give a volume another name."""
+    volume_id = VOLUME.find_id(session.client, volume)
+    session.report(session.client.change("PUT", VOLUME.at(volume_id), {"name": name}).data, f"Renamed {volume_id}")
 
 
 @command(app, "delete")
@@ -69,3 +126,7 @@ def delete_volume(session: Session, volume: Reference, waiting: Waiting) -> None
     """Delete a volume that no instance uses, with its data."""
     volume_id = VOLUME.find_id(session.client, volume)
     session.conclude(session.client.change("DELETE", VOLUME.at(volume_id)), waiting, f"Deleted {volume_id}")
+
+
+def _find(session: Session, instance: str, volumes: list[str]) -> tuple[str, list[str]]:
+    return INSTANCE.find_id(session.client, instance), [VOLUME.find_id(session.client, one) for one in volumes]

@@ -380,3 +380,24 @@ def test_what_is_refused_again_is_put_off_and_told_once(customer: Api, cluster: 
     assert cluster.alarms() == ["alarm.instance_not_recovered"]
     (alarm,) = [row for row in cluster.cloud.rows(Event) if row.kind == "alarm.instance_not_recovered"]
     assert "a disk is open" in alarm.data["reason"]
+
+
+def test_a_volume_on_its_way_to_an_instance_keeps_it_not_from_being_started_elsewhere(
+    customer: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer, "web")
+    volume = customer.ok("POST", "/api/ebs/v1/volumes", {"name": "data", "volumeSize": 1})
+    away = Refusal(grpc.StatusCode.UNAVAILABLE, code="", message="away")
+    calls = ("ensure_disk_attached", "ensure_disk_detached", "ensure_volume_removed")
+    cluster.agents[0].refusals = dict.fromkeys(calls, away)
+    customer.ok("PUT", f"{INSTANCES}/{ecs_id}/attach-volumes", [{"volumeId": volume["volumeId"]}])
+    wait_until(lambda: "ensure_disk_attached" in cluster.agents[0].calls, "it is being attached")
+    cluster.lose(cluster.nodes[0])
+
+    def look() -> bool:
+        cluster.sweep()
+        shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+        return bool(shown["status"] == "Running" and shown["nodeName"] != cluster.nodes[0].name)
+
+    wait_until(look, "it runs elsewhere")
+    assert customer.ok("GET", f"/api/ebs/v1/volumes/{volume['volumeId']}")["status"] == "available"

@@ -521,3 +521,24 @@ def test_settings_are_kept_and_checked(operator: Api, customer: Api, auditor: Ap
     assert operator.ok("GET", f"{CONFIG}/live-migrate") == {"migrateLimit": 100, "cpuMultiArch": "ON"}
     for path in ("network-config", "live-migrate"):
         assert customer.call("GET", f"{CONFIG}/{path}").code == "ECS.OperationDenied.Identity"
+
+
+def test_cleaning_a_node_spares_what_has_come_back_with_another_instance(
+    customer: Api, operator: Api, cluster: Cluster
+) -> None:
+    ecs_id = cluster.create(customer)
+    volume = customer.ok("POST", "/api/ebs/v1/volumes", {"name": "data", "volumeSize": 1})
+    path, uuid = f"{INSTANCES}/{ecs_id}", volume["volumeUuid"].removeprefix("volume-")
+    finish(customer, customer.call("PUT", f"{path}/attach-volumes", [{"volumeId": volume["volumeId"]}]))
+    gate = cluster.source.gates["ensure_removed"] = threading.Event()
+    finish(operator, cluster.migrate(customer, ecs_id))
+    assert uuid in cluster.target.volumes
+    finish(customer, customer.call("PUT", f"{path}/detach-volume", {"volumeId": volume["volumeId"]}))
+    # Another instance, which moved, has brought it.
+    (row,) = (row for row in cluster.cloud.rows(Volume) if row.uuid == uuid)
+    assert row.node_id == cluster.target_node.id
+    cluster.cloud.change(row, node_id=cluster.cloud.node.id)
+    gate.set()
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    wait_until(lambda: cluster.ended(operator, task.id), "the cleaning has ended")
+    assert set(cluster.source.volumes) == {uuid}

@@ -13,6 +13,7 @@ from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import PowerState
+from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
@@ -47,7 +48,9 @@ class DomainAgent:
         self.capability = CapabilityReader(self.connection, self.directory / "accelerator.json")
         self.provider = AProvider()
         self.plugs = DevicePlugs(self.connection, self.events, self.affinities)
-        self.assignments = Assignments(self.plugs, self.provider, DomainLocks())
+        self.disk_plugs = DiskPlugs(self.connection, self.events, self.affinities)
+        locks = DomainLocks()
+        self.assignments = Assignments(self.plugs, self.provider, locks)
         self.definitions = Definitions(
             self.guests,
             self.affinities,
@@ -57,6 +60,7 @@ class DomainAgent:
             subnets=self,
             ha_guests=self.self_fence,
             assignments=self.assignments,
+            disks=self.disk_plugs,
         )
         self.reboots = Reboots(
             self.guests, self.stops, self.directory / "journal", check_startable=self.definitions.check_startable

@@ -90,6 +90,45 @@ def test_a_guest_moves_over_the_network_that_is_set_and_does_not_notice(pair: Pa
     assert instance.run("wget -q -O- http://10.80.0.1/ 2>&1 | head -c 1; ip -4 -o address show dev eth0")
 
 
+def test_volumes_that_came_while_the_guest_ran_move_along_whatever_left_before_them(
+    pair: Pair, traveller: Traveller
+) -> None:
+    instance, target, rest = traveller.instance, traveller.other, pair.cloud.rest
+    tenant_id = instance.show()["tenantId"]
+    order = {"name": "data", "volumeSize": 1, "tenantId": tenant_id}
+    first, second = (rest.post("/api/ebs/v1/volumes", order) for _ in range(2))
+
+    def change(action: str, body: object) -> None:
+        instance.succeed(rest.request("PUT", f"{instance.path}/{action}", json=body).headers["x-operation-id"])
+
+    change("attach-volumes", [{"volumeId": first["volumeId"]}, {"volumeId": second["volumeId"]}])
+    change("detach-volume", {"volumeId": first["volumeId"]})
+    # Its place is the one behind the place that is free.
+    disk = "/dev/vdc"
+    wait_until(lambda: "vdc" in instance.run("ls /sys/block"), "the guest sees it")
+    instance.run(f"dd if=/dev/urandom of=/tmp/p bs=1M count=8; dd if=/tmp/p of={disk} bs=1M conv=fsync")
+    written = instance.run("sha256sum < /tmp/p; rm /tmp/p")
+
+    instance.succeed(traveller.migrate(target), timeout_seconds=180)
+
+    script = f"echo 3 > /proc/sys/vm/drop_caches; head -c {8 * MIB} {disk} | sha256sum"
+    assert instance.run(script) == written
+    # From its next start on as well.
+    definition = target.virsh("dumpxml", "--inactive", instance.id)
+    assert "dev='vdc'" in definition
+    assert "dev='vdb'" not in definition
+    change("detach-volume", {"volumeId": second["volumeId"]})
+    # The other one is where it was left.
+    refused = pytest.raises(RestError, match=r"Status\.NotSupported")
+    with refused:
+        rest.put(f"{instance.path}/attach-volumes", [{"volumeId": first["volumeId"]}])
+    change("attach-volumes", [{"volumeId": second["volumeId"]}])
+    assert instance.run(f"head -c {8 * MIB} /dev/vdb | sha256sum") == written
+    change("detach-volume", {"volumeId": second["volumeId"]})
+    for volume in (first, second):
+        rest.request("DELETE", f"/api/ebs/v1/volumes/{volume['volumeId']}")
+
+
 @pytest.mark.parametrize(("network", "is_readable"), [("manage", True), ("cninet", False)])
 def test_only_an_encrypted_network_hides_the_memory_of_a_guest(
     pair: Pair, traveller: Traveller, network: str, is_readable: bool

@@ -32,7 +32,11 @@ CALLS = {
     ),
     "start_instance": ("DomainService/EnsureDefined", "DomainService/EnsureRunning"),
     "stop_instance": ("DomainService/EnsureStopped",),
+    "attach_volumes": ("VolumeService/EnsureVolume", "DomainService/EnsureDiskAttached"),
+    "detach_volumes": ("DomainService/EnsureDiskDetached",),
+    "grow_volume": ("VolumeService/EnsureGrown",),
 }
+VOLUMES = "/api/ebs/v1/volumes"
 DEATH_SECONDS = 60
 # Longer than the agent collects events before it reports them.
 REPORT_SECONDS = 2
@@ -174,6 +178,54 @@ def test_a_stop_survives_a_killed_agent(cloud: Cloud, running: Instance, moment:
         running.power("stop", gracePeriodSeconds=0)
     running.wait_for_status("Stopped", timeout_seconds=90)
     assert cloud.host.domain_state(running.id) == "shut off"
+
+
+@pytest.fixture
+def volume(cloud: Cloud) -> Iterator[str]:
+    """The path of an empty volume, which can be removed with all that it has on the host."""
+    tenant_id = cloud.rest.get("/api/iam/v1/tenants")["list"][0]["tenantId"]
+    made = cloud.rest.post(VOLUMES, {"name": "data", "volumeSize": 1, "tenantId": tenant_id})
+    path = f"{VOLUMES}/{made['volumeUuid']}"
+    yield path
+    if cloud.rest.get(path)["ecsId"]:
+        instance = Instance(cloud, cloud.rest.get(path)["ecsId"])
+        instance.succeed(instance.power("detach-volume", volumeId=made["volumeId"]))
+    cloud.rest.request("DELETE", path)
+    wait_until(lambda: not find_leftovers(cloud, made["volumeUuid"].removeprefix("volume-")), "its data is gone")
+
+
+def volume_operations(kinds: tuple[str, ...] = ("attach_volumes", "detach_volumes", "grow_volume")) -> list[object]:
+    """Each commit of these operations, and each call of the agent, at which somebody is killed."""
+    killed = [pytest.param(kind, point, None, id=point) for kind in kinds for point in commits(kind)]
+    return [*killed, *(pytest.param(kind, *call, id=" ".join(call)) for kind in kinds for call in calls(kind))]
+
+
+@pytest.mark.parametrize(("kind", "point", "call"), volume_operations())
+def test_operations_on_volumes_survive_whoever_is_killed(
+    cloud: Cloud, stopped: Instance, volume: str, kind: str, point: str, call: str | None
+) -> None:
+    uuid = volume.rpartition("/")[2]
+    requests = {
+        "attach_volumes": (f"{stopped.path}/attach-volumes", [{"volumeId": uuid}]),
+        "detach_volumes": (f"{stopped.path}/detach-volume", {"volumeId": uuid}),
+        "grow_volume": (f"{volume}/resize", {"volumeSize": 2}),
+    }
+    if kind != "attach_volumes":
+        path, body = requests["attach_volumes"]
+        stopped.succeed(cloud.rest.request("PUT", path, json=body).headers["x-operation-id"])
+    with killed_agent(cloud, point, call) if call else killed_coordinator(cloud, point):
+        path, body = requests[kind]
+        cloud.rest.request("PUT", path, json=body)
+    ends = {"attach_volumes": ("inUse", 1), "detach_volumes": ("available", 1), "grow_volume": ("inUse", 2)}
+
+    def read() -> tuple[str, int]:
+        shown = cloud.rest.get(volume)
+        return shown["status"], shown["volumeSize"]
+
+    wait_until(lambda: read() == ends[kind], f"the volume is {ends[kind]}", timeout_seconds=90)
+    wait_until(lambda: stopped.show()["status"] == "Stopped", "the instance rests")
+    has_disk = uuid.removeprefix("volume-") in cloud.host.virsh("dumpxml", stopped.id)
+    assert has_disk == (kind != "detach_volumes")
 
 
 @pytest.mark.parametrize("state", ["down", "up"])

@@ -10,6 +10,8 @@ from coordinator.api.operation_header import OperationHeader
 from coordinator.api.paging import PageByNumber
 from coordinator.api.schemas.volume import (
     CreateVolumeRequest,
+    GrowVolumeRequest,
+    UpdateVolumeRequest,
     VolumeBody,
     VolumeListBody,
     VolumeTypeBody,
@@ -42,6 +44,25 @@ def list_volumes(
 def get_volume(volume_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[VolumeBody]:
     """Shows one volume, by number or UUID."""
     return success(VolumeBody.of(service.get_volume(runtime, caller, volume_id)))
+
+
+@router.put("/volumes/{volume_id}", operation_id="updateVolume")
+def update_volume(
+    volume_id: str, body: UpdateVolumeRequest, caller: TenantUser, runtime: RuntimeDep
+) -> Envelope[VolumeBody]:
+    """Renames a volume."""
+    return success(VolumeBody.of(service.rename_volume(runtime, caller, volume_id, body.name)))
+
+
+@router.put("/volumes/{volume_id}/resize", operation_id="growVolume")
+def grow_volume(
+    volume_id: str, body: GrowVolumeRequest, caller: TenantUser, runtime: RuntimeDep, operation: OperationHeader
+) -> Envelope[None]:
+    """Makes a volume larger, also while an instance uses it."""
+    task = service.grow_volume(runtime, caller, volume_id, body.size_gib)
+    if task:
+        operation.name(task.id)
+    return success(None)
 
 
 @router.delete("/volumes/{volume_id}", operation_id="deleteVolume")

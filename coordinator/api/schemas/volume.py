@@ -1,12 +1,26 @@
 """Volumes on the wire."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, computed_field
+from pydantic import AliasChoices, BeforeValidator, Field, computed_field
 
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
+from coordinator.domain.volume import MAXIMUM_VOLUME_GIB
+from coordinator.services.volume_attachment import AttachOrder
 from coordinator.store.queries.volume import VolumeRow
 from coordinator.store.tables import Volume
+
+
+def _spell(value: Any) -> Any:
+    """Callers write numbers as numbers."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+VolumeReference = Annotated[
+    str,
+    BeforeValidator(_spell, json_schema_input_type=str | int),
+    Field(min_length=1, max_length=64),
+]
 
 
 class CreateVolumeRequest(LenientModel):
@@ -14,17 +28,85 @@ class CreateVolumeRequest(LenientModel):
 
     name: str = Field(min_length=1, max_length=127, description="Name people know it by.", examples=["data"])
     size_gib: int = Field(
-        validation_alias=AliasChoices("volumeSize", "size"), ge=1, le=64 * 1024, description="Size, GiB.", examples=[20]
+        validation_alias=AliasChoices("volumeSize", "size"),
+        ge=1,
+        le=MAXIMUM_VOLUME_GIB,
+        description="Size, GiB.",
+        examples=[20],
     )
     volume_type: Literal["hdd", "ssd", "essd"] = Field(default="hdd", description="Kind of storage.")
     volume_mode: Literal["Block", "Filesystem"] = Field(default="Block", description="How guests see it.")
-    disk_bus: Literal["virtio", "scsi", "sata", "ide", "usb"] = Field(default="virtio", description="Bus in the guest.")
-    multi_attach: bool = Field(default=False, description="Several instances may use it at once.")
+    disk_bus: Literal["virtio", "scsi", "sata"] = Field(default="virtio", description="Bus in the guest.")
+    multi_attach: bool = Field(default=False, description="Several instances may use it at once; not available yet.")
     tenant_id: str = Field(default="", max_length=19, description="Owner, for operators.")
 
     def to_row(self) -> Volume:
         """The row that this asks for, without ids and status."""
         return Volume(**self.model_dump(), uuid="", status="")
+
+
+class UpdateVolumeRequest(LenientModel):
+    """A new name."""
+
+    name: str = Field(min_length=1, max_length=127, description="Name people know it by.", examples=["data"])
+
+
+class GrowVolumeRequest(LenientModel):
+    """A new size."""
+
+    size_gib: int = Field(
+        validation_alias=AliasChoices("volumeSize", "size", "newSize"),
+        ge=1,
+        le=MAXIMUM_VOLUME_GIB,
+        description="Size, GiB; at least the present one.",
+        examples=[40],
+    )
+
+
+class AttachVolumeRequest(LenientModel):
+    """A volume that an instance shall have."""
+
+    volume_id: VolumeReference = Field(
+        validation_alias=AliasChoices("volumeId", "volumeUuid"), description="Number or UUID.", examples=[46]
+    )
+    delete_on_termination: bool = Field(default=False, description="Deleted together with the instance.")
+    bootable: bool = Field(default=False, description="The guest may be started from it.")
+
+    def to_order(self) -> AttachOrder:
+        """The same in our words."""
+        return AttachOrder(**self.model_dump())
+
+
+class DetachVolumeRequest(LenientModel):
+    """A volume that an instance has."""
+
+    volume_id: VolumeReference = Field(
+        validation_alias=AliasChoices("volumeId", "volumeUuid"), description="Number or UUID.", examples=[46]
+    )
+
+
+class DetachVolumesRequest(LenientModel):
+    """Volumes that an instance has."""
+
+    volume_uuids: list[VolumeReference] = Field(
+        validation_alias=AliasChoices("volumeUuids", "volumeIds"),
+        description="Numbers or UUIDs.",
+        examples=[["volume-0b8c3f0e-5d0e-4b8f-9a57-1f1d3f1b7c55"]],
+    )
+
+
+class DeleteFlagRequest(DetachVolumeRequest):
+    """Whether a volume goes with its instance."""
+
+    delete_on_termination: bool = Field(default=False, description="Deleted together with the instance.")
+
+
+class SharedVolumeRequest(DetachVolumeRequest):
+    """A volume, and instances that share it."""
+
+    ecs_ids: list[Annotated[str, Field(max_length=1024)]] = Field(
+        description="Ids of instances.", examples=[["ecs-k8d2n5s7a1f4g6"]]
+    )
 
 
 class VolumeBody(AnswerModel):
@@ -35,7 +117,7 @@ class VolumeBody(AnswerModel):
     name: str
     volume_size: int = Field(description="GiB.")
     volume_type: str
-    status: str = Field(description="available, creating, inUse, deleting or error.")
+    status: str = Field(description="available, creating, attaching, inUse, detaching, growing, deleting or error.")
     ecs_id: str = Field(description="Instance that uses it; empty without one.")
     az: str = Field(description="Zone of the node that holds its data; empty before one does.")
     image_id: str | None = Field(description="Image that it was made from.")
@@ -77,6 +159,43 @@ class VolumeListBody(AnswerModel):
 
     items: list[VolumeBody] = Field(alias="list")
     total_count: int = Field(description="On all pages together.")
+
+
+class AttachedVolumeBody(AnswerModel):
+    """A volume of an instance."""
+
+    volume_id: int = Field(examples=[17])
+    volume_uuid: str = Field(examples=["volume-0b8c3f0e-5d0e-4b8f-9a57-1f1d3f1b7c55"])
+    volume_name: str
+    description: str = ""
+    max_iops: int = Field(default=0, alias="maxIOPS", description="0: not limited.")
+    volume_type: str
+    storage_class_id: str
+    volume_size: int = Field(description="GiB.")
+    is_encrypted: bool = False
+    is_os_disk: bool = Field(alias="isOSDisk")
+    delete_on_termination: bool
+    status: str
+    created_at: Moment
+
+    @classmethod
+    def of(cls, volume: Volume) -> "AttachedVolumeBody":
+        columns = ("volume_type", "is_os_disk", "delete_on_termination", "status", "created_at")
+        return cls(
+            **{name: getattr(volume, name) for name in columns},
+            volume_id=volume.id or 0,
+            volume_uuid=f"volume-{volume.uuid}",
+            volume_name=volume.name,
+            storage_class_id=volume.volume_type,
+            volume_size=volume.size_gib,
+        )
+
+
+class AttachedVolumeListBody(AnswerModel):
+    """All volumes of an instance."""
+
+    attached_volumes: list[AttachedVolumeBody]
+    count: int
 
 
 class VolumeTypeBody(AnswerModel):

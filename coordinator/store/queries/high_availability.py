@@ -29,7 +29,12 @@ _IS_STRANDED: Final = (
     col(Instance.status) == InstanceStatus.UNKNOWN,
 )
 # Operations that would wait for the lost node for minutes; others settle that themselves, or want the guest to be off.
-_WAITING_KINDS: Final = tuple(f"{verb}_instance" for verb in ("start", "restart", "suspend", "resume", "live_migrate"))
+_WAITING_KINDS: Final = (
+    *(f"{verb}_instance" for verb in ("start", "restart", "suspend", "resume", "live_migrate")),
+    "attach_volumes",
+    "detach_volumes",
+    "grow_volume",
+)
 _IS_WAITING: Final = (
     *_SHALL_RUN,
     col(Task.kind).in_(_WAITING_KINDS),

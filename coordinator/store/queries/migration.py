@@ -9,7 +9,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from coordinator.domain.migration import ACTIVE_MIGRATION_STATES, MigrationState, MigrationType
-from coordinator.store.tables import Instance, Migration, Node, Task
+from coordinator.store.tables import Instance, Migration, Node, Task, Volume
 from coordinator.store.tables.device import CellAllocation, DeviceAllocation
 from coordinator.store.tables.node import Allocation
 
@@ -78,6 +78,17 @@ def find_passing_uuids(session: Session, node_id: str) -> set[str]:
         .where(is_there, or_(_is_active, is_cleaning))
     )
     return set(session.exec(statement))
+
+
+def find_uuids_at(session: Session, node_id: str, volume_uuids: Collection[str], ecs_id: str) -> set[str]:
+    """Those of the volumes whose data is on the node, or on its way there with another instance than this one."""
+    coming = (
+        select(Migration.instance_id)
+        .join(Instance, col(Instance.id) == col(Migration.instance_id))
+        .where(Migration.target_node_id == node_id, _is_active, Instance.ecs_id != ecs_id)
+    )
+    is_there = or_(col(Volume.node_id) == node_id, col(Volume.instance_id).in_(coming))
+    return set(session.exec(select(Volume.uuid).where(col(Volume.uuid).in_(volume_uuids), is_there)))
 
 
 def take_turn(session: Session, migration: Migration, now: datetime, limit: int, per_node: int) -> str:

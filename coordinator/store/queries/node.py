@@ -245,3 +245,8 @@ def count_instances(session: Session) -> dict[str, int]:
         select(Instance.status, func.count()).where(col(Instance.deleted_at).is_(None)).group_by(col(Instance.status))
     )
     return {str(status): count for status, count in session.execute(statement)}
+
+
+def share_storage(session: Session, *node_ids: str) -> bool:
+    """Whether the nodes keep their volumes in one place."""
+    return len({session.get_one(Node, node_id).storage_id or node_id for node_id in node_ids}) == 1

@@ -50,6 +50,11 @@ def lock_volume(session: Session, volume_id: int) -> Volume:
     return session.get_one(Volume, volume_id, with_for_update=True, populate_existing=True)
 
 
+def find_by_uuid(session: Session, uuid: str) -> Volume | None:
+    """The volume with that UUID, whoever owns it."""
+    return session.exec(select(Volume).where(Volume.uuid == uuid)).first()
+
+
 def list_volumes(session: Session, tenant_id: str | None, query: ListQuery) -> Listing[VolumeRow]:
     """Volumes of the tenant, the newest first."""
     newest_first = (Ordering("createdAt", descending=True),)

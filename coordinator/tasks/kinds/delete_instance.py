@@ -11,6 +11,7 @@ from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, forget_secrets, load_instance
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.volume_step import goes_with_instance, set_free
 
 # A node may stay away for days; what it holds of the instance is removed when it comes back.
 RETRY_SECONDS = 7 * 24 * 3600.0
@@ -36,18 +37,16 @@ async def _remove_domain(context: StepContext) -> StepResult:
 async def _remove_volumes(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     for volume in blueprint.volumes:
-        if volume.delete_on_termination and blueprint.instance.node_id:
+        if goes_with_instance(volume) and blueprint.instance.node_id:
             await agent_of(context, blueprint).ensure_volume_removed(volume.uuid)
 
     def apply(session: Session) -> None:
         for volume in instance_query.list_volumes(session, load_instance(session, context.args)):
-            if volume.delete_on_termination:
+            if goes_with_instance(volume):
                 session.delete(volume)
-                continue
-            # Its data stays on the node, for the next instance that attaches it there.
-            volume.instance_id = None
-            volume.status = "available"
-            session.add(volume)
+            else:
+                # Its data stays on the node, for the next instance that attaches it there.
+                set_free(session, volume)
 
     return StepResult(apply=apply)
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from coordinator.errors import ResourceNotFound
-from coordinator.store.tables import Volume
+from coordinator.store.queries.volume import find_by_uuid
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 
 
@@ -16,24 +16,20 @@ async def _remove(context: StepContext) -> StepResult:
     return StepResult()
 
 
-def _find(session: Session, args: Mapping[str, Any]) -> Volume | None:
-    return session.exec(select(Volume).where(col(Volume.uuid) == args["uuid"])).first()
-
-
 def _check(session: Session, args: Mapping[str, Any]) -> None:
-    if _find(session, args) is None:
+    if find_by_uuid(session, args["uuid"]) is None:
         raise ResourceNotFound("volume", args["uuid"])
 
 
 def _on_success(session: Session, args: Mapping[str, Any]) -> None:
-    volume = _find(session, args)
+    volume = find_by_uuid(session, args["uuid"])
     if volume is not None:
         session.delete(volume)
 
 
 def _on_failure(session: Session, args: Mapping[str, Any], failure: Failure) -> None:
     """The data may be half gone: the volume can only be deleted again."""
-    volume = _find(session, args)
+    volume = find_by_uuid(session, args["uuid"])
     if volume is not None:
         volume.status = "error"
         session.add(volume)

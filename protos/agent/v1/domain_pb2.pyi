@@ -306,6 +306,32 @@ class EnsureRemovedResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class EnsureDiskAttachedRequest(_message.Message):
+    __slots__ = ("domain_uuid", "disk")
+    DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    domain_uuid: str
+    disk: Disk
+    def __init__(self, domain_uuid: _Optional[str] = ..., disk: _Optional[_Union[Disk, _Mapping]] = ...) -> None: ...
+
+class EnsureDiskAttachedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EnsureDiskDetachedRequest(_message.Message):
+    __slots__ = ("domain_uuid", "volume_uuid", "grace")
+    DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_UUID_FIELD_NUMBER: _ClassVar[int]
+    GRACE_FIELD_NUMBER: _ClassVar[int]
+    domain_uuid: str
+    volume_uuid: str
+    grace: _duration_pb2.Duration
+    def __init__(self, domain_uuid: _Optional[str] = ..., volume_uuid: _Optional[str] = ..., grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class EnsureDiskDetachedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetDomainRequest(_message.Message):
     __slots__ = ("uuid",)
     UUID_FIELD_NUMBER: _ClassVar[int]

@@ -78,6 +78,16 @@ class DomainServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.GetDomainRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
                 _registered_method=True)
+        self.EnsureDiskAttached = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/EnsureDiskAttached',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskAttachedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskAttachedResponse.FromString,
+                _registered_method=True)
+        self.EnsureDiskDetached = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/EnsureDiskDetached',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/nodewright.agent.v1.DomainService/List',
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.ListDomainsRequest.SerializeToString,
@@ -156,6 +166,22 @@ class DomainServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureDiskAttached(self, request, context):
+        """The domain has the disk: in its definition, and plugged in when it runs. Where it is put stays the same from then on, also when the
+        domain is defined anew. FAILED_PRECONDITION with DevicePlugUnsafe when it must be off for this, with VolumeInUse while another has it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnsureDiskDetached(self, request, context):
+        """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
+        DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """All domains of the node, foreign ones included.
         """
@@ -212,6 +238,16 @@ def add_DomainServiceServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.GetDomainRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.SerializeToString,
+            ),
+            'EnsureDiskAttached': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureDiskAttached,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskAttachedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskAttachedResponse.SerializeToString,
+            ),
+            'EnsureDiskDetached': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureDiskDetached,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -444,6 +480,60 @@ class DomainService:
             '/nodewright.agent.v1.DomainService/Get',
             protos_dot_agent_dot_v1_dot_domain__pb2.GetDomainRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureDiskAttached(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureDiskAttached',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskAttachedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskAttachedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureDiskDetached(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureDiskDetached',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.FromString,
             options,
             channel_credentials,
             insecure,

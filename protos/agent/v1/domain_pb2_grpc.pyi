@@ -59,6 +59,14 @@ class DomainServiceStub:
     EnsureRemoved: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureRemovedRequest, _domain_pb2.EnsureRemovedResponse]
     """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success."""
     Get: _grpc.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]
+    EnsureDiskAttached: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureDiskAttachedRequest, _domain_pb2.EnsureDiskAttachedResponse]
+    """The domain has the disk: in its definition, and plugged in when it runs. Where it is put stays the same from then on, also when the
+    domain is defined anew. FAILED_PRECONDITION with DevicePlugUnsafe when it must be off for this, with VolumeInUse while another has it.
+    """
+    EnsureDiskDetached: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureDiskDetachedRequest, _domain_pb2.EnsureDiskDetachedResponse]
+    """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
+    DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]
     """All domains of the node, foreign ones included."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_domain_pb2.WatchEventsRequest, _domain_pb2.DomainEvent]
@@ -95,6 +103,14 @@ class DomainServiceAsyncStub(DomainServiceStub):
     EnsureRemoved: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureRemovedRequest, _domain_pb2.EnsureRemovedResponse]  # type: ignore[assignment]
     """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success."""
     Get: _aio.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]  # type: ignore[assignment]
+    EnsureDiskAttached: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureDiskAttachedRequest, _domain_pb2.EnsureDiskAttachedResponse]  # type: ignore[assignment]
+    """The domain has the disk: in its definition, and plugged in when it runs. Where it is put stays the same from then on, also when the
+    domain is defined anew. FAILED_PRECONDITION with DevicePlugUnsafe when it must be off for this, with VolumeInUse while another has it.
+    """
+    EnsureDiskDetached: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureDiskDetachedRequest, _domain_pb2.EnsureDiskDetachedResponse]  # type: ignore[assignment]
+    """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
+    DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+    """
     List: _aio.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]  # type: ignore[assignment]
     """All domains of the node, foreign ones included."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_domain_pb2.WatchEventsRequest, _domain_pb2.DomainEvent]  # type: ignore[assignment]
@@ -176,6 +192,26 @@ class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_pb2.GetDomainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]: ...
+
+    @_abc_1.abstractmethod
+    def EnsureDiskAttached(
+        self,
+        request: _domain_pb2.EnsureDiskAttachedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.EnsureDiskAttachedResponse, _abc.Awaitable[_domain_pb2.EnsureDiskAttachedResponse]]:
+        """The domain has the disk: in its definition, and plugged in when it runs. Where it is put stays the same from then on, also when the
+        domain is defined anew. FAILED_PRECONDITION with DevicePlugUnsafe when it must be off for this, with VolumeInUse while another has it.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureDiskDetached(
+        self,
+        request: _domain_pb2.EnsureDiskDetachedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.EnsureDiskDetachedResponse, _abc.Awaitable[_domain_pb2.EnsureDiskDetachedResponse]]:
+        """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
+        DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+        """
 
     @_abc_1.abstractmethod
     def List(

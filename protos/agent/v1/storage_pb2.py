@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/agent/v1/storage.proto\x12\x13nodewright.agent.v1\x1a\x1egoogle/protobuf/duration.proto\"r\n\x08ImageRef\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x30\n\x06\x66ormat\x18\x03 \x01(\x0e\x32 .nodewright.agent.v1.ImageFormat\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"H\n\x18\x45nsureImageCachedRequest\x12,\n\x05image\x18\x01 \x01(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"H\n\rImageProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\"-\n\x19\x45nsureImageEvictedRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x1c\n\x1a\x45nsureImageEvictedResponse\"\x13\n\x11ListImagesRequest\"C\n\x12ListImagesResponse\x12-\n\x06images\x18\x01 \x03(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"z\n\x13\x45nsureVolumeRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x13\n\x0bvolume_type\x18\x03 \x01(\t\x12,\n\x05image\x18\x04 \x01(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"j\n\x06Volume\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llocated_bytes\x18\x03 \x01(\x04\x12\x10\n\x08image_id\x18\x04 \x01(\t\x12\x13\n\x0bvolume_type\x18\x05 \x01(\t\"*\n\x1a\x45nsureVolumeRemovedRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\"\x1d\n\x1b\x45nsureVolumeRemovedResponse\"\x14\n\x12ListVolumesRequest\"C\n\x13ListVolumesResponse\x12,\n\x07volumes\x18\x01 \x03(\x0b\x32\x1b.nodewright.agent.v1.Volume\",\n\x1cInspectOutgoingVolumeRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\"\x94\x01\n\x0eOutgoingVolume\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x12\n\nfile_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llocated_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bvolume_type\x18\x04 \x01(\t\x12,\n\x05image\x18\x05 \x01(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"\xb0\x01\n\x1bPrepareVolumeReceiveRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\x12\x33\n\x06volume\x18\x03 \x01(\x0b\x32#.nodewright.agent.v1.OutgoingVolume\x12\x14\n\x0cnetwork_role\x18\x04 \x01(\t\x12\x0b\n\x03tls\x18\x05 \x01(\x08\x12\x16\n\x0esource_node_id\x18\x06 \x01(\t\"@\n\x0eIncomingVolume\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\x9a\x01\n\x11SendVolumeRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\x12\x33\n\x06target\x18\x03 \x01(\x0b\x32#.nodewright.agent.v1.IncomingVolume\x12\x0b\n\x03tls\x18\x04 \x01(\x08\x12 \n\x18\x62\x61ndwidth_mib_per_second\x18\x05 \x01(\x04\"~\n\x16VolumeTransferProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12;\n\x07outcome\x18\x03 \x01(\x0b\x32*.nodewright.agent.v1.VolumeTransferOutcome\"\xbf\x01\n\x15VolumeTransferOutcome\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x37\n\x05state\x18\x03 \x01(\x0e\x32(.nodewright.agent.v1.VolumeTransferState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\x17\x43\x61ncelVolumeSendRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\"Q\n\x1c\x43ompleteVolumeReceiveRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"D\n\x1f\x45nsureVolumeReceiveEndedRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\"\"\n EnsureVolumeReceiveEndedResponse*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_RAW\x10\x01\x12\x16\n\x12IMAGE_FORMAT_QCOW2\x10\x02\x12\x14\n\x10IMAGE_FORMAT_ISO\x10\x03*\xc5\x01\n\x13VolumeTransferState\x12%\n!VOLUME_TRANSFER_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dVOLUME_TRANSFER_STATE_RUNNING\x10\x01\x12\x1e\n\x1aVOLUME_TRANSFER_STATE_SENT\x10\x02\x12 \n\x1cVOLUME_TRANSFER_STATE_FAILED\x10\x03\x12\"\n\x1eVOLUME_TRANSFER_STATE_CANCELED\x10\x04\x32\xbe\x02\n\x0cImageService\x12\x63\n\x0c\x45nsureCached\x12-.nodewright.agent.v1.EnsureImageCachedRequest\x1a\".nodewright.agent.v1.ImageProgress0\x01\x12p\n\rEnsureEvicted\x12..nodewright.agent.v1.EnsureImageEvictedRequest\x1a/.nodewright.agent.v1.EnsureImageEvictedResponse\x12W\n\x04List\x12&.nodewright.agent.v1.ListImagesRequest\x1a\'.nodewright.agent.v1.ListImagesResponse2\xb5\x02\n\rVolumeService\x12U\n\x0c\x45nsureVolume\x12(.nodewright.agent.v1.EnsureVolumeRequest\x1a\x1b.nodewright.agent.v1.Volume\x12r\n\rEnsureRemoved\x12/.nodewright.agent.v1.EnsureVolumeRemovedRequest\x1a\x30.nodewright.agent.v1.EnsureVolumeRemovedResponse\x12Y\n\x04List\x12\'.nodewright.agent.v1.ListVolumesRequest\x1a(.nodewright.agent.v1.ListVolumesResponse2\x99\x05\n\x15VolumeTransferService\x12i\n\x0fInspectOutgoing\x12\x31.nodewright.agent.v1.InspectOutgoingVolumeRequest\x1a#.nodewright.agent.v1.OutgoingVolume\x12g\n\x0ePrepareReceive\x12\x30.nodewright.agent.v1.PrepareVolumeReceiveRequest\x1a#.nodewright.agent.v1.IncomingVolume\x12]\n\x04Send\x12&.nodewright.agent.v1.SendVolumeRequest\x1a+.nodewright.agent.v1.VolumeTransferProgress0\x01\x12\x66\n\nCancelSend\x12,.nodewright.agent.v1.CancelVolumeSendRequest\x1a*.nodewright.agent.v1.VolumeTransferOutcome\x12\x61\n\x0f\x43ompleteReceive\x12\x31.nodewright.agent.v1.CompleteVolumeReceiveRequest\x1a\x1b.nodewright.agent.v1.Volume\x12\x81\x01\n\x12\x45nsureReceiveEnded\x12\x34.nodewright.agent.v1.EnsureVolumeReceiveEndedRequest\x1a\x35.nodewright.agent.v1.EnsureVolumeReceiveEndedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/agent/v1/storage.proto\x12\x13nodewright.agent.v1\x1a\x1egoogle/protobuf/duration.proto\"r\n\x08ImageRef\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x30\n\x06\x66ormat\x18\x03 \x01(\x0e\x32 .nodewright.agent.v1.ImageFormat\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"H\n\x18\x45nsureImageCachedRequest\x12,\n\x05image\x18\x01 \x01(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"H\n\rImageProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\"-\n\x19\x45nsureImageEvictedRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x1c\n\x1a\x45nsureImageEvictedResponse\"\x13\n\x11ListImagesRequest\"C\n\x12ListImagesResponse\x12-\n\x06images\x18\x01 \x03(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"z\n\x13\x45nsureVolumeRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x13\n\x0bvolume_type\x18\x03 \x01(\t\x12,\n\x05image\x18\x04 \x01(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"j\n\x06Volume\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llocated_bytes\x18\x03 \x01(\x04\x12\x10\n\x08image_id\x18\x04 \x01(\t\x12\x13\n\x0bvolume_type\x18\x05 \x01(\t\"*\n\x1a\x45nsureVolumeRemovedRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\"\x1d\n\x1b\x45nsureVolumeRemovedResponse\"Q\n\x18\x45nsureVolumeGrownRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x13\n\x0b\x64omain_uuid\x18\x03 \x01(\t\"\x14\n\x12ListVolumesRequest\"C\n\x13ListVolumesResponse\x12,\n\x07volumes\x18\x01 \x03(\x0b\x32\x1b.nodewright.agent.v1.Volume\",\n\x1cInspectOutgoingVolumeRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\"\x94\x01\n\x0eOutgoingVolume\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x12\n\nfile_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llocated_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bvolume_type\x18\x04 \x01(\t\x12,\n\x05image\x18\x05 \x01(\x0b\x32\x1d.nodewright.agent.v1.ImageRef\"\xb0\x01\n\x1bPrepareVolumeReceiveRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\x12\x33\n\x06volume\x18\x03 \x01(\x0b\x32#.nodewright.agent.v1.OutgoingVolume\x12\x14\n\x0cnetwork_role\x18\x04 \x01(\t\x12\x0b\n\x03tls\x18\x05 \x01(\x08\x12\x16\n\x0esource_node_id\x18\x06 \x01(\t\"@\n\x0eIncomingVolume\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\x9a\x01\n\x11SendVolumeRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\x12\x33\n\x06target\x18\x03 \x01(\x0b\x32#.nodewright.agent.v1.IncomingVolume\x12\x0b\n\x03tls\x18\x04 \x01(\x08\x12 \n\x18\x62\x61ndwidth_mib_per_second\x18\x05 \x01(\x04\"~\n\x16VolumeTransferProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12;\n\x07outcome\x18\x03 \x01(\x0b\x32*.nodewright.agent.v1.VolumeTransferOutcome\"\xbf\x01\n\x15VolumeTransferOutcome\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x37\n\x05state\x18\x03 \x01(\x0e\x32(.nodewright.agent.v1.VolumeTransferState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\x17\x43\x61ncelVolumeSendRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\"Q\n\x1c\x43ompleteVolumeReceiveRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"D\n\x1f\x45nsureVolumeReceiveEndedRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x13\n\x0btransfer_id\x18\x02 \x01(\t\"\"\n EnsureVolumeReceiveEndedResponse*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_RAW\x10\x01\x12\x16\n\x12IMAGE_FORMAT_QCOW2\x10\x02\x12\x14\n\x10IMAGE_FORMAT_ISO\x10\x03*\xc5\x01\n\x13VolumeTransferState\x12%\n!VOLUME_TRANSFER_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dVOLUME_TRANSFER_STATE_RUNNING\x10\x01\x12\x1e\n\x1aVOLUME_TRANSFER_STATE_SENT\x10\x02\x12 \n\x1cVOLUME_TRANSFER_STATE_FAILED\x10\x03\x12\"\n\x1eVOLUME_TRANSFER_STATE_CANCELED\x10\x04\x32\xbe\x02\n\x0cImageService\x12\x63\n\x0c\x45nsureCached\x12-.nodewright.agent.v1.EnsureImageCachedRequest\x1a\".nodewright.agent.v1.ImageProgress0\x01\x12p\n\rEnsureEvicted\x12..nodewright.agent.v1.EnsureImageEvictedRequest\x1a/.nodewright.agent.v1.EnsureImageEvictedResponse\x12W\n\x04List\x12&.nodewright.agent.v1.ListImagesRequest\x1a\'.nodewright.agent.v1.ListImagesResponse2\x90\x03\n\rVolumeService\x12U\n\x0c\x45nsureVolume\x12(.nodewright.agent.v1.EnsureVolumeRequest\x1a\x1b.nodewright.agent.v1.Volume\x12r\n\rEnsureRemoved\x12/.nodewright.agent.v1.EnsureVolumeRemovedRequest\x1a\x30.nodewright.agent.v1.EnsureVolumeRemovedResponse\x12Y\n\x0b\x45nsureGrown\x12-.nodewright.agent.v1.EnsureVolumeGrownRequest\x1a\x1b.nodewright.agent.v1.Volume\x12Y\n\x04List\x12\'.nodewright.agent.v1.ListVolumesRequest\x1a(.nodewright.agent.v1.ListVolumesResponse2\x99\x05\n\x15VolumeTransferService\x12i\n\x0fInspectOutgoing\x12\x31.nodewright.agent.v1.InspectOutgoingVolumeRequest\x1a#.nodewright.agent.v1.OutgoingVolume\x12g\n\x0ePrepareReceive\x12\x30.nodewright.agent.v1.PrepareVolumeReceiveRequest\x1a#.nodewright.agent.v1.IncomingVolume\x12]\n\x04Send\x12&.nodewright.agent.v1.SendVolumeRequest\x1a+.nodewright.agent.v1.VolumeTransferProgress0\x01\x12\x66\n\nCancelSend\x12,.nodewright.agent.v1.CancelVolumeSendRequest\x1a*.nodewright.agent.v1.VolumeTransferOutcome\x12\x61\n\x0f\x43ompleteReceive\x12\x31.nodewright.agent.v1.CompleteVolumeReceiveRequest\x1a\x1b.nodewright.agent.v1.Volume\x12\x81\x01\n\x12\x45nsureReceiveEnded\x12\x34.nodewright.agent.v1.EnsureVolumeReceiveEndedRequest\x1a\x35.nodewright.agent.v1.EnsureVolumeReceiveEndedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.agent.v1.storage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMAGEFORMAT']._serialized_start=2087
-  _globals['_IMAGEFORMAT']._serialized_end=2198
-  _globals['_VOLUMETRANSFERSTATE']._serialized_start=2201
-  _globals['_VOLUMETRANSFERSTATE']._serialized_end=2398
+  _globals['_IMAGEFORMAT']._serialized_start=2170
+  _globals['_IMAGEFORMAT']._serialized_end=2281
+  _globals['_VOLUMETRANSFERSTATE']._serialized_start=2284
+  _globals['_VOLUMETRANSFERSTATE']._serialized_end=2481
   _globals['_IMAGEREF']._serialized_start=86
   _globals['_IMAGEREF']._serialized_end=200
   _globals['_ENSUREIMAGECACHEDREQUEST']._serialized_start=202
@@ -58,36 +58,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENSUREVOLUMEREMOVEDREQUEST']._serialized_end=791
   _globals['_ENSUREVOLUMEREMOVEDRESPONSE']._serialized_start=793
   _globals['_ENSUREVOLUMEREMOVEDRESPONSE']._serialized_end=822
-  _globals['_LISTVOLUMESREQUEST']._serialized_start=824
-  _globals['_LISTVOLUMESREQUEST']._serialized_end=844
-  _globals['_LISTVOLUMESRESPONSE']._serialized_start=846
-  _globals['_LISTVOLUMESRESPONSE']._serialized_end=913
-  _globals['_INSPECTOUTGOINGVOLUMEREQUEST']._serialized_start=915
-  _globals['_INSPECTOUTGOINGVOLUMEREQUEST']._serialized_end=959
-  _globals['_OUTGOINGVOLUME']._serialized_start=962
-  _globals['_OUTGOINGVOLUME']._serialized_end=1110
-  _globals['_PREPAREVOLUMERECEIVEREQUEST']._serialized_start=1113
-  _globals['_PREPAREVOLUMERECEIVEREQUEST']._serialized_end=1289
-  _globals['_INCOMINGVOLUME']._serialized_start=1291
-  _globals['_INCOMINGVOLUME']._serialized_end=1355
-  _globals['_SENDVOLUMEREQUEST']._serialized_start=1358
-  _globals['_SENDVOLUMEREQUEST']._serialized_end=1512
-  _globals['_VOLUMETRANSFERPROGRESS']._serialized_start=1514
-  _globals['_VOLUMETRANSFERPROGRESS']._serialized_end=1640
-  _globals['_VOLUMETRANSFEROUTCOME']._serialized_start=1643
-  _globals['_VOLUMETRANSFEROUTCOME']._serialized_end=1834
-  _globals['_CANCELVOLUMESENDREQUEST']._serialized_start=1836
-  _globals['_CANCELVOLUMESENDREQUEST']._serialized_end=1896
-  _globals['_COMPLETEVOLUMERECEIVEREQUEST']._serialized_start=1898
-  _globals['_COMPLETEVOLUMERECEIVEREQUEST']._serialized_end=1979
-  _globals['_ENSUREVOLUMERECEIVEENDEDREQUEST']._serialized_start=1981
-  _globals['_ENSUREVOLUMERECEIVEENDEDREQUEST']._serialized_end=2049
-  _globals['_ENSUREVOLUMERECEIVEENDEDRESPONSE']._serialized_start=2051
-  _globals['_ENSUREVOLUMERECEIVEENDEDRESPONSE']._serialized_end=2085
-  _globals['_IMAGESERVICE']._serialized_start=2401
-  _globals['_IMAGESERVICE']._serialized_end=2719
-  _globals['_VOLUMESERVICE']._serialized_start=2722
-  _globals['_VOLUMESERVICE']._serialized_end=3031
-  _globals['_VOLUMETRANSFERSERVICE']._serialized_start=3034
-  _globals['_VOLUMETRANSFERSERVICE']._serialized_end=3699
+  _globals['_ENSUREVOLUMEGROWNREQUEST']._serialized_start=824
+  _globals['_ENSUREVOLUMEGROWNREQUEST']._serialized_end=905
+  _globals['_LISTVOLUMESREQUEST']._serialized_start=907
+  _globals['_LISTVOLUMESREQUEST']._serialized_end=927
+  _globals['_LISTVOLUMESRESPONSE']._serialized_start=929
+  _globals['_LISTVOLUMESRESPONSE']._serialized_end=996
+  _globals['_INSPECTOUTGOINGVOLUMEREQUEST']._serialized_start=998
+  _globals['_INSPECTOUTGOINGVOLUMEREQUEST']._serialized_end=1042
+  _globals['_OUTGOINGVOLUME']._serialized_start=1045
+  _globals['_OUTGOINGVOLUME']._serialized_end=1193
+  _globals['_PREPAREVOLUMERECEIVEREQUEST']._serialized_start=1196
+  _globals['_PREPAREVOLUMERECEIVEREQUEST']._serialized_end=1372
+  _globals['_INCOMINGVOLUME']._serialized_start=1374
+  _globals['_INCOMINGVOLUME']._serialized_end=1438
+  _globals['_SENDVOLUMEREQUEST']._serialized_start=1441
+  _globals['_SENDVOLUMEREQUEST']._serialized_end=1595
+  _globals['_VOLUMETRANSFERPROGRESS']._serialized_start=1597
+  _globals['_VOLUMETRANSFERPROGRESS']._serialized_end=1723
+  _globals['_VOLUMETRANSFEROUTCOME']._serialized_start=1726
+  _globals['_VOLUMETRANSFEROUTCOME']._serialized_end=1917
+  _globals['_CANCELVOLUMESENDREQUEST']._serialized_start=1919
+  _globals['_CANCELVOLUMESENDREQUEST']._serialized_end=1979
+  _globals['_COMPLETEVOLUMERECEIVEREQUEST']._serialized_start=1981
+  _globals['_COMPLETEVOLUMERECEIVEREQUEST']._serialized_end=2062
+  _globals['_ENSUREVOLUMERECEIVEENDEDREQUEST']._serialized_start=2064
+  _globals['_ENSUREVOLUMERECEIVEENDEDREQUEST']._serialized_end=2132
+  _globals['_ENSUREVOLUMERECEIVEENDEDRESPONSE']._serialized_start=2134
+  _globals['_ENSUREVOLUMERECEIVEENDEDRESPONSE']._serialized_end=2168
+  _globals['_IMAGESERVICE']._serialized_start=2484
+  _globals['_IMAGESERVICE']._serialized_end=2802
+  _globals['_VOLUMESERVICE']._serialized_start=2805
+  _globals['_VOLUMESERVICE']._serialized_end=3205
+  _globals['_VOLUMETRANSFERSERVICE']._serialized_start=3208
+  _globals['_VOLUMETRANSFERSERVICE']._serialized_end=3873
 # @@protoc_insertion_point(module_scope)

@@ -118,6 +118,16 @@ class EnsureVolumeRemovedResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class EnsureVolumeGrownRequest(_message.Message):
+    __slots__ = ("uuid", "size_bytes", "domain_uuid")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    size_bytes: int
+    domain_uuid: str
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
+
 class ListVolumesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

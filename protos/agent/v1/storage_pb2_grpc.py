@@ -207,6 +207,11 @@ class VolumeServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeRemovedRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeRemovedResponse.FromString,
                 _registered_method=True)
+        self.EnsureGrown = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeService/EnsureGrown',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/nodewright.agent.v1.VolumeService/List',
                 request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesRequest.SerializeToString,
@@ -232,6 +237,15 @@ class VolumeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureGrown(self, request, context):
+        """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
+        INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
+        while anybody else than that domain has it open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -250,6 +264,11 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.EnsureRemoved,
                     request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeRemovedRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeRemovedResponse.SerializeToString,
+            ),
+            'EnsureGrown': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureGrown,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -311,6 +330,33 @@ class VolumeService:
             '/nodewright.agent.v1.VolumeService/EnsureRemoved',
             protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeRemovedRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeRemovedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureGrown(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeService/EnsureGrown',
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
             options,
             channel_credentials,
             insecure,

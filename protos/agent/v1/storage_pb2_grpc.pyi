@@ -95,6 +95,11 @@ class VolumeServiceStub:
     """
     EnsureRemoved: _grpc.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeRemovedRequest, _storage_pb2.EnsureVolumeRemovedResponse]
     """The volume's data is gone. Refused with FAILED_PRECONDITION while a running domain uses it. Absence is success."""
+    EnsureGrown: _grpc.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeGrownRequest, _storage_pb2.Volume]
+    """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
+    INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
+    while anybody else than that domain has it open.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]
 
 @_typing.type_check_only
@@ -106,6 +111,11 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     """
     EnsureRemoved: _aio.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeRemovedRequest, _storage_pb2.EnsureVolumeRemovedResponse]  # type: ignore[assignment]
     """The volume's data is gone. Refused with FAILED_PRECONDITION while a running domain uses it. Absence is success."""
+    EnsureGrown: _aio.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeGrownRequest, _storage_pb2.Volume]  # type: ignore[assignment]
+    """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
+    INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
+    while anybody else than that domain has it open.
+    """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]  # type: ignore[assignment]
 
 class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -126,6 +136,17 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.EnsureVolumeRemovedResponse, _abc.Awaitable[_storage_pb2.EnsureVolumeRemovedResponse]]:
         """The volume's data is gone. Refused with FAILED_PRECONDITION while a running domain uses it. Absence is success."""
+
+    @_abc_1.abstractmethod
+    def EnsureGrown(
+        self,
+        request: _storage_pb2.EnsureVolumeGrownRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.Volume, _abc.Awaitable[_storage_pb2.Volume]]:
+        """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
+        INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
+        while anybody else than that domain has it open.
+        """
 
     @_abc_1.abstractmethod
     def List(

@@ -14,12 +14,14 @@ import grpc
 import pytest
 
 from agent.assignment import Assignments
+from agent.attachment import DiskAttachments
 from agent.configure.host_profile import HostProfile
 from agent.definition import Definitions
 from agent.domain_lock import DomainLocks
 from agent.errors import SubnetNotFound, VolumeNotFound
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
+from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
@@ -32,6 +34,7 @@ from agent.rpc.domain import DomainServicer
 from agent.rpc.guest import GuestServicer
 from agent.rpc.interceptor import CODE_METADATA_KEY, ErrorInterceptor
 from agent.self_fence import SelfFence
+from agent.storage.base import Resize, Volume
 from agent.storage.seed import Seeds
 from agent.watchdog.record import FenceRecord
 from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, guest_pb2_grpc
@@ -59,6 +62,9 @@ class _Directories:
         if uuid not in a_host().volumes:
             raise VolumeNotFound(f"volume {uuid} is not on this node")
         return AVolume(Path("/srv/agent/volumes/root.qcow2"))
+
+    async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
+        raise VolumeNotFound(f"volume {uuid} has no file")
 
     async def describe_subnet(self, subnet_id: str) -> ANetwork:
         if subnet_id not in a_host().networks:
@@ -113,6 +119,8 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
     directories = _Directories()
     provider, locks = AProvider(), DomainLocks()
     assignments = Assignments(DevicePlugs(connection, events, affinities), provider, locks)
+    disk_plugs = DiskPlugs(connection, events, affinities)
+    attachments = DiskAttachments(disk_plugs, directories, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
@@ -122,11 +130,12 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
         subnets=directories,
         ha_guests=self_fence,
         assignments=assignments,
+        disks=disk_plugs,
     )
     reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     domain_pb2_grpc.add_DomainServiceServicer_to_server(
-        DomainServicer(guests, definitions, stops, reboots, events, prober, locks), server
+        DomainServicer(guests, definitions, stops, reboots, events, prober, locks, attachments), server
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(assignments), server)
     guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(guest_agents, prober), server)

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import uuid4
 
 import grpc
 import pytest
 
+from agent.attachment import DiskAttachments
+from agent.domain_lock import DomainLocks
+from agent.hypervisor.disk_change import DiskPlugs
 from agent.rpc.interceptor import ErrorInterceptor
 from agent.rpc.storage import ImageServicer, VolumeServicer
 from agent.storage.directory import DirectoryBackend
@@ -19,7 +23,7 @@ from coordinator.pki import Authority
 from protos.agent.v1 import storage_pb2, storage_pb2_grpc
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, connected, serving
 from tests.unit.agent.domain_server import failure
-from tests.unit.agent.storage_builder import MIB, a_qcow2, a_ref, nobody
+from tests.unit.agent.storage_builder import MIB, a_qcow2, a_ref, holding, nobody
 
 UUID = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
 
@@ -62,9 +66,11 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         )
         cache.prepare()
         volumes.prepare()
+        # Nobody names a guest here.
+        attachments = DiskAttachments(cast("DiskPlugs", None), volumes, cast("Any", None), DomainLocks())
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(cache), server)
-        storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(volumes), server)
+        storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(volumes, attachments), server)
         address = f"unix:{tmp_path}/agent.sock"
         server.add_insecure_port(address)
         await server.start()
@@ -209,3 +215,32 @@ async def test_a_field_of_a_volume_that_is_wrong_is_named(server: Server, change
 async def test_a_volume_to_remove_has_a_uuid(server: Server) -> None:
     call = storage_pb2.EnsureVolumeRemovedRequest(uuid="x")
     assert await failure(lambda: server.volumes.EnsureRemoved(call)) == ("INVALID_ARGUMENT", "RequestInvalid")
+
+
+async def test_a_volume_grows_and_never_shrinks(server: Server) -> None:
+    await server.volumes.EnsureVolume(a_volume())
+    for _ in range(2):
+        request = storage_pb2.EnsureVolumeGrownRequest(uuid=UUID, size_bytes=3 * MIB - 1)
+        assert (await server.volumes.EnsureGrown(request)).size_bytes == 3 * MIB
+    assert [volume.size_bytes for volume in await server.list_volumes()] == [3 * MIB]
+    smaller = storage_pb2.EnsureVolumeGrownRequest(uuid=UUID, size_bytes=2 * MIB)
+    assert await failure(lambda: server.volumes.EnsureGrown(smaller)) == ("INVALID_ARGUMENT", "RequestInvalid")
+    huge = storage_pb2.EnsureVolumeGrownRequest(uuid=UUID, size_bytes=2**60)
+    assert await failure(lambda: server.volumes.EnsureGrown(huge)) == ("RESOURCE_EXHAUSTED", "StorageExhausted")
+    absent = storage_pb2.EnsureVolumeGrownRequest(uuid=str(uuid4()), size_bytes=MIB)
+    assert await failure(lambda: server.volumes.EnsureGrown(absent)) == ("NOT_FOUND", "VolumeNotFound")
+
+
+@pytest.mark.parametrize("field", ["uuid", "size_bytes", "domain_uuid"])
+async def test_what_cannot_be_grown_is_named(server: Server, field: str) -> None:
+    bad: dict[str, Any] = {"uuid": "x", "size_bytes": 0, "domain_uuid": "x"}
+    request = storage_pb2.EnsureVolumeGrownRequest(**{"uuid": UUID, "size_bytes": MIB, field: bad[field]})
+    with pytest.raises(grpc.aio.AioRpcError, match=field):
+        await server.volumes.EnsureGrown(request)
+
+
+async def test_a_volume_that_somebody_else_has_open_does_not_grow(server: Server, tmp_path: Path) -> None:
+    await server.volumes.EnsureVolume(a_volume())
+    async with holding(tmp_path / "volumes" / f"{UUID}.qcow2"):
+        request = storage_pb2.EnsureVolumeGrownRequest(uuid=UUID, size_bytes=2 * MIB)
+        assert await failure(lambda: server.volumes.EnsureGrown(request)) == ("FAILED_PRECONDITION", "VolumeInUse")

@@ -200,8 +200,31 @@ def test_a_volume_is_created_for_the_caller_or_the_tenant_named(coordinator: Sta
     nwctl("volume", "create", "--name", "data", "--size", "40", "--type", "ssd", "--tenant", TENANT_ID)
 
     own, other = coordinator.requests
-    assert own.body == {"name": "data", "volumeSize": 40, "volumeType": "hdd"}
-    assert other.body == {"name": "data", "volumeSize": 40, "volumeType": "ssd", "tenantId": TENANT_ID}
+    assert own.body == {"name": "data", "volumeSize": 40, "volumeType": "hdd", "diskBus": "virtio"}
+    assert other.body == {
+        "name": "data",
+        "volumeSize": 40,
+        "volumeType": "ssd",
+        "diskBus": "virtio",
+        "tenantId": TENANT_ID,
+    }
+
+
+def test_volumes_come_to_an_instance_and_leave_it(coordinator: StandIn, nwctl: Nwctl) -> None:
+    path, ids = "/api/ecs/v1/instances/ecs-00000000000000", ["17", "18"]
+    for action in ("attach", "detach"):
+        coordinator.on("PUT", f"{path}/{action}-volumes", None)
+    coordinator.on("PUT", "/api/ebs/v1/volumes/17/resize", None)
+    coordinator.on("PUT", "/api/ebs/v1/volumes/17", {"name": "logs"})
+
+    nwctl("volume", "attach", "ecs-00000000000000", *ids, "--delete-with-instance")
+    nwctl("volume", "detach", "ecs-00000000000000", *ids)
+    nwctl("volume", "resize", "17", "--size", "40")
+    nwctl("volume", "rename", "17", "logs")
+
+    attach, detach, resize, rename = (request.body for request in coordinator.requests)
+    assert attach == [{"volumeId": one, "deleteOnTermination": True, "bootable": False} for one in ids]
+    assert (detach, resize, rename) == ({"volumeUuids": ids}, {"volumeSize": 40}, {"name": "logs"})
 
 
 def test_devices_are_listed_with_why_one_is_not_offered(coordinator: StandIn, nwctl: Nwctl) -> None:

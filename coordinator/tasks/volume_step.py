@@ -1,0 +1,66 @@
+"""What tasks that give volumes to instances, and take them away, share."""
+
+import asyncio
+from collections.abc import Awaitable, Collection, Sequence
+from typing import Final
+
+from sqlmodel import Session
+
+from coordinator.agents.client import NodeAway
+from coordinator.domain.volume import VolumeStatus
+from coordinator.fencing.node import is_certainly_fenced
+from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables.instance import Instance
+from coordinator.store.tables.volume import Volume
+from coordinator.tasks.blueprint import Blueprint
+from coordinator.tasks.instance_step import Args, load_instance
+from coordinator.tasks.model import StepContext, StepDeferred
+
+_LOOK_AGAIN_SECONDS: Final = 5.0
+
+
+async def undo_unless_lost(context: StepContext, instance: Instance | None, undoing: Awaitable[object]) -> None:
+    """Part of an undo, for which the instance's node is waited for, however long.
+
+    When that is lost and fenced the guest does not run any more: a highly available one is started elsewhere, and
+    does not wait for this. For others no node is fenced.
+    """
+    try:
+        await undoing
+    except NodeAway as error:
+        node_id = instance.node_id if instance and instance.ha_enabled else None
+        if node_id is None or not await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id):
+            raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
+
+
+def choose(blueprint: Blueprint, uuids: Collection[str]) -> list[Volume]:
+    """Those of the instance's volumes."""
+    return [volume for volume in blueprint.volumes if volume.uuid in uuids]
+
+
+def list_chosen(session: Session, args: Args, uuids: Collection[str]) -> Sequence[Volume]:
+    """The rows of the same."""
+    volumes = instance_query.list_volumes(session, load_instance(session, args))
+    return [volume for volume in volumes if volume.uuid in uuids]
+
+
+def set_free(session: Session, volume: Volume) -> None:
+    """No instance has the volume; its data stays where it is."""
+    volume.instance_id = None
+    volume.status = VolumeStatus.AVAILABLE
+    volume.delete_on_termination = False
+    volume.boot_index = 0
+    # Whoever has it next started from another one.
+    volume.is_os_disk = False
+    session.add(volume)
+
+
+def rest_volume(session: Session, volume: Volume) -> None:
+    """No task works on the volume any more."""
+    volume.status = VolumeStatus.AVAILABLE if volume.instance_id is None else VolumeStatus.IN_USE
+    session.add(volume)
+
+
+def goes_with_instance(volume: Volume) -> bool:
+    """Whether the volume is deleted together with its instance: not before it has quite become the instance's."""
+    return volume.delete_on_termination and volume.status != VolumeStatus.ATTACHING
