@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.devices.journal import DeviceJournal, Entry, Making
 from agent.devices.source import BlockSource, MdevSource, NetworkFunctionSource, PciSource, UsbSource
+from agent.durable_file import write_file
 from agent.errors import (
     DeviceBusy,
     DeviceFailed,
@@ -19,6 +23,7 @@ from agent.errors import (
     RequestInvalid,
 )
 from protos.agent.v1.device_pb2 import HostDevice
+from protos.agent.v1.host_pb2 import Device
 from tests.unit.agent.device_builder import BLANK
 from tests.unit.agent.device_kernel import (
     A100,
@@ -489,3 +494,36 @@ async def test_what_is_being_given_back_is_not_given(rig: Rig) -> None:
     rig.kernel.refusals.clear()
     await rig.release()
     await rig.keeper.prepare(DOMAIN, asked)
+
+
+def test_changes_of_the_journal_at_one_time_do_not_undo_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several disks of a guest are wiped side by side, and each writes down how far it is."""
+    journal, begun, going_on = DeviceJournal(tmp_path), threading.Event(), threading.Event()
+    journal.prepare()
+    first, second = (
+        Entry(DOMAIN, wish(DISK, uuid), Device(id=DISK), Making("block"), made=True) for uuid in (DEVICE, OTHER_DEVICE)
+    )
+    journal.put(first)
+    journal.put(second)
+
+    def write_slowly(path: Path, content: bytes) -> None:
+        begun.set()
+        going_on.wait(0.5)
+        write_file(path, content)
+
+    monkeypatch.setattr("agent.devices.journal.write_file", write_slowly)
+    slow = threading.Thread(target=journal.put, args=(replace(first, wiped_bytes=512),))
+    slow.start()
+    begun.wait(5)
+    quick = threading.Thread(target=journal.remove, args=(second,))
+    quick.start()
+    quick.join(0.2)
+    going_on.set()
+    slow.join(5)
+    quick.join(5)
+    again = DeviceJournal(tmp_path)
+    again.prepare()
+    for one in (journal, again):
+        assert [(entry.uuid, entry.wiped_bytes) for entry in one.entries()] == [(DEVICE, 512)]

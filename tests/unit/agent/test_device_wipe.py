@@ -6,12 +6,14 @@ import asyncio
 import os
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.devices import wipe as wiping
+from agent.devices.thread import run_to_end
 from agent.devices.wipe import wipe
 from agent.errors import DeviceInUse, DeviceNotFound, DeviceWipeFailed
 from tests.unit.agent.device_builder import BLANK
@@ -199,8 +201,9 @@ class TestBlockDevice:
             os.close(descriptor)
 
 
+@pytest.mark.parametrize("times", [1, 2])
 async def test_a_piece_that_has_begun_ends_before_the_disk_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     file = tmp_path / "disk"
     file.write_bytes(b"\xa5" * MIB)
@@ -223,10 +226,42 @@ async def test_a_piece_that_has_begun_ends_before_the_disk_is_closed(
 
     task = asyncio.create_task(run())
     await begun.wait()
-    task.cancel()
+    # By the caller, and once more by an agent that ends: the number of a closed file would be another file's.
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0.02)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert events == ["written"]
+
+
+async def test_a_disk_whose_opening_was_given_up_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened exclusively: nobody could wipe it any more."""
+    file = tmp_path / "disk"
+    file.write_bytes(bytes(MIB))
+    opening, closed = threading.Event(), list[int]()
+    loop = asyncio.get_running_loop()
+    begun = asyncio.Event()
+    real_open, real_close = os.open, os.close
+
+    def open_slowly(*arguments: object, **more: object) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        opening.wait(10)
+        return real_open(*arguments, **more)  # type: ignore[arg-type]
+
+    def close(descriptor: int) -> None:
+        closed.append(descriptor)
+        real_close(descriptor)
+
+    monkeypatch.setattr(os, "open", open_slowly)
+    monkeypatch.setattr(os, "close", close)
+    task = asyncio.ensure_future(anext(wipe(file)))
+    await asyncio.wait_for(begun.wait(), 5)
+    task.cancel()
+    opening.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(closed) == 1
 
 
 async def test_a_disk_that_fails_is_told_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,3 +277,12 @@ async def test_a_disk_that_fails_is_told_with_the_place(tmp_path: Path, monkeypa
             pass
     with pytest.raises(DeviceWipeFailed, match="cannot be opened"):
         await anext(wipe(tmp_path / "absent"))
+
+
+async def test_drivers_that_never_answer_take_no_thread_from_others() -> None:
+    release = threading.Event()
+    for _ in range(40):
+        with pytest.raises(TimeoutError):
+            await run_to_end(0.001, release.wait, 30)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "others go on"), 5)
+    release.set()
