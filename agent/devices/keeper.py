@@ -90,7 +90,9 @@ class DeviceKeeper:
         """The same for several, by HostDevice.uuid; after a failure those before the one that failed are prepared."""
         for wish in wishes:
             check_wish(wish)
-        sources = {}
+        sources: dict[str, DeviceSource] = {}
+        if not wishes:  # nor does such a guest wait for a driver that hangs
+            return sources
         async with self._changes:
             seen: tuple[Sequence[Device], Surroundings] | None = None
             for wish in wishes:
@@ -119,6 +121,8 @@ class DeviceKeeper:
     async def release(self, domain_uuid: str, device_uuids: Collection[str] = ()) -> AsyncGenerator[ReleaseProgress]:
         """The devices, all of the domain when none is named, are the node's again; goes on where it was cut off.
 
+        One that fails keeps none of the others: the first failure is raised after all of them.
+
         Raises DeviceInUse while a domain has one, DeviceFailed, DeviceNotFound (a disk that must be wiped is away),
         DeviceWipeFailed, HypervisorUnavailable.
         """
@@ -129,11 +133,18 @@ class DeviceKeeper:
         ]
         if entries:
             await self._begin_release(entries)
+        failures = list[AgentError]()
         for entry in entries:
             lock = self._releases.setdefault((domain_uuid, entry.uuid), asyncio.Lock())
-            async with lock, aclosing(self._release(entry)) as progress:
-                async for step in progress:
-                    yield step
+            try:
+                async with lock, aclosing(self._release(entry)) as progress:
+                    async for step in progress:
+                        yield step
+            except AgentError as error:
+                log.warning("device.not_released", device=entry.device.id, uuid=entry.uuid, reason=error.message)
+                failures.append(error)
+        for failure in failures:
+            raise failure
 
     async def restore(self) -> None:
         """What the node lost by a crash or a reboot is back: virtual functions, the GPUs' mode, what guests have; and

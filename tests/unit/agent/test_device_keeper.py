@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import threading
 from dataclasses import replace
@@ -472,6 +473,31 @@ class TestUsb:
         (rig.node.machine.root / "bus/usb/devices/1-4").unlink()
         with pytest.raises(DeviceFaulty, match="is gone"):
             await rig.keeper.check_ready(DOMAIN)
+
+    async def test_a_disk_that_was_mounted_while_the_guest_was_off_stays_with_the_host(self, rig: Rig) -> None:
+        path = rig.node.add_usb("1-4", "0951:1666", number=5)
+        await rig.keeper.prepare(DOMAIN, wish(STICK))
+        rig.node.add("sdc", f"{path}/1-4:1.0/host9/target9:0:0/9:0:0:0", udev=BLANK, dev="8:32")
+        rig.mount("8:32", "/dev/sdc")
+        with pytest.raises(DeviceInUse, match="the host's disk sdc is mounted"):
+            await rig.keeper.check_ready(DOMAIN)
+
+
+async def test_a_guest_without_devices_waits_for_no_driver(rig: Rig) -> None:
+    async with rig.keeper._changes:
+        assert await asyncio.wait_for(rig.keeper.prepare_all(DOMAIN, []), 5) == {}
+
+
+async def test_one_that_is_not_given_back_keeps_none_of_the_others(rig: Rig) -> None:
+    add_sas_disk(rig)
+    add_split_t4(rig.node)
+    await rig.keeper.prepare(DOMAIN, wish(DISK, wipe_on_release=True))
+    await rig.keeper.prepare(DOMAIN, wish(T4, OTHER_DEVICE, vgpu_type_id="nvidia-222"))
+    (rig.node.machine.root / "class/block/sdb").unlink()
+    with pytest.raises(DeviceNotFound, match="must be wiped"):
+        await rig.release()
+    assert [entry.device.id for entry in rig.entries()] == [DISK]
+    assert list_mdevs(rig.node) == [FOREIGN]
 
 
 async def test_a_guest_without_devices_is_always_ready(rig: Rig) -> None:
