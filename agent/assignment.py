@@ -177,6 +177,8 @@ class UsbReturn:
     async def _give_back(self, usb: PluggedUsb) -> None:
         try:
             await self._assignments.reattach(usb.domain_uuid, usb.wish)
+        except OSError as error:  # the journal's disk is full, say: the agent goes on, and tries again
+            log.warning("usb.not_returned", domain=usb.domain_uuid, device=usb.wish.device_id, reason=str(error))
         except AgentError as error:
             log.debug("usb.away", domain=usb.domain_uuid, device=usb.wish.device_id, reason=error.message)
         else:

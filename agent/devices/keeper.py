@@ -153,9 +153,10 @@ class DeviceKeeper:
             sysfs, writer = self._tools.sysfs, self._tools.writer
             await restore_virtual_functions(self._virtual_functions, sysfs, writer)
             await self._modes.restore(self._survey.look_anyway, self._journal.entries())
+            around = await self._survey.look_anyway()
             for entry in self._journal.entries():
                 try:
-                    await self._restore(entry, await self._survey.look_anyway())
+                    await self._restore(entry, around)
                 except (AgentError, OSError) as error:
                     log.warning("device.not_restored", device=entry.device.id, uuid=entry.uuid, reason=str(error))
         self._notice()
@@ -276,6 +277,10 @@ class DeviceKeeper:
 
     async def _restore(self, entry: Entry, around: Surroundings) -> None:
         maker = self._makers[entry.making.way]
+        if not maker.find_domain(entry, around):
+            # It took a while to come here, and nothing is taken from a guest that has got it since. Most have theirs,
+            # and looking anew for each would take minutes on a large node.
+            around = await self._survey.look_anyway()
         if around.guests is not None and not maker.find_domain(entry, around):
             if entry.releasing or entry.making.drivers:
                 # Drivers that libvirt has not brought back; it takes the device again when the guest gets it.

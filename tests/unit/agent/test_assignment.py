@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
@@ -140,6 +141,22 @@ async def test_a_stick_that_was_taken_from_its_guest_does_not_come_back(tmp_path
     await assignments.detach(GUEST_UUID, STICK.uuid, grace_seconds=1)
     await assignments.reattach(GUEST_UUID, STICK)
     assert guest.plugged == {}
+
+
+async def test_a_full_disk_ends_no_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest, provider = _Guest(STICK), AProvider()
+    provider.sources[STICK.uuid] = _plug_stick(tmp_path, 5)
+
+    async def prepare(*_: object) -> DeviceSource:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    usb_return = _return(guest, provider, tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(provider, "prepare", prepare)
+        await usb_return.look()
+    assert guest.steps == []
+    await usb_return.look()
+    assert guest.steps == ["attach"]
 
 
 async def test_without_libvirt_nobody_looks_for_sticks(tmp_path: Path) -> None:
