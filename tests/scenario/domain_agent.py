@@ -47,7 +47,8 @@ class DomainAgent:
         self.capability = CapabilityReader(self.connection, self.directory / "accelerator.json")
         self.provider = AProvider()
         self.plugs = DevicePlugs(self.connection, self.events, self.affinities)
-        self.assignments = Assignments(self.plugs, self.provider, DomainLocks())
+        locks = DomainLocks()
+        self.assignments = Assignments(self.plugs, self.provider, locks)
         self.definitions = Definitions(
             self.guests,
             self.affinities,
@@ -59,7 +60,11 @@ class DomainAgent:
             assignments=self.assignments,
         )
         self.reboots = Reboots(
-            self.guests, self.stops, self.directory / "journal", check_startable=self.definitions.check_startable
+            self.guests,
+            self.stops,
+            self.directory / "journal",
+            check_startable=self.definitions.check_startable,
+            locks=locks,
         )
 
     async def read_profile(self) -> HostProfile:

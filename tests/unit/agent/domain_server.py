@@ -123,7 +123,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
         ha_guests=self_fence,
         assignments=assignments,
     )
-    reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable)
+    reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable, locks=locks)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     domain_pb2_grpc.add_DomainServiceServicer_to_server(
         DomainServicer(guests, definitions, stops, reboots, events, prober, locks), server
