@@ -13,6 +13,7 @@ import structlog
 
 from agent.devices.change import DeviceWatch
 from agent.devices.source import DeviceSource, UsbSource
+from agent.devices.thread import finish
 from agent.domain_lock import DomainLocks
 from agent.errors import AgentError, DeviceStillAttached
 from agent.hypervisor.hostdev_change import DevicePlugs
@@ -100,7 +101,8 @@ class Assignments:
         """
         async with self._device_lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
             await self._plugs.read(domain_uuid)
-            await self._attach(domain_uuid, wish)
+            # libvirt goes on when the caller does not wait any more: who takes the device back then must find it.
+            await finish(asyncio.ensure_future(self._attach(domain_uuid, wish)))
 
     async def detach(self, domain_uuid: str, device_uuid: str, *, grace_seconds: float) -> None:
         """The guest does not have the device, nor will have it after a start. Raises DeviceStillAttached."""

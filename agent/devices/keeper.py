@@ -265,7 +265,8 @@ class DeviceKeeper:
         while True:
             around = await self._survey.look()
             disks = await asyncio.to_thread(list, discover_disks(around))
-            names = [disk.details["name"] for disk in disks if disk.id == entry.device.id]
+            found = [disk for disk in disks if disk.id == entry.device.id]
+            names = [disk.details["name"] for disk in found]
             if names or loop.time() >= deadline:
                 break
             await asyncio.sleep(_RETRY_SECONDS)
@@ -273,6 +274,8 @@ class DeviceKeeper:
             raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
         if len(names) > 1:
             raise DeviceWipeFailed(f"{', '.join(names)} have the identity {entry.device.id}: none was touched")
+        if not _is_same_disk(entry.device, found[0]):
+            raise DeviceWipeFailed(f"another disk than before is at {entry.device.id}: it was left alone")
         return names[0], around
 
     async def _restore(self, entry: Entry, around: Surroundings) -> None:
@@ -316,6 +319,12 @@ def _refuse_used(entry: Entry, maker: Maker, around: Surroundings) -> None:
         raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
     for need in maker.find_needs(entry, around):
         raise DeviceInUse(f"{entry.device.id}: {need}")
+
+
+def _is_same_disk(before: Device, now: Device) -> bool:
+    """What is known by its slot alone may have been exchanged; others grow with the hypervisor's, say."""
+    looks = [(disk.size_bytes, disk.attributes.get("model")) for disk in (before, now)]
+    return not before.id.startswith("path-") or looks[0] == looks[1]
 
 
 def _check_same(former: Entry, wish: HostDevice) -> None:

@@ -20,7 +20,7 @@ async def run_to_end(
     The thread is its own: one that a driver holds for ever takes none from others, nor keeps the agent from ending.
     Raises TimeoutError when it has not ended; then it goes on alone.
     """
-    loop, work = asyncio.get_running_loop(), Future[T]()
+    work = Future[T]()
 
     def run() -> None:
         try:
@@ -29,12 +29,20 @@ async def run_to_end(
             work.set_exception(error)
 
     threading.Thread(target=run, name="device", daemon=True).start()
-    end = asyncio.wrap_future(work)
+    return await finish(asyncio.wrap_future(work), timeout_seconds)
+
+
+async def finish(end: asyncio.Future[T], timeout_seconds: float | None = None) -> T:
+    """The result of something that goes on by itself: who is cancelled, however often, waits for its end.
+
+    Raises TimeoutError when it has not ended.
+    """
+    loop = asyncio.get_running_loop()
     deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
     cancellation: asyncio.CancelledError | None = None
     while not end.done() and (deadline is None or loop.time() < deadline):
         try:
-            await asyncio.wait([end], timeout=deadline and deadline - loop.time())
+            await asyncio.wait([end], timeout=None if deadline is None else deadline - loop.time())
         except asyncio.CancelledError as error:
             cancellation = error
     if cancellation is not None:

@@ -299,3 +299,28 @@ def test_what_a_running_guest_has_no_room_for_is_known(
     obstacle = find_plug_obstacle(source, Sysfs(tmp_path))
     assert words in obstacle
     assert bool(obstacle) == bool(words)
+
+
+async def test_who_takes_a_device_back_waits_for_one_who_gave_plugging_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt does not give up: the device would be in the guest afterwards."""
+    guest, going_on, begun = _Guest(), asyncio.Event(), asyncio.Event()
+    assignments = _assignments(guest, AProvider({DISK.uuid: SOURCES[DISK.uuid]}))
+    attach = guest.attach
+
+    async def attach_slowly(*arguments: Any) -> None:
+        begun.set()
+        await going_on.wait()
+        await attach(*arguments)
+
+    monkeypatch.setattr(guest, "attach", attach_slowly)
+    attaching = asyncio.create_task(assignments.attach(GUEST_UUID, DISK))
+    await begun.wait()
+    attaching.cancel()
+    detaching = asyncio.create_task(assignments.detach(GUEST_UUID, DISK.uuid, grace_seconds=60))
+    await asyncio.sleep(0.05)
+    assert guest.steps == []
+    going_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await attaching
+    await detaching
+    assert guest.steps[:2] == ["attach", "unplug"]

@@ -144,6 +144,21 @@ class TestRelease:
             await rig.release()
         assert file.read_bytes() == b"\xa5" * (10 * MIB)
 
+    async def test_a_disk_that_was_put_into_the_same_slot_is_left_alone(self, rig: Rig) -> None:
+        """Of one that tells neither a serial nor a name of its own only the slot is known."""
+        udev = {key: value for key, value in BLANK.items() if key not in ("ID_WWN", "ID_SERIAL_SHORT", "ID_SERIAL")}
+        udev |= {"ID_PATH": "pci-0000:00:17.0-ata-3", "DEVLINKS": "/dev/disk/by-path/pci-0000:00:17.0-ata-3"}
+        rig.node.add("sdb", SATA, udev=udev, size=20480)
+        file = rig.directory / "dev/sdb"
+        file.write_bytes(b"\xa5" * (10 * MIB))
+        (disk,) = await rig.discover("disk")
+        assert disk.id == "path-pci-0000:00:17.0-ata-3"
+        await rig.keeper.prepare(DOMAIN, wish(disk.id, wipe_on_release=True))
+        rig.node.machine.write("class/block/sdb/size", 40960)
+        with pytest.raises(DeviceWipeFailed, match="another disk than before"):
+            await rig.release()
+        assert file.read_bytes() == b"\xa5" * (10 * MIB)
+
     async def test_an_nvme_disk_is_wiped_after_its_controller_is_back(self, rig: Rig) -> None:
         rig.node.add_pci(NVME, "144d:a80a", "010802", group=12, driver="nvme", parent="pci0000:20", driver_override="")
         links = {"DEVLINKS": "/dev/disk/by-id/nvme-eui.01"}
