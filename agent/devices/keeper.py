@@ -25,6 +25,7 @@ from agent.devices.maker import Maker, Order, Tools
 from agent.devices.making import build_makers, check_wish, choose_way
 from agent.devices.source import DeviceSource
 from agent.devices.sriov import restore_virtual_functions
+from agent.devices.state import is_beside
 from agent.devices.survey import DeviceSurvey
 from agent.devices.thread import run_to_end
 from agent.devices.wipe import CHUNK_BYTES, wipe
@@ -265,17 +266,11 @@ class DeviceKeeper:
         while True:
             around = await self._survey.look()
             disks = await asyncio.to_thread(list, discover_disks(around))
-            found = [disk for disk in disks if disk.id == entry.device.id]
-            names = [disk.details["name"] for disk in found]
+            names = [disk.details["name"] for disk in disks if disk.id == entry.device.id]
             if names or loop.time() >= deadline:
                 break
             await asyncio.sleep(_RETRY_SECONDS)
-        if not names:
-            raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
-        if len(names) > 1:
-            raise DeviceWipeFailed(f"{', '.join(names)} have the identity {entry.device.id}: none was touched")
-        if not _is_same_disk(entry.device, found[0]):
-            raise DeviceWipeFailed(f"another disk than before is at {entry.device.id}: it was left alone")
+        _check_wipeable(entry, disks)
         return names[0], around
 
     async def _restore(self, entry: Entry, around: Surroundings) -> None:
@@ -319,6 +314,20 @@ def _refuse_used(entry: Entry, maker: Maker, around: Surroundings) -> None:
         raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
     for need in maker.find_needs(entry, around):
         raise DeviceInUse(f"{entry.device.id}: {need}")
+
+
+def _check_wipeable(entry: Entry, disks: Sequence[Device]) -> None:
+    """Raises DeviceNotFound, DeviceWipeFailed unless one disk, and all that the guest has written to, is there."""
+    found = [disk for disk in disks if disk.id == entry.device.id]
+    names = ", ".join(disk.details["name"] for disk in found)
+    if others := [disk.id for disk in disks if is_beside(disk, entry)]:
+        raise DeviceWipeFailed(f"the guest has made other disks of the controller, which it had: {', '.join(others)}")
+    if not found:
+        raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
+    if len(found) > 1:
+        raise DeviceWipeFailed(f"{names} have the identity {entry.device.id}: none was touched")
+    if not _is_same_disk(entry.device, found[0]):
+        raise DeviceWipeFailed(f"another disk than before is at {entry.device.id}: it was left alone")
 
 
 def _is_same_disk(before: Device, now: Device) -> bool:

@@ -179,6 +179,24 @@ class TestRelease:
         assert rig.node.machine.sysfs.link_name(f"bus/pci/devices/{NVME}/driver") == "nvme"
         assert (file.read_bytes(), rig.entries()) == (bytes(MIB), [])
 
+    @pytest.mark.parametrize("is_replaced", [False, True])
+    async def test_nobody_gets_what_a_guest_has_hidden_behind_its_controller(self, rig: Rig, is_replaced: bool) -> None:
+        """Who has a whole NVMe controller can make and remove its namespaces."""
+        rig.node.add_pci(NVME, "144d:a80a", "010802", group=12, driver="nvme", parent="pci0000:20", driver_override="")
+        rig.node.add("nvme0n1", NVME_PATH, udev=BLANK, device__transport="pcie")
+        (rig.directory / "dev/nvme0n1").write_bytes(b"\xa5" * MIB)
+        await rig.keeper.prepare(DOMAIN, wish(DISK, native=True, wipe_on_release=True))
+        if is_replaced:
+            (rig.node.machine.root / "class/block/nvme0n1").unlink()
+        other = BLANK | {"ID_WWN": "eui.02"}
+        rig.node.add("nvme0n2", NVME_PATH, udev=other)
+        rig.node.add("sda", SATA, udev=BLANK | {"ID_WWN": "0x1"})
+        with pytest.raises(DeviceWipeFailed, match=r"other disks of the controller.*wwn-eui.02"):
+            await rig.release()
+        reasons = {device.id: device.withheld_reason for device in await rig.discover("disk")}
+        assert "made by a guest" in reasons["wwn-eui.02"]
+        assert (reasons[DISK], reasons["wwn-0x1"]) == ("being wiped", "")
+
 
 class TestBlockDevice:
     """What the kernel does with a real one."""
