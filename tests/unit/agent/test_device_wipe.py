@@ -180,8 +180,11 @@ class TestRelease:
         assert (file.read_bytes(), rig.entries()) == (bytes(MIB), [])
 
     @pytest.mark.parametrize("is_replaced", [False, True])
-    async def test_nobody_gets_what_a_guest_has_hidden_behind_its_controller(self, rig: Rig, is_replaced: bool) -> None:
+    async def test_nobody_gets_what_a_guest_has_hidden_behind_its_controller(
+        self, rig: Rig, is_replaced: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Who has a whole NVMe controller can make and remove its namespaces."""
+        monkeypatch.setattr("agent.devices.keeper._RETURN_SECONDS", 0.1)
         rig.node.add_pci(NVME, "144d:a80a", "010802", group=12, driver="nvme", parent="pci0000:20", driver_override="")
         rig.node.add("nvme0n1", NVME_PATH, udev=BLANK, device__transport="pcie")
         (rig.directory / "dev/nvme0n1").write_bytes(b"\xa5" * MIB)
