@@ -13,6 +13,7 @@ import structlog
 from agent.detachment import Detachments
 from agent.devices.change import DeviceWatch
 from agent.devices.source import DeviceSource, UsbSource
+from agent.devices.thread import finish
 from agent.domain_lock import DomainLocks
 from agent.errors import AgentError
 from agent.hypervisor.hostdev_change import DevicePlugs
@@ -99,7 +100,8 @@ class Assignments:
         """
         async with self._detachments.lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
             await self._plugs.read(domain_uuid)
-            await self._attach(domain_uuid, wish)
+            # libvirt goes on when the caller does not wait any more: who takes the device back then must find it.
+            await finish(asyncio.ensure_future(self._attach(domain_uuid, wish)))
 
     async def detach(self, domain_uuid: str, device_uuid: str, *, grace_seconds: float) -> None:
         """The guest does not have the device, nor will have it after a start. Raises DeviceStillAttached."""
@@ -169,6 +171,8 @@ class UsbReturn:
     async def _give_back(self, usb: PluggedUsb) -> None:
         try:
             await self._assignments.reattach(usb.domain_uuid, usb.wish)
+        except OSError as error:  # the journal's disk is full, say: the agent goes on, and tries again
+            log.warning("usb.not_returned", domain=usb.domain_uuid, device=usb.wish.device_id, reason=str(error))
         except AgentError as error:
             log.debug("usb.away", domain=usb.domain_uuid, device=usb.wish.device_id, reason=error.message)
         else:

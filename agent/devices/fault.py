@@ -36,7 +36,10 @@ _AER: Final = re.compile(
 _BUS_ERROR: Final = re.compile(
     rf"{_ADDRESS}: (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Fatal\)", re.IGNORECASE
 )
-_MEDIUM: Final = re.compile(r"critical (?:medium|target) error, dev ([a-z0-9]+)")
+# Of requests that a disk may refuse because it does not know them, such as discarding, nothing follows.
+_MEDIUM: Final = re.compile(
+    r"critical (?:medium|target) error, dev ([a-z0-9]+)(?!.*op 0x[0-9a-f]+:\((?:DISCARD|SECURE_ERASE|WRITE_ZEROES)\))"
+)
 _TOTAL: Final = re.compile(r"TOTAL_ERR_(?:FATAL|NONFATAL) (\d+)")
 # Requests that nobody answers count as such errors, and guests make some while they look for devices.
 _MOST_NONFATAL: Final = 100

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,6 +75,8 @@ class DeviceJournal:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._entries: dict[str, dict[str, Entry]] = {}
+        # Disks are wiped side by side, and each writes down how far it is: no change may overwrite another one.
+        self._lock = threading.Lock()
 
     def prepare(self) -> None:
         """The directory exists and its entries are known; a file that is no entry is left for a person to see."""
@@ -100,20 +103,22 @@ class DeviceJournal:
 
     def put(self, entry: Entry) -> Entry:
         """The device has this entry, durably."""
-        domain = {**self._entries.get(entry.domain_uuid, {}), entry.uuid: entry}
-        self._write(entry.domain_uuid, domain.values())
-        # A new one, for discovery reads it in another thread.
-        self._entries = {**self._entries, entry.domain_uuid: domain}
+        with self._lock:
+            domain = {**self._entries.get(entry.domain_uuid, {}), entry.uuid: entry}
+            self._write(entry.domain_uuid, domain.values())
+            # A new one, for discovery reads it in another thread.
+            self._entries = {**self._entries, entry.domain_uuid: domain}
         return entry
 
     def remove(self, entry: Entry) -> None:
         """The device has no entry. Absence is success."""
-        domain = {**self._entries.get(entry.domain_uuid, {})}
-        if domain.pop(entry.uuid, None) is None:
-            return
-        self._write(entry.domain_uuid, domain.values())
-        others = {uuid: kept for uuid, kept in self._entries.items() if uuid != entry.domain_uuid}
-        self._entries = {**others, entry.domain_uuid: domain} if domain else others
+        with self._lock:
+            domain = {**self._entries.get(entry.domain_uuid, {})}
+            if domain.pop(entry.uuid, None) is None:
+                return
+            self._write(entry.domain_uuid, domain.values())
+            others = {uuid: kept for uuid, kept in self._entries.items() if uuid != entry.domain_uuid}
+            self._entries = {**others, entry.domain_uuid: domain} if domain else others
 
     def _read(self, path: Path) -> None:
         try:

@@ -25,6 +25,7 @@ from agent.devices.maker import Maker, Order, Tools
 from agent.devices.making import build_makers, check_wish, choose_way
 from agent.devices.source import DeviceSource
 from agent.devices.sriov import restore_virtual_functions
+from agent.devices.state import is_beside
 from agent.devices.survey import DeviceSurvey
 from agent.devices.thread import run_to_end
 from agent.devices.wipe import CHUNK_BYTES, wipe
@@ -90,7 +91,9 @@ class DeviceKeeper:
         """The same for several, by HostDevice.uuid; after a failure those before the one that failed are prepared."""
         for wish in wishes:
             check_wish(wish)
-        sources = {}
+        sources: dict[str, DeviceSource] = {}
+        if not wishes:  # nor does such a guest wait for a driver that hangs
+            return sources
         async with self._changes:
             seen: tuple[Sequence[Device], Surroundings] | None = None
             for wish in wishes:
@@ -119,6 +122,8 @@ class DeviceKeeper:
     async def release(self, domain_uuid: str, device_uuids: Collection[str] = ()) -> AsyncGenerator[ReleaseProgress]:
         """The devices, all of the domain when none is named, are the node's again; goes on where it was cut off.
 
+        One that fails keeps none of the others: the first failure is raised after all of them.
+
         Raises DeviceInUse while a domain has one, DeviceFailed, DeviceNotFound (a disk that must be wiped is away),
         DeviceWipeFailed, HypervisorUnavailable.
         """
@@ -129,11 +134,18 @@ class DeviceKeeper:
         ]
         if entries:
             await self._begin_release(entries)
+        failures = list[AgentError]()
         for entry in entries:
             lock = self._releases.setdefault((domain_uuid, entry.uuid), asyncio.Lock())
-            async with lock, aclosing(self._release(entry)) as progress:
-                async for step in progress:
-                    yield step
+            try:
+                async with lock, aclosing(self._release(entry)) as progress:
+                    async for step in progress:
+                        yield step
+            except AgentError as error:
+                log.warning("device.not_released", device=entry.device.id, uuid=entry.uuid, reason=error.message)
+                failures.append(error)
+        for failure in failures:
+            raise failure
 
     async def restore(self) -> None:
         """What the node lost by a crash or a reboot is back: virtual functions, the GPUs' mode, what guests have; and
@@ -142,9 +154,10 @@ class DeviceKeeper:
             sysfs, writer = self._tools.sysfs, self._tools.writer
             await restore_virtual_functions(self._virtual_functions, sysfs, writer)
             await self._modes.restore(self._survey.look_anyway, self._journal.entries())
+            around = await self._survey.look_anyway()
             for entry in self._journal.entries():
                 try:
-                    await self._restore(entry, await self._survey.look_anyway())
+                    await self._restore(entry, around)
                 except (AgentError, OSError) as error:
                     log.warning("device.not_restored", device=entry.device.id, uuid=entry.uuid, reason=str(error))
         self._notice()
@@ -257,14 +270,15 @@ class DeviceKeeper:
             if names or loop.time() >= deadline:
                 break
             await asyncio.sleep(_RETRY_SECONDS)
-        if not names:
-            raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
-        if len(names) > 1:
-            raise DeviceWipeFailed(f"{', '.join(names)} have the identity {entry.device.id}: none was touched")
+        _check_wipeable(entry, disks)
         return names[0], around
 
     async def _restore(self, entry: Entry, around: Surroundings) -> None:
         maker = self._makers[entry.making.way]
+        if not maker.find_domain(entry, around):
+            # It took a while to come here, and nothing is taken from a guest that has got it since. Most have theirs,
+            # and looking anew for each would take minutes on a large node.
+            around = await self._survey.look_anyway()
         if around.guests is not None and not maker.find_domain(entry, around):
             if entry.releasing or entry.making.drivers:
                 # Drivers that libvirt has not brought back; it takes the device again when the guest gets it.
@@ -300,6 +314,26 @@ def _refuse_used(entry: Entry, maker: Maker, around: Surroundings) -> None:
         raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
     for need in maker.find_needs(entry, around):
         raise DeviceInUse(f"{entry.device.id}: {need}")
+
+
+def _check_wipeable(entry: Entry, disks: Sequence[Device]) -> None:
+    """Raises DeviceNotFound, DeviceWipeFailed unless one disk, and all that the guest has written to, is there."""
+    found = [disk for disk in disks if disk.id == entry.device.id]
+    names = ", ".join(disk.details["name"] for disk in found)
+    if others := [disk.id for disk in disks if is_beside(disk, entry)]:
+        raise DeviceWipeFailed(f"the guest has made other disks of the controller, which it had: {', '.join(others)}")
+    if not found:
+        raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
+    if len(found) > 1:
+        raise DeviceWipeFailed(f"{names} have the identity {entry.device.id}: none was touched")
+    if not _is_same_disk(entry.device, found[0]):
+        raise DeviceWipeFailed(f"another disk than before is at {entry.device.id}: it was left alone")
+
+
+def _is_same_disk(before: Device, now: Device) -> bool:
+    """What is known by its slot alone may have been exchanged; others grow with the hypervisor's, say."""
+    looks = [(disk.size_bytes, disk.attributes.get("model")) for disk in (before, now)]
+    return not before.id.startswith("path-") or looks[0] == looks[1]
 
 
 def _check_same(former: Entry, wish: HostDevice) -> None:

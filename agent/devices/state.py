@@ -13,6 +13,7 @@ from protos.agent.v1.host_pb2 import Device
 
 _WIPING: Final = "being wiped"
 _RELEASING: Final = "being given back"
+_BESIDE: Final = "was made by a guest that has had its controller: remove it, and make it anew"
 _GONE: Final = "is gone from the node"
 
 
@@ -32,9 +33,18 @@ class DeviceStates:
                 known[entry.device.id] = device = _describe_absent(entry, around)
             if entry.releasing and not device.shareable:
                 device.withheld_reason = _WIPING if entry.must_be_wiped else _RELEASING
+            for other in devices:
+                if entry.must_be_wiped and is_beside(other, entry) and not other.withheld_reason:
+                    other.withheld_reason = _BESIDE
         completed = sorted(known.values(), key=lambda device: (device.kind, device.id))
         self._faults.mark([device for device in completed if not device.fault])
         return completed
+
+
+def is_beside(disk: Device, entry: Entry) -> bool:
+    """Whether a guest that has had a whole NVMe controller has made this disk of it, and may have written to it."""
+    addresses = entry.making.addresses if entry.device.kind == "disk" else ()
+    return disk.kind == "disk" and disk.id != entry.device.id and disk.details.get("pci_address") in addresses
 
 
 def _describe_absent(entry: Entry, around: Surroundings) -> Device:

@@ -69,11 +69,22 @@ def discover_usb_devices(around: Surroundings) -> Iterator[Device]:
 
 def find_usb_place(sysfs: Sysfs, device_id: str) -> tuple[int, int] | None:
     """Bus and number, at this moment, of what is plugged in at the port of this Device.id; None: nothing is."""
+    usb = _find(sysfs, device_id)
+    return (usb.bus, usb.number) if usb else None
+
+
+def find_usb_name(sysfs: Sysfs, device_id: str) -> str:
+    """The kernel's name of the same ("1-4.2"); empty: nothing is plugged in."""
+    usb = _find(sysfs, device_id)
+    return usb.name if usb else ""
+
+
+def _find(sysfs: Sysfs, device_id: str) -> _UsbDevice | None:
     for name in sysfs.names(_DEVICES):
         if USB_NAME.fullmatch(name):
             usb = _UsbDevice(name, sysfs.follow(f"{_DEVICES}/{name}"), sysfs)
             if usb.number and _identify(usb) == device_id:
-                return usb.bus, usb.number
+                return usb
     return None
 
 

@@ -10,7 +10,7 @@ from agent.devices.hostdev import name_usb_place
 from agent.devices.journal import Entry, Making
 from agent.devices.maker import Order, Tools
 from agent.devices.source import UsbSource
-from agent.devices.usb import find_usb_place
+from agent.devices.usb import find_usb_name, find_usb_place
 from agent.errors import DeviceNotFound
 
 
@@ -40,5 +40,6 @@ class UsbMaker:
         return (around.guests or {}).get(name_usb_place(*place), "") if place else ""
 
     def find_needs(self, entry: Entry, around: Surroundings) -> Iterator[str]:
-        """See Maker."""
-        return iter(())
+        """See Maker. Somebody may have mounted it while the guest was off."""
+        name = find_usb_name(around.sysfs, entry.device.id)
+        return filter(None, (around.needs.get(name),))

@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,9 @@ async def wipe(
 
     `number`: the device number ("8:16") that must be behind the path. Raises DeviceInUse, DeviceWipeFailed.
     """
-    with _opened(path, number) as descriptor:
+    with contextlib.ExitStack() as opened:
+        # In a thread: a disk that sleeps or fails takes long to open.
+        descriptor = await run_to_end(None, _open, path, number, opened)
         total_bytes = os.lseek(descriptor, 0, os.SEEK_END)
         done_bytes = min(begin_bytes, total_bytes)
         yield done_bytes, total_bytes
@@ -44,11 +46,10 @@ async def wipe(
             done_bytes += length
             yield done_bytes, total_bytes
         with contextlib.suppress(OSError):  # of a disk without partitions, or a file
-            fcntl.ioctl(descriptor, _BLKRRPART)
+            await run_to_end(None, fcntl.ioctl, descriptor, _BLKRRPART)
 
 
-@contextlib.contextmanager
-def _opened(path: Path, number: str) -> Iterator[int]:
+def _open(path: Path, number: str, opened: contextlib.ExitStack) -> int:
     try:
         # Exclusive: the kernel refuses what is mounted, swap, or part of something.
         descriptor = os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
@@ -56,14 +57,12 @@ def _opened(path: Path, number: str) -> Iterator[int]:
         if error.errno == errno.EBUSY:
             raise DeviceInUse(f"{path} is in use on the node: it cannot be wiped") from error
         raise DeviceWipeFailed(f"{path} cannot be opened: {error.strerror}") from error
-    try:
-        status = os.fstat(descriptor)
-        opened = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-        if number and not (stat.S_ISBLK(status.st_mode) and opened == number):
-            raise DeviceWipeFailed(f"{path} is another disk now ({opened}, not {number}): it was left alone")
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    opened.callback(os.close, descriptor)
+    status = os.fstat(descriptor)
+    present = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    if number and not (stat.S_ISBLK(status.st_mode) and present == number):
+        raise DeviceWipeFailed(f"{path} is another disk now ({present}, not {number}): it was left alone")
+    return descriptor
 
 
 def _overwrite(descriptor: int, offset: int, length: int, path: Path) -> None:

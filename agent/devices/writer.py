@@ -12,7 +12,7 @@ from agent.devices.thread import run_to_end
 from agent.errors import DeviceFailed
 
 # Hundreds of virtual functions take long; a driver that hangs is not to hold up the agent for ever.
-_TIMEOUT_SECONDS: Final = 120.0
+TIMEOUT_SECONDS: Final = 120.0
 
 log = structlog.get_logger(__name__)
 
@@ -36,9 +36,9 @@ class SysfsWriter:
     async def ask(self, path: str, text: str) -> None:
         """The same from the event loop, for what may take seconds. Raises DeviceFailed with the kernel's reason."""
         try:
-            await run_to_end(_TIMEOUT_SECONDS, self.write, path, text)
+            await run_to_end(TIMEOUT_SECONDS, self.write, path, text)
         except TimeoutError:
-            raise DeviceFailed(f"{path}: {text.strip()!r} is not done after {_TIMEOUT_SECONDS:g} s") from None
+            raise DeviceFailed(f"{path}: {text.strip()!r} is not done after {TIMEOUT_SECONDS:g} s") from None
         except OSError as error:
             raise DeviceFailed(f"{path}: {text.strip()!r} was refused: {error.strerror or error}") from error
         log.info("device.written", path=path, text=text.strip())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 from weakref import WeakValueDictionary
 
+from agent.domain_lock import DomainLocks
 from agent.durable_file import remove_file, write_file
 from agent.errors import DomainStateConflict, DomainStopTimeout, RequestInvalid
 from agent.hypervisor.guest import Guests
@@ -50,13 +51,18 @@ class Reboots:
         journal: Path,
         *,
         check_startable: Callable[[str], Awaitable[None]],
+        locks: DomainLocks,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`check_startable` raises when a guest must not be started; the same call starts it when that is over."""
+        """`check_startable` raises when a guest must not be started; the same call starts it when that is over.
+
+        `locks`: of all who change domains. What `check_startable` has seen of a guest must be so when it is started.
+        """
         self._guests = guests
         self._stops = stops
         self._journal = journal
         self._check_startable = check_startable
+        self._domain_locks = locks
         self._now = now
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -81,8 +87,9 @@ class Reboots:
                         yield progress
                 entry = self._write(path, replace(entry, phase="starting"))
             if entry.phase == "starting":
-                await self._check_startable(uuid)
-                await self._guests.start(uuid)
+                async with self._domain_locks.of(uuid):
+                    await self._check_startable(uuid)
+                    await self._guests.start(uuid)
                 self._write(path, replace(entry, phase="done"))
 
     async def _begin(self, path: Path, uuid: str) -> _Entry:

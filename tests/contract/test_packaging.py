@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import AgentConfig, load_config
+from agent.devices.writer import TIMEOUT_SECONDS
 from coordinator.config import Settings
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
@@ -42,6 +43,15 @@ def test_a_unit_comes_back_after_a_crash_and_has_no_more_rights_than_needed(unit
         "SystemCallFilter=@system-service",
     ):
         assert line in text
+
+
+def test_systemd_waits_longer_for_the_agent_than_the_agent_for_drivers() -> None:
+    minutes = re.search(
+        r"^TimeoutStartSec=(\d+)min$", (PACKAGING / "systemd/nodewright-agent.service").read_text(), re.M
+    )
+    # Several, one after the other.
+    assert minutes
+    assert int(minutes[1]) * 60 >= 10 * TIMEOUT_SECONDS
 
 
 def test_the_agents_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:

@@ -63,7 +63,11 @@ class DomainAgent:
             disks=self.disk_plugs,
         )
         self.reboots = Reboots(
-            self.guests, self.stops, self.directory / "journal", check_startable=self.definitions.check_startable
+            self.guests,
+            self.stops,
+            self.directory / "journal",
+            check_startable=self.definitions.check_startable,
+            locks=locks,
         )
 
     async def read_profile(self) -> HostProfile:

@@ -132,7 +132,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
         assignments=assignments,
         disks=disk_plugs,
     )
-    reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable)
+    reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable, locks=locks)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     domain_pb2_grpc.add_DomainServiceServicer_to_server(
         DomainServicer(guests, definitions, stops, reboots, events, prober, locks, attachments), server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
@@ -140,6 +141,22 @@ async def test_a_stick_that_was_taken_from_its_guest_does_not_come_back(tmp_path
     await assignments.detach(GUEST_UUID, STICK.uuid, grace_seconds=1)
     await assignments.reattach(GUEST_UUID, STICK)
     assert guest.plugged == {}
+
+
+async def test_a_full_disk_ends_no_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest, provider = _Guest(STICK), AProvider()
+    provider.sources[STICK.uuid] = _plug_stick(tmp_path, 5)
+
+    async def prepare(*_: object) -> DeviceSource:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    usb_return = _return(guest, provider, tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(provider, "prepare", prepare)
+        await usb_return.look()
+    assert guest.steps == []
+    await usb_return.look()
+    assert guest.steps == ["attach"]
 
 
 async def test_without_libvirt_nobody_looks_for_sticks(tmp_path: Path) -> None:
@@ -282,3 +299,28 @@ def test_what_a_running_guest_has_no_room_for_is_known(
     obstacle = find_plug_obstacle(source, Sysfs(tmp_path))
     assert words in obstacle
     assert bool(obstacle) == bool(words)
+
+
+async def test_who_takes_a_device_back_waits_for_one_who_gave_plugging_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt does not give up: the device would be in the guest afterwards."""
+    guest, going_on, begun = _Guest(), asyncio.Event(), asyncio.Event()
+    assignments = _assignments(guest, AProvider({DISK.uuid: SOURCES[DISK.uuid]}))
+    attach = guest.attach
+
+    async def attach_slowly(*arguments: Any) -> None:
+        begun.set()
+        await going_on.wait()
+        await attach(*arguments)
+
+    monkeypatch.setattr(guest, "attach", attach_slowly)
+    attaching = asyncio.create_task(assignments.attach(GUEST_UUID, DISK))
+    await begun.wait()
+    attaching.cancel()
+    detaching = asyncio.create_task(assignments.detach(GUEST_UUID, DISK.uuid, grace_seconds=60))
+    await asyncio.sleep(0.05)
+    assert guest.steps == []
+    going_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await attaching
+    await detaching
+    assert guest.steps[:2] == ["attach", "unplug"]

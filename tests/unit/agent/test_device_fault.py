@@ -61,6 +61,14 @@ class TestKernelLog:
         assert rig.faults.take_line(line)
         assert await find_fault(rig, DISK) == "errors of the medium"
 
+    @pytest.mark.parametrize("operation", ["0x3:(DISCARD)", "0x9:(WRITE_ZEROES)"])
+    async def test_a_disk_that_does_not_know_a_request_has_not_failed(self, rig: Rig, operation: str) -> None:
+        """Guests discard what they have freed, and not every disk can."""
+        rig.node.add("sdb", SATA, udev=BLANK)
+        line = f"3,7,9,-;critical target error, dev sdb, sector 2048 op {operation} flags 0x800 phys_seg 1"
+        assert not rig.faults.take_line(line)
+        assert await find_fault(rig, DISK) == ""
+
     async def test_a_device_that_is_pulled_takes_its_fault_along(self, rig: Rig) -> None:
         rig.node.add_t4()
         rig.faults.take_line(XID.format(79))

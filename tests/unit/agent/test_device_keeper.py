@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.devices.journal import DeviceJournal, Entry, Making
 from agent.devices.source import BlockSource, MdevSource, NetworkFunctionSource, PciSource, UsbSource
+from agent.durable_file import write_file
 from agent.errors import (
     DeviceBusy,
     DeviceFailed,
@@ -19,6 +24,7 @@ from agent.errors import (
     RequestInvalid,
 )
 from protos.agent.v1.device_pb2 import HostDevice
+from protos.agent.v1.host_pb2 import Device
 from tests.unit.agent.device_builder import BLANK
 from tests.unit.agent.device_kernel import (
     A100,
@@ -468,6 +474,31 @@ class TestUsb:
         with pytest.raises(DeviceFaulty, match="is gone"):
             await rig.keeper.check_ready(DOMAIN)
 
+    async def test_a_disk_that_was_mounted_while_the_guest_was_off_stays_with_the_host(self, rig: Rig) -> None:
+        path = rig.node.add_usb("1-4", "0951:1666", number=5)
+        await rig.keeper.prepare(DOMAIN, wish(STICK))
+        rig.node.add("sdc", f"{path}/1-4:1.0/host9/target9:0:0/9:0:0:0", udev=BLANK, dev="8:32")
+        rig.mount("8:32", "/dev/sdc")
+        with pytest.raises(DeviceInUse, match="the host's disk sdc is mounted"):
+            await rig.keeper.check_ready(DOMAIN)
+
+
+async def test_a_guest_without_devices_waits_for_no_driver(rig: Rig) -> None:
+    async with rig.keeper._changes:
+        assert await asyncio.wait_for(rig.keeper.prepare_all(DOMAIN, []), 5) == {}
+
+
+async def test_one_that_is_not_given_back_keeps_none_of_the_others(rig: Rig) -> None:
+    add_sas_disk(rig)
+    add_split_t4(rig.node)
+    await rig.keeper.prepare(DOMAIN, wish(DISK, wipe_on_release=True))
+    await rig.keeper.prepare(DOMAIN, wish(T4, OTHER_DEVICE, vgpu_type_id="nvidia-222"))
+    (rig.node.machine.root / "class/block/sdb").unlink()
+    with pytest.raises(DeviceNotFound, match="must be wiped"):
+        await rig.release()
+    assert [entry.device.id for entry in rig.entries()] == [DISK]
+    assert list_mdevs(rig.node) == [FOREIGN]
+
 
 async def test_a_guest_without_devices_is_always_ready(rig: Rig) -> None:
     rig.domains = None
@@ -489,3 +520,36 @@ async def test_what_is_being_given_back_is_not_given(rig: Rig) -> None:
     rig.kernel.refusals.clear()
     await rig.release()
     await rig.keeper.prepare(DOMAIN, asked)
+
+
+def test_changes_of_the_journal_at_one_time_do_not_undo_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several disks of a guest are wiped side by side, and each writes down how far it is."""
+    journal, begun, going_on = DeviceJournal(tmp_path), threading.Event(), threading.Event()
+    journal.prepare()
+    first, second = (
+        Entry(DOMAIN, wish(DISK, uuid), Device(id=DISK), Making("block"), made=True) for uuid in (DEVICE, OTHER_DEVICE)
+    )
+    journal.put(first)
+    journal.put(second)
+
+    def write_slowly(path: Path, content: bytes) -> None:
+        begun.set()
+        going_on.wait(0.5)
+        write_file(path, content)
+
+    monkeypatch.setattr("agent.devices.journal.write_file", write_slowly)
+    slow = threading.Thread(target=journal.put, args=(replace(first, wiped_bytes=512),))
+    slow.start()
+    begun.wait(5)
+    quick = threading.Thread(target=journal.remove, args=(second,))
+    quick.start()
+    quick.join(0.2)
+    going_on.set()
+    slow.join(5)
+    quick.join(5)
+    again = DeviceJournal(tmp_path)
+    again.prepare()
+    for one in (journal, again):
+        assert [(entry.uuid, entry.wiped_bytes) for entry in one.entries()] == [(DEVICE, 512)]

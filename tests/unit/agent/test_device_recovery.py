@@ -413,3 +413,37 @@ async def test_who_stops_waiting_does_not_overtake_the_kernel(rig: Rig, monkeypa
     assert [text for path, text in rig.kernel.writes if path.endswith("create")] == [DEVICE]
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_a_start_with_many_devices_does_not_look_for_each(rig: Rig) -> None:
+    add_a100(rig.node)
+    for number in range(len(VIRTUAL)):
+        domain = DOMAIN[:-2] + f"{number:02x}"
+        await rig.keeper.prepare(domain, wish(A100, DEVICE[:-2] + f"{number:02x}", vgpu_type_id="nvidia-471"))
+    assert rig.domains is not None
+    rig.domains = {entry.domain_uuid: [f"pci {entry.making.addresses[0]}"] for entry in rig.entries()}
+    rig.start()
+    rig.looks = 0
+    await rig.keeper.restore()
+    # One for the GPUs' mode, one for all of them.
+    assert rig.looks <= 2
+
+
+async def test_what_a_guest_has_got_since_the_look_is_not_taken_from_it(
+    rig: Rig,
+) -> None:
+    add_whole_t4(rig)
+    await rig.keeper.prepare(DOMAIN, wish(T4))
+    looks = rig.survey.read_users
+
+    async def read_users(besides: str) -> object:
+        seen = await looks(besides)
+        if rig.looks > 1:  # after the second look libvirt gives it to the guest
+            rig.domains = {DOMAIN: [f"pci {T4}"]}
+            start_whole(rig)
+        return seen
+
+    object.__setattr__(rig.survey, "read_users", read_users)
+    rig.looks = 0
+    await rig.keeper.restore()
+    assert rig.node.machine.sysfs.link_name(f"bus/pci/devices/{T4}/driver") == "vfio-pci"

@@ -6,12 +6,14 @@ import asyncio
 import os
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.devices import wipe as wiping
+from agent.devices.thread import run_to_end
 from agent.devices.wipe import wipe
 from agent.errors import DeviceInUse, DeviceNotFound, DeviceWipeFailed
 from tests.unit.agent.device_builder import BLANK
@@ -142,6 +144,21 @@ class TestRelease:
             await rig.release()
         assert file.read_bytes() == b"\xa5" * (10 * MIB)
 
+    async def test_a_disk_that_was_put_into_the_same_slot_is_left_alone(self, rig: Rig) -> None:
+        """Of one that tells neither a serial nor a name of its own only the slot is known."""
+        udev = {key: value for key, value in BLANK.items() if key not in ("ID_WWN", "ID_SERIAL_SHORT", "ID_SERIAL")}
+        udev |= {"ID_PATH": "pci-0000:00:17.0-ata-3", "DEVLINKS": "/dev/disk/by-path/pci-0000:00:17.0-ata-3"}
+        rig.node.add("sdb", SATA, udev=udev, size=20480)
+        file = rig.directory / "dev/sdb"
+        file.write_bytes(b"\xa5" * (10 * MIB))
+        (disk,) = await rig.discover("disk")
+        assert disk.id == "path-pci-0000:00:17.0-ata-3"
+        await rig.keeper.prepare(DOMAIN, wish(disk.id, wipe_on_release=True))
+        rig.node.machine.write("class/block/sdb/size", 40960)
+        with pytest.raises(DeviceWipeFailed, match="another disk than before"):
+            await rig.release()
+        assert file.read_bytes() == b"\xa5" * (10 * MIB)
+
     async def test_an_nvme_disk_is_wiped_after_its_controller_is_back(self, rig: Rig) -> None:
         rig.node.add_pci(NVME, "144d:a80a", "010802", group=12, driver="nvme", parent="pci0000:20", driver_override="")
         links = {"DEVLINKS": "/dev/disk/by-id/nvme-eui.01"}
@@ -161,6 +178,27 @@ class TestRelease:
         await release
         assert rig.node.machine.sysfs.link_name(f"bus/pci/devices/{NVME}/driver") == "nvme"
         assert (file.read_bytes(), rig.entries()) == (bytes(MIB), [])
+
+    @pytest.mark.parametrize("is_replaced", [False, True])
+    async def test_nobody_gets_what_a_guest_has_hidden_behind_its_controller(
+        self, rig: Rig, is_replaced: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who has a whole NVMe controller can make and remove its namespaces."""
+        monkeypatch.setattr("agent.devices.keeper._RETURN_SECONDS", 0.1)
+        rig.node.add_pci(NVME, "144d:a80a", "010802", group=12, driver="nvme", parent="pci0000:20", driver_override="")
+        rig.node.add("nvme0n1", NVME_PATH, udev=BLANK, device__transport="pcie")
+        (rig.directory / "dev/nvme0n1").write_bytes(b"\xa5" * MIB)
+        await rig.keeper.prepare(DOMAIN, wish(DISK, native=True, wipe_on_release=True))
+        if is_replaced:
+            (rig.node.machine.root / "class/block/nvme0n1").unlink()
+        other = BLANK | {"ID_WWN": "eui.02"}
+        rig.node.add("nvme0n2", NVME_PATH, udev=other)
+        rig.node.add("sda", SATA, udev=BLANK | {"ID_WWN": "0x1"})
+        with pytest.raises(DeviceWipeFailed, match=r"other disks of the controller.*wwn-eui.02"):
+            await rig.release()
+        reasons = {device.id: device.withheld_reason for device in await rig.discover("disk")}
+        assert "made by a guest" in reasons["wwn-eui.02"]
+        assert (reasons[DISK], reasons["wwn-0x1"]) == ("being wiped", "")
 
 
 class TestBlockDevice:
@@ -199,8 +237,9 @@ class TestBlockDevice:
             os.close(descriptor)
 
 
+@pytest.mark.parametrize("times", [1, 2])
 async def test_a_piece_that_has_begun_ends_before_the_disk_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     file = tmp_path / "disk"
     file.write_bytes(b"\xa5" * MIB)
@@ -223,10 +262,42 @@ async def test_a_piece_that_has_begun_ends_before_the_disk_is_closed(
 
     task = asyncio.create_task(run())
     await begun.wait()
-    task.cancel()
+    # By the caller, and once more by an agent that ends: the number of a closed file would be another file's.
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0.02)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert events == ["written"]
+
+
+async def test_a_disk_whose_opening_was_given_up_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened exclusively: nobody could wipe it any more."""
+    file = tmp_path / "disk"
+    file.write_bytes(bytes(MIB))
+    opening, closed = threading.Event(), list[int]()
+    loop = asyncio.get_running_loop()
+    begun = asyncio.Event()
+    real_open, real_close = os.open, os.close
+
+    def open_slowly(*arguments: object, **more: object) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        opening.wait(10)
+        return real_open(*arguments, **more)  # type: ignore[arg-type]
+
+    def close(descriptor: int) -> None:
+        closed.append(descriptor)
+        real_close(descriptor)
+
+    monkeypatch.setattr(os, "open", open_slowly)
+    monkeypatch.setattr(os, "close", close)
+    task = asyncio.ensure_future(anext(wipe(file)))
+    await asyncio.wait_for(begun.wait(), 5)
+    task.cancel()
+    opening.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(closed) == 1
 
 
 async def test_a_disk_that_fails_is_told_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,3 +313,12 @@ async def test_a_disk_that_fails_is_told_with_the_place(tmp_path: Path, monkeypa
             pass
     with pytest.raises(DeviceWipeFailed, match="cannot be opened"):
         await anext(wipe(tmp_path / "absent"))
+
+
+async def test_drivers_that_never_answer_take_no_thread_from_others() -> None:
+    release = threading.Event()
+    for _ in range(40):
+        with pytest.raises(TimeoutError):
+            await run_to_end(0.001, release.wait, 30)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "others go on"), 5)
+    release.set()

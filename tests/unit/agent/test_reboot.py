@@ -1,5 +1,6 @@
 """A reboot that a crash of the agent interrupts at each of its commits, on libvirt's test driver."""
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain_lock import DomainLocks
 from agent.errors import DomainStopTimeout
 from agent.hypervisor.description import PowerState
 from agent.hypervisor.reboot import Reboots
@@ -42,9 +44,13 @@ class _Journal:
         return str(json.loads(self.path.read_text())["phase"])
 
 
-async def _reboot(server: DomainServer) -> list[StopProgress]:
+async def _reboot(server: DomainServer, locks: DomainLocks | None = None) -> list[StopProgress]:
     reboots = Reboots(
-        server.guests, server.stops, server.directory / "journal", check_startable=server.definitions.check_startable
+        server.guests,
+        server.stops,
+        server.directory / "journal",
+        check_startable=server.definitions.check_startable,
+        locks=locks or DomainLocks(),
     )
     return [progress async for progress in reboots.reboot(GUEST_UUID, "op-1", force=False, grace_seconds=5)]
 
@@ -74,6 +80,18 @@ async def test_after_a_crash_the_same_call_goes_on_where_it_was(
     assert bool(progress) == is_stopped
     assert await _state(server) is PowerState.RUNNING
     assert journal.phase == "done"
+
+
+async def test_nothing_changes_between_the_look_at_a_guests_devices_and_its_start(server: DomainServer) -> None:
+    locks = DomainLocks()
+    _Journal(server).write("starting")
+    await server.guests.destroy(GUEST_UUID)
+    async with locks.of(GUEST_UUID):
+        rebooting = asyncio.create_task(_reboot(server, locks))
+        await asyncio.sleep(0.2)
+        assert await _state(server) is PowerState.SHUTOFF
+    await rebooting
+    assert await _state(server) is PowerState.RUNNING
 
 
 async def test_a_done_reboot_is_not_done_again_when_the_guest_has_ended_since(server: DomainServer) -> None:
