@@ -205,6 +205,23 @@ def test_what_could_not_be_plugged_in_is_given_back(
     assert (shown["status"], shown["errMessage"]) == ("Running", "read errors")
 
 
+def test_what_the_guest_keeps_of_a_failed_attachment_stays_its_until_it_is_detached(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, ecs_id: str
+) -> None:
+    agent.refusals["ensure_attached"] = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "DeviceFaulty", "read errors")
+    agent.refusals["ensure_detached"] = Refusal(
+        grpc.StatusCode.DEADLINE_EXCEEDED, "DeviceStillAttached", "the guest has not let go of wwn-1", times=1
+    )
+    operation = finish(customer, attach(customer, ecs_id, 1, 2))
+    assert (operation["state"], operation["error"]["code"]) == ("Failed", "DeviceFaulty")
+    assert set(claims(cloud)) == {"wwn-1"}
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["status"], shown["errMessage"]) == ("Running", "read errors")
+    del agent.refusals["ensure_attached"]
+    assert finish(customer, detach(customer, ecs_id, 1))["state"] == "Succeeded"
+    assert (claims(cloud), agent.journal) == ({}, {})
+
+
 def test_a_guest_that_does_not_let_go_keeps_all_of_them(
     customer: Api, cloud: Cloud, agent: ScriptedAgent, ecs_id: str
 ) -> None:

@@ -1,15 +1,20 @@
 """Plugs devices of the node, which were claimed before, into an instance that runs or is off."""
 
+import structlog
 from sqlmodel import Session
 
+from coordinator.agents.client import AgentCallError
 from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.domain.instance import InstanceStatus
 from coordinator.store.queries.device_claim import drop_claims
 from coordinator.store.queries.placement import advance_generations
+from coordinator.store.tables import Task
 from coordinator.tasks.blueprint import host_devices
 from coordinator.tasks.host_device import device_uuid, release_devices
 from coordinator.tasks.instance_step import Args, admit, agent_of, blueprint_of, load_instance, settle, settle_failure
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+
+log = structlog.get_logger(__name__)
 
 
 async def attach(context: StepContext) -> StepResult:
@@ -24,15 +29,28 @@ async def attach(context: StepContext) -> StepResult:
 
 
 async def _detach_again(context: StepContext) -> StepResult:
-    """What the instance did not have before is the node's again; what it had stays."""
+    """What the instance did not have before is the node's again; what it had stays, and so does what is not let go."""
     blueprint = await blueprint_of(context)
     agent, uuid = agent_of(context, blueprint), blueprint.instance.uuid
-    claimed = [device_uuid(uuid, device_id) for device_id in context.args["claimedIds"]]
-    for device in claimed:
-        await agent.ensure_device_detached(uuid, device)
-    if claimed:
-        await release_devices(context, agent, uuid, claimed)
-    return StepResult()
+    returned = []
+    for device_id in context.args["claimedIds"]:
+        device = device_uuid(uuid, device_id)
+        try:
+            await agent.ensure_device_detached(uuid, device)
+            await release_devices(context, agent, uuid, [device])
+        except AgentCallError as error:
+            if error.transient:
+                raise
+            log.warning("device.not_back", deviceId=device_id, code=error.code, reason=error.message)
+            continue
+        returned.append(device_id)
+
+    def apply(session: Session) -> None:
+        # The end of the task lets go of these alone: the others are detached by whoever asks for it.
+        task = session.get_one(Task, context.task_id)
+        task.args = {**task.args, "claimedIds": returned}
+
+    return StepResult(apply=apply)
 
 
 def drop(session: Session, args: Args, name: str) -> None:
