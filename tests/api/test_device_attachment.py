@@ -147,6 +147,7 @@ def test_a_claim_is_for_all_of_them_or_none(customer: Api, cloud: Cloud, agent: 
         (f"{INSTANCES}/{{}}/attach-localdisks", [{"diskName": "wwn-1", "nodeName": "elsewhere"}], "nodeName"),
         (f"{INSTANCES}/{{}}/attach-localdisks", [{"diskName": "wwn-1", "htcl": "", "hctl": "9:9:9:9"}], "hctl"),
         (f"{INSTANCES}/{{}}/attach-localdisks", [{}], "diskName"),
+        (f"{INSTANCES}/{{}}/attach-localdisks", [{"diskName": ""}], "diskName"),
         (f"{INSTANCES}/{{}}/attach-localdisks", [], "devices"),
     ],
 )
@@ -156,6 +157,14 @@ def test_what_does_not_fit_is_refused_by_field(
     answer = customer.refused("PUT", path.format(ecs_id), body)
     assert answer.code == "ECS.InvalidParameter"
     assert field in answer.message
+
+
+@pytest.mark.parametrize(("given", "field"), [({}, "name"), ({"bus": "1"}, "port"), ({"port": "1"}, "name")])
+def test_a_stick_is_named_by_name_or_by_bus_and_port(
+    customer: Api, ecs_id: str, given: dict[str, str], field: str
+) -> None:
+    for answer in (bind(customer, ecs_id, given), unbind(customer, ecs_id, given)):
+        assert (answer.code, answer.message.split(":")[0]) == ("ECS.InvalidParameter", field)
 
 
 def test_a_stick_that_was_plugged_anew_is_not_the_one_that_was_meant(customer: Api, cloud: Cloud, ecs_id: str) -> None:
