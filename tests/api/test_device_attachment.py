@@ -13,6 +13,10 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.runtime import Runtime
 from coordinator.store.queries.device import GONE
 from coordinator.store.tables import Device, DeviceAllocation, Instance, Task, Tenant
+from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
+from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
+from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
+from coordinator.tasks.model import TaskKind
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
@@ -263,6 +267,13 @@ def test_wiping_goes_on_after_the_agent_was_away(
     agent.refusals["wipe"] = Refusal(grpc.StatusCode.UNAVAILABLE, "", "away", times=1)
     assert finish(customer, detach(customer, ecs_id, 1))["state"] == "Succeeded"
     assert (claims(cloud), agent.calls.count("wipe")) == ({}, 2)
+
+
+@pytest.mark.parametrize("kind", [ATTACH_DEVICES, DETACH_DEVICES], ids=lambda kind: kind.name)
+def test_a_node_that_is_away_ends_what_was_asked_for_but_not_the_putting_right(kind: TaskKind) -> None:
+    assert kind.steps[0].retry_seconds == 600
+    # Of undoing, which else parks the task for the operator.
+    assert kind.retry_seconds >= RETRY_SECONDS
 
 
 def test_a_deletion_takes_over_from_an_attachment(

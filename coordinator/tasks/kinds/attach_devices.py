@@ -1,5 +1,7 @@
 """Plugs devices of the node, which were claimed before, into an instance that runs or is off."""
 
+from typing import Final
+
 import structlog
 from sqlmodel import Session
 
@@ -13,6 +15,10 @@ from coordinator.tasks.blueprint import host_devices
 from coordinator.tasks.host_device import device_uuid, release_devices
 from coordinator.tasks.instance_step import Args, admit, agent_of, blueprint_of, load_instance, settle, settle_failure
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+
+# A node that is away ends what was asked for, but not what has to be put right there once it is back.
+PATIENCE_SECONDS: Final = 600.0
+NODE_AWAY_SECONDS: Final = 7 * 24 * 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +73,17 @@ def _let_go(session: Session, args: Args, failure: Failure) -> None:
 ATTACH_DEVICES = TaskKind(
     name="attach_devices",
     # Its undoing may wipe disks; the calls of attaching have deadlines of their own.
-    steps=(Step("attach", attach, undo=_detach_again, timeout_seconds=RELEASE_SECONDS),),
+    steps=(
+        Step(
+            "attach",
+            attach,
+            undo=_detach_again,
+            timeout_seconds=RELEASE_SECONDS,
+            retry_seconds=PATIENCE_SECONDS,
+        ),
+    ),
     check=admit("attach devices", InstanceStatus.RUNNING, InstanceStatus.STOPPED),
     on_success=settle,
     on_failure=_let_go,
+    retry_seconds=NODE_AWAY_SECONDS,
 )
