@@ -374,6 +374,20 @@ class TestGpuMode:
         assert f"0000:3b:00.0: {ecs_id}" in answer.message
         assert len(claims(cloud)) == 1
 
+    def test_what_the_node_has_begun_is_not_called_off(
+        self, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0))
+        agents[0].inventory.devices.append(a_gpu(0, "vgpu"))
+        agents[0].gates["ensure_gpu_mode"] = threading.Event()
+        answer = operator.call("PUT", self.MODE, {"name": "node-a", "gpuMode": "nvidia-222"})
+        wait_until(lambda: "ensure_gpu_mode" in agents[0].calls, "the node is at it")
+        operator.call("DELETE", f"/api/ecs/v1/operations/{answer.headers['x-operation-id']}")
+        assert len(claims(cloud)) == 1
+        agents[0].gates["ensure_gpu_mode"].set()
+        assert finish(operator, answer)["state"] == "Succeeded"
+        assert claims(cloud) == []
+
     def test_what_the_node_refuses_leaves_all_as_it_was(
         self, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
     ) -> None:
