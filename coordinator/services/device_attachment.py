@@ -48,11 +48,16 @@ class UsbReference:
     def __str__(self) -> str:
         return self.name or f"{self.bus}-{self.port}"
 
+    @property
+    def missing(self) -> str:
+        """The field without which it names nothing; empty: it is all there."""
+        if self.name or (self.bus and self.port):
+            return ""
+        return "port" if self.bus else "name"
+
     def names(self, view: DeviceView) -> bool:
         """Whether that one is meant, whatever is plugged in there now."""
         details = view.report.details
-        if not self.name and not (self.bus and self.port):
-            return False
         return (
             self.name in ("", usb_name(view), view.device.id)
             and self.bus in ("", details.get("bus", ""))
@@ -82,6 +87,11 @@ class DiskReference:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def missing(self) -> str:
+        """As for USB devices."""
+        return "" if self.name else "diskName"
+
     def names(self, view: DeviceView) -> bool:
         """Whether that one is meant."""
         return self.name == view.device.id
@@ -104,7 +114,7 @@ def attach_devices(runtime: Runtime, caller: Caller, ecs_id: str, references: Se
     Asked again it answers the operation under way, or makes sure that the guest has what it holds. ResourceNotFound and
     ResourceInUse name the devices, StatusUnsupported tells why one is not offered.
     """
-    _check_count(references)
+    _check_references(references)
     with runtime.database.write() as session:
         instance, node = _lock(session, caller, ecs_id)
         views = _read_devices(session, node, references[0].kind)
@@ -131,7 +141,7 @@ def detach_devices(runtime: Runtime, caller: Caller, ecs_id: str, references: Se
 
     They can be had by others when that has ended well; while the guest does not let go they stay the instance's.
     """
-    _check_count(references)
+    _check_references(references)
     with runtime.database.write() as session:
         instance, node = _lock(session, caller, ecs_id)
         views = _read_devices(session, node, references[0].kind)
@@ -149,9 +159,12 @@ def detach_devices(runtime: Runtime, caller: Caller, ecs_id: str, references: Se
     return operation
 
 
-def _check_count(references: Sequence[Reference]) -> None:
+def _check_references(references: Sequence[Reference]) -> None:
     if not 1 <= len(references) <= _MAXIMUM:
         raise ParameterInvalid("devices", f"1 to {_MAXIMUM}", f"数量须为1到{_MAXIMUM}")
+    for reference in references:
+        if reference.missing:
+            raise ParameterInvalid(reference.missing, "is required", "必填")
 
 
 def _lock(session: Session, caller: Caller, ecs_id: str) -> tuple[Instance, Node]:

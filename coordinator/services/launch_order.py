@@ -10,14 +10,16 @@ from typing import Any, Final, TypeVar
 
 from sqlmodel import Session
 
+from coordinator.domain.device_order import DeviceOrder, InfinibandOrder
 from coordinator.domain.instance_order import InstanceOrder, Label, NetworkOrder, VolumeOrder
 from coordinator.domain.unit import MIB
 from coordinator.errors import StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.services.instance_device import extra_devices_of
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables import FlavorType, Instance, Port, Volume
 
-Part = TypeVar("Part", InstanceOrder, VolumeOrder, NetworkOrder, Label)
+Part = TypeVar("Part", InstanceOrder, VolumeOrder, NetworkOrder, Label, DeviceOrder, InfinibandOrder)
 
 _NOT_KEPT: Final = frozenset(
     {"password", "vnc_password", "node_id", "host_name", "count", "checks_quota", "unavailable_fields"}
@@ -40,6 +42,7 @@ def order_alike(session: Session, runtime: Runtime, instance: Instance) -> Insta
         volumes=tuple(_volume_alike(volume) for volume in volumes),
         networks=tuple(_network_alike(port) for port in ports),
         security_group_ids=(ports[0].security_group_id,),
+        devices=_devices_alike(session, instance),
         image_id=instance.image_id or "",
         pool_id=_pool_asked_for(instance, instance_query.get_flavor_type(session, instance)),
         host_group_id=instance.hg_id,
@@ -84,6 +87,7 @@ def load_order(kept: Mapping[str, Any]) -> InstanceOrder:
             "networks": tuple(_load(NetworkOrder, _with_tuples(part)) for part in kept["networks"]),
             "labels": tuple(_load(Label, part) for part in kept.get("labels", ())),
             "security_group_ids": tuple(kept["security_group_ids"]),
+            "devices": _load_devices(kept.get("devices", {})),
             "ssh_public_keys": tuple(kept.get("ssh_public_keys", ())),
         },
     )
@@ -92,6 +96,11 @@ def load_order(kept: Mapping[str, Any]) -> InstanceOrder:
 def _load(kind: type[Part], kept: Mapping[str, Any]) -> Part:
     known = {field.name for field in fields(kind)}
     return kind(**{name: value for name, value in kept.items() if name in known})
+
+
+def _load_devices(kept: Mapping[str, Any]) -> DeviceOrder:
+    adapters = tuple(_load(InfinibandOrder, part) for part in kept.get("infiniband", ()))
+    return _load(DeviceOrder, {**kept, "infiniband": adapters})
 
 
 def _with_tuples(network: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,6 +127,17 @@ def _network_alike(port: Port) -> NetworkOrder:
         port_type=port.port_type,
         network_type=port.network_type,
         security_group_ids=(port.security_group_id,),
+    )
+
+
+def _devices_alike(session: Session, instance: Instance) -> DeviceOrder:
+    """What it was ordered with beside its flavor's, which orders tell as totals."""
+    extra, flavor = extra_devices_of(instance), instance_query.get_flavor(session, instance)
+    return DeviceOrder(
+        gpus=flavor.gpu + extra.gpus if extra.gpus else 0,
+        local_disks=flavor.local_disk + extra.local_disks if extra.local_disks else 0,
+        functions=flavor.sriov + extra.functions if extra.functions else 0,
+        infiniband=extra.infiniband,
     )
 
 

@@ -87,7 +87,8 @@ def update_schedule(runtime: Runtime, caller: Caller, schedule_id: str, order: S
                 f"the task belongs to {row.tenant_id} and stays there",
                 f"任务属于租户{row.tenant_id}，不能变更",
             )
-        _check_objects(session, order.ecs_ids, row.tenant_id)
+        # Some that it had may be deleted by now: who disables it shall not have to look for them.
+        _check_objects(session, [ecs_id for ecs_id in order.ecs_ids if ecs_id not in row.ecs_ids], row.tenant_id)
         _change(row, order, runtime.now())
         session.add(row)
     log.info("schedule.changed", scheduleId=schedule_id, by=caller.token_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
+from coordinator.domain.device_order import DeviceOrder
 from coordinator.domain.instance_order import InstanceOrder
 from coordinator.errors import TemplateOutdated
 from coordinator.runtime import Runtime
@@ -49,8 +50,10 @@ def take_order(runtime: Runtime, caller: Caller, template_id: str, version: int 
 
 
 def _fit_size(session: Session, order: InstanceOrder, given: Given) -> InstanceOrder:
-    """A flavor that is given brings its own size, and a size that is given finds its own flavor."""
+    """A flavor that is given brings its own size and devices, and a size that is given finds its own flavor."""
     if given.flavor_id:
+        if given.flavor_id != order.flavor_id:
+            order = replace(order, devices=DeviceOrder(infiniband=order.devices.infiniband))
         found = flavor_query.find_flavor_with_type(session, given.flavor_id)
         # Without one the order is refused anyway; a custom one has no size.
         if found is None or found[0].is_custom:

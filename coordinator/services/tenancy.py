@@ -196,9 +196,9 @@ def delete_department(runtime: Runtime, caller: Caller, department_id: str) -> N
         department = _find_department(session, caller, department_id)
         if queries.is_department_used(session, department_id):
             raise ResourceInUse(
-                f"instances, deployment sets, launch templates, scheduled tasks or resource groups belong to"
+                f"instances, deployment sets, launch templates, scheduled tasks, SSH keys or resource groups belong to"
                 f" department {department_id}",
-                f"部门{department_id}下仍有实例、部署集、配置模板、定时任务或资源组",
+                f"部门{department_id}下仍有实例、部署集、配置模板、定时任务、密钥对或资源组",
             )
         session.delete(department)
 
@@ -258,9 +258,9 @@ def delete_resource_group(runtime: Runtime, caller: Caller, resource_group_id: s
         group = _find_resource_group(session, caller, resource_group_id)
         if queries.is_resource_group_used(session, resource_group_id):
             raise ResourceInUse(
-                f"instances, deployment sets, launch templates or scheduled tasks belong to resource group"
+                f"instances, deployment sets, launch templates, scheduled tasks or SSH keys belong to resource group"
                 f" {resource_group_id}",
-                f"资源组{resource_group_id}下仍有实例、部署集、配置模板或定时任务",
+                f"资源组{resource_group_id}下仍有实例、部署集、配置模板、定时任务或密钥对",
             )
         session.delete(group)
 

@@ -23,18 +23,21 @@ def list_usb_devices(runtime: Runtime, caller: Caller, ecs_id: str, node_name: s
     A tenant sees what its instances have, and what is free on their nodes. ResourceNotFound: no such instance of the
     caller's.
     """
+    conditions = [col(Device.kind) == DeviceKind.USB, *([col(Node.name) == node_name] if node_name else [])]
+    sees_all = not ecs_id and not caller.is_tenant
     with runtime.database.read() as session:
-        conditions = [col(Node.name) == node_name] if node_name else []
-        rows = queries.list_devices(session, col(Device.kind) == DeviceKind.USB, *conditions)
-        holders = queries.read_holders(session, [row.device for row in rows])
         places: dict[str, str | None] = {}
         if ecs_id:
             instance = find_own(session, caller, ecs_id)
             places = {instance.uuid: None}
-        elif caller.tenant_id is not None:
+            conditions.append(col(Device.node_id) == instance.node_id)
+        elif not sees_all and caller.tenant_id is not None:
             places = queries.read_nodes_of(session, caller.tenant_id)
+            conditions.append(col(Device.node_id).in_({node_id for node_id in places.values() if node_id}))
+        rows = queries.list_devices(session, *conditions)
+        # Of all nodes together there may be more than one statement can name.
+        holders = queries.read_holders(session, [row.device for row in rows if row.is_held])
     views = [view_device(row, tuple(holders.get((row.device.node_id, row.device.id), ()))) for row in rows]
-    sees_all = not ecs_id and not caller.is_tenant
     return [view for view in views if sees_all or _is_visible(view, places)]
 
 

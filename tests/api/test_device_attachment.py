@@ -13,6 +13,10 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.runtime import Runtime
 from coordinator.store.queries.device import GONE
 from coordinator.store.tables import Device, DeviceAllocation, Instance, Task, Tenant
+from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
+from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
+from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
+from coordinator.tasks.model import TaskKind
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
@@ -147,6 +151,7 @@ def test_a_claim_is_for_all_of_them_or_none(customer: Api, cloud: Cloud, agent: 
         (f"{INSTANCES}/{{}}/attach-localdisks", [{"diskName": "wwn-1", "nodeName": "elsewhere"}], "nodeName"),
         (f"{INSTANCES}/{{}}/attach-localdisks", [{"diskName": "wwn-1", "htcl": "", "hctl": "9:9:9:9"}], "hctl"),
         (f"{INSTANCES}/{{}}/attach-localdisks", [{}], "diskName"),
+        (f"{INSTANCES}/{{}}/attach-localdisks", [{"diskName": ""}], "diskName"),
         (f"{INSTANCES}/{{}}/attach-localdisks", [], "devices"),
     ],
 )
@@ -156,6 +161,14 @@ def test_what_does_not_fit_is_refused_by_field(
     answer = customer.refused("PUT", path.format(ecs_id), body)
     assert answer.code == "ECS.InvalidParameter"
     assert field in answer.message
+
+
+@pytest.mark.parametrize(("given", "field"), [({}, "name"), ({"bus": "1"}, "port"), ({"port": "1"}, "name")])
+def test_a_stick_is_named_by_name_or_by_bus_and_port(
+    customer: Api, ecs_id: str, given: dict[str, str], field: str
+) -> None:
+    for answer in (bind(customer, ecs_id, given), unbind(customer, ecs_id, given)):
+        assert (answer.code, answer.message.split(":")[0]) == ("ECS.InvalidParameter", field)
 
 
 def test_a_stick_that_was_plugged_anew_is_not_the_one_that_was_meant(customer: Api, cloud: Cloud, ecs_id: str) -> None:
@@ -205,6 +218,23 @@ def test_what_could_not_be_plugged_in_is_given_back(
     assert (shown["status"], shown["errMessage"]) == ("Running", "read errors")
 
 
+def test_what_the_guest_keeps_of_a_failed_attachment_stays_its_until_it_is_detached(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, ecs_id: str
+) -> None:
+    agent.refusals["ensure_attached"] = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "DeviceFaulty", "read errors")
+    agent.refusals["ensure_detached"] = Refusal(
+        grpc.StatusCode.DEADLINE_EXCEEDED, "DeviceStillAttached", "the guest has not let go of wwn-1", times=1
+    )
+    operation = finish(customer, attach(customer, ecs_id, 1, 2))
+    assert (operation["state"], operation["error"]["code"]) == ("Failed", "DeviceFaulty")
+    assert set(claims(cloud)) == {"wwn-1"}
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["status"], shown["errMessage"]) == ("Running", "read errors")
+    del agent.refusals["ensure_attached"]
+    assert finish(customer, detach(customer, ecs_id, 1))["state"] == "Succeeded"
+    assert (claims(cloud), agent.journal) == ({}, {})
+
+
 def test_a_guest_that_does_not_let_go_keeps_all_of_them(
     customer: Api, cloud: Cloud, agent: ScriptedAgent, ecs_id: str
 ) -> None:
@@ -237,6 +267,13 @@ def test_wiping_goes_on_after_the_agent_was_away(
     agent.refusals["wipe"] = Refusal(grpc.StatusCode.UNAVAILABLE, "", "away", times=1)
     assert finish(customer, detach(customer, ecs_id, 1))["state"] == "Succeeded"
     assert (claims(cloud), agent.calls.count("wipe")) == ({}, 2)
+
+
+@pytest.mark.parametrize("kind", [ATTACH_DEVICES, DETACH_DEVICES], ids=lambda kind: kind.name)
+def test_a_node_that_is_away_ends_what_was_asked_for_but_not_the_putting_right(kind: TaskKind) -> None:
+    assert kind.steps[0].retry_seconds == 600
+    # Of undoing, which else parks the task for the operator.
+    assert kind.retry_seconds >= RETRY_SECONDS
 
 
 def test_a_deletion_takes_over_from_an_attachment(

@@ -3,10 +3,15 @@
 from typing import Any
 
 import pytest
+from sqlmodel import Session
 
 from coordinator.agents.device_report import make_devices
 from coordinator.runtime import Runtime
-from coordinator.store.tables import DeviceAllocation, Instance, Node, Tenant
+from coordinator.services import usb
+from coordinator.services.device import DeviceView, view_device
+from coordinator.store.queries import device as queries
+from coordinator.store.queries.device import DeviceHolder, DeviceRow
+from coordinator.store.tables import Device, DeviceAllocation, Instance, Node, Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_instance
@@ -106,6 +111,29 @@ class TestUsb:
 
     def test_a_tenant_sees_what_its_instances_have_or_could_have(self, customer: Api, sticks: Site) -> None:
         assert [one["name"] for one in customer.ok("GET", USB)] == ["first-1-1", "first-1-2"]
+
+    def test_no_more_is_read_than_may_be_seen(
+        self, customer: Api, operator: Api, sticks: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[str] = []
+        asked: list[str] = []
+
+        def view(row: DeviceRow, holders: tuple[DeviceHolder, ...]) -> DeviceView:
+            read.append(row.node_name)
+            return view_device(row, holders)
+
+        def read_holders(session: Session, devices: list[Device]) -> dict[tuple[str, str], list[DeviceHolder]]:
+            asked.extend(device.id for device in devices)
+            return {}
+
+        monkeypatch.setattr(usb, "view_device", view)
+        monkeypatch.setattr(queries, "read_holders", read_holders)
+        customer.ok("GET", USB)
+        customer.ok("GET", f"{USB}?ecsId={sticks.instance.ecs_id}")
+        assert set(read) == {"first"}
+        asked.clear()
+        operator.ok("GET", USB)
+        assert asked == ["usb-x-0-2", "usb-x-0-3"]
 
     def test_another_tenant_sees_nothing(self, stranger: Api, sticks: Site) -> None:
         assert stranger.ok("GET", USB) == []

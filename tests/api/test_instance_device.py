@@ -16,6 +16,7 @@ from protos.agent.v1 import host_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, a_network, finish, stock
 from tests.api.test_device_search import a_disk, a_stick, an_adapter
+from tests.api.test_launch_template import TEMPLATES, create, launch
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -177,6 +178,34 @@ class TestCreation:
         # Who was made with local disks has just these.
         refused = customer.refused("PUT", f"{INSTANCES}/{ecs_id}/attach-localdisks", [{"diskName": "wwn-3"}])
         assert refused.code == UNSUPPORTED
+
+    def test_a_template_orders_the_devices_beside_the_flavor(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        functions = [a_function(number) for number in (1, 2, 3, 4)]
+        fill(cloud, cloud.node, *(a_disk(n) for n in (1, 2, 3, 4)), *functions, *(an_adapter(n) for n in (0, 1)))
+        flavor = a_stored_flavor(cloud, {}, local_disk=1, sriov=1)
+        adapter = a_network(portType="Extend", networkType="IBNic", vendorId="15b3")
+        ecs_id = cloud.create(customer, **flavor, localDisk=2, sriov=2, networks=[a_network(), adapter])
+        made = launch(customer, create(customer, ecs_id))
+        shown = show(customer, made["ecsId"])
+        assert (shown["localDisk"], shown["sriov"], len(shown["ibNics"])) == (2, 2, 1)
+
+    def test_a_template_orders_the_gpus_of_a_custom_flavor(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, *(a_gpu(number) for number in range(4)))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud, 0, is_custom=True), gpus=2)
+        template_id = create(customer, ecs_id)
+        customer.ok("PUT", f"{TEMPLATES}/{template_id}/userdata", {"userData": ""})
+        one = launch(customer, template_id, hostGpus={"gpuType": "10de1eb8", "number": 1})
+        assert [it["number"] for it in show(customer, one["ecsId"])["hostGPUs"]] == [1]
+        without = launch(customer, template_id, flavorId=cloud.flavor.flavor_id)
+        assert show(customer, without["ecsId"])["hostGPUs"] == []
+        customer.ok("DELETE", f"{INSTANCES}/{one['ecsId']}")
+        wait_until(lambda: len(claims(cloud)) == 2, "its GPU is given back")
+        two = launch(customer, template_id)
+        assert [it["number"] for it in show(customer, two["ecsId"])["hostGPUs"]] == [2]
 
     def test_fewer_than_the_flavor_has_are_refused(self, customer: Api, cloud: Cloud) -> None:
         flavor = a_stored_flavor(cloud, {}, sriov=2)
@@ -344,6 +373,20 @@ class TestGpuMode:
         assert answer.code == "ECS.OperationDenied.InUse"
         assert f"0000:3b:00.0: {ecs_id}" in answer.message
         assert len(claims(cloud)) == 1
+
+    def test_what_the_node_has_begun_is_not_called_off(
+        self, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0))
+        agents[0].inventory.devices.append(a_gpu(0, "vgpu"))
+        agents[0].gates["ensure_gpu_mode"] = threading.Event()
+        answer = operator.call("PUT", self.MODE, {"name": "node-a", "gpuMode": "nvidia-222"})
+        wait_until(lambda: "ensure_gpu_mode" in agents[0].calls, "the node is at it")
+        operator.call("DELETE", f"/api/ecs/v1/operations/{answer.headers['x-operation-id']}")
+        assert len(claims(cloud)) == 1
+        agents[0].gates["ensure_gpu_mode"].set()
+        assert finish(operator, answer)["state"] == "Succeeded"
+        assert claims(cloud) == []
 
     def test_what_the_node_refuses_leaves_all_as_it_was(
         self, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]

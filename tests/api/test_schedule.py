@@ -226,6 +226,15 @@ def test_only_the_tenants_own_instances_are_admitted(customer: Api, operator: Ap
             assert caller.refused("PUT", f"{SCHEDULER}/{schedule_id}", a_change(wrong)).code == NO_DATA
 
 
+def test_a_task_of_a_deleted_instance_is_changed_all_the_same(customer: Api, cloud: Cloud, ecs_id: str) -> None:
+    path = f"{SCHEDULER}/{create(customer, cloud, ecs_id)}"
+    [instance] = cloud.rows(Instance)
+    cloud.change(instance, deleted_at=utc_now())
+    customer.ok("PUT", path, a_change(ecs_id, enabled=False))
+    assert customer.ok("GET", path)["enabled"] is False
+    assert customer.refused("PUT", path, a_change(ecs_id, "ecs-absent")).code == NO_DATA
+
+
 def test_a_task_stays_with_its_tenant(operator: Api, cloud: Cloud, ecs_id: str) -> None:
     path = f"{SCHEDULER}/{create(operator, cloud, ecs_id)}"
     assert operator.ok("GET", path)["tenantId"] == cloud.tenant.id

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from httpx import Response
 
 from coordinator.runtime import Runtime
+from coordinator.store.queries.tenancy import find_tenant_use
 from coordinator.store.tables import AuditRecord, SshKey, Tenant
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, stock
@@ -199,6 +200,16 @@ def test_all_keys_of_a_deletion_go_or_none(customer: Api, stranger: Api, cloud: 
     assert len(cloud.rows(SshKey)) == 2
     assert customer.ok("POST", f"{KEYS}/batch-delete", {"keyPairIds": [*ids, ids[0]]}) is None
     assert cloud.rows(SshKey) == []
+
+
+def test_who_owns_keys_is_not_deleted(customer: Api, operator: Api, cloud: Cloud, order: dict[str, Any]) -> None:
+    key = customer.ok("POST", f"{KEYS}/import", {**order, "idRSAPub": public_line()})
+    department = f"/api/iam/v1/departments/{cloud.department.id}"
+    assert operator.refused("DELETE", department).code == "ECS.OperationDenied.InUse"
+    with cloud.runtime.database.read() as session:
+        assert find_tenant_use(session, cloud.tenant.id) == "SSH key"
+    customer.ok("POST", f"{KEYS}/batch-delete", {"keyPairIds": [key["keyPairId"]]})
+    operator.ok("DELETE", department)
 
 
 @pytest.mark.parametrize("fields", [{"keyPairId": "sshKey-absent"}, {"keyPairName": "absent"}])

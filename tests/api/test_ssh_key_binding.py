@@ -191,6 +191,16 @@ def test_passwords_that_cannot_be_switched_off_make_the_binding_fail_and_the_key
     assert finish(customer, bind(customer, key, instance))["state"] == "Succeeded"
 
 
+def test_what_a_guest_says_can_be_stored_whatever_it_is(
+    customer: Api, guest: ScriptedGuest, key: str, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "_run", lambda *_: (1, "a\0b"))
+    guest.enabled -= {"guest-ssh-add-authorized-keys"}
+    operation = finish(customer, bind(customer, key, instance))
+    assert operation["state"] == "Failed"
+    assert operation["error"]["message"].endswith("a\ufffdb")
+
+
 def test_without_a_guest_agent_nothing_is_bound_or_unbound(
     customer: Api, cloud: Cloud, agent: ScriptedAgent, key: str, instance: str
 ) -> None:

@@ -93,7 +93,11 @@ def request_fields(order: InstanceOrder) -> dict[str, Any]:
         "memory": {"amount": order.memory_amount, "huge_page": order.huge_page},
         "image": {"image_uid": order.image_id},
         "volumes": [_volume_fields(volume) for volume in order.volumes],
-        "networks": [_network_fields(network) for network in order.networks],
+        "networks": [*map(_network_fields, order.networks), *_adapter_fields(order)],
+        # Not as `gpus`, which comes before what a caller says here.
+        "host_gpus": {"number": order.devices.gpus},
+        "local_disk": order.devices.local_disks,
+        "sriov": order.devices.functions,
         "security_group_list": list(order.security_group_ids),
         "ssh_public_keys": list(order.ssh_public_keys),
         "vm_labels": [{"key": label.key, "value": label.value} for label in order.labels],
@@ -135,3 +139,18 @@ def _network_fields(network: NetworkOrder) -> dict[str, Any]:
         **{name: getattr(network, name) for name in ("index", "vpc_id", "subnet_id", "port_type", "network_type")},
         "security_group_list": list(network.security_group_ids),
     }
+
+
+def _adapter_fields(order: InstanceOrder) -> list[dict[str, Any]]:
+    """InfiniBand adapters are ordered as interfaces, of whatever subnet."""
+    first = order.networks[0]
+    return [
+        {
+            "vpc_id": first.vpc_id,
+            "subnet_id": first.subnet_id,
+            "network_type": "IBNic",
+            "vendor_id": adapter.vendor_id,
+            "product_id": adapter.product_id,
+        }
+        for adapter in order.devices.infiniband
+    ]

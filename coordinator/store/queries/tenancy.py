@@ -19,6 +19,7 @@ from coordinator.store.tables import (
     ResourceGroup,
     Schedule,
     SecurityGroup,
+    SshKey,
     Tenant,
     Volume,
     Vpc,
@@ -99,6 +100,7 @@ def find_tenant_use(session: Session, tenant_id: str) -> str:
         "deployment set": select(DeploymentSet.id).where(DeploymentSet.tenant_id == tenant_id),
         "launch template": select(LaunchTemplate.id).where(LaunchTemplate.tenant_id == tenant_id),
         "scheduled task": select(Schedule.id).where(Schedule.tenant_id == tenant_id),
+        "SSH key": select(SshKey.id).where(SshKey.tenant_id == tenant_id),
         "VPC": select(Vpc.id).where(Vpc.tenant_id == tenant_id),
         "security group": select(SecurityGroup.id).where(SecurityGroup.tenant_id == tenant_id),
     }
@@ -123,7 +125,7 @@ def is_resource_group_used(session: Session, resource_group_id: str) -> bool:
 
 
 # What belongs to a department, and to a resource group where it names one, beside instances.
-_OWNED: tuple[type[SQLModel], ...] = (DeploymentSet, LaunchTemplate, Schedule)
+_OWNED: tuple[type[SQLModel], ...] = (DeploymentSet, LaunchTemplate, Schedule, SshKey)
 
 
 def purge_tenant(session: Session, tenant_id: str) -> None:

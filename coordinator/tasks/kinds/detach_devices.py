@@ -9,7 +9,7 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.tasks.blueprint import host_devices
 from coordinator.tasks.host_device import device_uuid, release_devices
 from coordinator.tasks.instance_step import admit, agent_of, blueprint_of, settle, settle_failure
-from coordinator.tasks.kinds.attach_devices import drop
+from coordinator.tasks.kinds.attach_devices import NODE_AWAY_SECONDS, PATIENCE_SECONDS, drop
 from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
 
 log = structlog.get_logger(__name__)
@@ -54,11 +54,12 @@ async def _release(context: StepContext) -> StepResult:
 DETACH_DEVICES = TaskKind(
     name="detach_devices",
     steps=(
-        Step("detach", _detach, undo=_attach_again),
+        Step("detach", _detach, undo=_attach_again, retry_seconds=PATIENCE_SECONDS),
         # It may wipe disks, and half a disk helps nobody.
         Step("release", _release, weight=3, timeout_seconds=RELEASE_SECONDS, point_of_no_return=True),
     ),
     check=admit("detach devices", InstanceStatus.RUNNING, InstanceStatus.STOPPED),
     on_success=settle,
     on_failure=settle_failure,
+    retry_seconds=NODE_AWAY_SECONDS,
 )

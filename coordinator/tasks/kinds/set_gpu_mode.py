@@ -46,7 +46,14 @@ def _let_go(session: Session, args: Mapping[str, Any], failure: Failure | None =
 SET_GPU_MODE = TaskKind(
     name="set_gpu_mode",
     steps=(
-        Step("set_mode", _set_mode, weight=3, timeout_seconds=GPU_MODE_SECONDS + _MARGIN_SECONDS),
+        # The node goes on with it whoever waits: nobody shall get a GPU of it meanwhile.
+        Step(
+            "set_mode",
+            _set_mode,
+            weight=3,
+            timeout_seconds=GPU_MODE_SECONDS + _MARGIN_SECONDS,
+            point_of_no_return=True,
+        ),
         Step("read_devices", _read_devices),
     ),
     check=_check,
