@@ -30,31 +30,47 @@ trap 'rm -f "$keys"' EXIT
 cat > "$keys"
 for user in "$@"; do
   entry=$(grep "^$user:" /etc/passwd || getent passwd "$user") || continue
-  home=$(echo "$entry" | cut -d: -f6)
-  directory=$home/.ssh
-  file=$directory/authorized_keys
-  [ -d "$home" ] || continue
-  # Whoever owns the home must not make root write elsewhere.
-  if [ -L "$directory" ] || [ -L "$file" ]; then
-    echo "$file: a link is not followed" >&2
-    exit 1
-  fi
-  [ "$action" = add ] || [ -e "$file" ] || continue
-  mkdir -p "$directory"
-  rm -f "$directory"/.nodewright-*
-  new=$(mktemp "$directory/.nodewright-XXXXXX")
-  [ ! -e "$file" ] || cat "$file" > "$new"
-  awk -v action="$action" '
-    NR == FNR { if (NF) { key[$2] = $0; order[++count] = $2 }; next }
-    /^[ \t]*#/ { print; next }
-    { for (i = 1; i <= NF; i++) if ($i in key) { seen[$i] = 1; if (action == "remove") next }; print }
-    END { if (action == "add") for (i = 1; i <= count; i++) if (!(order[i] in seen)) print key[order[i]] }
-  ' "$keys" "$new" > "$new.done"
   owner=$(echo "$entry" | cut -d: -f3,4)
-  chown "$owner" "$directory" "$new.done"
-  rm -f "$new"
-  mv -f "$new.done" "$file"
-  ! command -v restorecon > /dev/null || restorecon -F "$directory" "$file" || true
+  home=$(echo "$entry" | cut -d: -f6)
+  [ -d "$home" ] || continue
+  directory=$(cd -P "$home" && pwd -P)/.ssh
+  [ "$action" = add ] || [ -e "$directory/authorized_keys" ] || continue
+  # Whoever owns the home can swap what is in it at any moment, and must not make root read or write elsewhere: names
+  # are relied on only inside a directory of root's own.
+  (
+    refuse() {
+      echo "$directory: $1" >&2
+      exit 1
+    }
+    is_new=no
+    [ -e "$directory" ] || { mkdir "$directory" && is_new=yes; }
+    cd -P "$directory"
+    [ "$(pwd -P)" = "$directory" ] || refuse "a link is not followed"
+    [ $is_new = no ] || chown "$owner" .
+    private=$(mktemp -d .nodewright-XXXXXX)
+    cd -P "$private"
+    mine=$(ls -dln . | awk '{ print $3 }')
+    [ "$(pwd -P)" = "$directory/$private" ] && [ "$mine" = "$(id -u)" ] || refuse "changed meanwhile"
+    trap 'rm -f old new; cd ..; rmdir "$private"' EXIT
+    if ln ../authorized_keys old 2> /dev/null; then
+      [ -f old ] && [ ! -L old ] || refuse "authorized_keys: a link is not followed"
+      ls -ln old | awk -v owner="${owner%%:*}" '{ exit !($3 == owner || substr($1, 8, 1) == "r") }' ||
+        refuse "authorized_keys: a file of somebody else"
+    else
+      [ ! -e ../authorized_keys ] && [ ! -L ../authorized_keys ] || refuse "authorized_keys cannot be read"
+      : > old
+    fi
+    awk -v action="$action" '
+      NR == FNR { if (NF) { key[$2] = $0; order[++count] = $2 }; next }
+      /^[ \t]*#/ { print; next }
+      { for (i = 1; i <= NF; i++) if ($i in key) { seen[$i] = 1; if (action == "remove") next }; print }
+      END { if (action == "add") for (i = 1; i <= count; i++) if (!(order[i] in seen)) print key[order[i]] }
+    ' "$keys" old > new
+    chown "$owner" new
+    # Never into a directory that has come in its place; an old busybox knows no -T.
+    mv -fT new ../authorized_keys 2> /dev/null || { [ ! -d ../authorized_keys ] && mv -f new ../authorized_keys; }
+  )
+  ! command -v restorecon > /dev/null || restorecon -F "$directory" "$directory/authorized_keys" || true
 done
 """
 )

@@ -19,9 +19,8 @@ class Root:
     def __init__(self, path: Path) -> None:
         self.path = path
         owner = f"{os.getuid()}:{os.getgid()}"
-        self.write(
-            "etc/passwd", f"root:x:{owner}:root:{path}/root:/bin/sh\nada:x:1000:{os.getgid()}::{path}/ada:/bin/sh\n"
-        )
+        ada = f"{os.getuid() or 1000}:{os.getgid()}"
+        self.write("etc/passwd", f"root:x:{owner}:root:{path}/root:/bin/sh\nada:x:{ada}::{path}/ada:/bin/sh\n")
         self.write("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 old old.example\n")
         for home in ("root", "ada", "bin", "run"):
             (path / home).mkdir()
@@ -55,7 +54,6 @@ class Root:
 @pytest.fixture
 def root(tmp_path: Path) -> Root:
     made = Root(tmp_path)
-    made.program("chown", "true")
     made.program("systemctl", f'echo "$@" >> {tmp_path}/reloads')
     return made
 
@@ -76,6 +74,7 @@ def test_the_default_user_is_cloud_init_s_or_the_first_person(root: Root) -> Non
 
 def test_keys_are_added_once_and_removed_whatever_their_comment_is(root: Root) -> None:
     file = root.write("ada/.ssh/authorized_keys", f"# mine\n{OTHER}")
+    os.chown(file, os.getuid() or 1000, -1)
     for _ in range(2):
         assert root.run(CHANGE_KEYS, "add", "root", "ada", "nobody-here", stdin=f"{KEY}\n").returncode == 0
     assert file.read_text() == f"# mine\n{OTHER}\n{KEY}\n"
@@ -94,6 +93,20 @@ def test_nothing_is_written_through_a_link(root: Root) -> None:
     (root.path / "ada/.ssh/authorized_keys").symlink_to(target)
     done = root.run(CHANGE_KEYS, "add", "ada", stdin=f"{KEY}\n")
     assert (done.returncode, "link" in done.stderr, target.read_text()) == (1, True, "kept")
+
+
+@pytest.mark.parametrize("swapped", ["authorized_keys", ".ssh"])
+def test_what_is_swapped_for_a_link_meanwhile_gives_nothing_away(root: Root, swapped: str) -> None:
+    secret = root.write("etc/target/authorized_keys", "of root alone", 0o600)
+    root.write("ada/.ssh/authorized_keys", OTHER, 0o644)
+    # Right after the directory was looked at.
+    where, target = ("ada/.ssh/authorized_keys", secret) if swapped != ".ssh" else ("ada/.ssh", secret.parent)
+    moved = f"mv {root.path}/{where} {root.path}/ada/before; ln -s {target} {root.path}/{where}"
+    root.program("mktemp", f'[ "$1" != -d ] || {{ {moved}; }}\nPATH=/usr/bin:/bin exec mktemp "$@"')
+    done = root.run(CHANGE_KEYS, "add", "ada", stdin=f"{KEY}\n")
+    assert (done.returncode, "ada/.ssh" in done.stderr) == (1, True)
+    assert (secret.read_text(), secret.stat().st_uid) == ("of root alone", os.getuid())
+    assert [path.name for path in secret.parent.iterdir()] == ["authorized_keys"]
 
 
 def test_removing_makes_no_files(root: Root) -> None:
