@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from agent.durable_file import is_temporary, remove_file, write_file
+from agent.errors import DeviceFailed
 from protos.agent.v1.device_pb2 import HostDevice
 from protos.agent.v1.host_pb2 import Device
 
@@ -75,11 +75,13 @@ class DeviceJournal:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._entries: dict[str, dict[str, Entry]] = {}
+        # By domain, what cannot be read.
+        self._unreadable: dict[str, Path] = {}
         # Disks are wiped side by side, and each writes down how far it is: no change may overwrite another one.
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """The directory exists and its entries are known; a file that is no entry is left for a person to see."""
+        """The directory exists and its entries are known; a file that cannot be read is left for a person to see."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted(self._directory.iterdir()):
             if is_temporary(path):
@@ -88,6 +90,11 @@ class DeviceJournal:
                 self._read(path)
             else:
                 log.warning("device.entry_foreign", path=str(path))
+
+    def check_readable(self, domain_uuid: str) -> None:
+        """Raises DeviceFailed when nobody knows what the domain has, and what must be wiped before others get it."""
+        if path := self._unreadable.get(domain_uuid):
+            raise DeviceFailed(f"what this domain has of the node's devices cannot be read: see {path}")
 
     def find(self, domain_uuid: str, device_uuid: str) -> Entry | None:
         """The entry of one device."""
@@ -124,10 +131,8 @@ class DeviceJournal:
         try:
             entries = [_decode(path.stem, one) for one in json.loads(path.read_bytes())["devices"]]
         except (ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
-            kept = path.with_suffix(f".unreadable-{secrets.token_hex(4)}")
-            log.warning("device.entry_unreadable", path=str(path), kept=str(kept), reason=str(error))
-            # Under another name, for the domain may get a new file.
-            path.rename(kept)
+            log.warning("device.entry_unreadable", path=str(path), reason=str(error))
+            self._unreadable[path.stem] = path
             return
         if entries:
             self._entries[path.stem] = {entry.uuid: entry for entry in entries}

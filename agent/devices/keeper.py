@@ -32,6 +32,7 @@ from agent.devices.wipe import CHUNK_BYTES, wipe
 from agent.errors import (
     AgentError,
     DeviceBusy,
+    DeviceFailed,
     DeviceFaulty,
     DeviceInUse,
     DeviceNotFound,
@@ -94,6 +95,7 @@ class DeviceKeeper:
         sources: dict[str, DeviceSource] = {}
         if not wishes:  # nor does such a guest wait for a driver that hangs
             return sources
+        self._journal.check_readable(domain_uuid)
         async with self._changes:
             seen: tuple[Sequence[Device], Surroundings] | None = None
             for wish in wishes:
@@ -111,6 +113,7 @@ class DeviceKeeper:
 
         Raises DeviceNotFound, DeviceInUse, DeviceFaulty, DeviceFailed with the reason: then the guest must not start.
         """
+        self._journal.check_readable(domain_uuid)
         if not self._journal.entries_of(domain_uuid):
             return
         async with self._changes:
@@ -127,6 +130,7 @@ class DeviceKeeper:
         Raises DeviceInUse while a domain has one, DeviceFailed, DeviceNotFound (a disk that must be wiped is away),
         DeviceWipeFailed, HypervisorUnavailable.
         """
+        self._journal.check_readable(domain_uuid)
         entries = [
             entry
             for entry in self._journal.entries_of(domain_uuid)
@@ -186,7 +190,17 @@ class DeviceKeeper:
         _check_same(former, wish)
         if not former.made:
             self._refuse(domain_uuid, wish, _find(devices, wish.device_id))
-        return replace(former, wish=wish)
+        kept = HostDevice()
+        kept.CopyFrom(wish)
+        # What was once to be wiped must be.
+        kept.wipe_on_release |= former.wish.wipe_on_release
+        return replace(former, wish=kept)
+
+    def _maker_of(self, entry: Entry) -> Maker:
+        maker = self._makers.get(entry.making.way)
+        if maker is None:
+            raise DeviceFailed(f"{entry.device.id}: a later version has given it to the guest: {entry.making.way}")
+        return maker
 
     def _begin(self, domain_uuid: str, wish: HostDevice, device: Device, around: Surroundings) -> Entry:
         self._refuse(domain_uuid, wish, device)
@@ -211,9 +225,11 @@ class DeviceKeeper:
     async def _ensure(self, entry: Entry, devices: Sequence[Device], around: Surroundings) -> DeviceSource:
         """Written down, then there."""
         _refuse_releasing(entry)
-        device, maker = _find(devices, entry.device.id), self._makers[entry.making.way]
+        device, maker = _find(devices, entry.device.id), self._maker_of(entry)
         if device.fault:
             raise DeviceFaulty(f"{device.id}: {device.fault}")
+        if entry.made and not _is_same_disk(entry.device, device):
+            raise DeviceFaulty(f"{device.id}: another disk than the guest's is in its slot")
         _refuse_used(entry, maker, around)
         making = maker.plan(Order(entry.wish, device, entry.making), around)
         entry = await self._put(replace(entry, making=making))
@@ -225,7 +241,7 @@ class DeviceKeeper:
         async with self._changes:
             around = await self._survey.look()
             for entry in entries:
-                if domain := self._makers[entry.making.way].find_domain(entry, around):
+                if domain := self._maker_of(entry).find_domain(entry, around):
                     raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
             for entry in entries:
                 if current := self._journal.find(entry.domain_uuid, entry.uuid):
@@ -239,7 +255,7 @@ class DeviceKeeper:
             return
         yield ReleaseProgress(device_id=entry.device.id)
         async with self._changes:
-            await self._makers[entry.making.way].unmake(entry, await self._survey.look())
+            await self._maker_of(entry).unmake(entry, await self._survey.look())
         if entry.must_be_wiped:
             async with aclosing(self._wipe(entry)) as progress:
                 async for step in progress:
@@ -274,7 +290,7 @@ class DeviceKeeper:
         return names[0], around
 
     async def _restore(self, entry: Entry, around: Surroundings) -> None:
-        maker = self._makers[entry.making.way]
+        maker = self._maker_of(entry)
         if not maker.find_domain(entry, around):
             # It took a while to come here, and nothing is taken from a guest that has got it since. Most have theirs,
             # and looking anew for each would take minutes on a large node.

@@ -358,8 +358,11 @@ class TestInfinibandFunction:
                 "link set dev ib0 vf 1 state auto",
             ][:calls]
         )
+        rig.ip_calls.clear()
         await rig.release()
         assert rig.entries() == []
+        # Nobody is taken for the one who had it before.
+        assert sum("guid 00:00:00:00:00:00:00:00" in call for call in rig.ip_calls) == calls * 2 // 3
 
 
 class TestDisk:

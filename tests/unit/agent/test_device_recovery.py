@@ -24,6 +24,7 @@ from tests.unit.agent.device_kernel import (
     DEVICE,
     DOMAIN,
     FOREIGN,
+    OTHER_DEVICE,
     OTHER_DOMAIN,
     T4,
     VIRTUAL,
@@ -328,9 +329,30 @@ class TestJournal:
         assert [entry.domain_uuid for entry in rig.entries()] == [OTHER_DOMAIN]
         texts = sorted(path.read_text() for path in home.iterdir() if path.name != f"{OTHER_DOMAIN}.json")
         assert texts == ["a person's", "{"]
-        await rig.keeper.prepare(DOMAIN, wish(T4, FOREIGN[:-1] + "9", vgpu_type_id="nvidia-222"))
-        assert sorted(path.read_text() for path in home.iterdir())[-1] == "{\n" or (home / f"{DOMAIN}.json").exists()
-        assert any(path.read_text() == "{" for path in home.iterdir())
+
+    async def test_what_a_domain_has_is_not_guessed(self, rig: Rig) -> None:
+        add_split_t4(rig.node)
+        path = rig.directory / f"journal/devices/{DOMAIN}.json"
+        path.write_text("{")
+        rig.start()
+        for attempt in (rig.keeper.prepare(DOMAIN, VGPU), rig.keeper.check_ready(DOMAIN), rig.release(DOMAIN)):
+            with pytest.raises(DeviceFailed, match=f"cannot be read: see {path}"):
+                await attempt
+        await rig.keeper.prepare(OTHER_DOMAIN, VGPU)
+        assert path.read_text() == "{"
+
+    async def test_what_only_a_later_version_can_make_keeps_no_other_guest_from_its_own(self, rig: Rig) -> None:
+        add_split_t4(rig.node)
+        await rig.keeper.prepare(OTHER_DOMAIN, VGPU)
+        text = (rig.directory / f"journal/devices/{OTHER_DOMAIN}.json").read_text()
+        assert '"mdev"' in text
+        later = text.replace('"mdev"', '"telepathy"').replace(DEVICE, OTHER_DEVICE)
+        (rig.directory / f"journal/devices/{DOMAIN}.json").write_text(later)
+        reboot(rig)
+        await rig.start().restore()
+        assert list_mdevs(rig.node) == [DEVICE]
+        with pytest.raises(DeviceFailed, match="telepathy"):
+            await rig.keeper.check_ready(DOMAIN)
 
     @pytest.mark.parametrize("content", ["[]", '{"devices": [{}]}', '{"devices": 1}', '{"devices": [{"wish": 1}]}'])
     def test_a_file_of_another_shape_is_kept(self, rig: Rig, content: str) -> None:

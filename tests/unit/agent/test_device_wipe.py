@@ -15,7 +15,7 @@ import pytest
 from agent.devices import wipe as wiping
 from agent.devices.thread import run_to_end
 from agent.devices.wipe import wipe
-from agent.errors import DeviceInUse, DeviceNotFound, DeviceWipeFailed
+from agent.errors import DeviceFaulty, DeviceInUse, DeviceNotFound, DeviceWipeFailed
 from tests.unit.agent.device_builder import BLANK
 from tests.unit.agent.device_kernel import DOMAIN, OTHER_DOMAIN, Rig, wish
 
@@ -106,6 +106,13 @@ class TestRelease:
         assert file.read_bytes() == b"\xa5" * (10 * MIB)
         assert rig.entries()[0].releasing
 
+    async def test_what_was_once_to_be_wiped_is(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        await rig.keeper.prepare(DOMAIN, wish(DISK))
+        await rig.release()
+        assert file.read_bytes() == bytes(10 * MIB)
+
     async def test_a_disk_of_a_domain_is_left_alone(self, rig: Rig) -> None:
         file = add_disk(rig)
         await rig.keeper.prepare(DOMAIN, WISH)
@@ -154,7 +161,10 @@ class TestRelease:
         (disk,) = await rig.discover("disk")
         assert disk.id == "path-pci-0000:00:17.0-ata-3"
         await rig.keeper.prepare(DOMAIN, wish(disk.id, wipe_on_release=True))
+        await rig.keeper.check_ready(DOMAIN)
         rig.node.machine.write("class/block/sdb/size", 40960)
+        with pytest.raises(DeviceFaulty, match="another disk than the guest's"):
+            await rig.keeper.check_ready(DOMAIN)
         with pytest.raises(DeviceWipeFailed, match="another disk than before"):
             await rig.release()
         assert file.read_bytes() == b"\xa5" * (10 * MIB)
