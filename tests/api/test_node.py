@@ -60,6 +60,7 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
         "az": "AZ1",
         "cpuModel": "EPYC",
         "ready": True,
+        "heardAt": "0001-01-01T00:00:00Z",
         "schedulable": True,
         "inMaintenance": False,
         "agentVersion": "0.1.0",

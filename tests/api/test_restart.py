@@ -64,8 +64,9 @@ class Host:
         return len(self.cloud.rows(Interruption))
 
     def told(self, kind: str) -> list[str]:
-        """Of whom such events tell."""
-        return [row.resource_id for row in self.cloud.rows(Event) if row.kind == kind]
+        """Of whom such events tell, the oldest first."""
+        events = sorted(self.cloud.rows(Event), key=lambda row: row.id)
+        return [row.resource_id for row in events if row.kind == kind]
 
     def wait_for_ends(self, count: int) -> None:
         """So many operations have ended."""

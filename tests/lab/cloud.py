@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Cloud:
     def wait_for_node(self, host: Host) -> None:
         """The host's agent is connected."""
         wait_until(lambda: self.node(host).get("ready"), f"{host.name} is ready")
+
+    def wait_for_sign_of_life(self, host: Host) -> None:
+        """The host's agent has spoken from now on: one that is connected may yet come to count as lost."""
+        now = datetime.now(UTC)
+        wait_until(lambda: datetime.fromisoformat(self.node(host)["heardAt"]) > now, f"{host.name} is heard of", 60)
+        self.wait_for_node(host)
 
     def node(self, host: Host) -> dict[str, Any]:
         """The host as the node list shows it."""

@@ -61,13 +61,15 @@ def calls(kind: str) -> list[tuple[str, str]]:
 @contextmanager
 def killed_coordinator(cloud: Cloud, point: str) -> Iterator[None]:
     """What is asked in the block kills the coordinator at the point, whose answer may get lost; then it runs again."""
-    cloud.lab.coordinator.stop()
+    # SIGKILL: a graceful end would wait for the tests' own idle connections.
+    cloud.lab.coordinator.kill()
     cloud.lab.coordinator.start_faulty(point)
-    cloud.wait_for_node(cloud.host)
+    cloud.wait_for_sign_of_life(cloud.host)
     with suppress(httpx.TransportError):
         yield
     assert cloud.lab.coordinator.wait(DEATH_SECONDS) == -signal.SIGKILL
     cloud.lab.coordinator.start()
+    cloud.wait_for_sign_of_life(cloud.host)
 
 
 @contextmanager
@@ -86,6 +88,7 @@ def killed_agent(cloud: Cloud, moment: str, call: str) -> Iterator[None]:
 @pytest.fixture
 def stopped(cloud: Cloud) -> Iterator[Instance]:
     """An instance that is shut off."""
+    cloud.wait_for_sign_of_life(cloud.host)
     instance = cloud.create_instance(displayName="stopped guest")
     instance.wait_for_status("Running")
     # The node's reports of how it started may still be on their way, and show it stopped for a moment.

@@ -67,6 +67,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(cloud: Cloud) -> Iterator[Site]:
+    cloud.wait_for_sign_of_life(cloud.host)
     cloud.rest.put("/api/ecs/v1/instances/global-ha-config", {"toleranceTime": TOLERANCE})
     cloud.host.watchdog.start()
     site = Site(cloud)

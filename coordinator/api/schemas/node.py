@@ -96,6 +96,7 @@ class NodeBody(AnswerModel):
     az: str = Field(description="Zone.")
     cpu_model: str
     ready: bool = Field(description="Its agent is connected.")
+    heard_at: Moment = Field(description="When its agent was last heard of, to a few seconds; year 1: never.")
     schedulable: bool = Field(description="New instances may be placed on it.")
     in_maintenance: bool = Field(description="Its instances move away, and none come.")
     agent_version: str
@@ -116,7 +117,7 @@ class NodeBody(AnswerModel):
     def of(cls, view: NodeView, cell: str) -> "NodeBody":
         row, pool, group = view.node, view.place.pool, view.place.group
         same = {"created_at", "updated_at", "name", "cpu_model", "ready", "schedulable", "agent_version", "storage_id"}
-        same |= {"in_maintenance", "reserved_vcpus", "reserved_memory_mib"}
+        same |= {"in_maintenance", "heard_at", "reserved_vcpus", "reserved_memory_mib"}
         return cls(
             **row.model_dump(include=same),
             cell=cell,
