@@ -19,8 +19,10 @@ from coordinator.services.network import ensure_default_network
 from coordinator.store.database import Database
 from coordinator.store.tables import Tenant
 from tests.api.client import Api
+from tests.api.cloud import Cloud, stock
 from tests.builders import a_tenant, add, credentials
 from tests.database import ENGINES, Lending, migrated_database, postgresql_server
+from tests.scripted_agent import ScriptedAgent, at_work
 
 
 @pytest.fixture(scope="session")
@@ -120,3 +122,16 @@ def a_token(runtime: Runtime, role: Role, tenant: Tenant | None = None) -> str:
     issuer = Caller("tok-of-the-tests", Role.OPERATOR)
     tenant_id = tenant.id if tenant else None
     return create_token(runtime, issuer, name=f"{role} of a test", role=role, tenant_id=tenant_id).secret
+
+
+@pytest.fixture
+def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
+    """What an order needs: an image, a flavor, a node."""
+    return stock(runtime, tenant)
+
+
+@pytest.fixture
+def agent(runtime: Runtime, cloud: Cloud, tmp_path: Path) -> Iterator[ScriptedAgent]:
+    """The agent of the cloud's node."""
+    with at_work(runtime, cloud.node, tmp_path / "pki") as working:
+        yield working

@@ -15,7 +15,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.retention import forget_expired
 from coordinator.store.tables import AuditRecord, Event, Tenant
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 
 AUDIT = "/api/ecs/v1/audit"
 FLAVORS = "/api/ecs/v1/flavors"
@@ -25,11 +25,6 @@ def audited(api: Api, query: str = "") -> list[dict[str, Any]]:
     """The audit log, the oldest call first."""
     found: list[dict[str, Any]] = api.ok("GET", f"{AUDIT}?orderBy=auditId:asc&pageSize=1000{query}")["list"]
     return found
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def test_a_change_is_noted_with_who_made_it_and_what_it_made(operator: Api) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from coordinator.fencing.node import read_subject
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Bmc, Node, Tenant
+from coordinator.store.tables import Bmc, Node
 from tests.api.client import Api
-from tests.api.cloud import Cloud, stock
+from tests.api.cloud import Cloud
 
 REDFISH = {
     "kind": "redfish",
@@ -17,11 +16,6 @@ REDFISH = {
     "password": "hush",
     "verifyTls": False,
 }
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

@@ -3,23 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
-from coordinator.runtime import Runtime
-from coordinator.store.tables import DeploymentSet, Instance, ResourceGroup, Tenant
+from coordinator.store.tables import DeploymentSet, Instance, ResourceGroup
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_department, a_node, a_tenant, add, an_inventory
 
 SETS = "/api/ecs/v1/deployment-sets"
 BATCH = f"{INSTANCES}/batch-create"
 EXPLAIN = f"{INSTANCES}/explain-placement"
 POLICIES = ("hostPolicy", "rackPolicy", "switchPolicy", "netSwitchPolicy")
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def body_of(cloud: Cloud, name: str = "replicas", **fields: Any) -> dict[str, Any]:

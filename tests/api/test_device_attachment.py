@@ -1,8 +1,6 @@
 """USB devices and local disks that instances get and lose over REST."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,7 +20,7 @@ from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
 from tests.builders import add
 from tests.lab.waiting import wait_until
-from tests.scripted_agent import Refusal, ScriptedAgent, at_work
+from tests.scripted_agent import Refusal, ScriptedAgent
 
 USB = "/api/ecs/v1/usb"
 IN_USE = "ECS.OperationDenied.InUse"
@@ -36,12 +34,6 @@ def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
     with runtime.database.write() as session:
         add(session, *make_devices(made.node.id, devices))
     return made
-
-
-@pytest.fixture
-def agent(runtime: Runtime, cloud: Cloud, tmp_path: Path) -> Iterator[ScriptedAgent]:
-    with at_work(runtime, cloud.node, tmp_path / "pki") as working:
-        yield working
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Commands to the guest agent over REST, with an agent that answers as the test says."""
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,19 +10,8 @@ import pytest
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
-from tests.scripted_agent import Refusal, ScriptedAgent, at_work
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
-
-
-@pytest.fixture
-def agent(runtime: Runtime, cloud: Cloud, tmp_path: Path) -> Iterator[ScriptedAgent]:
-    with at_work(runtime, cloud.node, tmp_path / "pki") as working:
-        yield working
+from tests.api.cloud import INSTANCES, Cloud
+from tests.scripted_agent import Refusal, ScriptedAgent
 
 
 @pytest.fixture

@@ -1,33 +1,19 @@
 """Passwords and host names of guests over REST."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from passlib.hash import sha512_crypt
 
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Instance, Task, Tenant
+from coordinator.store.tables import Instance, Task
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, finish, stock
-from tests.scripted_agent import Refusal, ScriptedAgent, at_work
+from tests.api.cloud import INSTANCES, Cloud, finish
+from tests.scripted_agent import Refusal, ScriptedAgent
 from tests.scripted_guest import ScriptedGuest
 
 PASSWORD = "Secret,1234"
 _UNAVAILABLE = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "GuestAgentUnavailable")
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
-
-
-@pytest.fixture
-def agent(runtime: Runtime, cloud: Cloud, tmp_path: Path) -> Iterator[ScriptedAgent]:
-    with at_work(runtime, cloud.node, tmp_path / "pki") as working:
-        yield working
 
 
 @pytest.fixture

@@ -15,14 +15,13 @@ from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.silence import SilenceClock
 from coordinator.fencing.chain import Fences
 from coordinator.fencing.self_fence import SelfFence
-from coordinator.runtime import Runtime
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.store.queries.placement import advance_generations
-from coordinator.store.tables import Event, Instance, Interruption, Node, Tenant
+from coordinator.store.tables import Event, Instance, Interruption, Node
 from coordinator.tasks.kinds import recover_instance
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, finish, stock
+from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -103,11 +102,6 @@ class Cluster:
     def alarms(self) -> list[str]:
         """Kinds of the alarms so far."""
         return [row.kind for row in self.cloud.rows(Event) if row.kind.startswith("alarm.")]
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

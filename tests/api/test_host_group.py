@@ -4,21 +4,15 @@ from typing import Any
 
 import pytest
 
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Node, Tenant
+from coordinator.store.tables import Node
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_node, add, an_inventory
 
 GROUPS = "/api/ecs/v1/host-groups"
 GROUP = "/api/ecs/v1/host-group"
 HOSTS = "/api/ecs/v1/hosts"
 BATCH = f"{INSTANCES}/batch-create"
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def make_group(api: Api, name: str = "licensed") -> str:

@@ -6,20 +6,14 @@ from typing import Any
 
 import pytest
 
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Instance, InstanceLabel, Tenant
+from coordinator.store.tables import Instance, InstanceLabel
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, a_network, stock
+from tests.api.cloud import INSTANCES, Cloud, a_network
 
 LOCKED = "ECS.OperationDenied.Identity"
 
 # Every field that callers of this API know of an instance, and of its parts.
 FIELDS: dict[str, list[str]] = json.loads((Path(__file__).parents[1] / "data/instance-fields.json").read_text())
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def make(api: Api, cloud: Cloud, **fields: Any) -> str:

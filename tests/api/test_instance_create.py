@@ -7,18 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 
-from coordinator.runtime import Runtime
 from coordinator.store.tables import Allocation, Instance, Port, Task, Tenant, Volume
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, a_network, an_os_disk, stock
+from tests.api.cloud import INSTANCES, Cloud, a_network, an_os_disk
 from tests.builders import a_flavor, a_flavor_type, a_volume, a_vpc, add, an_image
 
 BATCH = f"{INSTANCES}/batch-create"
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def test_an_order_is_answered_as_it_begins(customer: Api, cloud: Cloud) -> None:

@@ -1,32 +1,18 @@
 """Instances from the order to their removal, over REST, the task engine and an agent that does as the test says."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
 from coordinator.domain.instance import PowerState
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Allocation, Instance, Task, Tenant, Volume
+from coordinator.store.tables import Allocation, Instance, Task, Volume
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish, stock
+from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish
 from tests.lab.waiting import wait_until
-from tests.scripted_agent import Refusal, ScriptedAgent, at_work
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
-
-
-@pytest.fixture
-def agent(runtime: Runtime, cloud: Cloud, tmp_path: Path) -> Iterator[ScriptedAgent]:
-    with at_work(runtime, cloud.node, tmp_path / "pki") as working:
-        yield working
+from tests.scripted_agent import Refusal, ScriptedAgent
 
 
 def test_an_instance_is_made_step_by_step_and_runs(customer: Api, cloud: Cloud, agent: ScriptedAgent) -> None:

@@ -1,6 +1,5 @@
 """Launch templates: made of instances, changed by versions, and what is made of them."""
 
-import base64
 import json
 from typing import Any
 
@@ -8,69 +7,33 @@ import pytest
 
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus
-from coordinator.runtime import Runtime
 from coordinator.services.launch_order import dump_order, load_order
 from coordinator.store.tables import (
     Image,
-    Instance,
     LaunchTemplate,
     LaunchTemplateVersion,
-    Tenant,
 )
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, a_network, an_os_disk, stock
+from tests.api.cloud import INSTANCES, Cloud
+from tests.api.launch_template import (
+    INVALID,
+    KEY,
+    NO_DATA,
+    PASSWORD,
+    TEMPLATES,
+    create,
+    encode,
+    launch,
+    order_instance,
+    row_of,
+)
 from tests.builders import add, an_instance
-
-TEMPLATES = "/api/ecs/v1/templates"
-NO_DATA = "ECS.DBGet.NoData"
-INVALID = "ECS.InvalidParameter"
-PASSWORD = "Secret-of-one-1"
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBhUbqBMBCTHnDw0P8iGAmxNTVfMVXGzj0JeMhfCsGpd someone"
-
-
-def encode(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture
 def ecs_id(customer: Api, cloud: Cloud) -> str:
     """An instance with everything that can be ordered."""
-    order = cloud.order(
-        hostName="own-name",
-        description="serves",
-        volumes=[an_os_disk(), {"volumeSize": 7, "volumeType": "hdd", "diskBus": "scsi"}],
-        networks=[a_network(fixedIp="10.80.0.77", ipType="fixedIp", macAddress="52:54:00:00:00:77")],
-        password=PASSWORD,
-        vncPassword="vnc-own",
-        sshPublicKeys=[KEY],
-        userData=encode("#cloud-config\n"),
-        vmLabels=[{"key": "team", "value": "web"}],
-        haEnabled=True,
-        haPriority=7,
-        evictionStrategy="None",
-        bCreateOrder=True,
-    )
-    return str(customer.ok("POST", INSTANCES, order)["ecsId"])
-
-
-def create(api: Api, ecs_id: str, name: str = "web", **fields: Any) -> str:
-    body = {"templateName": name, **fields}
-    return str(api.ok("POST", f"{INSTANCES}/{ecs_id}/create-template", body)["templateId"])
-
-
-def launch(api: Api, template_id: str, **fields: Any) -> dict[str, Any]:
-    made: dict[str, Any] = api.ok("POST", INSTANCES, {"launchTemplateId": template_id, **fields})
-    return made
-
-
-def row_of(cloud: Cloud, ecs_id: str) -> Instance:
-    found: Instance = next(row for row in cloud.rows(Instance) if row.ecs_id == ecs_id)
-    return found
+    return order_instance(customer, cloud)
 
 
 def test_the_example_of_the_reference_works(customer: Api, ecs_id: str) -> None:

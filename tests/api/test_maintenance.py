@@ -8,21 +8,15 @@ from typing import Any
 import pytest
 
 from coordinator.domain.instance import InstanceStatus
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Allocation, Instance, Migration, Node, Tenant
+from coordinator.store.tables import Allocation, Instance, Migration, Node
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, finish, stock
+from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
 NODES = "/api/ecs/v1/nodes"
 MAINTENANCE = f"{NODES}/maintenance"
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

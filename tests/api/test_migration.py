@@ -14,13 +14,12 @@ import pytest
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.migration import MigrationState
-from coordinator.runtime import Runtime
 from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
-from coordinator.store.tables import Allocation, Instance, Migration, Node, Task, Tenant, Volume
+from coordinator.store.tables import Allocation, Instance, Migration, Node, Task, Volume
 from protos.agent.v1 import domain_pb2, migration_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, finish, register, stock
+from tests.api.cloud import INSTANCES, Cloud, finish, register
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -72,11 +71,6 @@ class Cluster:
     def wait_until_clean(self, agent: ScriptedAgent, node: Node) -> None:
         """Nothing of any instance is left on the node, nor claimed."""
         wait_until(lambda: agent.is_empty() and not self.holders(node), f"{node.name} is clean")
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

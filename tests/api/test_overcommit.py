@@ -6,18 +6,13 @@ import pytest
 
 from coordinator.config import Settings
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Inventory, Node, Tenant
+from coordinator.store.tables import Inventory, Node
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.api.order import make_flavor_type
 from tests.builders import a_node, add, an_inventory
 
 OVERCOMMIT = "/api/ecs/v1/global-config/cpu"
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def ratios_of(cloud: Cloud) -> dict[str, float]:

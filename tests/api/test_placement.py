@@ -6,7 +6,6 @@ from uuid import uuid4
 import pytest
 
 from coordinator.domain.clock import utc_now
-from coordinator.runtime import Runtime
 from coordinator.store.tables import (
     Allocation,
     CellAllocation,
@@ -15,18 +14,12 @@ from coordinator.store.tables import (
     Node,
     ReportedDomain,
     Task,
-    Tenant,
 )
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_node, add, an_inventory
 
 EXPLAIN = f"{INSTANCES}/explain-placement"
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

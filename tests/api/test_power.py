@@ -5,19 +5,13 @@ from typing import Any
 import pytest
 
 from coordinator.domain.instance import InstanceStatus, PowerState
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Instance, Task, Tenant
+from coordinator.store.tables import Instance, Task
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import add, an_instance
 
 REFUSED = "ECS.InvalidParameter.Status.NotSupported"
 FORCE = {"gracePeriodSeconds": 0}
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def put(cloud: Cloud, status: InstanceStatus) -> str:

@@ -5,21 +5,15 @@ from typing import Any
 
 import pytest
 
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Inventory, Node, Tenant
+from coordinator.store.tables import Inventory, Node
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.api.order import FLAVOR_TYPES, make_flavor_type
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
 
 POOLS = "/api/ecs/v1/resource-pools"
 POOL = "/api/ecs/v1/resource-pool"
 BATCH = f"{INSTANCES}/batch-create"
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def make_pool(api: Api, name: str = "fast", az: str = "AZ0", ratio: int = 1) -> str:

@@ -10,12 +10,11 @@ import pytest
 
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import PowerState
-from coordinator.runtime import Runtime
 from coordinator.services.restart import MOST_ATTEMPTS, RestartSweep
-from coordinator.store.tables import Event, Instance, Interruption, Node, Tenant
+from coordinator.store.tables import Event, Instance, Interruption, Node
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, finish, register, stock
+from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, finish, register
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, at_work
 
@@ -71,11 +70,6 @@ class Host:
     def wait_for_ends(self, count: int) -> None:
         """So many operations have ended."""
         wait_until(lambda: len(self.told("operation.ended")) == count, f"{count} operations end")
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

@@ -2,20 +2,12 @@
 
 from typing import Any
 
-import pytest
-
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Instance, Node, Tenant
+from coordinator.store.tables import Instance, Node
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_node, add, an_inventory
 
 BATCH = f"{INSTANCES}/batch-schedulable-nodes"
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 def add_node(cloud: Cloud, name: str, memory_gib: int = 64, **columns: Any) -> Node:

@@ -7,20 +7,14 @@ import pytest
 
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus
-from coordinator.runtime import Runtime
-from coordinator.store.tables import Instance, Schedule, ScheduleRun, Task, Tenant
+from coordinator.store.tables import Instance, Schedule, ScheduleRun, Task
 from tests.api.client import Answer, Api
-from tests.api.cloud import Cloud, stock
+from tests.api.cloud import Cloud
 from tests.builders import a_tenant, add, an_instance
 
 SCHEDULER = "/api/ecs/v1/scheduler"
 INVALID, NO_DATA = "ECS.InvalidParameter", "ECS.DBGet.NoData"
 NEVER = 253402271999000
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from httpx import Response
 
 from coordinator.runtime import Runtime
 from coordinator.store.queries.tenancy import find_tenant_use
-from coordinator.store.tables import AuditRecord, SshKey, Tenant
+from coordinator.store.tables import AuditRecord, SshKey
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 
 KEYS = "/api/ecs/v1/ssh-key"
 
@@ -22,11 +22,6 @@ def public_line(private: Any = None, comment: str = "") -> str:
     private = private or ed25519.Ed25519PrivateKey.generate()
     line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return f"{line} {comment}".strip()
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture

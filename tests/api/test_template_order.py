@@ -1,24 +1,19 @@
 """Orders of instances that name a launch template."""
 
+import pytest
+
 from coordinator.domain.clock import utc_now
 from coordinator.store.tables import InstanceLabel, Port, Volume
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, an_os_disk
-from tests.api.test_launch_template import (
-    INVALID,
-    NO_DATA,
-    PASSWORD,
-    TEMPLATES,
-    cloud,
-    create,
-    ecs_id,
-    launch,
-    row_of,
-)
+from tests.api.launch_template import INVALID, NO_DATA, PASSWORD, TEMPLATES, create, launch, order_instance, row_of
 from tests.builders import a_flavor, add, an_image
 
-# Fixtures of the other module.
-__all__ = ["cloud", "ecs_id"]
+
+@pytest.fixture
+def ecs_id(customer: Api, cloud: Cloud) -> str:
+    """An instance with everything that can be ordered."""
+    return order_instance(customer, cloud)
 
 
 def test_an_instance_of_a_template_is_alike_but_for_what_is_its_own(customer: Api, cloud: Cloud, ecs_id: str) -> None:

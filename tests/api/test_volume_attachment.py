@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,24 +13,13 @@ from coordinator.domain.unit import GIB
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant, Volume
 from tests.api.client import Answer, Api
-from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish, stock
+from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish
 from tests.builders import a_node, a_volume, add
 from tests.lab.waiting import wait_until
-from tests.scripted_agent import Refusal, ScriptedAgent, at_work
+from tests.scripted_agent import Refusal, ScriptedAgent
 
 VOLUMES = "/api/ebs/v1/volumes"
 STILL_ATTACHED = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "DeviceStillAttached", "the guest still has the device")
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
-
-
-@pytest.fixture
-def agent(runtime: Runtime, cloud: Cloud, tmp_path: Path) -> Iterator[ScriptedAgent]:
-    with at_work(runtime, cloud.node, tmp_path / "pki") as working:
-        yield working
 
 
 @pytest.fixture
