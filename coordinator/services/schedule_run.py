@@ -5,7 +5,7 @@ Of several coordinators one does this. What was due while none ran is caught up 
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -34,6 +34,7 @@ ACTIONS: Final[Mapping[ScheduleAction, tuple[TaskKind, JsonObject]]] = {
     ScheduleAction.RESTART: (RESTART_INSTANCE, {"force": False}),
 }
 _SELF: Final = Caller("scheduled-task", Role.OPERATOR)
+_FAILURE_PAUSE: Final = timedelta(minutes=1)
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,8 @@ class ScheduleSweep:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        # When a task that failed in a way that nobody foresaw is tried again.
+        self._not_before: dict[str, datetime] = {}
 
     def __call__(self) -> list[str]:
         """Runs what is due; answers the ids of the tasks that were run, or had been missed."""
@@ -57,13 +60,19 @@ class ScheduleSweep:
         return handled
 
     def _handle(self, schedule_id: str) -> bool:
+        now = self._runtime.now()
+        if self._not_before.get(schedule_id, now) > now:
+            return False
         try:
             with self._runtime.database.write() as session:
-                return run_due(session, self._runtime, schedule_id)
+                handled = run_due(session, self._runtime, schedule_id)
         except Exception:
-            # Others shall not wait for it; the next look tries it again.
+            # Others shall not wait for it, nor the log be full of it.
             log.exception("schedule.failed", scheduleId=schedule_id)
+            self._not_before[schedule_id] = now + _FAILURE_PAUSE
             return False
+        self._not_before.pop(schedule_id, None)
+        return handled
 
 
 def run_due(session: Session, runtime: Runtime, schedule_id: str) -> bool:

@@ -16,9 +16,9 @@ from coordinator.runtime import Runtime
 from coordinator.services import schedule_run
 from coordinator.services.schedule_run import ScheduleSweep, run_due
 from coordinator.store.database import Database
-from coordinator.store.tables import Event, Instance, Schedule, ScheduleRun, Task, Tenant
+from coordinator.store.tables import Event, Instance, Schedule, ScheduleRun, Task
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud
 from tests.api.test_schedule import SCHEDULER, a_change, create, put
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import at_work
@@ -39,11 +39,6 @@ class Clock:
     def turn(self, hour: int, minute: int, second: int = 0, day: int = 2) -> None:
         """To that time of the day on which tests begin, or of another one."""
         self.at = datetime(2026, 3, day, hour, minute, second, tzinfo=UTC)
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture
@@ -187,6 +182,9 @@ def test_a_task_that_fails_holds_up_no_other(
     with monkeypatch.context() as patched:
         patched.setattr(schedule_run, "run_due", run_or_fail)
         assert sweep() == [second]
+    # Not each second, and its log with it.
+    assert sweep() == []
+    clock.turn(12, 8)
     assert sweep() == [first]
 
 
