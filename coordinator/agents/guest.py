@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,8 +63,8 @@ class GuestSession:
     async def list_commands(self) -> frozenset[str]:
         """The commands that the guest agent knows and that are switched on in it."""
         info = await self.call("guest-info")
-        commands = info.get("supported_commands", ()) if isinstance(info, dict) else ()
-        return frozenset(str(command["name"]) for command in commands if command.get("enabled"))
+        with making_sense("guest-info"):
+            return frozenset(str(command["name"]) for command in info["supported_commands"] if command.get("enabled"))
 
     async def run(self, script: str, *arguments: str, stdin: str = "") -> ProgramEnd:
         """Runs a shell script to its end; `stdin` reaches it without being seen in the guest's list of processes."""
@@ -75,10 +77,11 @@ class GuestSession:
                 "capture-output": True,
             },
         )
-        status = await self._await_end(started["pid"])
-        output, errors = (_decode(status.get(name, "")) for name in ("out-data", "err-data"))
-        # What a signal ended has no exit code.
-        return ProgramEnd(int(status.get("exitcode", 128 + int(status.get("signal", 0)))), output, errors)
+        with making_sense("guest-exec"):
+            status = await self._await_end(started["pid"])
+            output, errors = (_decode(status.get(name, "")) for name in ("out-data", "err-data"))
+            # What a signal ended has no exit code.
+            return ProgramEnd(int(status.get("exitcode", 128 + int(status.get("signal", 0)))), output, errors)
 
     async def _await_end(self, pid: int) -> dict[str, Any]:
         deadline = time.monotonic() + PROGRAM_SECONDS
@@ -94,6 +97,17 @@ class GuestSession:
                 )
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, _LAST_POLL_SECONDS)
+
+
+@contextmanager
+def making_sense(command: str) -> Iterator[None]:
+    """Around reading an answer: whoever has the guest can have it answer anything. Raises GuestCommandFailed."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise GuestCommandFailed(
+            f"the guest agent answered {command} in a way that makes no sense", f"虚机内的QGA对{command}的应答无法识别"
+        ) from error
 
 
 def explain_guest_error(error: AgentCallError, command: str) -> CoordinatorError:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.agents.guest import GuestSession
+from coordinator.agents.guest import GuestSession, making_sense
 from coordinator.domain.ssh_key import OPEN_STATES, WANTED_STATES, BindingState, blob_of
 from coordinator.errors import GuestCommandFailed
 from coordinator.store.tables.ssh_key import SshKeyBinding
@@ -13,6 +13,8 @@ from coordinator.tasks.guest_script import CHANGE_KEYS, FIND_USERS, SET_PASSWORD
 _GET: Final = "guest-ssh-get-authorized-keys"
 _COMMANDS: Final = {"add": "guest-ssh-add-authorized-keys", "remove": "guest-ssh-remove-authorized-keys"}
 _EXEC: Final = "guest-exec"
+# QEMU's words for a user without such a file, and for one who is gone. Source: its qga/commands-posix-ssh.c.
+_NO_KEYS: Final = ("No such file or directory", "failed to lookup user")
 _NO_OPENSSH: Final = 3
 # Users of cloud images by guest-get-osinfo's id, for guests that let nothing be run in them.
 _DEFAULT_USERS: Final = {
@@ -105,11 +107,13 @@ async def _change_keys(
 async def _change_keys_of(guest: GuestSession, action: str, user: str, lines: Sequence[str]) -> None:
     blobs = {blob_of(line) for line in lines}
     try:
-        present = (await guest.call(_GET, {"username": user}))["keys"]
-    except GuestCommandFailed:
-        # There is no such file yet.
-        present = []
-    same = [line for line in present if blobs.intersection(line.split())]
+        answer = await guest.call(_GET, {"username": user})
+    except GuestCommandFailed as error:
+        if not any(words in error.message.en for words in _NO_KEYS):
+            raise
+        answer = {"keys": []}
+    with making_sense(_GET):
+        same = [line for line in answer["keys"] if blobs.intersection(line.split())]
     if action == "add":
         known = {word for line in same for word in line.split()}
         keys = [line for line in lines if blob_of(line) not in known]

@@ -1,35 +1,21 @@
 """SSH keys and the instances that they open, with guest agents that do as the test says."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from coordinator.runtime import Runtime
 from coordinator.services.ssh_key_binding import KeySweep
-from coordinator.store.tables import Event, Instance, SshKeyBinding, Task, Tenant
+from coordinator.store.tables import Event, Instance, SshKeyBinding, Task
 from tests.api.client import Answer, Api
-from tests.api.cloud import INSTANCES, Cloud, finish, stock
+from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.api.test_ssh_key import KEYS, public_line
-from tests.scripted_agent import Refusal, ScriptedAgent, at_work
+from tests.scripted_agent import Refusal, ScriptedAgent
 from tests.scripted_guest import ScriptedGuest
 
 LINE = public_line(comment="me@laptop")
 _UNAVAILABLE = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "GuestAgentUnavailable")
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
-
-
-@pytest.fixture
-def agent(runtime: Runtime, cloud: Cloud, tmp_path: Path) -> Iterator[ScriptedAgent]:
-    with at_work(runtime, cloud.node, tmp_path / "pki") as working:
-        yield working
 
 
 @pytest.fixture
@@ -267,6 +253,35 @@ def test_an_instance_that_is_off_is_told_when_its_guest_agent_is_up_again(
     assert (guest.keys["debian"], guest.password_auth) == ([LINE], "no")
     assert [item["bindState"] for item in instances_of(customer, key)] == ["bound"]
     assert KeySweep(cloud.runtime)() == []
+
+
+def test_a_key_whose_removal_cannot_be_seen_stays_bound(
+    customer: Api, guest: ScriptedGuest, key: str, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(customer, bind(customer, key, instance))
+    said = {"words": "failed to read '/root/.ssh/authorized_keys': Permission denied"}
+
+    def refuse(username: str) -> None:
+        raise ValueError(said["words"])
+
+    monkeypatch.setattr(guest, "_ssh_get_authorized_keys", refuse, raising=False)
+    operation = finish(customer, unbind(customer, key, instance))
+    assert (operation["state"], "Permission denied" in operation["error"]["message"]) == ("Failed", True)
+    # Perhaps it is gone for one user and not for the other: the guest is told again.
+    assert [item["bindState"] for item in instances_of(customer, key)] == ["pending"]
+    said["words"] = "failed to read '/root/.ssh/authorized_keys': Failed to open file: No such file or directory"
+    assert finish(customer, unbind(customer, key, instance))["state"] == "Succeeded"
+
+
+@pytest.mark.parametrize("answer", [None, 7, [], {"keys": 1}, {"supported_commands": [3]}])
+def test_a_guest_that_answers_nonsense_fails_the_operation_in_its_own_words(
+    customer: Api, guest: ScriptedGuest, key: str, instance: str, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    for name in ("_info", "_ssh_get_authorized_keys"):
+        with monkeypatch.context() as patched:
+            patched.setattr(guest, name, lambda **_: answer, raising=False)
+            error = finish(customer, bind(customer, key, instance))["error"]
+        assert (error["code"], "makes no sense" in error["message"]) == ("ECS.OperationFailed.ExecCmd", True)
 
 
 def test_what_is_unbound_while_the_instance_is_off_is_forgotten_at_once_and_by_the_guest_later(
