@@ -9,14 +9,13 @@ import grpc
 import pytest
 
 from coordinator.agents.device_report import make_devices
-from coordinator.runtime import Runtime
 from coordinator.store.queries.device import replace_devices
-from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Node, Tenant
+from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Node
 from protos.agent.v1 import host_pb2
 from tests.api.client import Answer, Api
-from tests.api.cloud import INSTANCES, Cloud, a_network, finish, stock
+from tests.api.cloud import INSTANCES, Cloud, a_network, finish
+from tests.api.launch_template import TEMPLATES, create, launch
 from tests.api.test_device_search import a_disk, a_stick, an_adapter
-from tests.api.test_launch_template import TEMPLATES, create, launch
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -34,11 +33,6 @@ def a_gpu(number: int, mode: str = "passthrough", **fields: Any) -> host_pb2.Dev
 
 def a_function(number: int) -> host_pb2.Device:
     return host_pb2.Device(id=f"0000:5e:0{number}.0", kind="vf", attributes={"vendor": "8086", "product": "1889"})
-
-
-@pytest.fixture
-def cloud(runtime: Runtime, tenant: Tenant) -> Cloud:
-    return stock(runtime, tenant)
 
 
 @pytest.fixture
@@ -166,9 +160,9 @@ class TestCreation:
         assert (shown["localDisk"], shown["sriov"], len(shown["networkMappings"])) == (2, 2, 1)
         assert [(it["productID"], it["id"]) for it in shown["ibNics"]] == [("1021", "0000:af:00.1")]
         _, *disks = shown["blockDeviceMappings"]
-        assert [(it["name"], it["localDiskSize"], it["volumeType"], it["status"]) for it in disks] == [
-            ("wwn-1", 500 * GIB, "localDisk", "inUse"),
-            ("wwn-2", 500 * GIB, "localDisk", "inUse"),
+        assert [(it["name"], it["localDiskSize"], it["volumeType"], it["diskBus"], it["status"]) for it in disks] == [
+            ("wwn-1", 500 * GIB, "localDisk", "scsi", "inUse"),
+            ("wwn-2", 500 * GIB, "localDisk", "scsi", "inUse"),
         ]
         [spec] = agents[0].specs.values()
         addresses = {it.device_id: it.mac_address for it in spec.host_devices if it.mac_address}

@@ -57,7 +57,7 @@ class BlockDeviceBody(AnswerModel):
             volume_uuid="",
             volume_size=view.device.size_bytes // GIB,
             volume_type="localDisk",
-            disk_bus="virtio",
+            disk_bus="scsi",
             volume_mode="Block",
             status="inUse" if view.state is DeviceState.USED else view.state.value,
             tenant_id=instance.tenant_id,
