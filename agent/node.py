@@ -63,6 +63,28 @@ _ALL_GUEST_COMMANDS = ("guest-*",)
 
 
 @dataclass(frozen=True)
+class Hardware:
+    """The node as it is told of, and its devices in the hands of guests."""
+
+    host: HostReader
+    watch: DeviceWatch
+    keeper: DeviceKeeper
+
+
+@dataclass(frozen=True)
+class GuestChanges:
+    """Whatever gives something to guests or takes it from them; they know of each other by their locks."""
+
+    locks: DomainLocks
+    definitions: Definitions
+    reboots: Reboots
+    assignments: Assignments
+    usb_return: UsbReturn
+    attachments: DiskAttachments
+    disk_return: DiskReturn
+
+
+@dataclass(frozen=True)
 class Node:
     """An agent's parts."""
 
@@ -78,13 +100,7 @@ class Node:
     guest_agents: GuestAgents
     prober: GuestAgentProber
     stops: Stops
-    reboots: Reboots
-    definitions: Definitions
-    assignments: Assignments
-    attachments: DiskAttachments
-    usb_return: UsbReturn
-    disk_return: DiskReturn
-    domain_locks: DomainLocks
+    changes: GuestChanges
     migrations: Migrations
     incoming: IncomingGuests
     peers: Peers
@@ -94,9 +110,7 @@ class Node:
     sends: Sends
     receivers: Receivers
     networks: NatBackend
-    host: HostReader
-    device_watch: DeviceWatch
-    keeper: DeviceKeeper
+    hardware: Hardware
     metrics: Metrics
 
 
@@ -121,26 +135,10 @@ def build_node(config: AgentConfig) -> Node:
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
-    device_parts = _build_device_parts(config, connection)
-    host = _build_host_reader(config, connection, capability, volumes, roles, device_parts)
-    device_watch = _build_device_watch(device_parts)
-    keeper = _build_keeper(config, device_parts, host, device_watch)
-    locks = DomainLocks()
-    plugs = DevicePlugs(connection, events, affinities)
-    assignments = Assignments(plugs, keeper, locks)
-    disk_plugs = DiskPlugs(connection, events, affinities)
-    read_profile = _build_profile(config, capability)
-    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
-    definitions = Definitions(
-        guests,
-        affinities,
-        seeds,
-        read_profile,
-        volumes=volumes,
-        subnets=networks,
-        ha_guests=self_fence,
-        assignments=assignments,
-        disks=disk_plugs,
+    hardware = _build_hardware(config, connection, capability, volumes, roles)
+    profile, keeper = _build_profile(config, capability), hardware.keeper
+    changes = _build_changes(
+        config, connection, events, guests, stops, affinities, seeds, profile, volumes, networks, self_fence, keeper
     )
     return Node(
         config=config,
@@ -155,21 +153,9 @@ def build_node(config: AgentConfig) -> Node:
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
-        reboots=Reboots(
-            guests,
-            stops,
-            config.journal_dir / "reboots",
-            check_startable=definitions.check_startable,
-            locks=locks,
-        ),
-        definitions=definitions,
-        assignments=assignments,
-        attachments=attachments,
-        disk_return=DiskReturn(attachments, events),
-        usb_return=UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents)),
-        domain_locks=locks,
+        changes=changes,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
-        incoming=IncomingGuests(connection, guests, definitions, roles, lambda: membership.node_id),
+        incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
         roles=roles,
         images=images,
@@ -177,10 +163,49 @@ def build_node(config: AgentConfig) -> Node:
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
         receivers=_build_receivers(config, membership.node_id, volumes, roles),
         networks=networks,
-        host=host,
-        device_watch=device_watch,
-        keeper=keeper,
+        hardware=hardware,
         metrics=Metrics(),
+    )
+
+
+def _build_changes(
+    config: AgentConfig,
+    connection: Connection,
+    events: DomainEvents,
+    guests: Guests,
+    stops: Stops,
+    affinities: Affinities,
+    seeds: Seeds,
+    read_profile: Callable[[], Awaitable[HostProfile]],
+    volumes: DirectoryBackend,
+    networks: NatBackend,
+    self_fence: SelfFence,
+    keeper: DeviceKeeper,
+) -> GuestChanges:
+    locks = DomainLocks()
+    plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
+    assignments = Assignments(plugs, keeper, locks)
+    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
+    definitions = Definitions(
+        guests,
+        affinities,
+        seeds,
+        read_profile,
+        volumes=volumes,
+        subnets=networks,
+        ha_guests=self_fence,
+        assignments=assignments,
+        disks=disk_plugs,
+    )
+    startable = definitions.check_startable
+    return GuestChanges(
+        locks,
+        definitions,
+        Reboots(guests, stops, config.journal_dir / "reboots", check_startable=startable, locks=locks),
+        assignments,
+        UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents)),
+        attachments,
+        DiskReturn(attachments, events),
     )
 
 
@@ -197,15 +222,20 @@ def _build_receivers(config: AgentConfig, node_id: str, volumes: DirectoryBacken
     return Receivers(volumes, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
 
 
-def _build_host_reader(
+def _build_hardware(
     config: AgentConfig,
     connection: Connection,
     capability: CapabilityReader,
     volumes: DirectoryBackend,
     roles: NetworkRoles,
-    device_parts: DeviceParts,
-) -> HostReader:
-    return HostReader(
+) -> Hardware:
+    sysfs = Sysfs()
+    journal, faults = DeviceJournal(config.journal_dir / "devices"), Faults(sysfs)
+    tools = Tools(sysfs, SysfsWriter(), NodeDevices(connection), run_ip)
+    modes = GpuModes(config.journal_dir / "gpu-mode.json", tools)
+    journal.prepare()
+    modes.prepare()
+    host = HostReader(
         read_machine_uuid(config.machine_uuid),
         capability.get,
         volumes.capacity,
@@ -213,46 +243,13 @@ def _build_host_reader(
         read_role_addresses=roles.addresses,
         read_storage_id=volumes.storage_id,
         read_disk_locks=lambda: DiskLocks().find_gap() is None,
-        read_gpu_mode=lambda: device_parts.modes.mode,
-        complete_devices=device_parts.states.complete,
+        read_gpu_mode=lambda: modes.mode,
+        complete_devices=DeviceStates(journal, faults).complete,
     )
-
-
-@dataclass(frozen=True)
-class DeviceParts:
-    """What those who tell of devices and those who give them away have in common."""
-
-    journal: DeviceJournal
-    faults: Faults
-    states: DeviceStates
-    tools: Tools
-    modes: GpuModes
-
-
-def _build_device_parts(config: AgentConfig, connection: Connection) -> DeviceParts:
-    sysfs = Sysfs()
-    journal = DeviceJournal(config.journal_dir / "devices")
-    faults = Faults(sysfs)
-    tools = Tools(sysfs, SysfsWriter(), NodeDevices(connection), run_ip)
-    modes = GpuModes(config.journal_dir / "gpu-mode.json", tools)
-    journal.prepare()
-    modes.prepare()
-    return DeviceParts(journal, faults, DeviceStates(journal, faults), tools, modes)
-
-
-def _build_device_watch(parts: DeviceParts) -> DeviceWatch:
-    return DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(parts.faults))
-
-
-def _build_keeper(config: AgentConfig, parts: DeviceParts, host: HostReader, watch: DeviceWatch) -> DeviceKeeper:
-    return DeviceKeeper(
-        parts.journal,
-        parts.modes,
-        parts.tools,
-        host.survey,
-        virtual_functions=config.virtual_functions,
-        notice=watch.notice,
-    )
+    watch = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults))
+    functions = config.virtual_functions
+    keeper = DeviceKeeper(journal, modes, tools, host.survey, virtual_functions=functions, notice=watch.notice)
+    return Hardware(host, watch, keeper)
 
 
 def _build_storage(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Final
 
 import grpc
@@ -88,7 +88,7 @@ async def serve(
     await asyncio.to_thread(node.peers.write, node.identity.credentials())
     await node.connection.open()
     node.migrations.resume()
-    await node.keeper.restore()
+    await node.hardware.keeper.restore()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
@@ -159,23 +159,23 @@ def build_interceptors(metrics: Metrics) -> tuple[grpc.aio.ServerInterceptor, ..
 def _add_services(server: grpc.aio.Server, node: Node) -> None:
     domains = DomainServicer(
         node.guests,
-        node.definitions,
+        node.changes.definitions,
         node.stops,
-        node.reboots,
+        node.changes.reboots,
         node.events,
         node.prober,
-        node.domain_locks,
-        node.attachments,
+        node.changes.locks,
+        node.changes.attachments,
     )
-    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.assignments), server)
+    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.changes.assignments), server)
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
     guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(node.guest_agents, node.prober), server)
-    host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(node.host), server)
-    migrations = MigrationServicer(node.migrations, node.incoming, node.definitions, node.peers)
+    host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(node.hardware.host), server)
+    migrations = MigrationServicer(node.migrations, node.incoming, node.changes.definitions, node.peers)
     migration_pb2_grpc.add_MigrationServiceServicer_to_server(migrations, server)
     network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
-    storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes, node.attachments), server)
+    storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes, node.changes.attachments), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
     storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 
@@ -222,11 +222,11 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
 
     reporter = Reporter(
         node.coordinator,
-        node.host,
+        node.hardware.host,
         DomainView(node.guests, node.prober),
         node.events,
         node.self_fence,
-        node.device_watch,
+        node.hardware.watch,
         advertise_address=lambda: node.config.advertise_address or _guess_address(node, port),
         zone=node.config.zone,
         list_ended=node.ends.list,
@@ -235,27 +235,29 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
     metric_server = MetricServer(node.metrics, lambda: {"libvirt": node.connection.is_open, "coordinator": registered})
     await metric_server.start(*split_address("metrics_listen", node.config.metrics_listen))
     renewal = CertificateRenewal(node.identity, node.coordinator, on_renewed=on_renewed)
-    loops = (
-        reporter.run(),
-        node.device_watch.run(),
-        node.usb_return.run(),
-        node.disk_return.run(),
-        node.prober.run(),
-        renewal.run(),
-        NetworkRecovery(node.connection, node.networks).run(),
-        DeviceRecovery(node.connection, node.keeper).run(),
-        AffinityRecovery(node.connection, node.affinities, node.events).run(),
-        EndWatch(node.ends, node.guests, node.events).run(),
-        node.images.run(),
-    )
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(loop) for loop in loops]
+            tasks = [group.create_task(loop) for loop in (reporter.run(), renewal.run(), *_begin_loops(node))]
             yield
             for task in tasks:
                 task.cancel()
     finally:
         await metric_server.stop()
+
+
+def _begin_loops(node: Node) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What the node does by itself, beside what it is asked and what it tells."""
+    return (
+        node.hardware.watch.run(),
+        node.changes.usb_return.run(),
+        node.changes.disk_return.run(),
+        node.prober.run(),
+        NetworkRecovery(node.connection, node.networks).run(),
+        DeviceRecovery(node.connection, node.hardware.keeper).run(),
+        AffinityRecovery(node.connection, node.affinities, node.events).run(),
+        EndWatch(node.ends, node.guests, node.events).run(),
+        node.images.run(),
+    )
 
 
 def _guess_address(node: Node, port: int) -> str:
