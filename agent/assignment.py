@@ -10,12 +10,11 @@ from typing import Final, Protocol
 
 import structlog
 
-from agent.detachment import Detachments
 from agent.devices.change import DeviceWatch
 from agent.devices.source import DeviceSource, UsbSource
-from agent.devices.thread import finish
 from agent.domain_lock import DomainLocks
 from agent.errors import AgentError
+from agent.handover import Handovers
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.hostdev_edit import PluggedUsb
 from protos.agent.v1.device_pb2 import HostDevice
@@ -72,8 +71,7 @@ class Assignments:
     def __init__(self, plugs: DevicePlugs, provider: DeviceProvider, locks: DomainLocks) -> None:
         self._plugs = plugs
         self._provider = provider
-        self._locks = locks
-        self._detachments = Detachments(locks)
+        self._handovers = Handovers(locks)
 
     async def prepare(self, domain_uuid: str, wishes: Sequence[HostDevice]) -> dict[str, DeviceSource]:
         """The devices of a guest that is about to be defined, by HostDevice.uuid. Raises what the provider raises."""
@@ -98,14 +96,11 @@ class Assignments:
 
         Raises DomainNotFound, DomainForeign, DevicePlugUnsafe, RequestInvalid, and what the provider raises.
         """
-        async with self._detachments.lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
-            await self._plugs.read(domain_uuid)
-            # libvirt goes on when the caller does not wait any more: who takes the device back then must find it.
-            await finish(asyncio.ensure_future(self._attach(domain_uuid, wish)))
+        await self._handovers.attach(domain_uuid, wish.uuid, partial(self._attach, domain_uuid, wish))
 
     async def detach(self, domain_uuid: str, device_uuid: str, *, grace_seconds: float) -> None:
         """The guest does not have the device, nor will have it after a start. Raises DeviceStillAttached."""
-        await self._detachments.detach(
+        await self._handovers.detach(
             domain_uuid,
             device_uuid,
             grace_seconds=grace_seconds,
@@ -118,10 +113,13 @@ class Assignments:
 
         Raises what the provider raises, DeviceNotFound while it is away.
         """
-        async with self._detachments.lock(domain_uuid, wish.uuid), self._locks.of(domain_uuid):
+
+        async def plug() -> None:
             guest = await self._plugs.read(domain_uuid)
             if guest.is_active and wish in guest.wishes:
                 await self._attach(domain_uuid, wish)
+
+        await self._handovers.attach(domain_uuid, wish.uuid, plug)
 
     def release(self, domain_uuid: str, device_uuids: Collection[str]) -> AsyncGenerator[ReleaseProgress]:
         """See DeviceProvider."""
@@ -132,6 +130,8 @@ class Assignments:
         return await self._provider.set_gpu_mode(mode)
 
     async def _attach(self, domain_uuid: str, wish: HostDevice) -> None:
+        # Nothing is made for a guest that there is not.
+        await self._plugs.read(domain_uuid)
         source = await self._provider.prepare(domain_uuid, wish)
         if isinstance(source, UsbSource) and await self._plugs.is_stale(domain_uuid, wish, source):
             await self._plugs.unplug(domain_uuid, wish.uuid, grace_seconds=_USB_GRACE_SECONDS)

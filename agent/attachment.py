@@ -11,10 +11,10 @@ import structlog
 
 from agent.configure.disk import build_disk
 from agent.configure.host_profile import HostProfile, VolumeSource
-from agent.detachment import Detachments
 from agent.domain_lock import DomainLocks
 from agent.domainxml.disk import Disk, DiskPlace
 from agent.errors import AgentError
+from agent.handover import Handovers
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DEVICE_REMOVED, DomainEvents
 from agent.storage.base import Resize, Volume
@@ -47,7 +47,7 @@ class DiskAttachments:
         self._volumes = volumes
         self._profile = profile
         self._locks = locks
-        self._detachments = Detachments(locks)
+        self._handovers = Handovers(locks)
         # What guests were asked to let go of, and have not: they may still do so when they hear it.
         self._refused: set[tuple[str, str]] = set()
 
@@ -62,13 +62,13 @@ class DiskAttachments:
         def build(disks: Sequence[Disk], known: Mapping[str, DiskPlace]) -> Disk:
             return build_disk(disk, replace(host, disk_places=known), disks)
 
-        async with self._detachments.lock(domain_uuid, disk.volume_uuid), self._locks.of(domain_uuid):
-            await self._plugs.attach(domain_uuid, build)
+        plug = partial(self._plugs.attach, domain_uuid, build)
+        await self._handovers.attach(domain_uuid, disk.volume_uuid, plug)
 
     async def detach(self, domain_uuid: str, volume_uuid: str, *, grace_seconds: float) -> None:
         """The guest does not have the volume, nor will have it after a start. Raises DeviceStillAttached."""
         self._refused.add((domain_uuid, volume_uuid))
-        await self._detachments.detach(
+        await self._handovers.detach(
             domain_uuid,
             volume_uuid,
             grace_seconds=grace_seconds,
@@ -81,7 +81,7 @@ class DiskAttachments:
         """What the guest has let go of too late is plugged in again: everybody was told that it keeps it."""
         for domain, volume in [pair for pair in self._refused if pair[0] == domain_uuid]:
             # Not while the guest is asked once more.
-            async with self._detachments.lock(domain, volume), self._locks.of(domain):
+            async with self._handovers.lock(domain, volume), self._locks.of(domain):
                 if (domain, volume) in self._refused and not await self._plugs.replug(domain, volume):
                     self._refused.discard((domain, volume))
 
@@ -94,7 +94,7 @@ class DiskAttachments:
         async def resize(size_bytes: int) -> bool:
             return bool(domain_uuid) and await self._plugs.resize(domain_uuid, volume_uuid, size_bytes)
 
-        async with self._detachments.lock(domain_uuid, volume_uuid):
+        async with self._handovers.lock(domain_uuid, volume_uuid):
             return await self._volumes.grow_volume(volume_uuid, size_bytes, resize)
 
 

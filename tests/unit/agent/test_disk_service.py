@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from agent.configure.pipeline import build_domain
 from agent.domainxml.assignment import AssignedDomain
 from agent.domainxml.element import format_document
 from agent.domainxml.transfer import adapt_definition, adapt_domain
+from agent.hypervisor.disk_change import DiskPlugs
+from agent.hypervisor.disk_edit import BuildDisk
 from protos.agent.v1 import domain_pb2 as messages
 from protos.agent.v1.domain_pb2 import Disk, DiskBus, DomainSpec
 from tests.unit.agent.domain_server import FOREIGN_UUID, DomainServer, failure, serve
@@ -149,3 +152,32 @@ def test_a_guest_on_its_way_finds_each_disk_by_its_serial_whatever_places_it_wou
         for disk, name, file in ((data, "vda", "/there/data.qcow2"), (ROOT, "vdb", "/there/root.qcow2")):
             found = disks[_key(disk)]
             assert (found.target.dev, found.source and found.source.file) == (name, file)
+
+
+async def test_who_takes_a_disk_back_waits_for_one_who_gave_attaching_up(
+    server: DomainServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt does not give up: the disk would be the guest's afterwards, and the volume somebody else's."""
+    await _define(server, ROOT)
+    before = await _document(server)
+    begun, going_on, attach = asyncio.Event(), asyncio.Event(), DiskPlugs.attach
+    works = []
+
+    async def attach_slowly(plugs: DiskPlugs, uuid: str, build: BuildDisk) -> None:
+        async def work() -> None:
+            await going_on.wait()
+            await attach(plugs, uuid, build)
+
+        works.append(asyncio.create_task(work()))
+        begun.set()
+        await asyncio.shield(works[0])
+
+    monkeypatch.setattr(DiskPlugs, "attach", attach_slowly)
+    attaching = asyncio.create_task(_attach(server, DATA))
+    await begun.wait()
+    attaching.cancel()
+    detaching = asyncio.create_task(_detach(server, DATA_VOLUME_UUID))
+    await asyncio.sleep(0.05)
+    going_on.set()
+    await asyncio.gather(detaching, *works)
+    assert await _document(server) == before

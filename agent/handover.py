@@ -1,13 +1,14 @@
-"""Taking from guests what they have: one call at a time for each thing, and nobody else waits for the guest."""
+"""Giving things to guests and taking them back: one call at a time for each, and nobody else waits for the guest."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+from agent.devices.thread import finish
 from agent.domain_lock import DomainLocks
 from agent.errors import DeviceStillAttached
 
@@ -18,7 +19,7 @@ class Unplug(Protocol):
     def __call__(self, *, grace_seconds: float) -> Awaitable[None]: ...
 
 
-class Detachments:
+class Handovers:
     """While something is on its way out of a guest it is not plugged in, but the guest can be stopped."""
 
     def __init__(self, locks: DomainLocks) -> None:
@@ -28,6 +29,14 @@ class Detachments:
     def lock(self, domain_uuid: str, device_uuid: str) -> asyncio.Lock:
         """Held while the guest gets the device or loses it."""
         return self._device_locks.setdefault((domain_uuid, device_uuid), asyncio.Lock())
+
+    async def attach(self, domain_uuid: str, device_uuid: str, plug: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """The guest gets it, whatever becomes of who asked for it: libvirt goes on, and who takes it back must find it.
+
+        Raises what `plug` raises.
+        """
+        async with self.lock(domain_uuid, device_uuid), self._locks.of(domain_uuid):
+            await finish(asyncio.ensure_future(plug()))
 
     async def detach(
         self,
