@@ -440,7 +440,7 @@ def all_at_work(
         for gate in [gate for agent in agents for gate in agent.gates.values()]:
             gate.set()
         loop.call_soon_threadsafe(stop.set)
-        thread.join(_READY_SECONDS)
+        thread.join()
         loop.close()
 
 

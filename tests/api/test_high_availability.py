@@ -359,7 +359,8 @@ def test_what_is_refused_again_is_put_off_and_told_once(customer: Api, cluster: 
     cluster.change(cluster.nodes[2], schedulable=False)
     cluster.agents[1].refusals["ensure_running"] = Refusal(code="VolumeInUse", message="a disk is open")
     cluster.lose(cluster.nodes[0])
-    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=2)
+    clock = 0.0
+    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=2, monotonic=lambda: clock)
 
     def failures() -> int:
         moves = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
@@ -369,6 +370,7 @@ def test_what_is_refused_again_is_put_off_and_told_once(customer: Api, cluster: 
         assert sweep() == [ecs_id]
         wait_until(lambda wanted=count: failures() == wanted, "it has failed")  # type: ignore[misc]
     assert sweep() == []
+    clock += 2
     wait_until(lambda: sweep() == [ecs_id], "it is tried again")
     wait_until(lambda: failures() == 3, "it has failed")
     assert cluster.alarms() == ["alarm.instance_not_recovered"]
