@@ -123,6 +123,33 @@ class TestCreation:
         cloud.create(customer, **flavor, displayName="more")
         assert len({it.uuid for spec in agents[0].specs.values() for it in spec.host_devices}) == 4
 
+    def test_more_vgpus_than_gpus_are_several_of_one_here_and_after_a_move(
+        self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0, "vgpu"), a_gpu(1, "vgpu"))
+        fill(cloud, other, a_gpu(7, "vgpu"))
+        # A sixteenth of a T4 each.
+        flavor = a_gpu_flavor(cloud, 3, vgpu_type_id="nvidia-222")
+        ecs_id = cloud.create(customer, **flavor, vgpu=3, hostId=cloud.node.id)
+        rows = sorted((row.device_id, row.milli, row.slices) for row in cloud.rows(DeviceAllocation))
+        assert rows == [("0000:3b:00.0", 126, 2), ("0000:3b:00.1", 63, 1)]
+        [spec] = agents[0].specs.values()
+        assert sorted(it.device_id for it in spec.host_devices) == ["0000:3b:00.0", "0000:3b:00.0", "0000:3b:00.1"]
+        assert len({it.uuid for it in spec.host_devices}) == 3
+        shown = [it["gpuId"] for it in show(customer, ecs_id)["vgpus"]]
+        assert shown == ["0000:3b:00.0", "0000:3b:00.0", "0000:3b:00.1"]
+        stop(customer, ecs_id)
+        moved = finish(customer, customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"}))
+        assert moved["state"] == "Succeeded", moved
+        [spec] = agents[1].specs.values()
+        assert [(it.device_id, it.vgpu_type_id) for it in spec.host_devices] == [("0000:3b:00.7", "nvidia-222")] * 3
+        assert len({it.uuid for it in spec.host_devices}) == 3
+        wait_until(lambda: claims(cloud) == [("node-b", "0000:3b:00.7")], "the source is clean")
+        # It has room for 15, of which 12 are left.
+        wide = a_gpu_flavor(cloud, 14, vgpu_type_id="nvidia-222")
+        late = order(customer, cloud, **wide, hostId=other.id, displayName="late")
+        assert late.data["status"] == "ErrorUnschedulable"
+
     def test_a_custom_flavor_has_as_many_gpus_as_are_asked_for(
         self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
     ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from agent.assignment import Assignments
+from agent.assignment import Assignments, DeviceProvider
 from agent.attachment import DiskAttachments
 from agent.configure.host_profile import HostProfile
 from agent.definition import Definitions
@@ -92,8 +92,8 @@ class DomainServer:
 
 
 @asynccontextmanager
-async def serve(directory: Path) -> AsyncIterator[DomainServer]:
-    """Serves with all its state in the directory; a second time is a restart."""
+async def serve(directory: Path, devices: DeviceProvider | None = None) -> AsyncIterator[DomainServer]:
+    """Serves with all its state in the directory; a second time is a restart. Devices are a script's, or real ones."""
     node = directory / "node.xml"
     node.write_text(_NODE)
     connection = Connection(f"test://{node}")
@@ -118,7 +118,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
 
     directories = _Directories()
     provider, locks = AProvider(), DomainLocks()
-    assignments = Assignments(DevicePlugs(connection, events, affinities), provider, locks)
+    assignments = Assignments(DevicePlugs(connection, events, affinities), devices or provider, locks)
     disk_plugs = DiskPlugs(connection, events, affinities)
     attachments = DiskAttachments(disk_plugs, directories, read_profile, locks)
     definitions = Definitions(
