@@ -80,7 +80,11 @@ def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instanc
 
 def purge(session: Session, runtime: Runtime, caller: Caller, instance: Instance) -> str:
     """Deletes for good an instance that is in the recycle bin, once; answers the operation id."""
-    return instance.task_id or _begin(session, runtime, caller, DELETE_INSTANCE, instance, None)
+    running = session.get(Task, instance.task_id) if instance.task_id else None
+    if running is not None and running.kind == DELETE_INSTANCE.name:
+        return running.id
+    # What is done with its snapshots comes to its end before.
+    return _begin(session, runtime, caller, DELETE_INSTANCE, instance, running.id if running else None)
 
 
 def _begin(

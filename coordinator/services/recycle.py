@@ -42,15 +42,11 @@ def restore_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> None:
     """
     with runtime.database.write() as session:
         instance, recycled = _lock(session, caller, ecs_id)
-        if instance.task_id or recycled.purging:
-            raise StatusUnsupported(
-                f"instance {ecs_id} is being deleted for good: there is no way back",
-                f"实例{ecs_id}正在被彻底删除，无法还原",
-            )
+        _require_restorable(instance, recycled)
         session.delete(recycled)
         is_hibernated = recycled.status_before == InstanceStatus.HIBERNATED
-        status = InstanceStatus.HIBERNATED if is_hibernated else status_of(PowerState(instance.power_state))
-        rest(session, instance, status, "")
+        instance.status = InstanceStatus.HIBERNATED if is_hibernated else status_of(PowerState(instance.power_state))
+        rest(session, instance, instance.status, "")
         _tell_restored(session, instance)
     log.info("instance.restored", ecsId=ecs_id, by=caller.token_id)
 
@@ -78,6 +74,20 @@ def purge_expired(runtime: Runtime, caller: Caller, ecs_id: str, service_code: s
         operation = purge(session, runtime, caller, instance)
     runtime.wake_tasks()
     return operation
+
+
+def _require_restorable(instance: Instance, recycled: RecycledInstance) -> None:
+    ecs_id = instance.ecs_id
+    if recycled.purging or instance.status != InstanceStatus.SOFT_DELETED:
+        raise StatusUnsupported(
+            f"instance {ecs_id} is being deleted for good: there is no way back",
+            f"实例{ecs_id}正在被彻底删除，无法还原",
+        )
+    if instance.task_id:
+        raise StatusUnsupported(
+            f"instance {ecs_id}: cannot be restored while operation {instance.task_id} runs",
+            f"实例{ecs_id}：操作{instance.task_id}正在执行，无法还原",
+        )
 
 
 def _lock(session: Session, caller: Caller, ecs_id: str) -> tuple[Instance, RecycledInstance]:
