@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     stop_grace: timedelta = timedelta(seconds=120)
     # How long a guest may take to let go of a disk.
     detach_grace: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(minutes=10))
+    # So long before the recycle bin deletes an instance for good an event tells of it.
+    recycle_notice: timedelta = Field(default=timedelta(hours=6), ge=timedelta(0))
     # How long operations and moves that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)
     # How long it can be read what happened, and who did what.

@@ -21,6 +21,7 @@ from coordinator.secret import SecretBox
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.services.network import ensure_default_network
 from coordinator.services.node_report import LeaseSweep, refresh_leases
+from coordinator.services.purge import PurgeSweep
 from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
 from coordinator.services.schedule_run import ScheduleSweep
@@ -37,6 +38,7 @@ LEASE_SWEEP_SECONDS: Final = 2.0
 RECOVERY_SWEEP_SECONDS: Final = 2.0
 RESTART_SWEEP_SECONDS: Final = 2.0
 KEY_SWEEP_SECONDS: Final = 2.0
+PURGE_SWEEP_SECONDS: Final = 5.0
 SCHEDULE_SWEEP_SECONDS: Final = 1.0
 CERTIFICATE_SWEEP_SECONDS: Final = 600.0
 RETENTION_SWEEP_SECONDS: Final = 600.0
@@ -108,6 +110,7 @@ def _background(
         "recoveries": _repeat(RECOVERY_SWEEP_SECONDS, RecoverySweep(runtime)),
         "restarts": _repeat(RESTART_SWEEP_SECONDS, RestartSweep(runtime)),
         "keys": _repeat(KEY_SWEEP_SECONDS, KeySweep(runtime)),
+        "purges": _repeat(PURGE_SWEEP_SECONDS, PurgeSweep(runtime)),
         "schedules": _repeat(SCHEDULE_SWEEP_SECONDS, ScheduleSweep(runtime)),
         "certificates": _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http)),
         "retention": _repeat(RETENTION_SWEEP_SECONDS, lambda: forget_expired(runtime)),

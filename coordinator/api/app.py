@@ -38,6 +38,7 @@ from coordinator.api.routes import (
     overcommit,
     placement,
     power,
+    recycle,
     region,
     resource_pool,
     schedule,
@@ -55,6 +56,7 @@ VERSION = "1.0.0"
 # before those with parameters.
 ROUTERS: tuple[APIRouter, ...] = (
     ha_config.router,
+    recycle.config_router,
     region.router,
     power.router,
     migration.router,
@@ -87,6 +89,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     launch_template.router,
     launch_template.instance_router,
     schedule.router,
+    recycle.router,
     volume.router,
     volume_attachment.router,
     network.router,

@@ -29,6 +29,7 @@ TAGS = (
     ("nodes", "Hosts that run instances, and how they join."),
     ("pools", "Resource pools and host groups: hosts set apart for flavor types, or for single instances."),
     ("settings", "What holds for the whole region."),
+    ("recycle", "What was deleted, and can still be restored."),
     ("monitor", "How many instances there are, and how much room is left."),
     ("instances", "Virtual machines."),
     ("deploymentsets", "Instances that run together or apart, by host, rack or switch."),

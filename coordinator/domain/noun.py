@@ -16,6 +16,7 @@ _CHINESE: Final = {
     "image": "镜像",
     "instance": "实例",
     "launch template": "配置模板",
+    "instance in the recycle bin": "回收站中的实例",
     "instances": "实例数量",
     "local disk": "本地盘",
     "memory in GiB": "内存（GiB）",

@@ -171,7 +171,9 @@ def rest(session: Session, instance: Instance, status: InstanceStatus, error_mes
         if instance.status in IN_FLIGHT_STATUSES and instance.node_id:
             # The scheduler counts what is under way there.
             advance_generations(session, [instance.node_id])
-        instance.status = status
+        if instance.status != InstanceStatus.SOFT_DELETED:
+            # Who is in the recycle bin stays there, whatever was done with it.
+            instance.status = status
         instance.error_message = error_message
         instance.task_id = None
         instance.task_at = utc_now()

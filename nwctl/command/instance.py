@@ -83,7 +83,7 @@ def delete_instances(
     waiting: Waiting,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete instances and the disks that go with them, whatever state they are in."""
+    """Delete instances and the disks that go with them; `nwctl bin` has them for a time if it is on."""
     ids = [INSTANCE.find_id(session.client, instance) for instance in instances]
     if sys.stdin.isatty() and not yes:
         typer.confirm(f"Delete {', '.join(instances)} with their disks?", abort=True, err=True)

@@ -23,6 +23,7 @@ from coordinator.store.tables import (
     Inventory,
     Node,
     Port,
+    RecycledInstance,
     ResourceGroup,
     SecurityGroup,
     SshKey,
@@ -86,6 +87,9 @@ class InstanceRow(NamedTuple):
     task_message: str | None
     # vCPUs for each CPU of the node.
     cpu_ratio: float | None
+    # Since when it is in the recycle bin, and until when.
+    recycled_at: datetime | None
+    purge_at: datetime | None
 
 
 class VolumeRow(NamedTuple):
@@ -192,6 +196,8 @@ _REFERRED: Mapping[str, Any] = {
     "task_attempts": Task.attempts,
     "task_message": Task.message,
     "cpu_ratio": Inventory.allocation_ratio,
+    "recycled_at": RecycledInstance.recycled_at,
+    "purge_at": RecycledInstance.purge_at,
 }
 _INSTANCES: Statement = (
     select_columns(*(_REFERRED.get(name) or getattr(Instance, name) for name in InstanceRow._fields))
@@ -201,6 +207,7 @@ _INSTANCES: Statement = (
     .outerjoin(ResourceGroup, col(ResourceGroup.id) == col(Instance.resource_group_id))
     .outerjoin(Node, col(Node.id) == col(Instance.node_id))
     .outerjoin(Task, col(Task.id) == col(Instance.task_id))
+    .outerjoin(RecycledInstance, col(RecycledInstance.instance_id) == col(Instance.id))
     .outerjoin(HostGroup, col(HostGroup.id) == col(Instance.hg_id))
     .outerjoin(
         Inventory,

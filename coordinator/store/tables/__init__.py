@@ -16,6 +16,7 @@ from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
 from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
+from coordinator.store.tables.recycle import RecycledInstance
 from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.schedule import Schedule, ScheduleRun
@@ -55,6 +56,7 @@ __all__ = [
     "PlacementRecord",
     "PoolHost",
     "Port",
+    "RecycledInstance",
     "RegionSetting",
     "ReportedDomain",
     "ResourceGroup",

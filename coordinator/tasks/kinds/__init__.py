@@ -17,6 +17,7 @@ from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
+from coordinator.tasks.kinds.recycle_instance import RECYCLE_INSTANCE
 from coordinator.tasks.kinds.redefine_instance import REDEFINE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
@@ -33,6 +34,7 @@ KINDS: dict[str, TaskKind] = {
     for kind in (
         CREATE_INSTANCE,
         DELETE_INSTANCE,
+        RECYCLE_INSTANCE,
         START_INSTANCE,
         STOP_INSTANCE,
         RESTART_INSTANCE,
