@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     templates_per_tenant: int = Field(default=100, ge=1)
     versions_per_template: int = Field(default=50, ge=2)
     schedules_per_tenant: int = Field(default=100, ge=1)
+    # How many snapshots an instance may have, those in the recycle bin included.
+    snapshots_per_instance: int = Field(default=32, ge=1, le=1000)
     # The time zone of scheduled tasks that name none.
     schedule_time_zone: ZoneName = "UTC"
     # What was due while no coordinator ran is caught up once if it is not older than this; else it counts as missed.

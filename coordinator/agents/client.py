@@ -9,6 +9,7 @@ from coordinator.agents.call import OnProgress
 from coordinator.agents.channel import ChannelPool, Credentials
 from coordinator.agents.device import DeviceCalls
 from coordinator.agents.error import AgentCallError, NodeAway
+from coordinator.agents.snapshot import SnapshotCalls
 from coordinator.store.database import Database
 from protos.agent.v1 import (
     domain_pb2,
@@ -79,7 +80,7 @@ class AgentClients:
         await self._channels.close()
 
 
-class AgentClient(DeviceCalls):
+class AgentClient(DeviceCalls, SnapshotCalls):
     """The agent of one node. Every method raises AgentCallError; every Ensure… may be repeated at will."""
 
     async def ensure_image_cached(

@@ -31,6 +31,7 @@ class Prefix(Enum):
     WEBHOOK = ("wh-", 14)
     LAUNCH_TEMPLATE = ("lt-", 14)
     SCHEDULE = ("schd-", 14)
+    SNAPSHOT = ("ecs.snapshot-", 16)
 
 
 class Identifiers:

@@ -29,6 +29,7 @@ _CHINESE: Final = {
     "SSH key": "密钥对",
     "SSH keys": "密钥对数量",
     "storage in GiB": "云盘容量（GiB）",
+    "snapshot": "快照",
     "subnet": "子网",
     "template version": "模板版本",
     "tenant": "租户",

@@ -19,6 +19,7 @@ from coordinator.store.tables.placement import PlacementRecord
 from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.schedule import Schedule, ScheduleRun
+from coordinator.store.tables.snapshot import Snapshot, VolumeSnapshot
 from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
@@ -61,6 +62,7 @@ __all__ = [
     "Schedule",
     "ScheduleRun",
     "SecurityGroup",
+    "Snapshot",
     "SshKey",
     "SshKeyBinding",
     "Subnet",
@@ -68,6 +70,7 @@ __all__ = [
     "TaskStep",
     "Tenant",
     "Volume",
+    "VolumeSnapshot",
     "Vpc",
     "Webhook",
 ]

@@ -6,7 +6,9 @@ from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
+from coordinator.tasks.kinds.create_snapshot import CREATE_SNAPSHOT
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
+from coordinator.tasks.kinds.delete_snapshot import DELETE_SNAPSHOT
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
 from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
@@ -18,6 +20,7 @@ from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.redefine_instance import REDEFINE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
+from coordinator.tasks.kinds.roll_back_instance import ROLL_BACK_INSTANCE
 from coordinator.tasks.kinds.set_gpu_mode import SET_GPU_MODE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
 from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
@@ -51,5 +54,8 @@ KINDS: dict[str, TaskKind] = {
         ATTACH_VOLUMES,
         DETACH_VOLUMES,
         GROW_VOLUME,
+        CREATE_SNAPSHOT,
+        DELETE_SNAPSHOT,
+        ROLL_BACK_INSTANCE,
     )
 }
