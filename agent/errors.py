@@ -224,6 +224,10 @@ class VolumeCorrupt(AgentError, category=Category.CORRUPT):
     """What has come from another node is not what was sent; nothing was kept."""
 
 
+class SnapshotNotFound(AgentError, category=Category.ABSENT):
+    """A volume does not have this snapshot."""
+
+
 class TransferNotFound(AgentError, category=Category.ABSENT):
     """Nobody waits for a volume under this id, or not any more."""
 
