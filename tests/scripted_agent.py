@@ -37,6 +37,8 @@ from protos.agent.v1 import (
     migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
+    snapshot_pb2,
+    snapshot_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
@@ -69,6 +71,8 @@ class ScriptedAgent:
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
+    # UUIDs of their volumes, by id.
+    snapshots: dict[str, set[str]] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     reboots: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, Refusal] = field(default_factory=dict)
@@ -289,10 +293,34 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("ensure_volume_grown", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=self._agent.volumes[request.uuid])
 
+    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
+        self._agent.volumes[request.uuid] = request.size_bytes
+        self._agent.orders.append(request)
+        yield storage_pb2.VolumeCopyProgress(percent=50)
+        await self._agent.enter("ensure_volume_copied", context)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
+
     async def List(self, request: Any, context: Any) -> storage_pb2.ListVolumesResponse:
         await self._agent.enter("list_volumes", context)
         volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]
         return storage_pb2.ListVolumesResponse(volumes=volumes)
+
+
+class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureTaken(self, request: Any, context: Any) -> snapshot_pb2.TakenSnapshot:
+        # What a failed call half made is there all the same.
+        self._agent.snapshots[request.snapshot_id] = set(request.volume_uuids)
+        await self._agent.enter("ensure_snapshot_taken", context)
+        return snapshot_pb2.TakenSnapshot(consistency=snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM)
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> snapshot_pb2.EnsureSnapshotRemovedResponse:
+        await self._agent.enter("ensure_snapshot_removed", context)
+        self._agent.snapshots.pop(request.snapshot_id, None)
+        return snapshot_pb2.EnsureSnapshotRemovedResponse()
 
 
 class _Ports(network_pb2_grpc.NetworkServiceServicer):
@@ -491,6 +519,7 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
         (host_pb2_grpc.add_HostServiceServicer_to_server, _Host),
         (storage_pb2_grpc.add_ImageServiceServicer_to_server, _Images),
         (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
+        (snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server, _Snapshots),
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
         (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, _Migrations),

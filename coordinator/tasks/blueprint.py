@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
+from coordinator.domain.instance_order import CLONED_FROM
 from coordinator.domain.ssh_key import WANTED_STATES, blob_of
 from coordinator.domain.unit import GIB, MIB
 from coordinator.errors import ResourceNotFound
@@ -66,6 +67,12 @@ class Blueprint:
     devices: tuple[DeviceClaim, ...]
     # Of its GPUs; empty: it has them as a whole.
     vgpu_type_id: str
+    # Those that its volumes stand on, by id.
+    images: Mapping[str, Image]
+
+    def image_below(self, volume: Volume) -> storage_pb2.ImageRef | None:
+        """The image from which the volume's unwritten parts come; None: it stands alone, as copies of volumes do."""
+        return image_ref(self.images[volume.image_id]) if volume.image_id else None
 
 
 def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str = "") -> Blueprint:
@@ -74,9 +81,10 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
     if instance is None:
         raise ResourceNotFound("instance", args["ecsId"])
     holder = consumer_uuid or instance.uuid
+    volumes = tuple(instance_query.list_volumes(session, instance))
     return Blueprint(
         instance=instance,
-        volumes=tuple(instance_query.list_volumes(session, instance)),
+        volumes=volumes,
         ports=tuple(instance_query.list_ports(session, instance)),
         image=session.get(Image, instance.image_id) if instance.image_id else None,
         flavor_type=instance_query.get_flavor_type(session, instance),
@@ -86,6 +94,7 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
         ),
         devices=tuple(list_claims(session, holder)),
         vgpu_type_id=instance_query.get_flavor(session, instance).vgpu_type_id,
+        images={volume.image_id: session.get_one(Image, volume.image_id) for volume in volumes if volume.image_id},
     )
 
 
@@ -215,4 +224,5 @@ def _cloud_init(blueprint: Blueprint) -> domain_pb2.CloudInit:
         ssh_public_keys=keys.values(),
         user_data=base64.b64decode(instance.user_data),
         instance_id=instance.ecs_id,
+        renews_identity=CLONED_FROM in instance.options,
     )

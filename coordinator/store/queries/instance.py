@@ -170,6 +170,8 @@ class Narrowing:
     rp_name: str = ""
     node_name: str = ""
     label: tuple[str, str] | None = None
+    # Further labels, all of which it has; with None, whatever their value.
+    labels: tuple[tuple[str, str | None], ...] = ()
     is_locked: bool | None = None
     cpu_ratio: float | None = None
     # What instances count as that have no node.
@@ -247,6 +249,9 @@ def _references(narrowing: Narrowing) -> Iterator[ColumnElement[bool]]:
         wanted = narrowing.flavor_type
         named = or_(col(FlavorType.flavor_type_id) == wanted, col(FlavorType.name) == wanted)
         yield _is_among(Instance.flavor_type_id, FlavorType.flavor_type_id, named)
+    for key, value in narrowing.labels:
+        of_value = () if value is None else (col(InstanceLabel.value) == value,)
+        yield _is_among(Instance.id, InstanceLabel.instance_id, col(InstanceLabel.key) == key, *of_value)
     # All of them must hold for one and the same port.
     of_port = {
         col(Port.vpc_id): narrowing.vpc_id,

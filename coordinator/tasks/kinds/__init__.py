@@ -4,6 +4,7 @@ from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
 from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
+from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.create_snapshot import CREATE_SNAPSHOT
@@ -33,6 +34,7 @@ KINDS: dict[str, TaskKind] = {
     kind.name: kind
     for kind in (
         CREATE_INSTANCE,
+        CLONE_INSTANCE,
         DELETE_INSTANCE,
         RECYCLE_INSTANCE,
         START_INSTANCE,

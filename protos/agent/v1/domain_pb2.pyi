@@ -177,18 +177,20 @@ class Nic(_message.Message):
     def __init__(self, port_id: _Optional[str] = ..., mac_address: _Optional[str] = ..., subnet_id: _Optional[str] = ...) -> None: ...
 
 class CloudInit(_message.Message):
-    __slots__ = ("hostname", "password_hash", "ssh_public_keys", "user_data", "instance_id")
+    __slots__ = ("hostname", "password_hash", "ssh_public_keys", "user_data", "instance_id", "renews_identity")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PASSWORD_HASH_FIELD_NUMBER: _ClassVar[int]
     SSH_PUBLIC_KEYS_FIELD_NUMBER: _ClassVar[int]
     USER_DATA_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    RENEWS_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     password_hash: str
     ssh_public_keys: _containers.RepeatedScalarFieldContainer[str]
     user_data: bytes
     instance_id: str
-    def __init__(self, hostname: _Optional[str] = ..., password_hash: _Optional[str] = ..., ssh_public_keys: _Optional[_Iterable[str]] = ..., user_data: _Optional[bytes] = ..., instance_id: _Optional[str] = ...) -> None: ...
+    renews_identity: bool
+    def __init__(self, hostname: _Optional[str] = ..., password_hash: _Optional[str] = ..., ssh_public_keys: _Optional[_Iterable[str]] = ..., user_data: _Optional[bytes] = ..., instance_id: _Optional[str] = ..., renews_identity: _Optional[bool] = ...) -> None: ...
 
 class Graphics(_message.Message):
     __slots__ = ("vnc_password",)
