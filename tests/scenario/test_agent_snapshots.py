@@ -263,5 +263,5 @@ def _frozen(agent: SnapshotAgent) -> list[Path]:
 
 async def _wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(THAW_SECONDS):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():
             await asyncio.sleep(0.1)
