@@ -11,7 +11,6 @@ from coordinator.domain.cell import Cell, CellShare, CellWish
 from coordinator.domain.device import WHOLE_MILLI, Device, DeviceShare, DeviceWish, sum_milli
 from coordinator.domain.placement import Assignment, Consumer, HostView
 
-
 # A device, and which of the slices that it has room for.
 _Place = tuple[str, int]
 

@@ -21,7 +21,7 @@ def make_host_devices(
     """What the node is asked to give to the guest; without a type of vGPU it has GPUs as a whole."""
     functions = 0
     devices = []
-    for claim, number in ((claim, number) for claim in claims for number in range(claim.slices)):
+    for claim, number in ((it, number) for it in claims for number in range(it.slices)):
         device = device_pb2.HostDevice(
             device_id=claim.device_id, uuid=device_uuid(instance_uuid, claim.device_id, number)
         )
