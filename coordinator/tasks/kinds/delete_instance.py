@@ -13,6 +13,7 @@ from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.event import record_event
 from coordinator.store.queries.recycle import find_recycled, forget_recycled
+from coordinator.store.queries.snapshot_policy import unbind_instance
 from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.store.tables import Instance, RecycledInstance
 from coordinator.tasks.host_device import release_devices
@@ -98,6 +99,7 @@ def _mark_deleted(session: Session, args: Args) -> None:
     forget_secrets(instance)
     delete_bindings(session, instance.id)
     forget_recycled(session, instance.id)
+    unbind_instance(session, instance.id)
     session.add(instance)
 
 
