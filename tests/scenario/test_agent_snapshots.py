@@ -168,8 +168,7 @@ async def test_what_disks_held_comes_back_and_removing_snapshots_changes_nothing
     for snapshot_id, wanted in ((ONE, sums[0]), (THREE, sums[2])):
         await agent.guests.destroy(GUEST_UUID)
         await agent.snapshots.roll_back(snapshot_id, UUIDS)
-        await agent.boot()
-        await agent.find_disks()
+        await agent.boot_again()
         assert await agent.sums() == wanted
     await agent.snapshots.remove(ONE, UUIDS)
     await agent.snapshots.remove(THREE, UUIDS)
@@ -263,5 +262,5 @@ def _frozen(agent: SnapshotAgent) -> list[Path]:
 
 async def _wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(THAW_SECONDS):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():
             await asyncio.sleep(0.1)
