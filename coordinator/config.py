@@ -107,13 +107,15 @@ class Settings(BaseSettings):
     allow_private_webhook_urls: bool = False
     # A webhook that has failed for this long is given up, and an alarm tells so.
     webhook_patience: timedelta = timedelta(days=3)
-    # How many launch templates and scheduled tasks a tenant may have, and how many versions a template keeps.
+    # How many launch templates, scheduled tasks and snapshot policies a tenant may have, and how many versions a
+    # template keeps.
     templates_per_tenant: int = Field(default=100, ge=1)
     versions_per_template: int = Field(default=50, ge=2)
     schedules_per_tenant: int = Field(default=100, ge=1)
     # How many snapshots an instance may have, those in the recycle bin included.
     snapshots_per_instance: int = Field(default=32, ge=1, le=1000)
-    # The time zone of scheduled tasks that name none.
+    snapshot_policies_per_tenant: int = Field(default=100, ge=1)
+    # The time zone of scheduled tasks and snapshot policies that name none.
     schedule_time_zone: ZoneName = "UTC"
     # What was due while no coordinator ran is caught up once if it is not older than this; else it counts as missed.
     schedule_catch_up: timedelta = Field(default=timedelta(hours=1), ge=timedelta(minutes=1), le=timedelta(days=7))

@@ -43,6 +43,8 @@ TAGS = (
     ("regions", "Region, zones and what is offered there."),
     ("templates", "Orders of instances that are kept to be made again, in versions."),
     ("scheduledtasks", "What is done with instances again and again, and what came of it."),
+    ("snapshotpolicies", "When snapshots are taken by themselves, and for how long they are kept."),
+    ("snapshots", "Volumes of instances as they were at one moment."),
     ("images", "What system disks are made from."),
     ("volumes", "Disks."),
     ("network", "VPCs, subnets, ports and security groups."),

@@ -17,6 +17,7 @@ from coordinator.services.instance_task import begin_task
 from coordinator.store.queries.instance import lock_tasks_of
 from coordinator.store.queries.recycle import find_recycled
 from coordinator.store.queries.recycle_setting import read_recycle_config
+from coordinator.store.queries.snapshot_policy import unbind_instance
 from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Task
@@ -67,6 +68,7 @@ def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instanc
         instance.deleted_at = runtime.now()
         forget_secrets(instance)
         delete_bindings(session, instance.id)
+        unbind_instance(session, instance.id)
         session.add(instance)
         return None
     # One that is parked for the operator does not end by itself: the deletion removes what it left behind.

@@ -3,7 +3,6 @@
 Everything is in the database, so nothing is forgotten while no coordinator runs, and of several ones one does this.
 """
 
-from collections import Counter
 from typing import Final
 
 import structlog
@@ -15,6 +14,7 @@ from coordinator.errors import CoordinatorError
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_deletion import purge
+from coordinator.services.slots import choose
 from coordinator.store.queries import recycle as queries
 from coordinator.store.queries.event import record_event
 from coordinator.store.queries.instance import lock_tasks_of
@@ -70,15 +70,7 @@ class PurgeSweep:
         with self._runtime.database.read() as session:
             running = queries.count_purges(session)
             expired = queries.find_expired(session, self._runtime.now())
-        free, of_node = MOST_PURGES - sum(running.values()), Counter(running)
-        chosen: list[str] = []
-        for ecs_id, node_id in expired:
-            if len(chosen) >= free:
-                break
-            if of_node[node_id] < MOST_PURGES_OF_NODE:
-                of_node[node_id] += 1
-                chosen.append(ecs_id)
-        return chosen
+        return choose(expired, running, most=MOST_PURGES, most_of_node=MOST_PURGES_OF_NODE)
 
     def _begin(self, ecs_id: str) -> bool:
         try:

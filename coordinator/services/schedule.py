@@ -16,8 +16,9 @@ from coordinator.domain.schedule import RunTrigger, ScheduleOrder
 from coordinator.domain.task import TaskState
 from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceNotFound
 from coordinator.runtime import Runtime
+from coordinator.services.due_time import next_due
 from coordinator.services.owner import Owner, find_owner
-from coordinator.services.schedule_run import ACTIONS, begin_run, next_due, started_by
+from coordinator.services.schedule_run import ACTIONS, begin_run, started_by
 from coordinator.store.queries import schedule as queries
 from coordinator.store.queries.instance import list_instances_by_id
 from coordinator.store.queries.schedule import ScheduleRow

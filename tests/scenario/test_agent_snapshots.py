@@ -168,8 +168,7 @@ async def test_what_disks_held_comes_back_and_removing_snapshots_changes_nothing
     for snapshot_id, wanted in ((ONE, sums[0]), (THREE, sums[2])):
         await agent.guests.destroy(GUEST_UUID)
         await agent.snapshots.roll_back(snapshot_id, UUIDS)
-        await agent.boot()
-        await agent.find_disks()
+        await agent.boot_again()
         assert await agent.sums() == wanted
     await agent.snapshots.remove(ONE, UUIDS)
     await agent.snapshots.remove(THREE, UUIDS)

@@ -1,18 +1,26 @@
 """The recycle bin, and what is in it."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
+from coordinator.api.filtering import Conditions, Orderings, equal_to, like
 from coordinator.api.operation_header import OperationHeader
+from coordinator.api.paging import PageByCurrent
 from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.recycle import (
     AutoCleanRequest,
     RecycleConfigBody,
     RecycledInstanceBody,
+    RecycledSnapshotBody,
+    RecycledSnapshotListBody,
     SetRecycleConfigRequest,
 )
+from coordinator.domain.listing import ListQuery
 from coordinator.services import recycle as service
+from coordinator.services import snapshot_recycle as snapshots
 from coordinator.services.recycle_config import get_recycle_config as read_config
 from coordinator.services.recycle_config import set_recycle_config as write_config
 
@@ -30,6 +38,41 @@ def get_recycle_config(caller: TenantUser, runtime: RuntimeDep) -> Envelope[Recy
 def set_recycle_config(body: SetRecycleConfigRequest, caller: Operator, runtime: RuntimeDep) -> Envelope[None]:
     """Switches the recycle bin on or off for what is deleted from now on; what is in it stays as long as it was to."""
     write_config(runtime, caller, body.to_config())
+    return success(None)
+
+
+@router.get("/recycle", operation_id="listRecycledSnapshots")
+def list_recycled_snapshots(
+    page: PageByCurrent,
+    conditions: Conditions,
+    orderings: Orderings,
+    caller: TenantUser,
+    runtime: RuntimeDep,
+    ecs_id: Annotated[str, Query(alias="ecsId", description="Of that instance.")] = "",
+    tenant_id: Annotated[str, Query(alias="tenantId", description="Of that tenant.")] = "",
+    snapshot_id: Annotated[str, Query(alias="instanceId", description="Id of a snapshot.")] = "",
+    name: Annotated[str, Query(alias="instanceName", max_length=255, description="Part of their names.")] = "",
+) -> Envelope[RecycledSnapshotListBody]:
+    """Lists snapshots in the recycle bin, the one that was deleted last first."""
+    wanted = equal_to(ecsId=ecs_id, tenantId=tenant_id, instanceId=snapshot_id) + like(instanceName=name)
+    found = snapshots.list_recycled(runtime, caller, ListQuery(page, wanted + conditions, orderings))
+    bodies = [RecycledSnapshotBody.of(row) for row in found.items]
+    return success(RecycledSnapshotListBody(size=page.size, current=page.number, total=found.total, list=bodies))
+
+
+@router.put("/recycle/snapshot/{snapshot_id}", operation_id="restoreSnapshot")
+def restore_snapshot(snapshot_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[None]:
+    """Takes a snapshot out of the recycle bin."""
+    snapshots.restore_snapshot(runtime, caller, snapshot_id)
+    return success(None)
+
+
+@router.delete("/recycle/snapshot/{snapshot_id}", operation_id="purgeSnapshot")
+def purge_snapshot(
+    snapshot_id: str, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Deletes a snapshot in the recycle bin for good."""
+    header.name(snapshots.purge_snapshot(runtime, caller, snapshot_id))
     return success(None)
 
 

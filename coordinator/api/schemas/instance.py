@@ -15,6 +15,7 @@ from coordinator.api.schemas.instance_device import InstanceDeviceBodies
 from coordinator.api.schemas.instance_flavor import FlavorBodies, InstanceFlavorBody, InstanceFlavorInfoBody
 from coordinator.api.schemas.instance_part import (
     BlockDeviceBody,
+    BoundPolicyBody,
     InstanceImageBody,
     InstanceKeyBody,
     LabelBody,
@@ -78,7 +79,7 @@ class InstanceBody(InstanceDeviceBodies):
     hg_name: str
     vnc_pwd_enable: bool = Field(description="Whether the caller chose the VNC password.")
     deployment_set: str
-    snapshot_policy_bind: None = None
+    snapshot_policy_bind: BoundPolicyBody | None = Field(description="The snapshot policy that it is bound to.")
     b_operate: bool
     b_create_order: bool
     b_update_quotas: bool
@@ -159,6 +160,7 @@ class InstanceBody(InstanceDeviceBodies):
             expired_at=row.purge_at,
             expire_countdown=_seconds_between(view.at, row.purge_at),
             soft_deleted_at=row.recycled_at,
+            snapshot_policy_bind=BoundPolicyBody.of(row),
             b_recycle=view.recycles,
             b_operate=row.options.get("bOperate", True),
             b_create_order=row.options.get("bCreateOrder", False),

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from coordinator.api.schemas.base import AnswerModel, LenientModel
+from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.instance import InstanceBody
 from coordinator.api.schemas.instance_flavor import FlavorBodies
 from coordinator.api.schemas.instance_part import InstanceImageBody
@@ -11,6 +11,7 @@ from coordinator.domain.recycle import LONGEST_FREEZE_DAYS, RecycleConfig
 from coordinator.domain.unit import MIB
 from coordinator.services.instance_view import InstanceView
 from coordinator.store.queries.instance_view import PortPlace, VolumeRow
+from coordinator.store.queries.snapshot_recycle import RecycledSnapshot
 
 
 class SetRecycleConfigRequest(LenientModel):
@@ -158,3 +159,55 @@ class RecycledInstanceBody(InstanceBody):
             key_pair_ids=keys or None,
             flavor_name=view.flavor.name,
         )
+
+
+class RecycledSnapshotBody(AnswerModel):
+    """A snapshot in the recycle bin; "instance" is the bin's word for what is in it."""
+
+    instance_id: str = Field(description="Id of the snapshot.", examples=["ecs.snapshot-f7qfzfjqc4vryy0c"])
+    created_at: Moment = Field(description="When it was deleted.")
+    updated_at: Moment
+    deleted_at: None = None
+    id: int
+    instance_name: str = Field(description="Name of the snapshot.")
+    instance_type: str = "ecsSnapshot"
+    zone: str
+    clean_at: int = Field(description="When it is deleted for good, in seconds since 1970.", examples=[1694090105])
+    count: int = Field(description="How many volumes it has data of.")
+    associated_ecs_id: str
+    associated_ecs_name: str
+    tenant_id: str
+    tenant_name: str
+    department_id: str
+    department_name: str
+    resource_group_id: str
+    resource_group_name: str
+
+    @classmethod
+    def of(cls, found: RecycledSnapshot) -> "RecycledSnapshotBody":
+        """The snapshot as callers see it."""
+        row = found.row
+        return cls(
+            **{name: getattr(row, name) for name in ("updated_at", "tenant_id", "department_id", "resource_group_id")},
+            id=row.id or 0,
+            instance_id=row.snapshot_id,
+            instance_name=row.name,
+            created_at=row.deleted_at,
+            zone=found.zone,
+            clean_at=int(row.purge_at.timestamp()) if row.purge_at else 0,
+            count=found.volume_count,
+            associated_ecs_id=found.ecs_id,
+            associated_ecs_name=found.ecs_name,
+            tenant_name=found.tenant_name,
+            department_name=found.department_name or "",
+            resource_group_name=found.resource_group_name or "",
+        )
+
+
+class RecycledSnapshotListBody(AnswerModel):
+    """One page of snapshots in the recycle bin."""
+
+    size: int
+    current: int
+    total: int = Field(description="On all pages together.")
+    list: list[RecycledSnapshotBody]

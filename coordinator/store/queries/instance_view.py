@@ -26,6 +26,8 @@ from coordinator.store.tables import (
     RecycledInstance,
     ResourceGroup,
     SecurityGroup,
+    SnapshotPolicy,
+    SnapshotPolicyBinding,
     SshKey,
     SshKeyBinding,
     Subnet,
@@ -90,6 +92,9 @@ class InstanceRow(NamedTuple):
     # Since when it is in the recycle bin, and until when.
     recycled_at: datetime | None
     purge_at: datetime | None
+    # The snapshot policy that it is bound to.
+    policy_id: str | None
+    policy_name: str | None
 
 
 class VolumeRow(NamedTuple):
@@ -198,6 +203,8 @@ _REFERRED: Mapping[str, Any] = {
     "cpu_ratio": Inventory.allocation_ratio,
     "recycled_at": RecycledInstance.recycled_at,
     "purge_at": RecycledInstance.purge_at,
+    "policy_id": SnapshotPolicy.policy_id,
+    "policy_name": SnapshotPolicy.name,
 }
 _INSTANCES: Statement = (
     select_columns(*(_REFERRED.get(name) or getattr(Instance, name) for name in InstanceRow._fields))
@@ -208,6 +215,8 @@ _INSTANCES: Statement = (
     .outerjoin(Node, col(Node.id) == col(Instance.node_id))
     .outerjoin(Task, col(Task.id) == col(Instance.task_id))
     .outerjoin(RecycledInstance, col(RecycledInstance.instance_id) == col(Instance.id))
+    .outerjoin(SnapshotPolicyBinding, col(SnapshotPolicyBinding.instance_id) == col(Instance.id))
+    .outerjoin(SnapshotPolicy, col(SnapshotPolicy.id) == col(SnapshotPolicyBinding.policy_id))
     .outerjoin(HostGroup, col(HostGroup.id) == col(Instance.hg_id))
     .outerjoin(
         Inventory,

@@ -21,6 +21,7 @@ from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.schedule import Schedule, ScheduleRun
 from coordinator.store.tables.snapshot import Snapshot, VolumeSnapshot
+from coordinator.store.tables.snapshot_policy import SnapshotPolicy, SnapshotPolicyBinding
 from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
@@ -65,6 +66,8 @@ __all__ = [
     "ScheduleRun",
     "SecurityGroup",
     "Snapshot",
+    "SnapshotPolicy",
+    "SnapshotPolicyBinding",
     "SshKey",
     "SshKeyBinding",
     "Subnet",
