@@ -138,7 +138,19 @@ def build_node(config: AgentConfig) -> Node:
     hardware = _build_hardware(config, connection, capability, volumes, roles)
     profile, keeper = _build_profile(config, capability), hardware.keeper
     changes = _build_changes(
-        config, connection, events, guests, stops, affinities, seeds, profile, volumes, networks, self_fence, keeper
+        config,
+        connection,
+        events,
+        guests,
+        stops,
+        affinities,
+        seeds,
+        profile,
+        images,
+        volumes,
+        networks,
+        self_fence,
+        keeper,
     )
     return Node(
         config=config,
@@ -177,6 +189,7 @@ def _build_changes(
     affinities: Affinities,
     seeds: Seeds,
     read_profile: Callable[[], Awaitable[HostProfile]],
+    images: ImageCache,
     volumes: DirectoryBackend,
     networks: NatBackend,
     self_fence: SelfFence,
@@ -185,13 +198,14 @@ def _build_changes(
     locks = DomainLocks()
     plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
     assignments = Assignments(plugs, keeper, locks)
-    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
         seeds,
         read_profile,
         volumes=volumes,
+        images=images,
         subnets=networks,
         ha_guests=self_fence,
         assignments=assignments,

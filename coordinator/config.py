@@ -123,6 +123,8 @@ class Settings(BaseSettings):
     upload_expiry: timedelta = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
     # Fetch images also from addresses that are not public: loopback, link-local, private networks.
     allow_private_image_urls: bool = False
+    # Packages (*.deb, *.rpm) that go onto the disc with the guest tools, for guests without sources of their own.
+    vmtools_packages_dir: Path | None = None
     # Local disks that an instance had are overwritten with zeros before anybody else gets them.
     wipe_released_disks: bool = True
     default_subnet_cidr: str = "10.80.0.0/24"

@@ -90,6 +90,10 @@ class VolumesTooMany(ParameterInvalid):
     code = "ECS.OperationDenied.VolumeNumOverLimit"
 
 
+class IsosTooMany(ParameterInvalid):
+    code = "ECS.OperationDenied.ISONumOverLimit"
+
+
 class StatusUnsupported(CoordinatorError):
     """The resource's present status does not admit the operation."""
 

@@ -68,6 +68,8 @@ class ScriptedAgent:
     volumes: dict[str, int] = field(default_factory=dict)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
+    # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
+    media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     reboots: Counter[str] = field(default_factory=Counter)
@@ -193,6 +195,14 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         await self._agent.enter("ensure_disk_detached", context)
         self._agent.disks.get(request.domain_uuid, {}).pop(request.volume_uuid, None)
         return domain_pb2.EnsureDiskDetachedResponse()
+
+    async def EnsureMedium(self, request: Any, context: Any) -> domain_pb2.EnsureMediumResponse:
+        await self._agent.enter("ensure_medium_by_force" if request.force else "ensure_medium", context)
+        image_id = request.drive.image.image_id
+        if image_id and image_id not in self._agent.images:
+            await refuse(context, "ImageNotFound", image_id)
+        self._agent.media.setdefault(request.domain_uuid, {})[request.drive.number] = image_id
+        return domain_pb2.EnsureMediumResponse()
 
     async def Get(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("get_domain", context)

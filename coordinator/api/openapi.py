@@ -43,6 +43,7 @@ TAGS = (
     ("templates", "Orders of instances that are kept to be made again, in versions."),
     ("scheduledtasks", "What is done with instances again and again, and what came of it."),
     ("images", "What system disks are made from."),
+    ("isos", "ISO images in the optical drives of instances."),
     ("volumes", "Disks."),
     ("network", "VPCs, subnets, ports and security groups."),
     ("operations", "Work in progress, and how it ended."),

@@ -21,6 +21,7 @@ from coordinator.services.region import check_tenant
 from coordinator.store.image_file import ImageLimits, ImageWriter, remove_image_file
 from coordinator.store.image_upload import ImageUpload
 from coordinator.store.queries import image as queries
+from coordinator.store.queries.iso import count_drives_with
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Image, Task
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE, activate_image
@@ -126,6 +127,11 @@ def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
         if instances:
             raise ImageInUse(
                 f"image {image_id} is used by {instances} instances", f"镜像{image_id}正被{instances}台虚拟机使用"
+            )
+        if drives := count_drives_with(session, image_id):
+            raise ImageInUse(
+                f"image {image_id} is in the drives of {drives} instances: detach it first",
+                f"镜像{image_id}已挂载到{drives}台虚拟机，请先卸载",
             )
         image.deleted_at = runtime.now()
         session.add(image)

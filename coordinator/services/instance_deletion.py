@@ -11,6 +11,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task
 from coordinator.store.queries.instance import lock_tasks_of
+from coordinator.store.queries.iso import delete_isos
 from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Task
@@ -54,6 +55,7 @@ def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instanc
         instance.deleted_at = runtime.now()
         forget_secrets(instance)
         delete_bindings(session, instance.id)
+        delete_isos(session, instance.id)
         session.add(instance)
         return None
     # One that is parked for the operator does not end by itself: the deletion removes what it left behind.

@@ -7,6 +7,7 @@ from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState, status_of
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.iso import delete_isos
 from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, forget_secrets, load_instance
@@ -83,6 +84,7 @@ def _mark_deleted(session: Session, args: Args) -> None:
     instance.power_state = PowerState.ABSENT
     forget_secrets(instance)
     delete_bindings(session, instance.id)
+    delete_isos(session, instance.id)
     session.add(instance)
 
 
