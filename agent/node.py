@@ -28,7 +28,7 @@ from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.guest import Guests
@@ -272,13 +272,15 @@ def _build_storage(
     reserved_bytes = config.reserved_storage_bytes
 
     async def find_image_users(image_id: str) -> list[str]:
-        return await volumes.volumes_backed_by(image_id)
+        holders = await find_file_holders(connection, config.images_dir / f"{image_id}.iso")
+        return [*await volumes.volumes_backed_by(image_id), *holders]
 
     images = ImageCache(
         config.images_dir,
         read_image=coordinator.read_image,
         find_users=find_image_users,
         reserved_bytes=reserved_bytes,
+        unused_life_seconds=config.unused_image_hours * 3600,
     )
     volumes = DirectoryBackend(
         config.volumes_dir,

@@ -276,6 +276,16 @@ class _Images(storage_pb2_grpc.ImageServiceServicer):
         self._agent.images.add(request.image.image_id)
         yield storage_pb2.ImageProgress(done_bytes=1, total_bytes=1, cached=True)
 
+    async def List(self, request: Any, context: Any) -> storage_pb2.ListImagesResponse:
+        await self._agent.enter("list_images", context)
+        images = [storage_pb2.ImageRef(image_id=image_id) for image_id in sorted(self._agent.images)]
+        return storage_pb2.ListImagesResponse(images=images)
+
+    async def EnsureEvicted(self, request: Any, context: Any) -> storage_pb2.EnsureImageEvictedResponse:
+        await self._agent.enter("ensure_image_evicted", context)
+        self._agent.images.discard(request.image_id)
+        return storage_pb2.EnsureImageEvictedResponse()
+
 
 class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     def __init__(self, agent: ScriptedAgent) -> None:

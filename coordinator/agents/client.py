@@ -99,6 +99,12 @@ class AgentClient(DeviceCalls):
         stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
         await self._ensure(stub.EnsureEvicted, storage_pb2.EnsureImageEvictedRequest(image_id=image_id), DEFINE_SECONDS)
 
+    async def list_cached_images(self) -> list[str]:
+        """Ids of the images in the node's cache."""
+        stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
+        images = (await self._call(stub.List, storage_pb2.ListImagesRequest(), QUICK_SECONDS)).images
+        return [image.image_id for image in images]
+
     async def ensure_volume(
         self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
     ) -> storage_pb2.Volume:

@@ -5,15 +5,18 @@ import os
 import struct
 from typing import Any
 
+import grpc
 import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.config import Settings
 from coordinator.runtime import Runtime
+from coordinator.services.image_eviction import evict_deleted_images
 from coordinator.services.retention import forget_expired
 from coordinator.store.tables import Image, Tenant
 from tests.api.client import Answer, Api
 from tests.builders import a_flavor, a_flavor_type, add, an_image, an_instance
+from tests.scripted_agent import Refusal, ScriptedAgent
 
 IMAGES = "/api/image/v1/images"
 RAW = b"\x55" * 1_500_000
@@ -357,3 +360,20 @@ def test_images_are_filtered(operator: Api, runtime: Runtime) -> None:
         add(session, *rows)
     found = operator.ok("GET", f"{IMAGES}?filter=status:eq:ACTIVE|cpuArch:eq:x86")
     assert ([image["name"] for image in found["list"]], found["totalCount"]) == (["a"], 1)
+
+
+def test_deleted_images_leave_the_nodes(operator: Api, runtime: Runtime, agent: ScriptedAgent) -> None:
+    kept, gone = an_image(name="kept"), an_image(name="gone")
+    with runtime.database.write() as session:
+        add(session, kept, gone)
+    agent.images = {kept.id, gone.id, "img-of-nobody"}
+    operator.ok("DELETE", f"{IMAGES}/{gone.id}")
+    agent.refusals["ensure_image_evicted"] = Refusal(
+        grpc.StatusCode.FAILED_PRECONDITION, "ImageInUse", "backs", times=1
+    )
+    evict_deleted_images(runtime)
+    assert gone.id in agent.images
+    evict_deleted_images(runtime)
+    assert agent.images == {kept.id, "img-of-nobody"}
+    agent.refusals["list_images"] = Refusal(grpc.StatusCode.UNAVAILABLE, "")
+    evict_deleted_images(runtime)
