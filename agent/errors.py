@@ -124,6 +124,10 @@ class DeviceStillAttached(AgentError, category=Category.TIMEOUT):
     """The guest was asked to let go of the device and has not within the grace; nothing was taken from it."""
 
 
+class MediumLocked(AgentError, category=Category.TIMEOUT):
+    """The guest uses what is in the drive and has locked the tray; it keeps it."""
+
+
 class DeviceWipeFailed(AgentError, category=Category.INTERNAL):
     """The disk could not be overwritten; it stays withheld until it is."""
 

@@ -28,7 +28,7 @@ from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.freeze import Freezes
@@ -152,7 +152,19 @@ def build_node(config: AgentConfig) -> Node:
     hardware = _build_hardware(config, connection, capability, volumes, roles)
     profile, keeper = _build_profile(config, capability), hardware.keeper
     changes = _build_changes(
-        config, connection, events, guests, stops, affinities, seeds, profile, volumes, networks, self_fence, keeper
+        config,
+        connection,
+        events,
+        guests,
+        stops,
+        affinities,
+        seeds,
+        profile,
+        images,
+        volumes,
+        networks,
+        self_fence,
+        keeper,
     )
     return Node(
         config=config,
@@ -192,6 +204,7 @@ def _build_changes(
     affinities: Affinities,
     seeds: Seeds,
     read_profile: Callable[[], Awaitable[HostProfile]],
+    images: ImageCache,
     volumes: DirectoryBackend,
     networks: NatBackend,
     self_fence: SelfFence,
@@ -200,13 +213,14 @@ def _build_changes(
     locks = DomainLocks()
     plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
     assignments = Assignments(plugs, keeper, locks)
-    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
         seeds,
         read_profile,
         volumes=volumes,
+        images=images,
         subnets=networks,
         ha_guests=self_fence,
         assignments=assignments,
@@ -285,13 +299,15 @@ def _build_storage(
     reserved_bytes = config.reserved_storage_bytes
 
     async def find_image_users(image_id: str) -> list[str]:
-        return await volumes.volumes_backed_by(image_id)
+        holders = await find_file_holders(connection, config.images_dir / f"{image_id}.iso")
+        return [*await volumes.volumes_backed_by(image_id), *holders]
 
     images = ImageCache(
         config.images_dir,
         read_image=coordinator.read_image,
         find_users=find_image_users,
         reserved_bytes=reserved_bytes,
+        unused_life_seconds=config.unused_image_hours * 3600,
     )
     volumes = DirectoryBackend(
         config.volumes_dir,

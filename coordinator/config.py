@@ -123,8 +123,14 @@ class Settings(BaseSettings):
     schedule_history: int = Field(default=100, ge=1, le=10_000)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     max_image_bytes: int = 1024**4
+    # Largest disk that an image may describe, whatever the size of its file.
+    max_image_virtual_bytes: int = Field(default=16 * 1024**4, ge=1024**2)
+    # An upload that nobody goes on with for so long is forgotten.
+    upload_expiry: timedelta = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
     # Fetch images also from addresses that are not public: loopback, link-local, private networks.
     allow_private_image_urls: bool = False
+    # Packages (*.deb, *.rpm) that go onto the disc with the guest tools, for guests without sources of their own.
+    vmtools_packages_dir: Path | None = None
     # Local disks that an instance had are overwritten with zeros before anybody else gets them.
     wipe_released_disks: bool = True
     default_subnet_cidr: str = "10.80.0.0/24"

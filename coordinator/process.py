@@ -19,6 +19,7 @@ from coordinator.rpc.server import GrpcServers
 from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
 from coordinator.services.high_availability import RecoverySweep
+from coordinator.services.image_eviction import evict_deleted_images
 from coordinator.services.network import ensure_default_network
 from coordinator.services.node_report import LeaseSweep, refresh_leases
 from coordinator.services.purge import PurgeSweep
@@ -45,6 +46,7 @@ SNAPSHOT_SWEEP_SECONDS: Final = 2.0
 SCHEDULE_SWEEP_SECONDS: Final = 1.0
 CERTIFICATE_SWEEP_SECONDS: Final = 600.0
 RETENTION_SWEEP_SECONDS: Final = 600.0
+IMAGE_SWEEP_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -118,6 +120,7 @@ def _background(
         "snapshotPolicies": _repeat(SNAPSHOT_SWEEP_SECONDS, SnapshotPolicySweep(runtime)),
         "schedules": _repeat(SCHEDULE_SWEEP_SECONDS, ScheduleSweep(runtime)),
         "certificates": _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http)),
+        "images": _repeat(IMAGE_SWEEP_SECONDS, lambda: evict_deleted_images(runtime)),
         "retention": _repeat(RETENTION_SWEEP_SECONDS, lambda: forget_expired(runtime)),
     }
 

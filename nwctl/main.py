@@ -21,6 +21,7 @@ from nwctl.command import (  # noqa: F401
     host_group,
     image,
     instance,
+    iso,
     launch,
     migration,
     network,
@@ -68,6 +69,7 @@ command(app, "devices")(device.list_devices)
 for noun in (
     instance.app,
     image.app,
+    iso.app,
     flavor.app,
     flavor_type.app,
     volume.app,

@@ -73,6 +73,8 @@ class ScriptedAgent:
     # What volumes hold, by volume and id; rolled back to which, in their order.
     snapshots: dict[str, set[str]] = field(default_factory=dict)
     rolled_back: list[tuple[str, str]] = field(default_factory=list)
+    # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
+    media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     reboots: Counter[str] = field(default_factory=Counter)
@@ -199,6 +201,14 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         self._agent.disks.get(request.domain_uuid, {}).pop(request.volume_uuid, None)
         return domain_pb2.EnsureDiskDetachedResponse()
 
+    async def EnsureMedium(self, request: Any, context: Any) -> domain_pb2.EnsureMediumResponse:
+        await self._agent.enter("ensure_medium_by_force" if request.force else "ensure_medium", context)
+        image_id = request.drive.image.image_id
+        if image_id and image_id not in self._agent.images:
+            await refuse(context, "ImageNotFound", image_id)
+        self._agent.media.setdefault(request.domain_uuid, {})[request.drive.number] = image_id
+        return domain_pb2.EnsureMediumResponse()
+
     async def Get(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("get_domain", context)
         return self._agent.domains[request.uuid]
@@ -271,6 +281,16 @@ class _Images(storage_pb2_grpc.ImageServiceServicer):
         self._agent.images.add(request.image.image_id)
         yield storage_pb2.ImageProgress(done_bytes=1, total_bytes=1, cached=True)
 
+    async def List(self, request: Any, context: Any) -> storage_pb2.ListImagesResponse:
+        await self._agent.enter("list_images", context)
+        images = [storage_pb2.ImageRef(image_id=image_id) for image_id in sorted(self._agent.images)]
+        return storage_pb2.ListImagesResponse(images=images)
+
+    async def EnsureEvicted(self, request: Any, context: Any) -> storage_pb2.EnsureImageEvictedResponse:
+        await self._agent.enter("ensure_image_evicted", context)
+        self._agent.images.discard(request.image_id)
+        return storage_pb2.EnsureImageEvictedResponse()
+
 
 class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     def __init__(self, agent: ScriptedAgent) -> None:
@@ -287,14 +307,6 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         self._agent.volumes.pop(request.uuid, None)
         self._agent.snapshots.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
-
-    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
-        self._agent.volumes[request.uuid] = request.size_bytes
-        self._agent.orders.append(request)
-        await self._agent.enter("ensure_volume_copied", context)
-        yield storage_pb2.VolumeCopyProgress(percent=50)
-        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
-        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
 
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
         # A call that fails may have been done all the same.

@@ -46,6 +46,7 @@ TAGS = (
     ("snapshotpolicies", "When snapshots are taken by themselves, and for how long they are kept."),
     ("snapshots", "Volumes of instances as they were at one moment."),
     ("images", "What system disks are made from."),
+    ("isos", "ISO images in the optical drives of instances."),
     ("volumes", "Disks."),
     ("network", "VPCs, subnets, ports and security groups."),
     ("operations", "Work in progress, and how it ended."),

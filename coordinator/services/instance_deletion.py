@@ -15,6 +15,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task
 from coordinator.store.queries.instance import lock_tasks_of
+from coordinator.store.queries.iso import delete_isos
 from coordinator.store.queries.recycle import find_recycled
 from coordinator.store.queries.recycle_setting import read_recycle_config
 from coordinator.store.queries.snapshot_policy import unbind_instance
@@ -69,6 +70,7 @@ def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instanc
         forget_secrets(instance)
         delete_bindings(session, instance.id)
         unbind_instance(session, instance.id)
+        delete_isos(session, instance.id)
         session.add(instance)
         return None
     # One that is parked for the operator does not end by itself: the deletion removes what it left behind.

@@ -83,7 +83,7 @@ class InstanceBody(InstanceDeviceBodies):
     b_operate: bool
     b_create_order: bool
     b_update_quotas: bool
-    is_mounted_iso: bool = Field(default=False, alias="isMountedISO")
+    is_mounted_iso: bool = Field(alias="isMountedISO", description="Whether an ISO image is in one of its drives.")
     ha_enabled: bool = Field(description="Whether it is started elsewhere when its node dies.")
     b_recycle: bool = Field(description="Whether a deleted one goes to the recycle bin first.")
     vmtools_status: VmtoolsBody
@@ -135,6 +135,7 @@ class InstanceBody(InstanceDeviceBodies):
             az=row.zone,
             cpu_arch=row.architecture,
             is_lock=row.is_locked,
+            is_mounted_iso=row.has_iso,
             rp_name=pool.name if pool else "",
             hg_name=row.host_group_name or "",
             image_id=row.image_id or "",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from sqlalchemy import BindParameter, and_, bindparam
+from sqlalchemy import BindParameter, and_, bindparam, exists
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
@@ -21,6 +21,7 @@ from coordinator.store.tables import (
     Instance,
     InstanceLabel,
     Inventory,
+    IsoAttachment,
     Node,
     Port,
     RecycledInstance,
@@ -95,6 +96,7 @@ class InstanceRow(NamedTuple):
     # The snapshot policy that it is bound to.
     policy_id: str | None
     policy_name: str | None
+    has_iso: bool
 
 
 class VolumeRow(NamedTuple):
@@ -205,9 +207,10 @@ _REFERRED: Mapping[str, Any] = {
     "purge_at": RecycledInstance.purge_at,
     "policy_id": SnapshotPolicy.policy_id,
     "policy_name": SnapshotPolicy.name,
+    "has_iso": exists().where(col(IsoAttachment.instance_id) == col(Instance.id)),
 }
 _INSTANCES: Statement = (
-    select_columns(*(_REFERRED.get(name) or getattr(Instance, name) for name in InstanceRow._fields))
+    select_columns(*(_REFERRED[name] if name in _REFERRED else getattr(Instance, name) for name in InstanceRow._fields))
     .select_from(Instance)
     .join(Tenant, col(Tenant.id) == col(Instance.tenant_id))
     .outerjoin(Department, col(Department.id) == col(Instance.department_id))

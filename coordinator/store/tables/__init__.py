@@ -10,6 +10,7 @@ from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance, InstanceLabel
 from coordinator.store.tables.interruption import Interruption
+from coordinator.store.tables.iso import IsoAttachment
 from coordinator.store.tables.launch_template import LaunchTemplate, LaunchTemplateVersion
 from coordinator.store.tables.migration import Migration
 from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
@@ -50,6 +51,7 @@ __all__ = [
     "InstanceLabel",
     "Interruption",
     "Inventory",
+    "IsoAttachment",
     "LaunchTemplate",
     "LaunchTemplateVersion",
     "Migration",

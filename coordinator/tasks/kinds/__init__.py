@@ -2,6 +2,7 @@
 
 from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
 from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
+from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
@@ -12,6 +13,7 @@ from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_snapshot import DELETE_SNAPSHOT
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
+from coordinator.tasks.kinds.detach_isos import DETACH_ISOS
 from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
@@ -61,5 +63,7 @@ KINDS: dict[str, TaskKind] = {
         CREATE_SNAPSHOT,
         DELETE_SNAPSHOT,
         ROLL_BACK_INSTANCE,
+        ATTACH_ISOS,
+        DETACH_ISOS,
     )
 }

@@ -15,6 +15,7 @@ from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries import snapshot as snapshot_query
 from coordinator.store.queries.event import record_event
+from coordinator.store.queries.iso import delete_isos
 from coordinator.store.queries.recycle import find_recycled, forget_recycled
 from coordinator.store.queries.snapshot_policy import unbind_instance
 from coordinator.store.queries.ssh_key import delete_bindings
@@ -128,6 +129,7 @@ def _mark_deleted(session: Session, args: Args) -> None:
     delete_bindings(session, instance.id)
     forget_recycled(session, instance.id)
     unbind_instance(session, instance.id)
+    delete_isos(session, instance.id)
     session.add(instance)
 
 

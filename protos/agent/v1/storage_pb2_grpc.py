@@ -65,7 +65,8 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnsureEvicted(self, request, context):
-        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success.
+        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+        domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class ImageServiceStub:
     refers to other files), RESOURCE_EXHAUSTED (no space).
     """
     EnsureEvicted: _grpc.UnaryUnaryMultiCallable[_storage_pb2.EnsureImageEvictedRequest, _storage_pb2.EnsureImageEvictedResponse]
-    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+    domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListImagesRequest, _storage_pb2.ListImagesResponse]
 
 @_typing.type_check_only
@@ -51,7 +53,9 @@ class ImageServiceAsyncStub(ImageServiceStub):
     refers to other files), RESOURCE_EXHAUSTED (no space).
     """
     EnsureEvicted: _aio.UnaryUnaryMultiCallable[_storage_pb2.EnsureImageEvictedRequest, _storage_pb2.EnsureImageEvictedResponse]  # type: ignore[assignment]
-    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+    domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+    """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListImagesRequest, _storage_pb2.ListImagesResponse]  # type: ignore[assignment]
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -73,7 +77,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.EnsureImageEvictedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.EnsureImageEvictedResponse, _abc.Awaitable[_storage_pb2.EnsureImageEvictedResponse]]:
-        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+        domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+        """
 
     @_abc_1.abstractmethod
     def List(

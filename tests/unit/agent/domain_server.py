@@ -35,11 +35,13 @@ from agent.rpc.guest import GuestServicer
 from agent.rpc.interceptor import CODE_METADATA_KEY, ErrorInterceptor
 from agent.self_fence import SelfFence
 from agent.storage.base import Resize, Volume
+from agent.storage.image_cache import CachedImage
+from agent.storage.image_transfer import ImageRef
 from agent.storage.seed import Seeds
 from agent.watchdog.record import FenceRecord
 from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, guest_pb2_grpc
 from tests.unit.agent.device_provider import AProvider
-from tests.unit.agent.guest_builder import ANetwork, AVolume, a_host
+from tests.unit.agent.guest_builder import ISO_ID, ANetwork, AVolume, a_host
 
 FOREIGN_UUID = "aaaaaaaa-7e64-4a7e-9c60-0e2a4a7a7d11"
 # A node of its own for each connection: with a domain that Nodewright did not create.
@@ -62,6 +64,12 @@ class _Directories:
         if uuid not in a_host().volumes:
             raise VolumeNotFound(f"volume {uuid} is not on this node")
         return AVolume(Path("/srv/agent/volumes/root.qcow2"))
+
+    async def find(self, image_id: str) -> CachedImage | None:
+        """The image that `guest_builder` speaks of, and others by a name alike."""
+        if not image_id.startswith(ISO_ID[:8]):
+            return None
+        return CachedImage(ImageRef(image_id, "ab" * 32, "iso", 1), Path(f"/srv/agent/images/{image_id}.iso"), 1)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         raise VolumeNotFound(f"volume {uuid} has no file")
@@ -120,13 +128,14 @@ async def serve(directory: Path, devices: DeviceProvider | None = None) -> Async
     provider, locks = AProvider(), DomainLocks()
     assignments = Assignments(DevicePlugs(connection, events, affinities), devices or provider, locks)
     disk_plugs = DiskPlugs(connection, events, affinities)
-    attachments = DiskAttachments(disk_plugs, directories, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, directories, directories, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
         Seeds(directory / "seeds"),
         read_profile,
         volumes=directories,
+        images=directories,
         subnets=directories,
         ha_guests=self_fence,
         assignments=assignments,

@@ -68,7 +68,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         cache.prepare()
         volumes.prepare()
         # Nobody names a guest here.
-        attachments = DiskAttachments(cast("DiskPlugs", None), volumes, cast("Any", None), DomainLocks())
+        attachments = DiskAttachments(cast("DiskPlugs", None), volumes, cache, cast("Any", None), DomainLocks())
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(cache), server)
         storage_pb2_grpc.add_VolumeServiceServicer_to_server(
