@@ -31,8 +31,10 @@ from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
+from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.hostdev import find_device_users
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.migration_job import Migrations
@@ -100,6 +102,8 @@ class Node:
     guest_agents: GuestAgents
     prober: GuestAgentProber
     stops: Stops
+    growths: Growths
+    hibernations: Hibernations
     changes: GuestChanges
     migrations: Migrations
     incoming: IncomingGuests
@@ -153,6 +157,8 @@ def build_node(config: AgentConfig) -> Node:
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
+        growths=Growths(connection, guests, guest_agents, affinities, events),
+        hibernations=Hibernations(connection, guests, guest_agents, events, config.saved_memory_dir),
         changes=changes,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
