@@ -172,6 +172,10 @@ class CpuPinned(AgentError, category=Category.STATE):
     """A CPU that the guest would have for itself is another guest's."""
 
 
+class DomainGrowthUnsupported(AgentError, category=Category.STATE):
+    """The guest cannot get what was asked for while it runs: it has to be restarted for it."""
+
+
 class CpusExhausted(AgentError, category=Category.STATE):
     """All CPUs that a guest could float on are pinned by others."""
 

@@ -32,8 +32,10 @@ from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.hostdev import find_device_users
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.migration_job import Migrations
@@ -113,6 +115,8 @@ class Node:
     guest_agents: GuestAgents
     prober: GuestAgentProber
     stops: Stops
+    growths: Growths
+    hibernations: Hibernations
     changes: GuestChanges
     snapshots: SnapshotParts
     migrations: Migrations
@@ -179,6 +183,8 @@ def build_node(config: AgentConfig) -> Node:
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
+        growths=Growths(connection, guests, guest_agents, affinities, events),
+        hibernations=Hibernations(connection, guests, guest_agents, events, config.saved_memory_dir),
         changes=changes,
         snapshots=_build_snapshots(config, connection, guest_agents, volumes, changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),

@@ -173,6 +173,8 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
         node.prober,
         node.changes.locks,
         node.changes.attachments,
+        node.growths,
+        node.hibernations,
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.changes.assignments), server)
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)

@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     vmtools_packages_dir: Path | None = None
     # Local disks that an instance had are overwritten with zeros before anybody else gets them.
     wipe_released_disks: bool = True
+    # Instances can grow to so many times their size while they run; 1: they are restarted for it.
+    hot_plug_factor: int = Field(default=4, ge=1, le=16)
     default_subnet_cidr: str = "10.80.0.0/24"
     # Guest agent commands that tenants may send; empty: all.
     guest_commands: list[str] = Field(default_factory=list)

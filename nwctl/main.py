@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-# `attachment`, `guest`, `launch` and `migration` add their commands to `nwctl instance`.
+# `attachment`, `change`, `guest`, `launch` and `migration` add their commands to `nwctl instance`.
 from nwctl.binding import before_noun, command
 from nwctl.command import (  # noqa: F401
     attachment,
     audit,
+    change,
     context,
     deployment_set,
     device,

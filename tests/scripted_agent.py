@@ -190,6 +190,23 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         await self._agent.enter("ensure_resumed", context)
         return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
 
+    async def EnsureGrown(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("ensure_grown", context)
+        self._agent.orders.append(request)
+        domain = self._agent.domains[request.uuid]
+        domain.vcpus, domain.memory_bytes = request.vcpus, request.memory_bytes
+        return domain
+
+    async def EnsureHibernated(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.HibernateProgress]:
+        yield domain_pb2.HibernateProgress(done_bytes=1 << 20, total_bytes=4 << 20)
+        await self._agent.enter("ensure_hibernated", context)
+        domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_HIBERNATED)
+        yield domain_pb2.HibernateProgress(domain=domain)
+
+    async def CancelHibernation(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("cancel_hibernation", context)
+        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+
     async def EnsureDiskAttached(self, request: Any, context: Any) -> domain_pb2.EnsureDiskAttachedResponse:
         # A call that fails may have been done all the same.
         self._agent.disks.setdefault(request.domain_uuid, {})[request.disk.volume_uuid] = request.disk

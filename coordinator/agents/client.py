@@ -249,6 +249,28 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
         return await self._ensure(stub.EnsureRunning, domain_pb2.EnsureRunningRequest(uuid=uuid), POWER_SECONDS)
 
+    async def ensure_grown(self, uuid: str, vcpus: int, memory_bytes: int) -> domain_pb2.Domain:
+        """The running domain has, and uses, as much; DomainGrowthUnsupported when it must be restarted for it."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureGrownRequest(uuid=uuid, vcpus=vcpus, memory_bytes=memory_bytes)
+        return await self._call(stub.EnsureGrown, request, VOLUME_SECONDS)
+
+    async def ensure_hibernated(
+        self, uuid: str, on_progress: OnProgress[domain_pb2.HibernateProgress] | None = None
+    ) -> domain_pb2.Domain:
+        """The domain is off, with its memory on disk. To stop waiting ends nothing; see cancel_hibernation."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureHibernatedRequest(uuid=uuid)
+        last = await self._follow(stub.EnsureHibernated, request, TRANSFER_SECONDS, on_progress)
+        if not last.HasField("domain"):
+            raise AgentCallError("AgentCallFailed", "the agent ended the call early", transient=True)
+        return last.domain
+
+    async def cancel_hibernation(self, uuid: str) -> domain_pb2.Domain:
+        """The domain runs, whether or not it had been saved by then."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.CancelHibernation, domain_pb2.CancelHibernationRequest(uuid=uuid), VOLUME_SECONDS)
+
     async def ensure_stopped(
         self,
         uuid: str,

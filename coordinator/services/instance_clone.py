@@ -17,7 +17,7 @@ from coordinator.services.instance_creation import (
     Created,
     Origin,
     add_instances,
-    check_quota,
+    check_order_quota,
     make_secrets,
     within_quotas,
 )
@@ -54,7 +54,7 @@ def check_clone(runtime: Runtime, caller: Caller, ecs_id: str, tenant_id: str) -
     with runtime.database.read() as session:
         source = _find_source(session, caller, ecs_id, tenant_id)
         order = order_alike(session, runtime, source.instance)
-        check_quota(session, order, find_references(session, runtime, caller, order, source.image))
+        check_order_quota(session, order, find_references(session, runtime, caller, order, source.image))
 
 
 def clone_instance(runtime: Runtime, caller: Caller, ecs_id: str, draft: InstanceOrder) -> Created:

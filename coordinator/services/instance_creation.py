@@ -8,14 +8,13 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.deployment import DeploymentRule
+from coordinator.domain.growth import ROOM, make_room
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
-from coordinator.domain.noun import in_chinese
 from coordinator.domain.placement import Decision, PlacementRequest
 from coordinator.domain.ssh_key import BindingState
-from coordinator.domain.unit import GIB
-from coordinator.errors import BatchUnschedulable, QuotaExceeded
+from coordinator.errors import BatchUnschedulable
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
@@ -23,15 +22,15 @@ from coordinator.services.deployment_set import read_rule
 from coordinator.services.instance import make_labels
 from coordinator.services.instance_device import EXTRA_DEVICES
 from coordinator.services.instance_reference import References, find_references
-from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
+from coordinator.services.instance_resource import InstanceSize, cpu_model_of, floats_over_node, make_consumer
 from coordinator.services.instance_task import begin_task
 from coordinator.services.instance_validation import check_order, huge_page_bytes_of
 from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
+from coordinator.services.quota import Wish, check_quota
 from coordinator.services.ssh_key_binding import new_binding
-from coordinator.store.queries import instance as instance_query
-from coordinator.store.tables import Instance, PlacementRecord, Tenant, Volume
+from coordinator.store.tables import Instance, PlacementRecord, Volume
 from coordinator.tasks.blueprint import traits_of
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
@@ -106,7 +105,7 @@ def add_instances(
 
     With `origin` a single one, which has to find a host where the volumes are that its own are copied from.
     """
-    check_quota(session, order, references)
+    check_order_quota(session, order, references)
     instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
     rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
     request = placement_request(order, references, rule, [instance.uuid for instance in instances])
@@ -169,13 +168,15 @@ def _new_instance(
         rp_id=order.pool_id,
         hg_id=order.host_group_id,
         deployment_set=order.deployment_set,
-        options=_options(order, references),
+        options=_options(runtime, order, references),
     )
 
 
-def _options(order: InstanceOrder, references: References) -> dict[str, Any]:
-    extra = references.extra_devices.to_json()
-    return {**order.options, **({EXTRA_DEVICES: extra} if extra else {})}
+def _options(runtime: Runtime, order: InstanceOrder, references: References) -> dict[str, Any]:
+    extra, factor = references.extra_devices.to_json(), runtime.settings.hot_plug_factor
+    floats = floats_over_node(references.flavor_type, huge_page_bytes_of(order))
+    room = make_room(order.cpu_count, references.memory_bytes, factor, architecture=order.architecture, floats=floats)
+    return {**order.options, ROOM: room.to_json(), **({EXTRA_DEVICES: extra} if extra else {})}
 
 
 def placement_request(
@@ -324,36 +325,16 @@ def within_quotas(order: InstanceOrder) -> InstanceOrder:
     return replace(order, checks_quota=True, options=options)
 
 
-def check_quota(session: Session, order: InstanceOrder, references: References) -> None:
+def check_order_quota(session: Session, order: InstanceOrder, references: References) -> None:
     """QuotaExceeded if the order's tenant may not have that much more."""
     if not order.checks_quota:
         return
-    tenant = references.owner.tenant
-    quotas = {
-        "instances": tenant.quota_instances,
-        "vCPUs": tenant.quota_vcpus,
-        "GPUs": tenant.quota_gpus,
-        "memory in GiB": tenant.quota_memory_gib,
-        "volumes": tenant.quota_volumes,
-        "storage in GiB": tenant.quota_storage_gib,
-    }
-    if all(quota is None for quota in quotas.values()):
-        return
-    # Orders of one tenant with quotas queue up here, so that two cannot both take what is left for one.
-    # Not against rows that refer to the tenant: their writers may hold the host that is waited for next.
-    session.get_one(Tenant, tenant.id, with_for_update={"key_share": True}, populate_existing=True)
-    use = instance_query.read_tenant_use(session, tenant.id)
-    wanted = {
-        "instances": use.instances + order.count,
-        "vCPUs": use.vcpus + order.count * order.cpu_count,
-        "GPUs": use.gpus + order.count * (references.flavor.gpu + references.extra_devices.gpus),
-        "memory in GiB": -(-(use.memory_bytes + order.count * references.memory_bytes) // GIB),
-        "volumes": use.volumes + order.count * len(order.volumes),
-        "storage in GiB": use.storage_gib + order.count * sum(volume.size_gib for volume in order.volumes),
-    }
-    for name, quota in quotas.items():
-        if quota is not None and wanted[name] > quota:
-            raise QuotaExceeded(
-                f"tenant {tenant.name}: {wanted[name]} {name} would exceed the quota of {quota}",
-                f"租户{tenant.name}：{in_chinese(name)}将达到{wanted[name]}，超出配额{quota}",
-            )
+    wish = Wish(
+        instances=order.count,
+        vcpus=order.count * order.cpu_count,
+        memory_bytes=order.count * references.memory_bytes,
+        gpus=order.count * (references.flavor.gpu + references.extra_devices.gpus),
+        volumes=order.count * len(order.volumes),
+        storage_gib=order.count * sum(volume.size_gib for volume in order.volumes),
+    )
+    check_quota(session, references.owner.tenant, wish)

@@ -41,6 +41,20 @@ _ACTIVE: Final = "Active"
 
 
 @dataclass(frozen=True, slots=True)
+class SizeReferences:
+    """What the size of an order comes to."""
+
+    flavor: Flavor
+    flavor_type: FlavorType
+    # Of each instance.
+    memory_bytes: int
+    # Resource pools that it may be placed in; none: any host will do.
+    pool_ids: frozenset[str]
+    # Beside those of the flavor.
+    extra_devices: ExtraDevices
+
+
+@dataclass(frozen=True, slots=True)
 class References:
     """The rows that an order refers to; networks in the order's sequence, the security group of each beside it."""
 
@@ -68,17 +82,31 @@ def find_references(
     """
     owner = find_owner(session, caller, order.tenant_id, order.department_id, order.resource_group_id)
     _check_place(session, runtime, order)
-    flavor, flavor_type = _find_flavor(session, order)
-    pool_ids = _settle_pools(session, order, flavor_type)
-    extra_devices = settle_devices(order.devices, flavor, flavor_type)
+    size = find_size(session, order)
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
     image = image or _find_image(session, user, order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
-    memory_bytes = _settle_memory(order, flavor)
-    ssh_key = _find_ssh_key(session, order)
-    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids, extra_devices, ssh_key)
+    return References(
+        owner,
+        size.flavor,
+        size.flavor_type,
+        image,
+        networks,
+        size.memory_bytes,
+        size.pool_ids,
+        size.extra_devices,
+        _find_ssh_key(session, order),
+    )
+
+
+def find_size(session: Session, order: InstanceOrder) -> SizeReferences:
+    """The order's flavor, memory, pools and devices; raises what is wrong with the first of them."""
+    flavor, flavor_type = _find_flavor(session, order)
+    pool_ids = _settle_pools(session, order, flavor_type)
+    extra_devices = settle_devices(order.devices, flavor, flavor_type)
+    return SizeReferences(flavor, flavor_type, _settle_memory(order, flavor), pool_ids, extra_devices)
 
 
 def _find_ssh_key(session: Session, order: InstanceOrder) -> SshKey | None:

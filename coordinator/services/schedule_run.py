@@ -24,6 +24,7 @@ from coordinator.store.queries import schedule as queries
 from coordinator.store.queries.event import record_event
 from coordinator.store.queries.instance import lock_instances
 from coordinator.store.tables import Instance, Schedule, ScheduleRun
+from coordinator.tasks.kinds.hibernate_instance import HIBERNATE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
 from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
@@ -34,8 +35,8 @@ _KINDS: Final[Mapping[ScheduleAction, tuple[TaskKind, JsonObject]]] = {
     ScheduleAction.START: (START_INSTANCE, {}),
     ScheduleAction.STOP: (STOP_INSTANCE, {"force": False}),
     ScheduleAction.RESTART: (RESTART_INSTANCE, {"force": False}),
+    ScheduleAction.HIBERNATE: (HIBERNATE_INSTANCE, {}),
 }
-ACTIONS: Final = frozenset({*_KINDS, ScheduleAction.SNAPSHOT})
 _SELF: Final = Caller("scheduled-task", Role.OPERATOR)
 
 

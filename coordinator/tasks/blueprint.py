@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
+from coordinator.domain.growth import Room
 from coordinator.domain.instance_order import CLONED_FROM
 from coordinator.domain.iso import OPTICAL_DRIVES
 from coordinator.domain.ssh_key import WANTED_STATES, blob_of
@@ -151,6 +152,7 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
     """What the node is asked to define."""
     instance = blueprint.instance
     firmware, tpm = security_of(instance.architecture, instance.security_type)
+    room = Room.of(instance.options)
     return domain_pb2.DomainSpec(
         uuid=instance.uuid,
         name=instance.ecs_id,
@@ -178,6 +180,8 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
         ha_enabled=instance.ha_enabled,
         machine=instance.machine,
         host_devices=host_devices(blueprint, runtime),
+        max_vcpus=room.vcpus,
+        max_memory_bytes=room.memory_bytes,
     )
 
 

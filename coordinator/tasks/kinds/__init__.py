@@ -18,10 +18,13 @@ from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
+from coordinator.tasks.kinds.hibernate_instance import HIBERNATE_INSTANCE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
+from coordinator.tasks.kinds.move_resized_instance import MOVE_RESIZED_INSTANCE
 from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.recycle_instance import RECYCLE_INSTANCE
 from coordinator.tasks.kinds.redefine_instance import REDEFINE_INSTANCE
+from coordinator.tasks.kinds.resize_instance import RESIZE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
 from coordinator.tasks.kinds.roll_back_instance import ROLL_BACK_INSTANCE
@@ -44,6 +47,7 @@ KINDS: dict[str, TaskKind] = {
         RESTART_INSTANCE,
         SUSPEND_INSTANCE,
         RESUME_INSTANCE,
+        HIBERNATE_INSTANCE,
         LIVE_MIGRATE_INSTANCE,
         COLD_MIGRATE_INSTANCE,
         RECOVER_INSTANCE,
@@ -65,5 +69,7 @@ KINDS: dict[str, TaskKind] = {
         ROLL_BACK_INSTANCE,
         ATTACH_ISOS,
         DETACH_ISOS,
+        RESIZE_INSTANCE,
+        MOVE_RESIZED_INSTANCE,
     )
 }

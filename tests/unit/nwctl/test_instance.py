@@ -223,6 +223,7 @@ def test_what_would_fit_nowhere_is_a_failure(cloud: StandIn, nwctl: Nwctl) -> No
         (("restart",), "restart", {"gracePeriodSeconds": 1}),
         (("restart", "--force"), "restart", {"gracePeriodSeconds": 0}),
         (("suspend",), "suspend", None),
+        (("hibernate",), "hibernate", None),
         (("resume",), "resume", None),
         (("lock",), "lock", {"isLock": True}),
         (("unlock",), "lock", {"isLock": False}),
