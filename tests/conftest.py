@@ -1,4 +1,4 @@
-"""What all tests have in common: one PostgreSQL server for each process, and who of them gets which tests."""
+"""What all tests have in common: a short log, one PostgreSQL server a process, and which process runs what."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -7,6 +7,7 @@ from re import search
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.database import Lending, postgresql_server
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 _ROOT = Path(__file__).parents[1]
+
+# Otherwise each exception that is logged comes with all variables of all frames, which takes half a minute to print.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S.%f"),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
