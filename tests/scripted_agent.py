@@ -43,7 +43,8 @@ from protos.agent.v1 import (
     storage_pb2_grpc,
 )
 
-_READY_SECONDS = 10.0
+# Nobody waits for so long unless the machine stands still.
+_PATIENCE_SECONDS = 120.0
 
 
 def _ignore(point: str) -> None:
@@ -516,14 +517,14 @@ def all_at_work(
         daemon=True,
     )
     thread.start()
-    assert started.wait(_READY_SECONDS)
+    assert started.wait(_PATIENCE_SECONDS)
     try:
         yield agents
     finally:
         for gate in [gate for agent in agents for gate in agent.gates.values()]:
             gate.set()
         loop.call_soon_threadsafe(stop.set)
-        thread.join()
+        thread.join(_PATIENCE_SECONDS)
         loop.close()
 
 

@@ -114,6 +114,19 @@ OPEN_ROUTERS: tuple[APIRouter, ...] = (enrolment.open_router, health.router)
 
 def create_app(runtime: Runtime) -> FastAPI:
     """The application over `runtime`."""
+    app = make_routes()
+    serve_from(app, runtime)
+    return app
+
+
+def serve_from(app: FastAPI, runtime: Runtime) -> None:
+    """Requests are answered out of `runtime` from now on."""
+    app.state.runtime = runtime
+    runtime.database.before_commit = stamp_claim
+
+
+def make_routes() -> FastAPI:
+    """The application over nothing yet: `serve_from` says what it answers from."""
     app = FastAPI(
         title="Nodewright",
         version=VERSION,
@@ -124,9 +137,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         # Bodies without a content type are read as JSON.
         strict_content_type=False,
     )
-    app.state.runtime = runtime
-    runtime.database.before_commit = stamp_claim
-    app.add_middleware(RequestMiddleware, runtime=runtime)
+    app.add_middleware(RequestMiddleware)
     error_handler.install(app)
     for router in ROUTERS:
         # First of all dependencies: strangers are not told what else is wrong with their requests.
