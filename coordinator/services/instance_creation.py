@@ -146,7 +146,7 @@ def placement_request(
         storage_gib=sum(volume.size_gib for volume in order.volumes),
         huge_page_bytes=huge_page_bytes_of(order),
     )
-    return PlacementRequest(
+    request = PlacementRequest(
         consumers=tuple(
             make_consumer(uuid, size, references.flavor, references.flavor_type, references.extra_devices)
             for uuid in uuids
@@ -160,6 +160,7 @@ def placement_request(
         group_id=order.host_group_id,
         deployment=rule,
     )
+    return references.origin.place(request) if references.origin else request
 
 
 def _settle_placement(instances: list[Instance], request: PlacementRequest, decision: Decision) -> None:
@@ -205,9 +206,12 @@ def _realize(
     """Volumes, ports and a task for each placed instance; answers the operation ids."""
     operations = []
     for instance in instances:
-        session.add_all(_new_volumes(runtime, order, instance))
+        volumes = _new_volumes(runtime, order, instance)
+        session.add_all(volumes)
         _add_ports(session, runtime, order, references, instance)
-        operations.append(begin_task(session, runtime, caller, CREATE_INSTANCE, instance))
+        origins = {volumes[0].uuid: references.origin.to_args()} if references.origin else {}
+        args = {"origins": origins} if origins else {}
+        operations.append(begin_task(session, runtime, caller, CREATE_INSTANCE, instance, args=args))
     session.flush()
     return operations
 

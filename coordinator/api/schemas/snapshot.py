@@ -9,7 +9,6 @@ from coordinator.domain.snapshot import SnapshotOrder
 from coordinator.services.snapshot import SnapshotView
 from coordinator.store.queries.snapshot import SnapshotPart, SnapshotRow
 
-
 # What rows and answers call alike.
 _SAME: Final = (
     *("department_id", "resource_group_id", "tenant_id", "consistency", "status", "type"),
