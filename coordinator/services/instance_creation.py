@@ -189,7 +189,7 @@ def placement_request(
         storage_gib=sum(volume.size_gib for volume in order.volumes),
         huge_page_bytes=huge_page_bytes_of(order),
     )
-    return PlacementRequest(
+    request = PlacementRequest(
         consumers=tuple(
             make_consumer(uuid, size, references.flavor, references.flavor_type, references.extra_devices)
             for uuid in uuids
@@ -203,6 +203,7 @@ def placement_request(
         group_id=order.host_group_id,
         deployment=rule,
     )
+    return references.origin.place(request) if references.origin else request
 
 
 def _settle_placement(
@@ -252,12 +253,17 @@ def _realize(
     operations = []
     for instance in instances:
         volumes = _new_volumes(runtime, order, instance)
-        kind, args = _settle_origin(volumes, origin) if origin else (CREATE_INSTANCE, {})
+        kind, args = _settle_origin(volumes, origin) if origin else (CREATE_INSTANCE, _origins(volumes, references))
         session.add_all(volumes)
         _add_ports(session, runtime, order, references, instance)
         operations.append(begin_task(session, runtime, caller, kind, instance, args=args))
     session.flush()
     return operations
+
+
+def _origins(volumes: list[Volume], references: References) -> dict[str, Any]:
+    """What the system disk, the first of the volumes, is copied from."""
+    return {"origins": {volumes[0].uuid: references.origin.to_args()}} if references.origin else {}
 
 
 def _settle_origin(volumes: list[Volume], origin: Origin) -> tuple[TaskKind, dict[str, Any]]:

@@ -11,7 +11,7 @@ from coordinator.store.tables import Instance, Node, Snapshot, Volume, VolumeSna
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, an_os_disk, finish
 from tests.api.test_schedule import SCHEDULER, create
-from tests.builders import a_node, add
+from tests.builders import a_node, add, an_image
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
@@ -228,6 +228,41 @@ def test_a_guest_that_runs_does_not_leave_its_snapshots_behind(
     for node in cloud.rows(Node):
         cloud.change(node, storage_id="6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11")
     assert "snapshots" not in operator.refused("POST", path, {"nodeName": "other"}).message
+
+
+def test_an_instance_is_made_from_a_snapshot(
+    customer: Api, stranger: Api, cloud: Cloud, ecs_id: str, agent: ScriptedAgent
+) -> None:
+    taken = take(customer, ecs_id)
+    [origin] = [volume for volume in cloud.rows(Volume) if volume.is_os_disk]
+
+    def disk(**fields: Any) -> list[dict[str, Any]]:
+        return [an_os_disk(osSnapshotId=taken["id"], **fields)]
+
+    made = cloud.create(customer, displayName="copy", volumes=disk(), image=None)
+    [copied] = [order for order in agent.orders if hasattr(order, "origin")]
+    assert (copied.origin.volume_uuid, copied.origin.snapshot_id) == (origin.uuid, taken["ecsSnapshotId"])
+    shown = customer.ok("GET", f"{INSTANCES}/{made}")
+    assert (shown["status"], shown["nodeName"]) == ("Running", cloud.node.name)
+    [instance] = [row for row in cloud.rows(Instance) if row.ecs_id == made]
+    assert instance.image_id == cloud.image.id
+
+    far_node, other_image = a_node(name="far"), an_image()
+    with cloud.runtime.database.write() as session:
+        add(session, far_node, other_image)
+    by_id = [an_os_disk(osSnapshotId=taken["ecsSnapshotId"])]
+    for fields, told in (
+        ({"volumes": disk(volumeSize=19)}, "volumes[0].volumeSize"),
+        ({"volumes": by_id, "image": {"imageUid": other_image.id}}, "image.imageUid"),
+        ({"volumes": [an_os_disk(osSnapshotId={})]}, "osSnapshotId"),
+    ):
+        assert told in customer.refused("POST", INSTANCES, cloud.order(**fields)).message
+    # Only where it can be read.
+    far = customer.call("POST", INSTANCES, cloud.order(volumes=by_id, hostId=far_node.id))
+    assert far.data["status"] == "ErrorUnschedulable"
+    cloud.change(cloud.rows(Snapshot)[0], status=SnapshotStatus.CREATING)
+    refused = customer.refused("POST", INSTANCES, cloud.order(volumes=by_id))
+    assert refused.code == "ECS.InvalidParameter.Status.NotSupported"
 
 
 def test_a_scheduled_task_takes_snapshots(customer: Api, cloud: Cloud, ecs_id: str) -> None:
