@@ -228,6 +228,10 @@ class VolumeCorrupt(AgentError, category=Category.CORRUPT):
     """What has come from another node is not what was sent; nothing was kept."""
 
 
+class ExportNotFound(AgentError, category=Category.ABSENT):
+    """No copy of a volume lies ready under this id."""
+
+
 class TransferNotFound(AgentError, category=Category.ABSENT):
     """Nobody waits for a volume under this id, or not any more."""
 

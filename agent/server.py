@@ -33,6 +33,7 @@ from agent.rpc.interceptor import ErrorInterceptor, RoleInterceptor
 from agent.rpc.migration import MigrationServicer
 from agent.rpc.network import NetworkServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
+from agent.rpc.volume_export import VolumeExportServicer
 from agent.rpc.volume_transfer import VolumeTransferServicer
 from protos.agent.v1 import (
     device_pb2,
@@ -176,6 +177,7 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes, node.changes.attachments), server)
+    storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.exports), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
     storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 
