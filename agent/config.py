@@ -91,6 +91,11 @@ class AgentConfig:
         return self.state_dir / "volumes"
 
     @property
+    def exports_dir(self) -> Path:
+        """Copies of volumes, on their way to the coordinator."""
+        return self.state_dir / "exports"
+
+    @property
     def seeds_dir(self) -> Path:
         """Seeds for cloud-init."""
         return self.state_dir / "seeds"

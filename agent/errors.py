@@ -236,6 +236,10 @@ class SnapshotNotFound(AgentError, category=Category.ABSENT):
     """A volume does not have this snapshot."""
 
 
+class ExportNotFound(AgentError, category=Category.ABSENT):
+    """No copy of a volume lies ready under this id."""
+
+
 class TransferNotFound(AgentError, category=Category.ABSENT):
     """Nobody waits for a volume under this id, or not any more."""
 

@@ -58,6 +58,7 @@ from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.snapshot import Snapshots
 from agent.storage.directory import DirectoryBackend
+from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
@@ -127,6 +128,7 @@ class Node:
     volumes: DirectoryBackend
     sends: Sends
     receivers: Receivers
+    exports: Exports
     networks: NatBackend
     hardware: Hardware
     metrics: Metrics
@@ -149,7 +151,9 @@ def build_node(config: AgentConfig) -> Node:
     images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
+    exports = Exports(config.exports_dir, volumes, find_image=images.find, reserved_bytes=config.reserved_storage_bytes)
     remove_leftovers(images, volumes, seeds)
+    exports.prepare()
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
@@ -195,6 +199,7 @@ def build_node(config: AgentConfig) -> Node:
         volumes=volumes,
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
         receivers=_build_receivers(config, membership.node_id, volumes, roles),
+        exports=exports,
         networks=networks,
         hardware=hardware,
         metrics=Metrics(),

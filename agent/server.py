@@ -34,6 +34,7 @@ from agent.rpc.migration import MigrationServicer
 from agent.rpc.network import NetworkServicer
 from agent.rpc.snapshot import SnapshotServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
+from agent.rpc.volume_export import VolumeExportServicer
 from agent.rpc.volume_transfer import VolumeTransferServicer
 from protos.agent.v1 import (
     device_pb2,
@@ -188,6 +189,7 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
     volumes = VolumeServicer(node.volumes, node.changes.attachments, node.snapshots.files)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(volumes, server)
+    storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.exports), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
     storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 

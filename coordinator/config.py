@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     # Fetch images also from addresses that are not public: loopback, link-local, private networks.
     allow_private_image_urls: bool = False
     # Packages (*.deb, *.rpm) that go onto the disc with the guest tools, for guests without sources of their own.
-    vmtools_packages_dir: Path | None = None
+    vmtools_packages_dir: Path = Path("/etc/nodewright/vmtools")
     # Local disks that an instance had are overwritten with zeros before anybody else gets them.
     wipe_released_disks: bool = True
     # Instances can grow to so many times their size while they run; 1: they are restarted for it.

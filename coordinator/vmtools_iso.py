@@ -18,7 +18,7 @@ _EPOCH: Final = 1_767_225_600
 _PACKAGES: Final = ("*.deb", "*.rpm")
 
 
-def build_vmtools_iso(target: Path, packages_dir: Path | None) -> None:
+def build_vmtools_iso(target: Path, packages_dir: Path) -> None:
     """Writes the disc; ServiceUnavailable when that cannot be done here."""
     with tempfile.TemporaryDirectory(prefix=".vmtools-", dir=target.parent) as staging:
         content = Path(staging) / "content"
@@ -33,8 +33,9 @@ def build_vmtools_iso(target: Path, packages_dir: Path | None) -> None:
         _run(content, target)
 
 
-def _list_packages(directory: Path | None) -> list[Path]:
-    return sorted(path for pattern in _PACKAGES for path in directory.glob(pattern)) if directory else []
+def _list_packages(directory: Path) -> list[Path]:
+    """None when there is no such directory."""
+    return sorted(path for pattern in _PACKAGES for path in directory.glob(pattern))
 
 
 def _run(content: Path, target: Path) -> None:

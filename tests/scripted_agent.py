@@ -4,6 +4,7 @@ It stands for injected failures only: what real nodes do is tested with libvirt.
 """
 
 import asyncio
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -78,6 +79,9 @@ class ScriptedAgent:
     media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
+    # Ids of copies of volumes, and what each of them consists of.
+    exports: set[str] = field(default_factory=set)
+    exported: bytes = b""
     reboots: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     # Calls by these names wait until the event is set.
@@ -379,6 +383,27 @@ class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
         return snapshot_pb2.EnsureRolledBackResponse()
 
 
+class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureExported(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportProgress]:
+        await self._agent.enter("ensure_volume_exported", context)
+        self._agent.exports.add(request.export_id)
+        yield storage_pb2.VolumeExportProgress(percent=50)
+        digest = hashlib.sha256(self._agent.exported).hexdigest()
+        yield storage_pb2.VolumeExportProgress(percent=100, size_bytes=len(self._agent.exported), sha256=digest)
+
+    async def Read(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportChunk]:
+        await self._agent.enter("read_volume_export", context)
+        yield storage_pb2.VolumeExportChunk(data=self._agent.exported[request.offset_bytes :])
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeExportRemovedResponse:
+        await self._agent.enter("ensure_volume_export_removed", context)
+        self._agent.exports.discard(request.export_id)
+        return storage_pb2.EnsureVolumeExportRemovedResponse()
+
+
 class _Ports(network_pb2_grpc.NetworkServiceServicer):
     def __init__(self, agent: ScriptedAgent) -> None:
         self._agent = agent
@@ -576,6 +601,7 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
         (storage_pb2_grpc.add_ImageServiceServicer_to_server, _Images),
         (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
         (snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server, _Snapshots),
+        (storage_pb2_grpc.add_VolumeExportServiceServicer_to_server, _Exports),
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
         (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, _Migrations),

@@ -139,6 +139,31 @@ class AgentClient(DeviceCalls, SnapshotCalls):
             stub.InspectOutgoing, storage_pb2.InspectOutgoingVolumeRequest(uuid=uuid), DEFINE_SECONDS
         )
 
+    async def ensure_volume_exported(
+        self, uuid: str, export_id: str, on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None
+    ) -> storage_pb2.VolumeExportProgress:
+        """A copy of the volume, which nobody has open, lies ready; answers its size and SHA-256."""
+        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
+        request = storage_pb2.EnsureVolumeExportedRequest(uuid=uuid, export_id=export_id)
+        last = await self._follow(stub.EnsureExported, request, TRANSFER_SECONDS, on_progress)
+        if not last.sha256:
+            raise AgentCallError("AgentCallFailed", "the agent ended the copying early", transient=True)
+        return last
+
+    async def read_volume_export(
+        self, export_id: str, on_chunk: OnProgress[storage_pb2.VolumeExportChunk], offset_bytes: int = 0
+    ) -> None:
+        """Each piece of the copy, in order."""
+        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
+        request = storage_pb2.ReadVolumeExportRequest(export_id=export_id, offset_bytes=offset_bytes)
+        await self._follow_any(stub.Read, request, TRANSFER_SECONDS, on_chunk)
+
+    async def ensure_volume_export_removed(self, export_id: str) -> None:
+        """There is no such copy on the node."""
+        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
+        request = storage_pb2.EnsureVolumeExportRemovedRequest(export_id=export_id)
+        await self._ensure(stub.EnsureRemoved, request, DEFINE_SECONDS)
+
     async def prepare_volume_receive(
         self,
         uuid: str,

@@ -15,8 +15,11 @@ from coordinator.errors import (
     ParameterInvalid,
     ResourceExists,
     ResourceNotFound,
+    StatusUnsupported,
 )
 from coordinator.runtime import Runtime
+from coordinator.services.instance import find_own
+from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.services.region import check_tenant
 from coordinator.store.image_file import ImageLimits, ImageWriter, remove_image_file
 from coordinator.store.image_upload import ImageUpload
@@ -24,6 +27,7 @@ from coordinator.store.queries import image as queries
 from coordinator.store.queries.iso import count_drives_with
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Image, Task
+from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE, FORMAT
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE, activate_image
 from coordinator.tasks.submission import request_cancel, submit_task
 
@@ -46,6 +50,36 @@ def register_image(runtime: Runtime, caller: Caller, draft: Image) -> tuple[Imag
     if task:
         runtime.wake_tasks()
     return draft, task
+
+
+def capture_image(runtime: Runtime, caller: Caller, draft: Image, ecs_id: str) -> tuple[Image, str]:
+    """Stores `draft`, an image that is made of the system disk of an instance which is off; with the operation id.
+
+    It belongs to the instance's tenant, and runs on what the instance runs on. StatusUnsupported unless that is
+    stopped, ImageUnusable when the draft tells of another file than a node makes.
+    """
+    if draft.source_url or draft.sha256 or draft.format not in ("", FORMAT):
+        raise ParameterInvalid(
+            "ecsId", f"no url or sha256, and no format but {FORMAT}", "不能同时指定url、sha256或其他格式"
+        )
+    with runtime.database.write() as session:
+        instance = find_own(session, caller, ecs_id, for_update=True)
+        require_unlocked(instance)
+        CAPTURE_IMAGE.check(session, {"ecsId": ecs_id})
+        if draft.tenant_id not in (None, instance.tenant_id):
+            raise ParameterInvalid("tenantId", "must be the instance's", "必须与实例所属租户一致")
+        draft.tenant_id = instance.tenant_id
+        _settle_visibility(caller, draft)
+        draft.id, draft.status, draft.format = runtime.identifiers.new(Prefix.IMAGE), "Importing", FORMAT
+        draft.cpu_arch, draft.os_type = instance.architecture, instance.os_type
+        if original := session.get(Image, instance.image_id) if instance.image_id else None:
+            draft.platform = draft.platform or original.platform
+            draft.os_version = draft.os_version or original.os_version
+        session.add(draft)
+        session.flush()
+        operation_id = begin_task(session, runtime, caller, CAPTURE_IMAGE, instance, args={"imageId": draft.id})
+    runtime.wake_tasks()
+    return draft, operation_id
 
 
 def begin_upload(runtime: Runtime, caller: Caller, image_id: str) -> ImageWriter:
@@ -133,6 +167,11 @@ def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
                 f"image {image_id} is in the drives of {drives} instances: detach it first",
                 f"镜像{image_id}已挂载到{drives}台虚拟机，请先卸载",
             )
+        if image.status == "Importing" and not image.source_url:
+            raise StatusUnsupported(
+                f"image {image_id} is being made of an instance: cancel that operation first",
+                f"镜像{image_id}正在由实例制作，请先取消该操作",
+            )
         image.deleted_at = runtime.now()
         session.add(image)
         for task_id in _list_fetches(session, image_id):
@@ -144,13 +183,17 @@ def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
 
 def _settle_owner(runtime: Runtime, caller: Caller, draft: Image) -> None:
     if caller.is_tenant:
-        if draft.visibility == "public":
-            raise AccessDenied("only operators make public images", "仅运营人员可以创建公共镜像")
         if draft.tenant_id not in (None, caller.tenant_id):
             raise AccessDenied("the image would belong to another tenant", "不能为其他租户创建镜像")
         draft.tenant_id = caller.tenant_id
     if draft.tenant_id:
         check_tenant(runtime, caller, draft.tenant_id)
+    _settle_visibility(caller, draft)
+
+
+def _settle_visibility(caller: Caller, draft: Image) -> None:
+    if caller.is_tenant and draft.visibility == "public":
+        raise AccessDenied("only operators make public images", "仅运营人员可以创建公共镜像")
     draft.visibility = draft.visibility or ("private" if draft.tenant_id else "public")
 
 

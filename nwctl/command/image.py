@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from nwctl.binding import command, noun
 from nwctl.client import Answer, Client
 from nwctl.command.flavor_type import Arch
+from nwctl.command.instance import INSTANCE
 from nwctl.command.tenant import TENANT
 from nwctl.error import UsageError
 from nwctl.option import Page, Waiting
@@ -128,18 +129,24 @@ def register_image(
     waiting: Waiting,
     file: Annotated[Path | None, typer.Argument(help="The file to upload.", exists=True, dir_okay=False)] = None,
     url: Annotated[str, typer.Option(help="Where the coordinator fetches it instead.")] = "",
+    instance: Annotated[
+        str, typer.Option(help="Instance, which is off, of whose system disk it is made.", metavar="INSTANCE")
+    ] = "",
     image_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the file, or the URL's ending, shows.")
     ] = None,
     sha256: Annotated[str, typer.Option(help="Digest to check; a file's is computed.")] = "",
 ) -> None:
-    """Register an image from a file or a URL."""
-    if file and not url:
+    """Register an image from a file, a URL or an instance."""
+    if sum(map(bool, (file, url, instance))) != 1:
+        raise UsageError("give either a FILE, --url or --instance")
+    found: dict[str, str]
+    if file:
         found = {"name": file.name, "format": format_of(file), "sha256": sha256 or digest(session, file)}
-    elif url and not file:
+    elif url:
         found = {"name": Path(httpx.URL(url).path).name, "format": format_named(url), "sha256": sha256, "url": url}
     else:
-        raise UsageError("give either a FILE or --url")
+        found = {"name": f"{instance}-image", "ecsId": INSTANCE.find_id(session.client, instance)}
     if image_format:
         found["format"] = image_format
     answer = session.client.create(IMAGE.path, {**found, **description.body(session.client)})

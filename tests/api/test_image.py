@@ -15,6 +15,7 @@ from coordinator.services.image_eviction import evict_deleted_images
 from coordinator.services.retention import forget_expired
 from coordinator.store.tables import Image, Tenant
 from tests.api.client import Answer, Api
+from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.builders import a_flavor, a_flavor_type, add, an_image, an_instance
 from tests.scripted_agent import Refusal, ScriptedAgent
 
@@ -74,12 +75,6 @@ def test_an_image_is_queued_until_its_file_arrives(customer: Api, runtime: Runti
     }
     assert files(runtime) == [made["imageId"]]
     assert (runtime.settings.images_dir / made["imageId"]).read_bytes() == RAW
-
-
-def test_an_image_is_not_made_from_an_instance_yet(customer: Api) -> None:
-    answer = customer.refused("POST", IMAGES, {"name": "debian", "format": "raw", "ecsld": "ecs-k8d2n5s7a1f4g6"})
-    assert answer.message == "ecsId: not available yet on this cluster"
-    register(customer, ecsId="")
 
 
 def test_the_file_can_be_downloaded_again(customer: Api, client: TestClient) -> None:
@@ -377,3 +372,57 @@ def test_deleted_images_leave_the_nodes(operator: Api, runtime: Runtime, agent: 
     assert agent.images == {kept.id, "img-of-nobody"}
     agent.refusals["list_images"] = Refusal(grpc.StatusCode.UNAVAILABLE, "")
     evict_deleted_images(runtime)
+
+
+def stop(api: Api, ecs_id: str) -> None:
+    answer = api.call("PUT", f"{INSTANCES}/{ecs_id}/stop", {"gracePeriodSeconds": 0})
+    assert finish(api, answer)["state"] == "Succeeded"
+
+
+def test_an_image_is_made_of_an_instance_that_is_off(
+    customer: Api, stranger: Api, cloud: Cloud, agent: ScriptedAgent, runtime: Runtime, tenant: Tenant
+) -> None:
+    agent.exported = a_qcow2()
+    ecs_id = cloud.create(customer)
+    order = {"name": "golden", "ecsId": ecs_id}
+    assert customer.refused("POST", IMAGES, order).code == "ECS.InvalidParameter.Status.NotSupported"
+    stop(customer, ecs_id)
+    for fields, named in (
+        ({"format": "raw"}, "ecsId"),
+        ({"url": "https://example.com/x"}, "ecsId"),
+        ({"sha256": "0" * 64}, "ecsId"),
+        ({"ecsId": "x" * 33}, "ecsId"),
+    ):
+        assert customer.refused("POST", IMAGES, {**order, **fields}).message.startswith(f"{named}: ")
+    public = customer.refused("POST", IMAGES, {**order, "visibility": "public"})
+    assert public.code == "ECS.OperationDenied.Identity"
+    assert stranger.refused("POST", IMAGES, order).code == "ECS.DBGet.NoData"
+
+    answer = customer.call("POST", IMAGES, {"name": "golden", "ecsld": ecs_id})
+    assert (answer.data["status"], answer.data["visibility"], answer.data["tenantId"]) == (
+        "Importing",
+        "private",
+        tenant.id,
+    )
+    assert finish(customer, answer)["state"] == "Succeeded"
+    image = customer.ok("GET", f"{IMAGES}/{answer.data['imageId']}")
+    assert (image["status"], image["format"], image["virtualSizeBytes"]) == ("Active", "qcow2", 5 * GIB)
+    assert (runtime.settings.images_dir / image["imageId"]).read_bytes() == agent.exported
+    assert not agent.exports
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Stopped"
+
+
+def test_an_image_that_could_not_be_made_of_an_instance_leaves_nothing(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, runtime: Runtime
+) -> None:
+    ecs_id = cloud.create(customer)
+    stop(customer, ecs_id)
+    # A node that is not to be trusted: its copy names another file.
+    agent.exported = a_qcow2(backing=1024)
+    answer = customer.call("POST", IMAGES, {"name": "golden", "ecsId": ecs_id})
+    assert finish(customer, answer)["state"] == "Failed"
+    image = customer.ok("GET", f"{IMAGES}/{answer.data['imageId']}")
+    assert (image["status"], image["errorMessage"][:5]) == ("Error", "file:")
+    assert (files(runtime), agent.exports) == ([], set())
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Stopped"
+    customer.ok("DELETE", f"{IMAGES}/{image['imageId']}")

@@ -38,7 +38,11 @@ _MAXIMUM = 2**62
 def register_image(
     body: RegisterImageRequest, caller: TenantUser, runtime: RuntimeDep, operation: OperationHeader
 ) -> Envelope[ImageBody]:
-    """Registers an image; its file is uploaded afterwards, or fetched from the URL if one is given."""
+    """Registers an image; its file is uploaded afterwards, fetched from a URL, or made of an instance that is off."""
+    if body.ecs_id:
+        image, operation_id = service.capture_image(runtime, caller, body.to_row(), body.ecs_id)
+        operation.name(operation_id)
+        return success(ImageBody.of(image))
     image, task = service.register_image(runtime, caller, body.to_row())
     if task:
         operation.name(task.id)

@@ -1,18 +1,12 @@
 """Images on the wire."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from coordinator.api.schemas.base import AnswerModel, FieldError, LenientModel, Moment
+from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.url import HttpUrl
 from coordinator.store.tables import Image
-
-
-def _refuse(value: str) -> str:
-    if value:
-        raise FieldError("not available yet on this cluster", "本集群暂不支持")
-    return value
 
 
 class RegisterImageRequest(LenientModel):
@@ -38,7 +32,9 @@ class RegisterImageRequest(LenientModel):
         default="", max_length=1023, description="Where the coordinator fetches the file; absent for an upload."
     )
     tenant_id: str | None = Field(default=None, max_length=19, description="Owner, for operators.")
-    ecs_id: Annotated[str, AfterValidator(_refuse)] = Field(default="", description="Not available yet.")
+    ecs_id: str = Field(
+        default="", max_length=32, description="Instance, which is off, of whose system disk the image is made."
+    )
 
     def to_row(self) -> Image:
         """The row that this asks for, without id and status."""

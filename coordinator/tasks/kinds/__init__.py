@@ -4,6 +4,7 @@ from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
 from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
+from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
@@ -71,5 +72,6 @@ KINDS: dict[str, TaskKind] = {
         DETACH_ISOS,
         RESIZE_INSTANCE,
         MOVE_RESIZED_INSTANCE,
+        CAPTURE_IMAGE,
     )
 }
