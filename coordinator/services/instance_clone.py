@@ -140,7 +140,7 @@ def _origin(session: Session, source: _Source) -> Origin:
     node = session.get_one(Node, source.instance.node_id)
     return Origin(
         ecs_id=source.instance.ecs_id,
-        volume_uuids=tuple(volume.uuid for volume in source.volumes),
+        volumes=source.volumes,
         node_id=node.id,
         storage_id=node.storage_id,
     )

@@ -51,7 +51,7 @@ class Origin:
 
     ecs_id: str
     # In the order of the order's volumes.
-    volume_uuids: tuple[str, ...]
+    volumes: tuple[Volume, ...]
     # The node that has them, and the identity of the storage where other nodes may find them, too; that may be unknown.
     node_id: str
     storage_id: str
@@ -267,10 +267,11 @@ def _origins(volumes: list[Volume], references: References) -> dict[str, Any]:
 
 
 def _settle_origin(volumes: list[Volume], origin: Origin) -> tuple[TaskKind, dict[str, Any]]:
-    """The task that copies the volumes, which stand on no image then, and what it has to know."""
-    for volume in volumes:
-        volume.image_id = None
-    copies = {volume.uuid: uuid for volume, uuid in zip(volumes, origin.volume_uuids, strict=True)}
+    """The task that copies the volumes, which stand on the images of their origins, and what it must know."""
+    copies = {}
+    for volume, original in zip(volumes, origin.volumes, strict=True):
+        volume.image_id = original.image_id
+        copies[volume.uuid] = original.uuid
     return CLONE_INSTANCE, {"sourceEcsId": origin.ecs_id, "copies": copies}
 
 

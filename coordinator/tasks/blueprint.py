@@ -74,7 +74,7 @@ class Blueprint:
     images: Mapping[str, Image]
 
     def image_below(self, volume: Volume) -> storage_pb2.ImageRef | None:
-        """The image from which the volume's unwritten parts come; None: it stands alone, as copies of volumes do."""
+        """The image from which the volume's unwritten parts come; None: it stands alone."""
         return image_ref(self.images[volume.image_id]) if volume.image_id else None
 
     # What is in its optical drives.

@@ -13,14 +13,14 @@ from sqlmodel import Session
 
 from coordinator.agents.client import AgentClient
 from coordinator.agents.snapshot import COPY_SECONDS
-from coordinator.domain.instance import InstanceStatus, PowerState, status_of
+from coordinator.domain.instance import PowerState, status_of
 from coordinator.errors import StatusUnsupported
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.task import Task
 from coordinator.tasks.blueprint import volume_size_bytes
-from coordinator.tasks.instance_step import Args, blueprint_of, load_instance, rest, settle, show_status
-from coordinator.tasks.kinds.create_instance import REALIZE_STEPS, let_go, record_volumes
+from coordinator.tasks.instance_step import Args, blueprint_of, load_instance, rest, settle
+from coordinator.tasks.kinds.create_instance import ENSURE_IMAGE, REALIZE_STEPS, let_go, record_volumes
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import CONSISTENCIES
 from coordinator.tasks.volume_step import undo_unless_lost
@@ -128,13 +128,9 @@ def _fail(session: Session, args: Args, failure: Failure) -> None:
 CLONE_INSTANCE = TaskKind(
     name=NAME,
     steps=(
-        Step(
-            "take_snapshot",
-            _take,
-            undo=_remove_snapshot,
-            before=show_status(InstanceStatus.PROVISIONING),
-            timeout_seconds=1200.0,
-        ),
+        # The copies stand on the images that their origins stand on.
+        ENSURE_IMAGE,
+        Step("take_snapshot", _take, undo=_remove_snapshot, timeout_seconds=1200.0),
         Step("copy_volumes", _copy, undo=_remove_copies, weight=20, timeout_seconds=COPY_SECONDS),
         Step("remove_snapshot", _release, timeout_seconds=1200.0),
         *REALIZE_STEPS,

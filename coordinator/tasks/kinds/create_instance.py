@@ -42,8 +42,8 @@ async def _ensure_image(context: StepContext) -> StepResult:
         percent = 100 * progress.done_bytes // max(progress.total_bytes, 1)
         await context.report_progress(percent, f"image: {progress.done_bytes} of {progress.total_bytes} bytes")
 
-    if blueprint.image:
-        await agent_of(context, blueprint).ensure_image_cached(image_ref(blueprint.image), report)
+    for image in blueprint.images.values():
+        await agent_of(context, blueprint).ensure_image_cached(image_ref(image), report)
     return StepResult()
 
 
@@ -152,6 +152,14 @@ def let_go(session: Session, args: Args, failure: Failure) -> None:
     rest(session, instance, status, "canceled" if failure.canceled else failure.message)
 
 
+# What was fetched stays in the node's cache: it harms nobody and serves the next instance.
+ENSURE_IMAGE = Step(
+    "ensure_image",
+    _ensure_image,
+    before=show_status(InstanceStatus.PROVISIONING),
+    weight=6,
+    timeout_seconds=IMAGE_SECONDS,
+)
 # What follows once its volumes are there.
 REALIZE_STEPS = (
     Step("ensure_ports", _ensure_ports, undo=_remove_ports),
@@ -164,14 +172,7 @@ REALIZE_STEPS = (
 CREATE_INSTANCE = TaskKind(
     name="create_instance",
     steps=(
-        # What was fetched stays in the node's cache: it harms nobody and serves the next instance.
-        Step(
-            "ensure_image",
-            _ensure_image,
-            before=show_status(InstanceStatus.PROVISIONING),
-            weight=6,
-            timeout_seconds=IMAGE_SECONDS,
-        ),
+        ENSURE_IMAGE,
         # Those that are copied take as long as the disk does.
         Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2, timeout_seconds=COPY_SECONDS),
         *REALIZE_STEPS,
