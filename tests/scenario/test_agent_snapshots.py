@@ -25,11 +25,13 @@ from tests.unit.agent.guest_builder import GUEST_UUID
 pytestmark = [
     pytest.mark.scenario,
     pytest.mark.xdist_group("lab"),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
 UUIDS = [f"{number}f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13" for number in (1, 2, 3)]
-SIZES_MIB = (40, 48, 56)
+# None is as large as the system disk.
+SIZES_MIB = (72, 80, 88)
 PAUSE_SECONDS = 0.5
 THAW_SECONDS = 30.0
 ONE, TWO, THREE = "ecs.snapshot-1", "ecs.snapshot-2", "ecs.snapshot-3"
@@ -110,7 +112,7 @@ class SnapshotAgent(DiskAgent):
 
     async def _number(self, uuid: str, snapshot_id: str) -> int:
         copy = uuid[:-1] + "9"
-        spec = VolumeSpec(copy, 64 * MIB, "ssd")
+        spec = VolumeSpec(copy, 96 * MIB, "ssd")
         steps = [step async for step in self.files.ensure_copied(spec, uuid, snapshot_id)]
         assert isinstance(steps[-1], Volume)
         path, raw = (await self.volumes.describe_volume(copy)).path, self.directory / "raw"
