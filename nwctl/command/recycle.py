@@ -1,4 +1,4 @@
-"""`nwctl bin`: the recycle bin, and what is in it."""
+"""`nwctl bin`: the recycle bin, and what is in it. Instances go by id or name, snapshots by id."""
 
 import sys
 from dataclasses import replace
@@ -8,14 +8,16 @@ import typer
 
 from nwctl.binding import command, noun
 from nwctl.command.instance import INSTANCE
+from nwctl.command.snapshot import SNAPSHOT
 from nwctl.error import ReferenceUnknown
 from nwctl.option import Page, Waiting
-from nwctl.output import Column, moment, status
-from nwctl.resource import Entry
+from nwctl.output import Column, epoch, moment, status
+from nwctl.resource import Entry, Resource
 from nwctl.session import Session
 
 CONFIG: Final = f"{INSTANCE.path}/recycle-config"
-RECYCLED: Final = "/api/ecs/v1/recycle/instances"
+SNAPSHOTS: Final = "/api/ecs/v1/recycle"
+RECYCLED: Final = f"{SNAPSHOTS}/instances"
 IN_BIN: Final = "status:eq:SoftDeleted"
 COLUMNS: Final = (Column("Enabled", "enable"), Column("Days", "freezeTime"))
 BIN = replace(
@@ -31,14 +33,40 @@ BIN = replace(
     ),
 )
 
-app = noun("bin", "The recycle bin: deleted instances, kept for a time.")
+BIN_OF_SNAPSHOTS = Resource(
+    noun="snapshot in the bin",
+    path=SNAPSHOTS,
+    id_field="instanceId",
+    id_pattern=SNAPSHOT.id_pattern,
+    name_field="instanceName",
+    total_field="total",
+    page_parameters=("current", "size"),
+    columns=(
+        Column("ID", "instanceId"),
+        Column("Name", "instanceName"),
+        Column("Instance", "associatedEcsId"),
+        Column("Deleted", "createdAt", moment),
+        Column("Kept until", "cleanAt", lambda seconds: epoch(seconds * 1000 if seconds else None)),
+    ),
+)
+
+app = noun("bin", "The recycle bin: deleted instances and snapshots, kept for a time.")
 Reference = Annotated[str, typer.Argument(metavar="INSTANCE", help="Id or name.")]
+Recycled = Annotated[
+    str, typer.Argument(metavar="INSTANCE|SNAPSHOT", help="An instance's id or name, a snapshot's id.")
+]
 
 
 @command(app, "list")
 def list_bin(session: Session, page: Page) -> None:
     """List the instances in the bin."""
     session.show_list(BIN, replace(page, filters=[IN_BIN, *(page.filters or ())]))
+
+
+@command(app, "snapshots")
+def list_snapshots(session: Session, page: Page) -> None:
+    """List the snapshots in the bin."""
+    session.show_list(BIN_OF_SNAPSHOTS, page)
 
 
 @command(app, "show")
@@ -48,26 +76,24 @@ def show_recycled(session: Session, instance: Reference) -> None:
 
 
 @command(app, "restore")
-def restore_instance(session: Session, instance: Reference) -> None:
-    """Take an instance out of the bin, with all that it had; it is shut off."""
-    instance_id = find_recycled(session, instance)
-    answer = session.client.change("PUT", f"{RECYCLED}/{instance_id}")
-    session.report(answer.data, f"{instance_id} is restored")
+def restore(session: Session, recycled: Recycled) -> None:
+    """Take an instance out of the bin with all that it had, shut off; or a snapshot."""
+    path, found_id = locate(session, recycled)
+    session.report(session.client.change("PUT", path).data, f"{found_id} is restored")
 
 
 @command(app, "purge")
-def purge_instance(
+def purge(
     session: Session,
-    instance: Reference,
+    recycled: Recycled,
     waiting: Waiting,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete an instance in the bin for good, with its disks."""
-    instance_id = find_recycled(session, instance)
+    """Delete an instance in the bin for good, with its disks; or a snapshot."""
+    path, found_id = locate(session, recycled)
     if sys.stdin.isatty() and not yes:
-        typer.confirm(f"Delete {instance} with its disks for good?", abort=True, err=True)
-    answer = session.client.change("DELETE", f"{RECYCLED}/{instance_id}")
-    session.conclude(answer, waiting, f"Deleted {instance_id} for good")
+        typer.confirm(f"Delete {recycled} for good, with what it has on disks?", abort=True, err=True)
+    session.conclude(session.client.change("DELETE", path), waiting, f"Deleted {found_id} for good")
 
 
 @command(app, "config")
@@ -86,6 +112,14 @@ def set_config(
     """Switch the bin on or off for what is deleted from now on."""
     answer = session.client.change("PUT", CONFIG, {"enable": on, "freezeTime": days})
     session.report(answer.data, f"Deleted instances are kept for {days} days" if on else "The recycle bin is off")
+
+
+def locate(session: Session, reference: str) -> tuple[str, str]:
+    """Path and id of what is in the bin."""
+    if SNAPSHOT.is_id(reference):
+        return f"{SNAPSHOTS}/snapshot/{reference}", reference
+    instance_id = find_recycled(session, reference)
+    return f"{RECYCLED}/{instance_id}", instance_id
 
 
 def find_recycled(session: Session, reference: str) -> str:

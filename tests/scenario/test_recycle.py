@@ -13,7 +13,9 @@ from tests.scenario.test_recovery import killed_agent, killed_coordinator
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
 
 CONFIG = f"{INSTANCES}/recycle-config"
-BIN = "/api/ecs/v1/recycle/instances"
+RECYCLE = "/api/ecs/v1/recycle"
+BIN = f"{RECYCLE}/instances"
+SNAPSHOTS = "/api/ecs/v1/snapshot"
 MIB = 1024**2
 # Of the data disk, to its own end: nothing boots from it.
 WRITE = "dd if=/dev/urandom of=/tmp/p bs=1M count=4; dd if=/tmp/p of={disk} bs=1M conv=fsync; sha256sum < /tmp/p"
@@ -99,3 +101,36 @@ def test_the_way_into_the_bin_survives_kills(cloud: Cloud, kept: Instance) -> No
     wait_until(lambda: is_in_bin(cloud, kept), "it is in the bin", timeout_seconds=180)
     restore(cloud, kept)
     assert kept.run(READ.format(disk=find_data_disk(kept))) == written
+
+
+def test_snapshots_come_back_from_the_bin_and_so_does_their_instance(cloud: Cloud, kept: Instance) -> None:
+    disk = find_data_disk(kept)
+    before = kept.run(WRITE.format(disk=disk))
+    body = {"ecsId": kept.id, "snapshotName": "kept"}
+    kept.succeed(cloud.rest.request("POST", SNAPSHOTS, json=body).headers["x-operation-id"])
+    [snapshot] = cloud.rest.get(SNAPSHOTS, ecsid=kept.id)["ecsSnapshots"]
+    after = kept.run(WRITE.format(disk=disk))
+    path, in_bin = f"{SNAPSHOTS}/{snapshot['ecsSnapshotId']}", f"{RECYCLE}/snapshot/{snapshot['ecsSnapshotId']}"
+    # Deleted, it is kept with its data; restored, it is what the instance can be put back to.
+    assert "x-operation-id" not in cloud.rest.request("DELETE", path).headers
+    with pytest.raises(RestError, match="NoData"):
+        cloud.rest.get(path)
+    [listed] = cloud.rest.get(RECYCLE, ecsId=kept.id)["list"]
+    assert (listed["instanceId"], listed["associatedEcsId"]) == (snapshot["ecsSnapshotId"], kept.id)
+    assert kept.run(READ.format(disk=disk)) == after
+    cloud.rest.request("PUT", in_bin)
+    # The instance takes it along into the bin, and back.
+    kept.succeed(kept.delete(), timeout_seconds=180)
+    cloud.rest.request("PUT", f"{BIN}/{kept.id}")
+    kept.succeed(cloud.rest.request("POST", f"{path}/rollback").headers["x-operation-id"])
+    kept.succeed(kept.power("start"))
+    kept.wait_for_guest_agent()
+    assert kept.run(READ.format(disk=find_data_disk(kept))) == before != after
+
+    traces = kept.traces()
+    cloud.rest.request("DELETE", path)
+    kept.succeed(cloud.rest.request("DELETE", in_bin).headers["x-operation-id"])
+    assert kept.run(READ.format(disk=find_data_disk(kept))) == before
+    kept.succeed(kept.delete(), timeout_seconds=180)
+    kept.succeed(purge(cloud, kept))
+    assert find_leftovers(cloud, *traces, snapshot["ecsSnapshotId"]) == []

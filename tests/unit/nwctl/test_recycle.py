@@ -6,6 +6,7 @@ from tests.unit.nwctl.standin import StandIn
 
 INSTANCES = "/api/ecs/v1/instances"
 BIN = "/api/ecs/v1/recycle/instances"
+SNAPSHOTS = "/api/ecs/v1/recycle"
 CONFIG = f"{INSTANCES}/recycle-config"
 KEPT = an_instance(status="SoftDeleted", softDeletedAt="2026-03-14T09:26:53.589Z", expiredAt="2026-03-17T09:26:53.589Z")
 
@@ -27,6 +28,17 @@ def test_what_is_in_the_bin_is_listed_restored_and_purged_by_name(coordinator: S
         "PUT",
         "DELETE",
     ]
+
+
+def test_snapshots_in_the_bin_go_by_their_ids(coordinator: StandIn, nwctl: Nwctl) -> None:
+    snapshot_id = "ecs.snapshot-" + "a" * 16
+    row = {"instanceId": snapshot_id, "instanceName": "nightly", "cleanAt": 1694090105, "createdAt": None}
+    coordinator.on("GET", SNAPSHOTS, {"list": [row], "total": 1})
+    coordinator.on("PUT", f"{SNAPSHOTS}/snapshot/{snapshot_id}", None)
+    coordinator.on("DELETE", f"{SNAPSHOTS}/snapshot/{snapshot_id}", None)
+    assert "2023-09-07" in nwctl("bin", "snapshots").stdout
+    assert nwctl("bin", "restore", snapshot_id).exit_code == 0
+    assert nwctl("bin", "purge", snapshot_id, "--yes").exit_code == 0
 
 
 def test_a_name_that_is_not_there_or_is_shared_is_refused(coordinator: StandIn, nwctl: Nwctl) -> None:
