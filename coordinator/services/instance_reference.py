@@ -80,7 +80,7 @@ def find_references(session: Session, runtime: Runtime, caller: Caller, order: I
     size = find_size(session, order)
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
-    image = _find_image(session, user, order)
+    image = find_image(session, user, order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     return References(
@@ -218,9 +218,10 @@ def _check_flavor_type(order: InstanceOrder, flavor: Flavor, flavor_type: Flavor
         )
 
 
-def _find_image(session: Session, user: Caller, order: InstanceOrder) -> Image:
+def find_image(session: Session, user: Caller, order: InstanceOrder, field: str = "image.imageUid") -> Image:
+    """The order's image, as a system disk for who `user` is; raises what is wrong with it, naming the field."""
     if order.image_id:
-        field, image = "image.imageUid", session.get(Image, order.image_id)
+        image = session.get(Image, order.image_id)
     else:
         field, image = "image.url", _find_image_by_url(session, order.image_url)
     if image is None or image.deleted_at or not _may_use(user, image):

@@ -4,6 +4,7 @@ from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
 from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
+from coordinator.tasks.kinds.change_os import CHANGE_OS
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
@@ -56,6 +57,7 @@ KINDS: dict[str, TaskKind] = {
         DETACH_VOLUMES,
         GROW_VOLUME,
         RESIZE_INSTANCE,
+        CHANGE_OS,
         MOVE_RESIZED_INSTANCE,
     )
 }
