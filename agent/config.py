@@ -47,6 +47,8 @@ class AgentConfig:
 
     # Space of the storage directory that guests never get.
     reserved_storage_bytes: int = 1024**3
+    # An image that nobody has needed for so long leaves the cache; 0: only when another one needs the room.
+    unused_image_hours: int = 168
     # Where libvirt keeps the memory of guests that hibernate.
     saved_memory_dir: Path = Path("/var/lib/libvirt/qemu/save")
     # Address that VNC servers of guests listen on: a private one.

@@ -124,6 +124,10 @@ class DeviceStillAttached(AgentError, category=Category.TIMEOUT):
     """The guest was asked to let go of the device and has not within the grace; nothing was taken from it."""
 
 
+class MediumLocked(AgentError, category=Category.TIMEOUT):
+    """The guest uses what is in the drive and has locked the tray; it keeps it."""
+
+
 class DeviceWipeFailed(AgentError, category=Category.INTERNAL):
     """The disk could not be overwritten; it stays withheld until it is."""
 
@@ -226,6 +230,10 @@ class VolumePresent(AgentError, category=Category.STATE):
 
 class VolumeCorrupt(AgentError, category=Category.CORRUPT):
     """What has come from another node is not what was sent; nothing was kept."""
+
+
+class SnapshotNotFound(AgentError, category=Category.ABSENT):
+    """A volume does not have this snapshot."""
 
 
 class TransferNotFound(AgentError, category=Category.ABSENT):

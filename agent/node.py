@@ -28,9 +28,10 @@ from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
+from agent.hypervisor.freeze import Freezes
 from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
@@ -42,6 +43,7 @@ from agent.hypervisor.network import Networks
 from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
+from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
 from agent.incoming import IncomingGuests
@@ -54,11 +56,13 @@ from agent.network.severance import sever_migrations
 from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
+from agent.snapshot import Snapshots
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
+from agent.storage.snapshot import SnapshotFiles
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -87,6 +91,15 @@ class GuestChanges:
 
 
 @dataclass(frozen=True)
+class SnapshotParts:
+    """Snapshots of volumes, in files and in guests that run."""
+
+    snapshots: Snapshots
+    files: SnapshotFiles
+    freezes: Freezes
+
+
+@dataclass(frozen=True)
 class Node:
     """An agent's parts."""
 
@@ -105,6 +118,7 @@ class Node:
     growths: Growths
     hibernations: Hibernations
     changes: GuestChanges
+    snapshots: SnapshotParts
     migrations: Migrations
     incoming: IncomingGuests
     peers: Peers
@@ -142,7 +156,19 @@ def build_node(config: AgentConfig) -> Node:
     hardware = _build_hardware(config, connection, capability, volumes, roles)
     profile, keeper = _build_profile(config, capability), hardware.keeper
     changes = _build_changes(
-        config, connection, events, guests, stops, affinities, seeds, profile, volumes, networks, self_fence, keeper
+        config,
+        connection,
+        events,
+        guests,
+        stops,
+        affinities,
+        seeds,
+        profile,
+        images,
+        volumes,
+        networks,
+        self_fence,
+        keeper,
     )
     return Node(
         config=config,
@@ -160,6 +186,7 @@ def build_node(config: AgentConfig) -> Node:
         growths=Growths(connection, guests, guest_agents, affinities, events),
         hibernations=Hibernations(connection, guests, guest_agents, events, config.saved_memory_dir),
         changes=changes,
+        snapshots=_build_snapshots(config, connection, guest_agents, volumes, changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -183,6 +210,7 @@ def _build_changes(
     affinities: Affinities,
     seeds: Seeds,
     read_profile: Callable[[], Awaitable[HostProfile]],
+    images: ImageCache,
     volumes: DirectoryBackend,
     networks: NatBackend,
     self_fence: SelfFence,
@@ -191,13 +219,14 @@ def _build_changes(
     locks = DomainLocks()
     plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
     assignments = Assignments(plugs, keeper, locks)
-    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
         seeds,
         read_profile,
         volumes=volumes,
+        images=images,
         subnets=networks,
         ha_guests=self_fence,
         assignments=assignments,
@@ -213,6 +242,18 @@ def _build_changes(
         attachments,
         DiskReturn(attachments, events),
     )
+
+
+def _build_snapshots(
+    config: AgentConfig,
+    connection: Connection,
+    guest_agents: GuestAgents,
+    volumes: DirectoryBackend,
+    locks: DomainLocks,
+) -> SnapshotParts:
+    files, live = SnapshotFiles(volumes), LiveSnapshots(connection)
+    freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
+    return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
 
 
 def _build_guests(connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord) -> Guests:
@@ -264,13 +305,15 @@ def _build_storage(
     reserved_bytes = config.reserved_storage_bytes
 
     async def find_image_users(image_id: str) -> list[str]:
-        return await volumes.volumes_backed_by(image_id)
+        holders = await find_file_holders(connection, config.images_dir / f"{image_id}.iso")
+        return [*await volumes.volumes_backed_by(image_id), *holders]
 
     images = ImageCache(
         config.images_dir,
         read_image=coordinator.read_image,
         find_users=find_image_users,
         reserved_bytes=reserved_bytes,
+        unused_life_seconds=config.unused_image_hours * 3600,
     )
     volumes = DirectoryBackend(
         config.volumes_dir,

@@ -68,6 +68,13 @@ class ImageOffsetInvalid(ParameterInvalid):
     """A node asks for bytes beyond the end of an image."""
 
 
+class UploadConflict(CoordinatorError):
+    """An upload goes on elsewhere in the file, or in another request: ask where, and try again."""
+
+    code = "ECS.OperationFailed.UploadOffset"
+    http_status = 409
+
+
 class ImageArchitectureMismatch(ParameterInvalid):
     code = "ECS.OperationFailed.InvalidCpuArch"
 
@@ -81,6 +88,10 @@ class ImageInUse(CoordinatorError):
 
 class VolumesTooMany(ParameterInvalid):
     code = "ECS.OperationDenied.VolumeNumOverLimit"
+
+
+class IsosTooMany(ParameterInvalid):
+    code = "ECS.OperationDenied.ISONumOverLimit"
 
 
 class StatusUnsupported(CoordinatorError):

@@ -37,6 +37,8 @@ from protos.agent.v1 import (
     migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
+    snapshot_pb2,
+    snapshot_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
@@ -68,6 +70,11 @@ class ScriptedAgent:
     volumes: dict[str, int] = field(default_factory=dict)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
+    # What volumes hold, by volume and id; rolled back to which, in their order.
+    snapshots: dict[str, set[str]] = field(default_factory=dict)
+    rolled_back: list[tuple[str, str]] = field(default_factory=list)
+    # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
+    media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     reboots: Counter[str] = field(default_factory=Counter)
@@ -212,6 +219,14 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         self._agent.disks.get(request.domain_uuid, {}).pop(request.volume_uuid, None)
         return domain_pb2.EnsureDiskDetachedResponse()
 
+    async def EnsureMedium(self, request: Any, context: Any) -> domain_pb2.EnsureMediumResponse:
+        await self._agent.enter("ensure_medium_by_force" if request.force else "ensure_medium", context)
+        image_id = request.drive.image.image_id
+        if image_id and image_id not in self._agent.images:
+            await refuse(context, "ImageNotFound", image_id)
+        self._agent.media.setdefault(request.domain_uuid, {})[request.drive.number] = image_id
+        return domain_pb2.EnsureMediumResponse()
+
     async def Get(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("get_domain", context)
         return self._agent.domains[request.uuid]
@@ -284,6 +299,16 @@ class _Images(storage_pb2_grpc.ImageServiceServicer):
         self._agent.images.add(request.image.image_id)
         yield storage_pb2.ImageProgress(done_bytes=1, total_bytes=1, cached=True)
 
+    async def List(self, request: Any, context: Any) -> storage_pb2.ListImagesResponse:
+        await self._agent.enter("list_images", context)
+        images = [storage_pb2.ImageRef(image_id=image_id) for image_id in sorted(self._agent.images)]
+        return storage_pb2.ListImagesResponse(images=images)
+
+    async def EnsureEvicted(self, request: Any, context: Any) -> storage_pb2.EnsureImageEvictedResponse:
+        await self._agent.enter("ensure_image_evicted", context)
+        self._agent.images.discard(request.image_id)
+        return storage_pb2.EnsureImageEvictedResponse()
+
 
 class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     def __init__(self, agent: ScriptedAgent) -> None:
@@ -298,6 +323,7 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
         await self._agent.enter("ensure_volume_removed", context)
         self._agent.volumes.pop(request.uuid, None)
+        self._agent.snapshots.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
 
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
@@ -307,10 +333,50 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("ensure_volume_grown", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=self._agent.volumes[request.uuid])
 
+    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
+        self._agent.volumes[request.uuid] = request.size_bytes
+        self._agent.orders.append(request)
+        yield storage_pb2.VolumeCopyProgress(percent=50)
+        await self._agent.enter("ensure_volume_copied", context)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
+
     async def List(self, request: Any, context: Any) -> storage_pb2.ListVolumesResponse:
         await self._agent.enter("list_volumes", context)
         volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]
         return storage_pb2.ListVolumesResponse(volumes=volumes)
+
+
+class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureTaken(self, request: Any, context: Any) -> snapshot_pb2.TakenSnapshot:
+        # A call that fails may have been done all the same.
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.setdefault(uuid, set()).add(request.snapshot_id)
+        self._agent.orders.append(request)
+        await self._agent.enter("ensure_snapshot_taken", context)
+        return snapshot_pb2.TakenSnapshot(
+            consistency=snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM,
+            volumes=[
+                snapshot_pb2.VolumeSnapshot(volume_uuid=uuid, allocated_bytes=4096) for uuid in request.volume_uuids
+            ],
+        )
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> snapshot_pb2.EnsureSnapshotRemovedResponse:
+        await self._agent.enter("ensure_snapshot_removed", context)
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.get(uuid, set()).discard(request.snapshot_id)
+        return snapshot_pb2.EnsureSnapshotRemovedResponse()
+
+    async def EnsureRolledBack(self, request: Any, context: Any) -> snapshot_pb2.EnsureRolledBackResponse:
+        for uuid in request.volume_uuids:
+            if request.snapshot_id not in self._agent.snapshots.get(uuid, set()):
+                await context.abort(grpc.StatusCode.NOT_FOUND, uuid, (("nodewright-code", "SnapshotNotFound"),))
+        self._agent.rolled_back += [(uuid, request.snapshot_id) for uuid in request.volume_uuids]
+        await self._agent.enter("ensure_rolled_back", context)
+        return snapshot_pb2.EnsureRolledBackResponse()
 
 
 class _Ports(network_pb2_grpc.NetworkServiceServicer):
@@ -462,7 +528,7 @@ def all_at_work(
         for gate in [gate for agent in agents for gate in agent.gates.values()]:
             gate.set()
         loop.call_soon_threadsafe(stop.set)
-        thread.join(_READY_SECONDS)
+        thread.join()
         loop.close()
 
 
@@ -513,6 +579,7 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
         (host_pb2_grpc.add_HostServiceServicer_to_server, _Host),
         (storage_pb2_grpc.add_ImageServiceServicer_to_server, _Images),
         (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
+        (snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server, _Snapshots),
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
         (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, _Migrations),

@@ -21,6 +21,7 @@ from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
 from agent.configure.numa import configure_numa
+from agent.configure.optical import configure_optical_drives
 from agent.configure.pcie import configure_pcie
 from agent.configure.processor import configure_processor
 from agent.configure.rng import configure_rng
@@ -46,6 +47,7 @@ CONFIGURATORS: Final[tuple[Configurator, ...]] = (
     configure_tpm,
     configure_disks,
     configure_cloud_init,
+    configure_optical_drives,
     configure_nics,
     configure_graphics,
     configure_console,

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from agent.attachment import DiskAttachments
-from agent.configure.check import check_disk, check_uuid
+from agent.configure.check import check_disk, check_optical_drive, check_uuid
 from agent.definition import Definitions
 from agent.domain_lock import DomainLocks
 from agent.errors import HypervisorUnavailable
@@ -131,6 +131,15 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         grace_seconds = decode_seconds(request, "grace", default=LET_GO_SECONDS)
         await self._attachments.detach(request.domain_uuid, request.volume_uuid, grace_seconds=grace_seconds)
         return messages.EnsureDiskDetachedResponse()
+
+    async def EnsureMedium(
+        self, request: messages.EnsureMediumRequest, context: Context
+    ) -> messages.EnsureMediumResponse:
+        """The drive has this image in it, or nothing."""
+        check_uuid(request.domain_uuid, "domain_uuid")
+        check_optical_drive(request.drive, "drive")
+        await self._attachments.insert(request.domain_uuid, request.drive, force=request.force)
+        return messages.EnsureMediumResponse()
 
     async def EnsureStopped(
         self, request: messages.EnsureStoppedRequest, context: Context

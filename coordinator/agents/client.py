@@ -9,6 +9,7 @@ from coordinator.agents.call import OnProgress
 from coordinator.agents.channel import ChannelPool, Credentials
 from coordinator.agents.device import DeviceCalls
 from coordinator.agents.error import AgentCallError, NodeAway
+from coordinator.agents.snapshot import SnapshotCalls
 from coordinator.store.database import Database
 from protos.agent.v1 import (
     domain_pb2,
@@ -29,6 +30,8 @@ QUICK_SECONDS: Final = 15.0
 DEFINE_SECONDS: Final = 60.0
 # Forced stops and removals wait for QEMU to end, which takes long on a host with busy disks.
 POWER_SECONDS: Final = 90.0
+# libvirt waits some seconds for a guest to open the tray.
+MEDIUM_SECONDS: Final = 60.0
 VOLUME_SECONDS: Final = 300.0
 IMAGE_SECONDS: Final = 6 * 3600.0
 # A guest with large disks takes its time; that it gets on is watched by the agent.
@@ -79,7 +82,7 @@ class AgentClients:
         await self._channels.close()
 
 
-class AgentClient(DeviceCalls):
+class AgentClient(DeviceCalls, SnapshotCalls):
     """The agent of one node. Every method raises AgentCallError; every Ensure… may be repeated at will."""
 
     async def ensure_image_cached(
@@ -96,6 +99,12 @@ class AgentClient(DeviceCalls):
         """The image is not in the node's cache."""
         stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
         await self._ensure(stub.EnsureEvicted, storage_pb2.EnsureImageEvictedRequest(image_id=image_id), DEFINE_SECONDS)
+
+    async def list_cached_images(self) -> list[str]:
+        """Ids of the images in the node's cache."""
+        stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
+        images = (await self._call(stub.List, storage_pb2.ListImagesRequest(), QUICK_SECONDS)).images
+        return [image.image_id for image in images]
 
     async def ensure_volume(
         self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
@@ -228,6 +237,12 @@ class AgentClient(DeviceCalls):
         request = domain_pb2.EnsureDiskDetachedRequest(domain_uuid=uuid, volume_uuid=volume_uuid)
         request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
         await self._call(stub.EnsureDiskDetached, request, VOLUME_SECONDS + grace_seconds)
+
+    async def ensure_medium(self, uuid: str, drive: domain_pb2.OpticalDrive, *, force: bool = False) -> None:
+        """The domain's drive has the image in it, cached before, or nothing; MediumLocked when the guest keeps it."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureMediumRequest(domain_uuid=uuid, drive=drive, force=force)
+        await self._ensure(stub.EnsureMedium, request, MEDIUM_SECONDS)
 
     async def ensure_running(self, uuid: str) -> domain_pb2.Domain:
         """The domain runs."""

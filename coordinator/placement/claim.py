@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, update
 from sqlmodel import Session, col
 
+from coordinator.domain.device import sum_milli
 from coordinator.domain.placement import Assignment, Consumer, Decision, HostView, PlacementRequest, ResourceClass
 from coordinator.errors import AllocationMismatch, ServiceUnavailable
 from coordinator.placement.cache import HostCache
@@ -218,9 +219,15 @@ def _insert_allocations(
     ]
     cells = [{**holder, **asdict(share), "cpus": list(share.cpus)} for _, holder, it in pairs for share in it.cells]
     devices = [
-        {**holder, **asdict(share), "kind": it.host.device(share.device_id).type.kind}
+        {
+            **holder,
+            "device_id": device_id,
+            "kind": it.host.device(device_id).type.kind,
+            "milli": milli,
+            "slices": sum(share.device_id == device_id for share in it.devices),
+        }
         for _, holder, it in pairs
-        for share in it.devices
+        for device_id, milli in sum_milli(it.devices).items()
     ]
     for table, rows in ((Allocation, amounts), (CellAllocation, cells), (DeviceAllocation, devices)):
         if rows:

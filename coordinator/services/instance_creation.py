@@ -32,7 +32,9 @@ from coordinator.services.quota import Wish, check_quota
 from coordinator.services.ssh_key_binding import new_binding
 from coordinator.store.tables import Instance, PlacementRecord, Volume
 from coordinator.tasks.blueprint import traits_of
+from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
+from coordinator.tasks.model import TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,25 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class _Secrets:
+class Origin:
+    """What a clone's volumes are copied from."""
+
+    ecs_id: str
+    # In the order of the order's volumes.
+    volume_uuids: tuple[str, ...]
+    # The node that has them, and the identity of the storage where other nodes may find them, too; that may be unknown.
+    node_id: str
+    storage_id: str
+
+    def keep_near(self, request: PlacementRequest) -> PlacementRequest:
+        """The request, for hosts that can reach the volumes."""
+        if self.storage_id:
+            return replace(request, storage_id=self.storage_id)
+        return replace(request, node_id=self.node_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
     """What is derived from the order's secrets, once for all its instances."""
 
     password_hash: str
@@ -58,25 +78,47 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
     """
     check_order(order, runtime.settings)
     if not caller.is_operator:
-        order = _within_quotas(order)
-    # Hashing takes a few milliseconds, which no other writer shall wait for.
-    secrets = _Secrets(hash_password(order.password), runtime.secrets.encrypt(order.vnc_password or new_vnc_password()))
+        order = within_quotas(order)
+    secrets = make_secrets(runtime, order)
     with runtime.database.write() as session:
         references = find_references(session, runtime, caller, order)
-        _check_quota(session, order, references)
-        instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
-        rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
-        request = placement_request(order, references, rule, [instance.uuid for instance in instances])
-        decision = claim(session, runtime.hosts, request)
-        _settle_placement(instances, request, decision)
-        session.add_all(instances)
-        session.flush()
-        session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
-        _bind_key(session, runtime, references, instances)
-        _record_placement(session, runtime, instances, decision)
-        operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
-        views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
+        created = add_instances(session, runtime, caller, order, references, secrets)
     runtime.wake_tasks()
+    return created
+
+
+def make_secrets(runtime: Runtime, order: InstanceOrder) -> Secrets:
+    """Before the transaction: hashing takes a few milliseconds, which no other writer shall wait for."""
+    return Secrets(hash_password(order.password), runtime.secrets.encrypt(order.vnc_password or new_vnc_password()))
+
+
+def add_instances(
+    session: Session,
+    runtime: Runtime,
+    caller: Caller,
+    order: InstanceOrder,
+    references: References,
+    secrets: Secrets,
+    origin: Origin | None = None,
+) -> Created:
+    """The same in the caller's transaction, of an order that was checked; the caller wakes the engine.
+
+    With `origin` a single one, which has to find a host where the volumes are that its own are copied from.
+    """
+    check_order_quota(session, order, references)
+    instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
+    rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
+    request = placement_request(order, references, rule, [instance.uuid for instance in instances])
+    request = origin.keep_near(request) if origin else request
+    decision = claim(session, runtime.hosts, request)
+    _settle_placement(instances, request, decision, keeps_unplaced=origin is None)
+    session.add_all(instances)
+    session.flush()
+    session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
+    _bind_key(session, runtime, references, instances)
+    _record_placement(session, runtime, instances, decision)
+    operations = _realize(session, runtime, caller, order, references, instances, origin) if decision.placed else []
+    views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
     return Created(views, tuple(operations))
 
 
@@ -88,7 +130,7 @@ def _bind_key(session: Session, runtime: Runtime, references: References, instan
 
 
 def _new_instance(
-    runtime: Runtime, order: InstanceOrder, references: References, secrets: _Secrets, number: int
+    runtime: Runtime, order: InstanceOrder, references: References, secrets: Secrets, number: int
 ) -> Instance:
     suffix = f"-{number + 1}" if order.count > 1 else ""
     display_name = order.display_name + suffix
@@ -163,7 +205,9 @@ def placement_request(
     )
 
 
-def _settle_placement(instances: list[Instance], request: PlacementRequest, decision: Decision) -> None:
+def _settle_placement(
+    instances: list[Instance], request: PlacementRequest, decision: Decision, *, keeps_unplaced: bool
+) -> None:
     if decision.placed:
         for instance, assignment in zip(instances, decision.assignments, strict=True):
             instance.node_id = assignment.host.node_id
@@ -171,7 +215,7 @@ def _settle_placement(instances: list[Instance], request: PlacementRequest, deci
             instance.rp_id = assignment.host.pool_id if request.pool_ids else ""
         return
     reason = summarize(decision)
-    if len(instances) > 1:
+    if len(instances) > 1 or not keeps_unplaced:
         raise BatchUnschedulable(reason.en, reason.zh)
     [instance] = instances
     instance.status = InstanceStatus.ERROR_UNSCHEDULABLE
@@ -202,15 +246,26 @@ def _realize(
     order: InstanceOrder,
     references: References,
     instances: list[Instance],
+    origin: Origin | None,
 ) -> list[str]:
     """Volumes, ports and a task for each placed instance; answers the operation ids."""
     operations = []
     for instance in instances:
-        session.add_all(_new_volumes(runtime, order, instance))
+        volumes = _new_volumes(runtime, order, instance)
+        kind, args = _settle_origin(volumes, origin) if origin else (CREATE_INSTANCE, {})
+        session.add_all(volumes)
         _add_ports(session, runtime, order, references, instance)
-        operations.append(begin_task(session, runtime, caller, CREATE_INSTANCE, instance))
+        operations.append(begin_task(session, runtime, caller, kind, instance, args=args))
     session.flush()
     return operations
+
+
+def _settle_origin(volumes: list[Volume], origin: Origin) -> tuple[TaskKind, dict[str, Any]]:
+    """The task that copies the volumes, which stand on no image then, and what it has to know."""
+    for volume in volumes:
+        volume.image_id = None
+    copies = {volume.uuid: uuid for volume, uuid in zip(volumes, origin.volume_uuids, strict=True)}
+    return CLONE_INSTANCE, {"sourceEcsId": origin.ecs_id, "copies": copies}
 
 
 def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance) -> list[Volume]:
@@ -264,13 +319,14 @@ def _add_ports(
         allocate_port(session, runtime, subnet, group, instance_id=instance.id, request=request)
 
 
-def _within_quotas(order: InstanceOrder) -> InstanceOrder:
+def within_quotas(order: InstanceOrder) -> InstanceOrder:
     """Only an operator may order beyond a tenant's quotas: what others say about it is neither done nor answered."""
     options = {name: value for name, value in order.options.items() if name != "bUpdateQuotas"}
     return replace(order, checks_quota=True, options=options)
 
 
-def _check_quota(session: Session, order: InstanceOrder, references: References) -> None:
+def check_order_quota(session: Session, order: InstanceOrder, references: References) -> None:
+    """QuotaExceeded if the order's tenant may not have that much more."""
     if not order.checks_quota:
         return
     wish = Wish(

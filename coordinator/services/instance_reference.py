@@ -73,14 +73,19 @@ class References:
     ssh_key: SshKey | None = None
 
 
-def find_references(session: Session, runtime: Runtime, caller: Caller, order: InstanceOrder) -> References:
-    """Looks everything up; raises the documented error of the first thing that is missing or does not fit."""
+def find_references(
+    session: Session, runtime: Runtime, caller: Caller, order: InstanceOrder, image: Image | None = None
+) -> References:
+    """Looks everything up; raises the documented error of the first thing that is missing or does not fit.
+
+    With `image` the order's counts as found: nothing is made from it.
+    """
     owner = find_owner(session, caller, order.tenant_id, order.department_id, order.resource_group_id)
     _check_place(session, runtime, order)
     size = find_size(session, order)
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
-    image = find_image(session, user, order)
+    image = image or find_image(session, user, order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     return References(

@@ -1,6 +1,7 @@
 """`nwctl instance`: virtual machines."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +61,7 @@ Reference = Annotated[str, typer.Argument(metavar="INSTANCE", help="Id or name."
 References = Annotated[
     list[str], typer.Argument(metavar="INSTANCE...", help="Ids or names.", autocompletion=INSTANCE.complete)
 ]
+_EXPORTED = "displayName,ecsId,tenant,department,status,privateIp,az,vcpu,ram,flavor,osInfo,createTime"
 Force = Annotated[bool, typer.Option("--force", help="Cut the power instead of asking the guest.")]
 
 
@@ -76,6 +78,21 @@ def show_instance(session: Session, instance: Reference) -> None:
     session.show(INSTANCE, session.client.get(INSTANCE.at(instance_id)).data)
 
 
+@command(app, "export")
+def export_instances(
+    session: Session,
+    file: Annotated[Path, typer.Argument(help="Where the workbook (xlsx) goes.")],
+    columns: Annotated[str, typer.Option(help="Columns in their order, separated by commas.")] = _EXPORTED,
+    status: Annotated[list[str] | None, typer.Option(help="Only those in this status; can be repeated.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only those with this label, key or key=value.")] = None,
+) -> None:
+    """Write a table of the instances for spreadsheets."""
+    wanted = {"status": status or [], "vmLabels": label or []}
+    content, _ = session.client.make_file(f"{INSTANCE.path}/export", {"exportItem": columns, "filterParams": wanted})
+    file.write_bytes(content)
+    session.output.note(f"Wrote {file}")
+
+
 @command(app, "delete")
 def delete_instances(
     session: Session,
@@ -83,7 +100,7 @@ def delete_instances(
     waiting: Waiting,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete instances and the disks that go with them, whatever state they are in."""
+    """Delete instances and the disks that go with them; `nwctl bin` has them for a time if it is on."""
     ids = [INSTANCE.find_id(session.client, instance) for instance in instances]
     if sys.stdin.isatty() and not yes:
         typer.confirm(f"Delete {', '.join(instances)} with their disks?", abort=True, err=True)

@@ -125,6 +125,8 @@ def test_concurrent_calls_with_one_key_act_once(customer: Api) -> None:
 def test_a_call_that_died_before_it_acted_can_be_repeated(
     customer: Api, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    at = runtime.now()
+    monkeypatch.setattr(runtime, "now", lambda: at)
     with dying_before_commit(monkeypatch):
         assert create(customer, "a key").status == 500
     monkeypatch.setattr("coordinator.api.idempotency._WAIT_SECONDS", 0.2)

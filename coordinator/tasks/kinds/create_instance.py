@@ -1,5 +1,7 @@
 """Makes an instance real on the node that was claimed for it."""
 
+from collections.abc import Callable
+
 from sqlmodel import Session
 
 from coordinator.agents.client import IMAGE_SECONDS
@@ -26,6 +28,8 @@ _PROVISIONING = show_status(InstanceStatus.PROVISIONING)
 _STATUS_AFTER_STEP = {
     "ensure_image": InstanceStatus.ERR_IMAGE_PULL,
     "ensure_volumes": InstanceStatus.DATA_VOLUME_ERROR,
+    "take_snapshot": InstanceStatus.DATA_VOLUME_ERROR,
+    "copy_volumes": InstanceStatus.DATA_VOLUME_ERROR,
 }
 
 
@@ -44,18 +48,24 @@ async def _ensure_image(context: StepContext) -> StepResult:
 async def _ensure_volumes(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     for volume in blueprint.volumes:
-        image = image_ref(blueprint.image) if volume.is_os_disk and blueprint.image else None
+        image = blueprint.image_below(volume)
         agent = agent_of(context, blueprint)
         await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
 
+    return StepResult(apply=record_volumes(context.args))
+
+
+def record_volumes(args: Args) -> Callable[[Session], None]:
+    """A step's `apply`: the instance's volumes are on its node."""
+
     def apply(session: Session) -> None:
-        instance = load_instance(session, context.args)
+        instance = load_instance(session, args)
         for volume in instance_query.list_volumes(session, instance):
             volume.status = "inUse"
             volume.node_id = instance.node_id
             session.add(volume)
 
-    return StepResult(apply=apply)
+    return apply
 
 
 async def _remove_volumes(context: StepContext) -> StepResult:
@@ -105,7 +115,7 @@ def _check(session: Session, args: Args) -> None:
     load_instance(session, args)
 
 
-def _let_go(session: Session, args: Args, failure: Failure) -> None:
+def let_go(session: Session, args: Args, failure: Failure) -> None:
     """After the undoing: nothing is held any more, and the instance stays visible with the reason."""
     instance = load_instance(session, args)
     for volume in instance_query.list_volumes(session, instance):
@@ -121,6 +131,15 @@ def _let_go(session: Session, args: Args, failure: Failure) -> None:
     rest(session, instance, status, "canceled" if failure.canceled else failure.message)
 
 
+# What follows once its volumes are there.
+REALIZE_STEPS = (
+    Step("ensure_ports", _ensure_ports, undo=_remove_ports),
+    # Its undoing may wipe disks; the calls of defining have deadlines of their own.
+    Step("define", _define, undo=_remove_domain, timeout_seconds=RELEASE_SECONDS),
+    # Removing the domain, one step back, also ends a guest that was just started.
+    Step("start", _start, before=show_status(InstanceStatus.STARTING)),
+)
+
 CREATE_INSTANCE = TaskKind(
     name="create_instance",
     steps=(
@@ -133,13 +152,9 @@ CREATE_INSTANCE = TaskKind(
             timeout_seconds=IMAGE_SECONDS,
         ),
         Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2),
-        Step("ensure_ports", _ensure_ports, undo=_remove_ports),
-        # Its undoing may wipe disks; the calls of defining have deadlines of their own.
-        Step("define", _define, undo=_remove_domain, timeout_seconds=RELEASE_SECONDS),
-        # Removing the domain, one step back, also ends a guest that was just started.
-        Step("start", _start, before=show_status(InstanceStatus.STARTING)),
+        *REALIZE_STEPS,
     ),
     check=_check,
     on_success=settle,
-    on_failure=_let_go,
+    on_failure=let_go,
 )

@@ -103,6 +103,11 @@ class DomainServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.FromString,
                 _registered_method=True)
+        self.EnsureMedium = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/EnsureMedium',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumResponse.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/nodewright.agent.v1.DomainService/List',
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.ListDomainsRequest.SerializeToString,
@@ -221,6 +226,15 @@ class DomainServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureMedium(self, request, context):
+        """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+        that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+        DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """All domains of the node, foreign ones included.
         """
@@ -302,6 +316,11 @@ def add_DomainServiceServicer_to_server(servicer, server):
                     servicer.EnsureDiskDetached,
                     request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.SerializeToString,
+            ),
+            'EnsureMedium': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureMedium,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumResponse.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -669,6 +688,33 @@ class DomainService:
             '/nodewright.agent.v1.DomainService/EnsureDiskDetached',
             protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureMedium(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureMedium',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumResponse.FromString,
             options,
             channel_credentials,
             insecure,

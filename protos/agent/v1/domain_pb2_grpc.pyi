@@ -78,6 +78,11 @@ class DomainServiceStub:
     """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
     DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
     """
+    EnsureMedium: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureMediumRequest, _domain_pb2.EnsureMediumResponse]
+    """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+    that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+    DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]
     """All domains of the node, foreign ones included."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_domain_pb2.WatchEventsRequest, _domain_pb2.DomainEvent]
@@ -132,6 +137,11 @@ class DomainServiceAsyncStub(DomainServiceStub):
     EnsureDiskDetached: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureDiskDetachedRequest, _domain_pb2.EnsureDiskDetachedResponse]  # type: ignore[assignment]
     """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
     DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+    """
+    EnsureMedium: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureMediumRequest, _domain_pb2.EnsureMediumResponse]  # type: ignore[assignment]
+    """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+    that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+    DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
     """
     List: _aio.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]  # type: ignore[assignment]
     """All domains of the node, foreign ones included."""
@@ -262,6 +272,17 @@ class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_domain_pb2.EnsureDiskDetachedResponse, _abc.Awaitable[_domain_pb2.EnsureDiskDetachedResponse]]:
         """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
         DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureMedium(
+        self,
+        request: _domain_pb2.EnsureMediumRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.EnsureMediumResponse, _abc.Awaitable[_domain_pb2.EnsureMediumResponse]]:
+        """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+        that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+        DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
         """
 
     @_abc_1.abstractmethod

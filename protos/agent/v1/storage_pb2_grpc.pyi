@@ -38,7 +38,9 @@ class ImageServiceStub:
     refers to other files), RESOURCE_EXHAUSTED (no space).
     """
     EnsureEvicted: _grpc.UnaryUnaryMultiCallable[_storage_pb2.EnsureImageEvictedRequest, _storage_pb2.EnsureImageEvictedResponse]
-    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+    domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListImagesRequest, _storage_pb2.ListImagesResponse]
 
 @_typing.type_check_only
@@ -51,7 +53,9 @@ class ImageServiceAsyncStub(ImageServiceStub):
     refers to other files), RESOURCE_EXHAUSTED (no space).
     """
     EnsureEvicted: _aio.UnaryUnaryMultiCallable[_storage_pb2.EnsureImageEvictedRequest, _storage_pb2.EnsureImageEvictedResponse]  # type: ignore[assignment]
-    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+    domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+    """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListImagesRequest, _storage_pb2.ListImagesResponse]  # type: ignore[assignment]
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -73,7 +77,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.EnsureImageEvictedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.EnsureImageEvictedResponse, _abc.Awaitable[_storage_pb2.EnsureImageEvictedResponse]]:
-        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+        domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+        """
 
     @_abc_1.abstractmethod
     def List(
@@ -100,6 +106,12 @@ class VolumeServiceStub:
     INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
     while anybody else than that domain has it open.
     """
+    EnsureCopied: _grpc.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeCopiedRequest, _storage_pb2.VolumeCopyProgress]
+    """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+    of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+    while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+    SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]
 
 @_typing.type_check_only
@@ -115,6 +127,12 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
     INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
     while anybody else than that domain has it open.
+    """
+    EnsureCopied: _aio.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeCopiedRequest, _storage_pb2.VolumeCopyProgress]  # type: ignore[assignment]
+    """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+    of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+    while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+    SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
     """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]  # type: ignore[assignment]
 
@@ -146,6 +164,18 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
         INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
         while anybody else than that domain has it open.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureCopied(
+        self,
+        request: _storage_pb2.EnsureVolumeCopiedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeCopyProgress], _abc.AsyncIterator[_storage_pb2.VolumeCopyProgress]]:
+        """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+        of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+        while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+        SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
         """
 
     @_abc_1.abstractmethod

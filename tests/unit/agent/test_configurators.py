@@ -25,6 +25,7 @@ from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
 from agent.configure.numa import configure_numa
+from agent.configure.optical import configure_optical_drives
 from agent.configure.pcie import configure_pcie
 from agent.configure.pipeline import CONFIGURATORS, Configurator, build_domain
 from agent.configure.processor import configure_processor
@@ -35,7 +36,18 @@ from agent.domainxml.element import format_document, parse_document
 from agent.domainxml.metadata import AssignedDevice
 from agent.domainxml.tuning import EmulatorPin
 from agent.errors import AgentError, CapabilityMissing, CpuPinned, CpusExhausted, RequestInvalid
-from protos.agent.v1.domain_pb2 import CpuMode, Disk, DiskBus, DomainSpec, Firmware, Graphics, GuestCell, Nic, TpmModel
+from protos.agent.v1.domain_pb2 import (
+    CpuMode,
+    Disk,
+    DiskBus,
+    DomainSpec,
+    Firmware,
+    Graphics,
+    GuestCell,
+    Nic,
+    OpticalDrive,
+    TpmModel,
+)
 from protos.agent.v1.host_pb2 import Architecture
 from tests.unit.agent.assigned_device import (
     CARD,
@@ -49,10 +61,12 @@ from tests.unit.agent.assigned_device import (
 from tests.unit.agent.guest_builder import (
     DATA_VOLUME_UUID,
     GIB,
+    ISO_ID,
     SUBNET_ID,
     VOLUME_UUID,
     AVolume,
     a_cell,
+    a_drive,
     a_host,
     a_seed,
     a_spec,
@@ -72,6 +86,7 @@ _DISKS = [
     Disk(volume_uuid=VOLUME_UUID, bus=DiskBus.DISK_BUS_VIRTIO, boot_index=1),
     Disk(volume_uuid=DATA_VOLUME_UUID, bus=DiskBus.DISK_BUS_SCSI, boot_index=2, read_only=True),
 ]
+_SATA_DRIVE = OpticalDrive(number=2, bus=DiskBus.DISK_BUS_SATA)
 _BUSES = (DiskBus.DISK_BUS_VIRTIO, DiskBus.DISK_BUS_SCSI, DiskBus.DISK_BUS_SATA)
 
 
@@ -151,6 +166,11 @@ CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "disks-16-scsi": (_with_seed, a_spec(disks=_SIXTEEN_SCSI), _SIXTEEN_SCSI_HOST),
     "disks-mixed": (_with_seed, a_spec(disks=_MIXED), _MIXED_HOST),
     "cloud-init": (configure_cloud_init, a_spec(), a_host()),
+    "optical-drives": (
+        configure_optical_drives,
+        a_spec(optical_drives=[a_drive(0, ISO_ID, boot_index=2), a_drive(1), _SATA_DRIVE]),
+        a_host(),
+    ),
     "nics": (configure_nics, a_spec(nics=[*a_spec().nics, _SECOND_NIC]), a_host()),
     "graphics": (configure_graphics, a_spec(), a_host()),
     "graphics-none": (configure_graphics, DomainSpec(), a_host()),
