@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     boots_per_node: int = Field(default=8, ge=1, le=1000)
     boot_time: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=1))
     stop_grace: timedelta = timedelta(seconds=120)
+    # For so long a new system's guest agent is waited for; where none is expected it counts as booted then.
+    new_system_grace: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(seconds=10), le=timedelta(hours=2))
     # How long a guest may take to let go of a disk.
     detach_grace: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(minutes=10))
     # So long before the recycle bin deletes an instance for good an event tells of it.

@@ -250,6 +250,13 @@ class ResizeImpossible(CoordinatorError):
     http_status = 400
 
 
+class SystemChangeImpossible(CoordinatorError):
+    """An instance cannot have that system; the message tells why."""
+
+    code = "ECS.OperationFailed.ChangeOS"
+    http_status = 400
+
+
 class NodeDisconnected(CoordinatorError):
     """The node's agent cannot be reached now."""
 

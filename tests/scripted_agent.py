@@ -89,6 +89,7 @@ class ScriptedAgent:
     # The newest that it has, and those that it has not.
     machine: str = "pc-q35-7.2"
     missing_machines: set[str] = field(default_factory=set)
+    guest_agent_state: Any = domain_pb2.GUEST_AGENT_STATE_RUNNING
     guest_answer: str = "{}"
     guest_commands: list[str] = field(default_factory=list)
     # Instead of that answer, what says something to each command.
@@ -434,6 +435,10 @@ class _Guests(guest_pb2_grpc.GuestServiceServicer):
                 metadata = (("nodewright-code", "GuestAgentCommandFailed"),)
                 await context.abort(grpc.StatusCode.ABORTED, str(error), metadata)
         return guest_pb2.RunGuestCommandResponse(return_json=answer)
+
+    async def Probe(self, request: Any, context: Any) -> guest_pb2.GuestProbe:
+        await self._agent.enter("probe_guest", context)
+        return guest_pb2.GuestProbe(state=self._agent.guest_agent_state)
 
 
 class _Migrations(migration_pb2_grpc.MigrationServiceServicer):

@@ -89,7 +89,7 @@ def find_references(
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
     origin = None if image else find_origin(session, user, order)
-    image = image or _find_image(session, user, replace(order, image_id=origin.image_id) if origin else order)
+    image = image or find_image(session, user, replace(order, image_id=origin.image_id) if origin else order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     return References(
@@ -228,9 +228,10 @@ def _check_flavor_type(order: InstanceOrder, flavor: Flavor, flavor_type: Flavor
         )
 
 
-def _find_image(session: Session, user: Caller, order: InstanceOrder) -> Image:
+def find_image(session: Session, user: Caller, order: InstanceOrder, field: str = "image.imageUid") -> Image:
+    """The order's image, as a system disk for who `user` is; raises what is wrong with it, naming the field."""
     if order.image_id:
-        field, image = "image.imageUid", session.get(Image, order.image_id)
+        image = session.get(Image, order.image_id)
     else:
         field, image = "image.url", _find_image_by_url(session, order.image_url)
     if image is None or image.deleted_at or not _may_use(user, image):

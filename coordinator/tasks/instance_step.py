@@ -103,10 +103,8 @@ def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Sessi
 async def start_again(context: StepContext) -> StepResult:
     """Part of an undo: the instance has its stored definition, and runs if it did so before its task."""
     blueprint = await blueprint_of(context)
-    if is_being_deleted(blueprint.instance):
-        return StepResult()
     await define_domain(context)
-    if not context.args["runs"]:
+    if not context.args["runs"] or is_being_deleted(blueprint.instance):
         return StepResult()
     domain = await agent_of(context, blueprint).ensure_running(blueprint.instance.uuid)
     return StepResult(apply=record_power_state(context.args, domain))

@@ -6,9 +6,11 @@ import typer
 
 from nwctl.binding import command
 from nwctl.command.flavor import FLAVOR
+from nwctl.command.image import IMAGE
 from nwctl.command.instance import INSTANCE, Reference, app, change_power
 from nwctl.command.pool import POOL
 from nwctl.option import Waiting
+from nwctl.secret import read_secret
 from nwctl.session import Session
 
 
@@ -40,3 +42,26 @@ def resize_instance(
 def hibernate_instance(session: Session, instance: Reference, waiting: Waiting) -> None:
     """Put an instance on its node's disk, with its memory; start lets it go on."""
     change_power(session, [instance], "hibernate", waiting)
+
+
+@command(app, "change-os")
+def change_os(
+    session: Session,
+    instance: Reference,
+    waiting: Waiting,
+    image: Annotated[
+        str, typer.Option(help="Image of the new system; the present one.", autocompletion=IMAGE.complete)
+    ] = "",
+    user: Annotated[str, typer.Option(help="Whose password is asked for; root's unless given.")] = "",
+    password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
+) -> None:
+    """Replace an instance's system disk by one made from an image; all else stays."""
+    client = session.client
+    body = {
+        "imageId": IMAGE.find_id(client, image) if image else "",
+        "user": user,
+        "password": read_secret("Password") if password or user else "",
+    }
+    instance_id = INSTANCE.find_id(client, instance)
+    answer = client.change("POST", f"{INSTANCE.at(instance_id)}/change-os", body)
+    session.conclude(answer, waiting, f"{instance_id} has a new system")

@@ -1,7 +1,9 @@
 """Instances that become something else under their guests: larger, smaller, asleep, another system."""
 
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +135,31 @@ def test_hibernating_can_be_cancelled_and_what_was_saved_be_given_up(cloud: Clou
     changing.succeed(changing.power("start"))
     changing.wait_for_guest_agent()
     assert _boot_id(changing) != boot
+
+
+def test_another_system_keeps_data_and_identity_and_one_that_does_not_boot_gives_way(
+    cloud: Cloud, changing: Instance, demo_image: Path, tmp_path: Path
+) -> None:
+    identity = _identity(changing)
+    pattern = _write_pattern(changing)
+    blank = tmp_path / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", blank, "64M"], check=True)
+    wrong, right = cloud.register_image(blank, name="blank"), cloud.register_image(demo_image, name="second demo")
+    operation = _change_os(cloud, changing, wrong)
+    assert changing.finish(operation, timeout_seconds=240)["state"] == "Failed"
+    changing.wait_for_guest_agent()
+    assert (changing.show()["imageId"], _read_pattern(changing)) == (cloud.image_id, pattern)
+    changing.succeed(_change_os(cloud, changing, right), timeout_seconds=240)
+    assert changing.show()["imageId"] == right
+    assert _read_pattern(changing) != pattern
+    assert _identity(changing) == identity
+
+
+def _identity(instance: Instance) -> str:
+    """Its names and addresses, as the guest knows them."""
+    return instance.run("hostname; cat /sys/class/net/eth0/address; ip -4 -o addr show eth0 | awk '{print $4}'")
+
+
+def _change_os(cloud: Cloud, instance: Instance, image_id: str) -> str:
+    request = cloud.rest.request("POST", f"{instance.path}/change-os", json={"imageId": image_id})
+    return str(request.headers["x-operation-id"])

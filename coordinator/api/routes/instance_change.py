@@ -7,7 +7,9 @@ from coordinator.api.envelope import Envelope, success
 from coordinator.api.operation_header import OperationHeader
 from coordinator.api.schemas.instance import InstanceBody
 from coordinator.api.schemas.resize import ResizeRequest
+from coordinator.api.schemas.system_change import SystemChangeRequest
 from coordinator.services import resize as resize_service
+from coordinator.services.system_change import change_system
 
 router = APIRouter(prefix="/api/ecs/v1/instances", tags=["instances"])
 
@@ -23,3 +25,15 @@ def resize_instance(
     resized = resize_service.resize_instance(runtime, caller, ecs_id, body.to_order())
     header.name(resized.operation_id)
     return success(InstanceBody.of(resized.view))
+
+
+@router.post("/{ecs_id}/change-os", operation_id="changeOs")
+def change_os(
+    ecs_id: str, body: SystemChangeRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Gives an instance a system disk made from an image; data disks, addresses, host name and keys stay.
+
+    It runs afterwards. The old disk is back when the new system does not boot.
+    """
+    header.name(change_system(runtime, caller, ecs_id, body.to_order()))
+    return success(None)

@@ -6,6 +6,7 @@ from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
+from coordinator.tasks.kinds.change_os import CHANGE_OS
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
@@ -71,6 +72,7 @@ KINDS: dict[str, TaskKind] = {
         ATTACH_ISOS,
         DETACH_ISOS,
         RESIZE_INSTANCE,
+        CHANGE_OS,
         MOVE_RESIZED_INSTANCE,
         CAPTURE_IMAGE,
     )
