@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -22,6 +23,19 @@ from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_re
 UUID = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
 
 
+class NobodyRuns:
+    """What copies disks of guests that run, where none does."""
+
+    async def has(self, domain_uuid: str, volume_uuid: str) -> bool:
+        """Of a guest that is off or gone."""
+        return False
+
+    async def copy(self, domain_uuid: str, volume_uuid: str, target: Path) -> AsyncGenerator[int]:
+        """Nobody asks for it."""
+        raise NotImplementedError
+        yield 0
+
+
 async def a_node(directory: Path, *, reserved_bytes: int = 0) -> tuple[Exports, Path]:
     """Its copies, and a volume on an image to which a guest has written."""
     directory.mkdir(exist_ok=True)
@@ -35,7 +49,9 @@ async def a_node(directory: Path, *, reserved_bytes: int = 0) -> tuple[Exports, 
     await volumes.ensure_volume(VolumeSpec(UUID, 64 * MIB, "ssd", "img-1"))
     path = (await volumes.describe_volume(UUID)).path
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 32M 1M", path], check=True, capture_output=True)
-    exports = Exports(directory / "exports", volumes, find_image=cache.find, reserved_bytes=reserved_bytes)
+    exports = Exports(
+        directory / "exports", volumes, NobodyRuns(), find_image=cache.find, reserved_bytes=reserved_bytes
+    )
     exports.prepare()
     return exports, path
 
