@@ -12,7 +12,10 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
+from agent.domainxml.backup import BackupDisk, BackupDisks, BackupDriver, BackupTarget, DomainBackup
+from agent.domainxml.element import format_document
 from agent.errors import ExportNotFound, StorageExhausted, VolumeInUse, VolumeNotFound
 from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
@@ -115,3 +118,10 @@ async def test_what_cannot_be_copied(tmp_path: Path) -> None:
     finally:
         guest.kill()
         await guest.wait()
+
+
+def test_the_job_for_a_guest_that_runs_is_valid_by_the_schema_of_libvirt() -> None:
+    disk = BackupDisk("vda", BackupDriver("qcow2"), BackupTarget("/srv/agent/exports/img-new.qcow2"))
+    document = etree.fromstring(format_document(DomainBackup(BackupDisks((disk,)))))
+    schema = etree.RelaxNG(etree.parse("/usr/share/libvirt/schemas/domainbackup.rng"))
+    assert schema.validate(document), schema.error_log
