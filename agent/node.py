@@ -26,6 +26,7 @@ from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
+from agent.hypervisor.backup import Backups
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
@@ -151,7 +152,13 @@ def build_node(config: AgentConfig) -> Node:
     images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
-    exports = Exports(config.exports_dir, volumes, find_image=images.find, reserved_bytes=config.reserved_storage_bytes)
+    exports = Exports(
+        config.exports_dir,
+        volumes,
+        Backups(connection),
+        find_image=images.find,
+        reserved_bytes=config.reserved_storage_bytes,
+    )
     remove_leftovers(images, volumes, seeds)
     exports.prepare()
     networks.prepare()

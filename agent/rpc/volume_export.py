@@ -31,8 +31,10 @@ class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
     ) -> AsyncIterator[messages.VolumeExportProgress]:
         """A copy lies ready."""
         check_uuid(request.uuid, "uuid")
+        if request.domain_uuid:
+            check_uuid(request.domain_uuid, "domain_uuid")
         export_id = parse_id(request.export_id, "export_id")
-        async with aclosing(self._exports.ensure(request.uuid, export_id)) as looks:
+        async with aclosing(self._exports.ensure(request.uuid, export_id, request.domain_uuid)) as looks:
             async for look in looks:
                 yield messages.VolumeExportProgress(
                     percent=look.percent, size_bytes=look.size_bytes, sha256=look.sha256

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 from weakref import WeakValueDictionary
 
 import structlog
@@ -22,7 +22,8 @@ from agent.storage.checksum import compute_sha256
 from agent.storage.directory import DirectoryBackend, ImageLookup, measure_capacity
 from agent.storage.nbd import Program
 
-_DIRECTORY_MODE: Final = 0o700
+# QEMU of a guest that runs writes here, too.
+_DIRECTORY_MODE: Final = 0o711
 _LOOK_SECONDS: Final = 0.5
 # Nobody has fetched it for so long that nobody will.
 _LIFE_SECONDS: Final = 48 * 3600
@@ -40,14 +41,31 @@ class ExportProgress:
     sha256: str = ""
 
 
+class LiveCopies(Protocol):
+    """Copies disks of guests that run."""
+
+    async def has(self, domain_uuid: str, volume_uuid: str) -> bool:
+        """Whether the domain runs, and has the volume."""
+
+    def copy(self, domain_uuid: str, volume_uuid: str, target: Path) -> AsyncGenerator[int]:
+        """Writes the disk, as it is at the beginning, to a qcow2 file; yields percents."""
+
+
 class Exports:
     """The copies of a node, by their ids."""
 
     def __init__(
-        self, directory: Path, volumes: DirectoryBackend, *, find_image: ImageLookup, reserved_bytes: int
+        self,
+        directory: Path,
+        volumes: DirectoryBackend,
+        live: LiveCopies,
+        *,
+        find_image: ImageLookup,
+        reserved_bytes: int,
     ) -> None:
         self._directory = directory
         self._volumes = volumes
+        self._live = live
         self._find_image = find_image
         self._reserved_bytes = reserved_bytes
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -60,15 +78,16 @@ class Exports:
                 log.info("export.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
 
-    async def ensure(self, uuid: str, export_id: str) -> AsyncGenerator[ExportProgress]:
-        """A copy of the volume is ready. Who stops listening ends it, and nothing is left of it then.
+    async def ensure(self, uuid: str, export_id: str, domain_uuid: str = "") -> AsyncGenerator[ExportProgress]:
+        """A copy of the volume is ready; of one that the named guest runs with, as it was at one moment.
 
-        Raises VolumeNotFound, VolumeInUse, StorageExhausted, StorageFailed.
+        Who stops listening ends it, and nothing is left of it then. Raises VolumeNotFound, VolumeInUse,
+        DomainStateConflict, StorageExhausted, StorageFailed.
         """
         path = self._path(export_id)
         async with self._locks.setdefault(export_id, asyncio.Lock()):
             if not path.exists():
-                async with contextlib.aclosing(self._copy(uuid, path)) as looks:
+                async with contextlib.aclosing(self._copy(uuid, domain_uuid, path)) as looks:
                     async for percent in looks:
                         yield ExportProgress(percent)
             yield ExportProgress(100, path.stat().st_size, await compute_sha256(path))
@@ -87,25 +106,29 @@ class Exports:
         if self._path(export_id).exists():
             remove_file(self._path(export_id))
 
-    async def _copy(self, uuid: str, path: Path) -> AsyncGenerator[int]:
+    async def _copy(self, uuid: str, domain_uuid: str, path: Path) -> AsyncGenerator[int]:
         """Yields how many percent are done."""
         self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        source = await self._volumes.describe_volume(uuid)
-        await self._volumes.refuse_while_open(uuid, for_writing=True)
+        source = (await self._volumes.describe_volume(uuid)).path
         total_bytes = await self._measure(uuid)
-        self._require_space(total_bytes)
-        temporary = temporary_beside(path)
+        is_live = bool(domain_uuid) and await self._live.has(domain_uuid, uuid)
+        # Of a guest that runs the disk is copied as it is first, and compressed then.
+        self._require_space(total_bytes * (1 + is_live))
+        whole, temporary = temporary_beside(path), temporary_beside(path)
         try:
-            program = await Program.start(
-                *("qemu-img", "convert", "-f", source.format, "-O", "qcow2", "-c", "-W"),
-                str(source.path),
-                str(temporary),
-            )
-            async with contextlib.aclosing(_follow(program, total_bytes)) as looks:
+            if is_live:
+                async with contextlib.aclosing(self._live.copy(domain_uuid, uuid, whole)) as looks:
+                    async for percent in looks:
+                        yield percent // 2
+                source = whole
+            else:
+                await self._volumes.refuse_while_open(uuid, for_writing=True)
+            async with contextlib.aclosing(_compress(source, temporary, total_bytes)) as looks:
                 async for percent in looks:
-                    yield percent
+                    yield (_MOST_PERCENT + percent) // 2 if is_live else percent
             await asyncio.to_thread(publish, temporary, path)
         finally:
+            whole.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
 
     async def _measure(self, uuid: str) -> int:
@@ -125,8 +148,11 @@ class Exports:
         return self._directory / f"{export_id}.qcow2"
 
 
-async def _follow(program: Program, total_bytes: int) -> AsyncGenerator[int]:
-    """Yields how many percent a copy has done until its end. Raises StorageExhausted, StorageFailed."""
+async def _compress(source: Path, target: Path, total_bytes: int) -> AsyncGenerator[int]:
+    """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
+    program = await Program.start(
+        *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-c", "-W", str(source), str(target))
+    )
     ending = asyncio.create_task(program.wait())
     try:
         while not ending.done():

@@ -140,11 +140,15 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         )
 
     async def ensure_volume_exported(
-        self, uuid: str, export_id: str, on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None
+        self,
+        uuid: str,
+        export_id: str,
+        domain_uuid: str,
+        on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None,
     ) -> storage_pb2.VolumeExportProgress:
-        """A copy of the volume, which nobody has open, lies ready; answers its size and SHA-256."""
+        """A copy of the volume, which nobody but that domain has open, lies ready; answers its size and SHA-256."""
         stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
-        request = storage_pb2.EnsureVolumeExportedRequest(uuid=uuid, export_id=export_id)
+        request = storage_pb2.EnsureVolumeExportedRequest(uuid=uuid, export_id=export_id, domain_uuid=domain_uuid)
         last = await self._follow(stub.EnsureExported, request, TRANSFER_SECONDS, on_progress)
         if not last.sha256:
             raise AgentCallError("AgentCallFailed", "the agent ended the copying early", transient=True)

@@ -53,10 +53,10 @@ def register_image(runtime: Runtime, caller: Caller, draft: Image) -> tuple[Imag
 
 
 def capture_image(runtime: Runtime, caller: Caller, draft: Image, ecs_id: str) -> tuple[Image, str]:
-    """Stores `draft`, an image that is made of the system disk of an instance which is off; with the operation id.
+    """Stores `draft`, an image that is made of the system disk of an instance; with the operation id.
 
-    It belongs to the instance's tenant, and runs on what the instance runs on. StatusUnsupported unless that is
-    stopped, ImageUnusable when the draft tells of another file than a node makes.
+    It belongs to the instance's tenant, and runs on what the instance runs on. StatusUnsupported unless that
+    runs or is stopped, ParameterInvalid when the draft tells of another file than a node makes.
     """
     if draft.source_url or draft.sha256 or draft.format not in ("", FORMAT):
         raise ParameterInvalid(

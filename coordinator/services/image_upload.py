@@ -61,6 +61,8 @@ def finish_part(runtime: Runtime, caller: Caller, image_id: str) -> Image:
     except ImageUnusable as error:
         note_failure(runtime, caller, image_id, error)
         raise
+    except FileNotFoundError:  # another request has finished it meanwhile
+        return get_image(runtime, caller, image_id)
     with runtime.database.write() as session:
         image = find_own_image(session, caller, image_id, for_update=True)
         require_fillable(image)

@@ -129,9 +129,7 @@ def register_image(
     waiting: Waiting,
     file: Annotated[Path | None, typer.Argument(help="The file to upload.", exists=True, dir_okay=False)] = None,
     url: Annotated[str, typer.Option(help="Where the coordinator fetches it instead.")] = "",
-    instance: Annotated[
-        str, typer.Option(help="Instance, which is off, of whose system disk it is made.", metavar="INSTANCE")
-    ] = "",
+    instance: Annotated[str, typer.Option(help="Instance of whose system disk it is made.", metavar="INSTANCE")] = "",
     image_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the file, or the URL's ending, shows.")
     ] = None,

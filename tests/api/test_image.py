@@ -385,6 +385,8 @@ def test_an_image_is_made_of_an_instance_that_is_off(
     agent.exported = a_qcow2()
     ecs_id = cloud.create(customer)
     order = {"name": "golden", "ecsId": ecs_id}
+    answer = customer.call("PUT", f"{INSTANCES}/{ecs_id}/suspend")
+    assert finish(customer, answer)["state"] == "Succeeded"
     assert customer.refused("POST", IMAGES, order).code == "ECS.InvalidParameter.Status.NotSupported"
     stop(customer, ecs_id)
     for fields, named in (

@@ -38,7 +38,7 @@ _MAXIMUM = 2**62
 def register_image(
     body: RegisterImageRequest, caller: TenantUser, runtime: RuntimeDep, operation: OperationHeader
 ) -> Envelope[ImageBody]:
-    """Registers an image; its file is uploaded afterwards, fetched from a URL, or made of an instance that is off."""
+    """Registers an image; its file is uploaded afterwards, fetched from a URL, or made of an instance."""
     if body.ecs_id:
         image, operation_id = service.capture_image(runtime, caller, body.to_row(), body.ecs_id)
         operation.name(operation_id)

@@ -32,9 +32,7 @@ class RegisterImageRequest(LenientModel):
         default="", max_length=1023, description="Where the coordinator fetches the file; absent for an upload."
     )
     tenant_id: str | None = Field(default=None, max_length=19, description="Owner, for operators.")
-    ecs_id: str = Field(
-        default="", max_length=32, description="Instance, which is off, of whose system disk the image is made."
-    )
+    ecs_id: str = Field(default="", max_length=32, description="Instance of whose system disk the image is made.")
 
     def to_row(self) -> Image:
         """The row that this asks for, without id and status."""

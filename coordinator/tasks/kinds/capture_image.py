@@ -1,4 +1,7 @@
-"""Makes an image of the system disk of an instance that is off: its node copies the disk, and the copy is fetched."""
+"""Makes an image of the system disk of an instance: its node copies the disk, and the copy is fetched.
+
+Of an instance that runs it is the disk as it was at one moment, as after a power failure.
+"""
 
 import asyncio
 import contextlib
@@ -28,8 +31,9 @@ async def _export(context: StepContext) -> StepResult:
     async def report(progress: storage_pb2.VolumeExportProgress) -> None:
         await context.report_progress(progress.percent, f"copying the disk: {progress.percent}%")
 
-    volume = system_disk(blueprint)
-    done = await agent_of(context, blueprint).ensure_volume_exported(volume.uuid, context.args["imageId"], report)
+    volume, agent = system_disk(blueprint), agent_of(context, blueprint)
+    image_id, domain_uuid = context.args["imageId"], blueprint.instance.uuid
+    done = await agent.ensure_volume_exported(volume.uuid, image_id, domain_uuid, report)
     return StepResult(result={"sizeBytes": done.size_bytes, "sha256": done.sha256})
 
 
@@ -110,7 +114,7 @@ CAPTURE_IMAGE = TaskKind(
         # The image is there, whatever becomes of this.
         Step("clean", _remove_export, point_of_no_return=True),
     ),
-    check=admit("make an image", InstanceStatus.STOPPED),
+    check=admit("make an image", InstanceStatus.STOPPED, InstanceStatus.RUNNING),
     on_success=_finish,
     on_failure=_give_up,
 )

@@ -283,12 +283,14 @@ class EnsureVolumeReceiveEndedResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class EnsureVolumeExportedRequest(_message.Message):
-    __slots__ = ("uuid", "export_id")
+    __slots__ = ("uuid", "export_id", "domain_uuid")
     UUID_FIELD_NUMBER: _ClassVar[int]
     EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     export_id: str
-    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ...) -> None: ...
+    domain_uuid: str
+    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
 
 class VolumeExportProgress(_message.Message):
     __slots__ = ("percent", "size_bytes", "sha256")

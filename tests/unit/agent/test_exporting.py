@@ -7,11 +7,15 @@ import hashlib
 import os
 import subprocess
 import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
+from agent.domainxml.backup import BackupDisk, BackupDisks, BackupDriver, BackupTarget, DomainBackup
+from agent.domainxml.element import format_document
 from agent.errors import ExportNotFound, StorageExhausted, VolumeInUse, VolumeNotFound
 from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
@@ -20,6 +24,19 @@ from agent.storage.image_format import read_qcow2_header
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch, nobody
 
 UUID = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
+
+
+class NobodyRuns:
+    """What copies disks of guests that run, where none does."""
+
+    async def has(self, domain_uuid: str, volume_uuid: str) -> bool:
+        """Of a guest that is off or gone."""
+        return False
+
+    async def copy(self, domain_uuid: str, volume_uuid: str, target: Path) -> AsyncGenerator[int]:
+        """Nobody asks for it."""
+        raise NotImplementedError
+        yield 0
 
 
 async def a_node(directory: Path, *, reserved_bytes: int = 0) -> tuple[Exports, Path]:
@@ -35,7 +52,9 @@ async def a_node(directory: Path, *, reserved_bytes: int = 0) -> tuple[Exports, 
     await volumes.ensure_volume(VolumeSpec(UUID, 64 * MIB, "ssd", "img-1"))
     path = (await volumes.describe_volume(UUID)).path
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 32M 1M", path], check=True, capture_output=True)
-    exports = Exports(directory / "exports", volumes, find_image=cache.find, reserved_bytes=reserved_bytes)
+    exports = Exports(
+        directory / "exports", volumes, NobodyRuns(), find_image=cache.find, reserved_bytes=reserved_bytes
+    )
     exports.prepare()
     return exports, path
 
@@ -99,3 +118,10 @@ async def test_what_cannot_be_copied(tmp_path: Path) -> None:
     finally:
         guest.kill()
         await guest.wait()
+
+
+def test_the_job_for_a_guest_that_runs_is_valid_by_the_schema_of_libvirt() -> None:
+    disk = BackupDisk("vda", BackupDriver("qcow2"), BackupTarget("/srv/agent/exports/img-new.qcow2"))
+    document = etree.fromstring(format_document(DomainBackup(BackupDisks((disk,)))))
+    schema = etree.RelaxNG(etree.parse("/usr/share/libvirt/schemas/domainbackup.rng"))
+    assert schema.validate(document), schema.error_log
