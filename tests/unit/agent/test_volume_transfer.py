@@ -324,7 +324,7 @@ async def test_a_program_ends_with_the_agent_that_is_killed() -> None:
             while program.name() != "sleep":
                 await asyncio.sleep(0.01)
         agent.kill()
-    psutil.wait_procs([program], timeout=20)
+    psutil.wait_procs([program], timeout=60)
     assert not program.is_running() or program.status() == psutil.STATUS_ZOMBIE
 
 
