@@ -292,7 +292,7 @@ async def test_a_disk_whose_opening_was_given_up_is_closed(tmp_path: Path, monke
 
     def open_slowly(*arguments: object, **more: object) -> int:
         loop.call_soon_threadsafe(begun.set)
-        opening.wait(10)
+        opening.wait(60)
         return real_open(*arguments, **more)  # type: ignore[arg-type]
 
     def close(descriptor: int) -> None:
@@ -302,7 +302,7 @@ async def test_a_disk_whose_opening_was_given_up_is_closed(tmp_path: Path, monke
     monkeypatch.setattr(os, "open", open_slowly)
     monkeypatch.setattr(os, "close", close)
     task = asyncio.ensure_future(anext(wipe(file)))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     task.cancel()
     opening.set()
     with pytest.raises(asyncio.CancelledError):
@@ -330,5 +330,5 @@ async def test_drivers_that_never_answer_take_no_thread_from_others() -> None:
     for _ in range(40):
         with pytest.raises(TimeoutError):
             await run_to_end(0.001, release.wait, 30)
-    assert await asyncio.wait_for(asyncio.to_thread(lambda: "others go on"), 5)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "others go on"), 60)
     release.set()
