@@ -16,6 +16,7 @@ from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.redefine_instance import REDEFINE_INSTANCE
+from coordinator.tasks.kinds.release_device import RELEASE_DEVICE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
 from coordinator.tasks.kinds.set_gpu_mode import SET_GPU_MODE
@@ -42,6 +43,7 @@ KINDS: dict[str, TaskKind] = {
         ATTACH_DEVICES,
         DETACH_DEVICES,
         SET_GPU_MODE,
+        RELEASE_DEVICE,
         DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,
