@@ -247,18 +247,18 @@ def test_an_instance_is_made_from_a_snapshot(
     [instance] = [row for row in cloud.rows(Instance) if row.ecs_id == made]
     assert instance.image_id == cloud.image.id
 
-    others = [a_node(name="far"), an_image()]
+    far_node, image = a_node(name="far"), an_image()
     with cloud.runtime.database.write() as session:
-        add(session, *others)
+        add(session, far_node, image)
     by_id = [an_os_disk(osSnapshotId=taken["ecsSnapshotId"])]
     for fields, told in (
         ({"volumes": disk(volumeSize=19)}, "volumes[0].volumeSize"),
-        ({"volumes": by_id, "image": {"imageUid": others[1].id}}, "image.imageUid"),
+        ({"volumes": by_id, "image": {"imageUid": image.id}}, "image.imageUid"),
         ({"volumes": [an_os_disk(osSnapshotId={})]}, "osSnapshotId"),
     ):
         assert told in customer.refused("POST", INSTANCES, cloud.order(**fields)).message
     # Only where it can be read.
-    far = customer.call("POST", INSTANCES, cloud.order(volumes=by_id, hostId=others[0].id))
+    far = customer.call("POST", INSTANCES, cloud.order(volumes=by_id, hostId=far_node.id))
     assert far.data["status"] == "ErrorUnschedulable"
     cloud.change(cloud.rows(Snapshot)[0], status=SnapshotStatus.CREATING)
     refused = customer.refused("POST", INSTANCES, cloud.order(volumes=by_id))
