@@ -109,12 +109,14 @@ async def _run_snapshot(action: str, name: str, path: Path) -> None:
     # The format is told, not guessed.
     image = f"driver=qcow2,file.driver=file,file.filename={str(path).replace(',', ',,')}"
     arguments = ("snapshot", "-q", "--image-opts", action, name, image)
-    await _run(*arguments, limits=(), timeout_seconds=_SNAPSHOT_SECONDS)
+    await _run(*arguments, is_long=True)
 
 
-async def _run(*arguments: str, limits: tuple[str, ...] = _LIMITS, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+async def _run(*arguments: str, is_long: bool = False) -> None:
+    """`is_long`: it goes through all tables of a volume of ours."""
+    timeout_seconds = _SNAPSHOT_SECONDS if is_long else _TIMEOUT_SECONDS
     process = await asyncio.create_subprocess_exec(
-        *limits,
+        *(() if is_long else _LIMITS),
         "qemu-img",
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
