@@ -49,6 +49,8 @@ class AgentConfig:
     reserved_storage_bytes: int = 1024**3
     # An image that nobody has needed for so long leaves the cache; 0: only when another one needs the room.
     unused_image_hours: int = 168
+    # Where libvirt keeps the memory of guests that hibernate.
+    saved_memory_dir: Path = Path("/var/lib/libvirt/qemu/save")
     # Address that VNC servers of guests listen on: a private one.
     vnc_listen: str = "127.0.0.1"
     # Networks of the node, each an interface's name or a network in CIDR notation. Empty: of "manage" the address of

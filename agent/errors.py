@@ -172,6 +172,10 @@ class CpuPinned(AgentError, category=Category.STATE):
     """A CPU that the guest would have for itself is another guest's."""
 
 
+class DomainGrowthUnsupported(AgentError, category=Category.STATE):
+    """The guest cannot get what was asked for while it runs: it has to be restarted for it."""
+
+
 class CpusExhausted(AgentError, category=Category.STATE):
     """All CPUs that a guest could float on are pinned by others."""
 
@@ -226,6 +230,10 @@ class VolumePresent(AgentError, category=Category.STATE):
 
 class VolumeCorrupt(AgentError, category=Category.CORRUPT):
     """What has come from another node is not what was sent; nothing was kept."""
+
+
+class SnapshotNotFound(AgentError, category=Category.ABSENT):
+    """A volume does not have this snapshot."""
 
 
 class ExportNotFound(AgentError, category=Category.ABSENT):

@@ -32,8 +32,11 @@ from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
+from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.hostdev import find_device_users
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.migration_job import Migrations
@@ -41,6 +44,7 @@ from agent.hypervisor.network import Networks
 from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
+from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
 from agent.incoming import IncomingGuests
@@ -53,12 +57,14 @@ from agent.network.severance import sever_migrations
 from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
+from agent.snapshot import Snapshots
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
+from agent.storage.snapshot import SnapshotFiles
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -87,6 +93,15 @@ class GuestChanges:
 
 
 @dataclass(frozen=True)
+class SnapshotParts:
+    """Snapshots of volumes, in files and in guests that run."""
+
+    snapshots: Snapshots
+    files: SnapshotFiles
+    freezes: Freezes
+
+
+@dataclass(frozen=True)
 class Node:
     """An agent's parts."""
 
@@ -102,7 +117,10 @@ class Node:
     guest_agents: GuestAgents
     prober: GuestAgentProber
     stops: Stops
+    growths: Growths
+    hibernations: Hibernations
     changes: GuestChanges
+    snapshots: SnapshotParts
     migrations: Migrations
     incoming: IncomingGuests
     peers: Peers
@@ -176,7 +194,10 @@ def build_node(config: AgentConfig) -> Node:
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
+        growths=Growths(connection, guests, guest_agents, affinities, events),
+        hibernations=Hibernations(connection, guests, guest_agents, events, config.saved_memory_dir),
         changes=changes,
+        snapshots=_build_snapshots(config, connection, guest_agents, volumes, changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -233,6 +254,18 @@ def _build_changes(
         attachments,
         DiskReturn(attachments, events),
     )
+
+
+def _build_snapshots(
+    config: AgentConfig,
+    connection: Connection,
+    guest_agents: GuestAgents,
+    volumes: DirectoryBackend,
+    locks: DomainLocks,
+) -> SnapshotParts:
+    files, live = SnapshotFiles(volumes), LiveSnapshots(connection)
+    freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
+    return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
 
 
 def _build_guests(connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord) -> Guests:

@@ -243,6 +243,20 @@ class HostNameChangeFailed(GuestCommandFailed):
     code = "ECS.OperationFailed.ResetHostName"
 
 
+class ResizeImpossible(CoordinatorError):
+    """An instance cannot have that size; the message tells why."""
+
+    code = "ECS.OperationFailed.Resize"
+    http_status = 400
+
+
+class SystemChangeImpossible(CoordinatorError):
+    """An instance cannot have that system; the message tells why."""
+
+    code = "ECS.OperationFailed.ChangeOS"
+    http_status = 400
+
+
 class NodeDisconnected(CoordinatorError):
     """The node's agent cannot be reached now."""
 

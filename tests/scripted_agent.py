@@ -38,11 +38,14 @@ from protos.agent.v1 import (
     migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
+    snapshot_pb2,
+    snapshot_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
 
-_READY_SECONDS = 10.0
+# Nobody waits for so long unless the machine stands still.
+_PATIENCE_SECONDS = 120.0
 
 
 def _ignore(point: str) -> None:
@@ -69,6 +72,9 @@ class ScriptedAgent:
     volumes: dict[str, int] = field(default_factory=dict)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
+    # What volumes hold, by volume and id; rolled back to which, in their order.
+    snapshots: dict[str, set[str]] = field(default_factory=dict)
+    rolled_back: list[tuple[str, str]] = field(default_factory=list)
     # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
     media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
@@ -83,6 +89,7 @@ class ScriptedAgent:
     # The newest that it has, and those that it has not.
     machine: str = "pc-q35-7.2"
     missing_machines: set[str] = field(default_factory=set)
+    guest_agent_state: Any = domain_pb2.GUEST_AGENT_STATE_RUNNING
     guest_answer: str = "{}"
     guest_commands: list[str] = field(default_factory=list)
     # Instead of that answer, what says something to each command.
@@ -187,6 +194,23 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
 
     async def EnsureResumed(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("ensure_resumed", context)
+        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+
+    async def EnsureGrown(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("ensure_grown", context)
+        self._agent.orders.append(request)
+        domain = self._agent.domains[request.uuid]
+        domain.vcpus, domain.memory_bytes = request.vcpus, request.memory_bytes
+        return domain
+
+    async def EnsureHibernated(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.HibernateProgress]:
+        yield domain_pb2.HibernateProgress(done_bytes=1 << 20, total_bytes=4 << 20)
+        await self._agent.enter("ensure_hibernated", context)
+        domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_HIBERNATED)
+        yield domain_pb2.HibernateProgress(domain=domain)
+
+    async def CancelHibernation(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("cancel_hibernation", context)
         return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
 
     async def EnsureDiskAttached(self, request: Any, context: Any) -> domain_pb2.EnsureDiskAttachedResponse:
@@ -304,6 +328,7 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
         await self._agent.enter("ensure_volume_removed", context)
         self._agent.volumes.pop(request.uuid, None)
+        self._agent.snapshots.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
 
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
@@ -313,10 +338,50 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("ensure_volume_grown", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=self._agent.volumes[request.uuid])
 
+    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
+        self._agent.volumes[request.uuid] = request.size_bytes
+        self._agent.orders.append(request)
+        yield storage_pb2.VolumeCopyProgress(percent=50)
+        await self._agent.enter("ensure_volume_copied", context)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
+
     async def List(self, request: Any, context: Any) -> storage_pb2.ListVolumesResponse:
         await self._agent.enter("list_volumes", context)
         volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]
         return storage_pb2.ListVolumesResponse(volumes=volumes)
+
+
+class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureTaken(self, request: Any, context: Any) -> snapshot_pb2.TakenSnapshot:
+        # A call that fails may have been done all the same.
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.setdefault(uuid, set()).add(request.snapshot_id)
+        self._agent.orders.append(request)
+        await self._agent.enter("ensure_snapshot_taken", context)
+        return snapshot_pb2.TakenSnapshot(
+            consistency=snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM,
+            volumes=[
+                snapshot_pb2.VolumeSnapshot(volume_uuid=uuid, allocated_bytes=4096) for uuid in request.volume_uuids
+            ],
+        )
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> snapshot_pb2.EnsureSnapshotRemovedResponse:
+        await self._agent.enter("ensure_snapshot_removed", context)
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.get(uuid, set()).discard(request.snapshot_id)
+        return snapshot_pb2.EnsureSnapshotRemovedResponse()
+
+    async def EnsureRolledBack(self, request: Any, context: Any) -> snapshot_pb2.EnsureRolledBackResponse:
+        for uuid in request.volume_uuids:
+            if request.snapshot_id not in self._agent.snapshots.get(uuid, set()):
+                await context.abort(grpc.StatusCode.NOT_FOUND, uuid, (("nodewright-code", "SnapshotNotFound"),))
+        self._agent.rolled_back += [(uuid, request.snapshot_id) for uuid in request.volume_uuids]
+        await self._agent.enter("ensure_rolled_back", context)
+        return snapshot_pb2.EnsureRolledBackResponse()
 
 
 class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
@@ -370,6 +435,10 @@ class _Guests(guest_pb2_grpc.GuestServiceServicer):
                 metadata = (("nodewright-code", "GuestAgentCommandFailed"),)
                 await context.abort(grpc.StatusCode.ABORTED, str(error), metadata)
         return guest_pb2.RunGuestCommandResponse(return_json=answer)
+
+    async def Probe(self, request: Any, context: Any) -> guest_pb2.GuestProbe:
+        await self._agent.enter("probe_guest", context)
+        return guest_pb2.GuestProbe(state=self._agent.guest_agent_state)
 
 
 class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
@@ -478,14 +547,14 @@ def all_at_work(
         daemon=True,
     )
     thread.start()
-    assert started.wait(_READY_SECONDS)
+    assert started.wait(_PATIENCE_SECONDS)
     try:
         yield agents
     finally:
         for gate in [gate for agent in agents for gate in agent.gates.values()]:
             gate.set()
         loop.call_soon_threadsafe(stop.set)
-        thread.join(_READY_SECONDS)
+        thread.join(_PATIENCE_SECONDS)
         loop.close()
 
 
@@ -536,6 +605,7 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
         (host_pb2_grpc.add_HostServiceServicer_to_server, _Host),
         (storage_pb2_grpc.add_ImageServiceServicer_to_server, _Images),
         (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
+        (snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server, _Snapshots),
         (storage_pb2_grpc.add_VolumeExportServiceServicer_to_server, _Exports),
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
         (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),

@@ -71,6 +71,12 @@ def _check_text(spec: DomainSpec) -> None:
 def _check_memory(spec: DomainSpec) -> None:
     _require(spec.huge_page_bytes % 1024 == 0, "spec.huge_page_bytes: a multiple of 1 KiB")
     _check_amount(spec.memory_bytes, spec.huge_page_bytes, "spec.memory_bytes")
+    if spec.max_memory_bytes:
+        _check_amount(spec.max_memory_bytes, 0, "spec.max_memory_bytes")
+    _require(spec.max_vcpus <= _MOST_VCPUS, f"spec.max_vcpus: at most {_MOST_VCPUS}, not {spec.max_vcpus}")
+    has_room = spec.max_vcpus > spec.vcpus or spec.max_memory_bytes > spec.memory_bytes
+    is_bound = spec.cells or spec.huge_page_bytes or spec.memory_locked
+    _require(not (has_room and is_bound), "spec.max_vcpus: not with cells, huge pages or locked memory")
 
 
 def _check_amount(memory_bytes: int, page_bytes: int, field: str) -> None:

@@ -12,6 +12,7 @@ from agent.configure.console import configure_console
 from agent.configure.disk import configure_disks
 from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
+from agent.configure.growth import configure_growth
 from agent.configure.guest_agent import configure_guest_agent
 from agent.configure.host_device import configure_host_devices
 from agent.configure.host_profile import HostProfile
@@ -40,6 +41,7 @@ CONFIGURATORS: Final[tuple[Configurator, ...]] = (
     configure_memory,
     configure_processor,
     configure_numa,
+    configure_growth,
     configure_affinity,
     configure_firmware,
     configure_tpm,

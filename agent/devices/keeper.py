@@ -6,8 +6,8 @@ The journal is written before anything is made or bound. What it does not name i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,11 +18,13 @@ import structlog
 from agent.devices.base import Surroundings
 from agent.devices.block_use import find_users
 from agent.devices.disk import discover_disks
+from agent.devices.gpu import is_gpu
 from agent.devices.gpu_mode import GpuModes
 from agent.devices.hostdev import describe_user, tells_user
 from agent.devices.journal import DeviceJournal, Entry
 from agent.devices.maker import Maker, Order, Tools
 from agent.devices.making import build_makers, check_wish, choose_way
+from agent.devices.pci import read_pci_bus
 from agent.devices.source import DeviceSource
 from agent.devices.sriov import restore_virtual_functions
 from agent.devices.state import is_beside
@@ -53,7 +55,10 @@ log = structlog.get_logger(__name__)
 
 
 class DeviceKeeper:
-    """One change at a time, but disks are wiped side by side."""
+    """One change of a device at a time: a driver that hangs keeps nobody from other devices.
+
+    Locks are taken in this order: those of devices, by their ids, then the one for what is decided from the journal.
+    """
 
     def __init__(
         self,
@@ -77,7 +82,8 @@ class DeviceKeeper:
         self._notice = notice
         self._dev = dev
         self._chunk_bytes = chunk_bytes
-        self._changes = asyncio.Lock()
+        self._decisions = asyncio.Lock()
+        self._devices: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._releases: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def prepare(self, domain_uuid: str, wish: HostDevice) -> DeviceSource:
@@ -96,13 +102,14 @@ class DeviceKeeper:
         if not wishes:  # nor does such a guest wait for a driver that hangs
             return sources
         self._journal.check_readable(domain_uuid)
-        async with self._changes:
+        async with self._hold(wish.device_id for wish in wishes):
             seen: tuple[Sequence[Device], Surroundings] | None = None
             for wish in wishes:
                 # Looking at a large node takes longer than anything else here.
                 seen = seen or await self._look(domain_uuid)
-                entry = self._order(domain_uuid, wish, *seen)
-                sources[wish.uuid] = await self._ensure(entry, *seen)
+                async with self._decisions:
+                    entry = await self._plan(self._order(domain_uuid, wish, *seen), *seen)
+                sources[wish.uuid] = await self._make(entry, seen[1])
                 if not entry.made and entry.making.way in _LOST_IN_REBOOTS:
                     # Less can be made of its parent now.
                     seen = None
@@ -114,13 +121,14 @@ class DeviceKeeper:
         Raises DeviceNotFound, DeviceInUse, DeviceFaulty, DeviceFailed with the reason: then the guest must not start.
         """
         self._journal.check_readable(domain_uuid)
-        if not self._journal.entries_of(domain_uuid):
+        held = {entry.device.id for entry in self._journal.entries_of(domain_uuid)}
+        if not held:
             return
-        async with self._changes:
+        async with self._hold(held):
             seen = await self._look(domain_uuid)
             for entry in self._journal.entries_of(domain_uuid):
-                if not entry.releasing:
-                    await self._ensure(entry, *seen)
+                if entry.device.id in held and not entry.releasing:
+                    await self._make(await self._plan(entry, *seen), seen[1])
 
     async def release(self, domain_uuid: str, device_uuids: Collection[str] = ()) -> AsyncGenerator[ReleaseProgress]:
         """The devices, all of the domain when none is named, are the node's again; goes on where it was cut off.
@@ -154,16 +162,17 @@ class DeviceKeeper:
     async def restore(self) -> None:
         """What the node lost by a crash or a reboot is back: virtual functions, the GPUs' mode, what guests have; and
         what guests do not have any more is the host's. What cannot be is logged, and `check_ready` tells."""
-        async with self._changes:
-            sysfs, writer = self._tools.sysfs, self._tools.writer
-            await restore_virtual_functions(self._virtual_functions, sysfs, writer)
+        await restore_virtual_functions(self._virtual_functions, self._tools.sysfs, self._tools.writer)
+        async with self._hold(await self._list_gpus()):
             await self._modes.restore(self._survey.look_anyway, self._journal.entries())
-            around = await self._survey.look_anyway()
-            for entry in self._journal.entries():
+        around = await self._survey.look_anyway()
+        for known in self._journal.entries():
+            async with self._hold([known.device.id]):
                 try:
-                    await self._restore(entry, around)
+                    if entry := self._journal.find(known.domain_uuid, known.uuid):
+                        await self._restore(entry, around)
                 except (AgentError, OSError) as error:
-                    log.warning("device.not_restored", device=entry.device.id, uuid=entry.uuid, reason=str(error))
+                    log.warning("device.not_restored", device=known.device.id, uuid=known.uuid, reason=str(error))
         self._notice()
 
     async def set_gpu_mode(self, mode: str) -> list[str]:
@@ -171,11 +180,24 @@ class DeviceKeeper:
 
         Raises RequestInvalid, GpuInUse with the list, GpuModeUnsupported with what there is, DeviceFailed.
         """
-        async with self._changes:
+        async with self._hold(await self._list_gpus()):
             try:
                 return await self._modes.set(mode, self._survey.look, self._journal.entries())
             finally:
                 self._notice()
+
+    @asynccontextmanager
+    async def _hold(self, device_ids: Iterable[str]) -> AsyncIterator[None]:
+        """Nobody else changes these devices. In one order, so that two who want several cannot wait for each other."""
+        async with AsyncExitStack() as stack:
+            for device_id in sorted(set(device_ids)):
+                await stack.enter_async_context(self._devices.setdefault(device_id, asyncio.Lock()))
+            yield
+
+    async def _list_gpus(self) -> list[str]:
+        """Ids of all of them, virtual functions included."""
+        bus = await asyncio.to_thread(read_pci_bus, self._tools.sysfs)
+        return [function.address for function in bus.functions.values() if is_gpu(function)]
 
     async def _look(self, domain_uuid: str) -> tuple[Sequence[Device], Surroundings]:
         """The node as a guest sees it that is to have some of it."""
@@ -222,8 +244,8 @@ class DeviceKeeper:
             kind = DeviceInUse if tells_user(device.withheld_reason) else DeviceWithheld
             raise kind(f"{device.id}: {device.withheld_reason}")
 
-    async def _ensure(self, entry: Entry, devices: Sequence[Device], around: Surroundings) -> DeviceSource:
-        """Written down, then there."""
+    async def _plan(self, entry: Entry, devices: Sequence[Device], around: Surroundings) -> Entry:
+        """Written down, before anything is done."""
         _refuse_releasing(entry)
         device, maker = _find(devices, entry.device.id), self._maker_of(entry)
         if device.fault:
@@ -232,13 +254,15 @@ class DeviceKeeper:
             raise DeviceFaulty(f"{device.id}: another disk than the guest's is in its slot")
         _refuse_used(entry, maker, around)
         making = maker.plan(Order(entry.wish, device, entry.making), around)
-        entry = await self._put(replace(entry, making=making))
-        source = await maker.make(entry, around)
+        return await self._put(replace(entry, making=making))
+
+    async def _make(self, entry: Entry, around: Surroundings) -> DeviceSource:
+        source = await self._maker_of(entry).make(entry, around)
         await self._put(replace(entry, made=True))
         return source
 
     async def _begin_release(self, entries: Sequence[Entry]) -> None:
-        async with self._changes:
+        async with self._hold(entry.device.id for entry in entries):
             around = await self._survey.look()
             for entry in entries:
                 if domain := self._maker_of(entry).find_domain(entry, around):
@@ -254,7 +278,7 @@ class DeviceKeeper:
         if entry is None:
             return
         yield ReleaseProgress(device_id=entry.device.id)
-        async with self._changes:
+        async with self._hold([entry.device.id]):
             await self._maker_of(entry).unmake(entry, await self._survey.look())
         if entry.must_be_wiped:
             async with aclosing(self._wipe(entry)) as progress:

@@ -37,7 +37,7 @@ class DeviceStates:
                 if entry.must_be_wiped and is_beside(other, entry) and not other.withheld_reason:
                     other.withheld_reason = _BESIDE
         completed = sorted(known.values(), key=lambda device: (device.kind, device.id))
-        self._faults.mark([device for device in completed if not device.fault])
+        self._faults.mark([device for device in completed if not device.fault], around.memory)
         return completed
 
 

@@ -9,6 +9,7 @@ from coordinator.agents.call import OnProgress
 from coordinator.agents.channel import ChannelPool, Credentials
 from coordinator.agents.device import DeviceCalls
 from coordinator.agents.error import AgentCallError, NodeAway
+from coordinator.agents.snapshot import SnapshotCalls
 from coordinator.store.database import Database
 from protos.agent.v1 import (
     domain_pb2,
@@ -81,7 +82,7 @@ class AgentClients:
         await self._channels.close()
 
 
-class AgentClient(DeviceCalls):
+class AgentClient(DeviceCalls, SnapshotCalls):
     """The agent of one node. Every method raises AgentCallError; every Ensure… may be repeated at will."""
 
     async def ensure_image_cached(
@@ -276,6 +277,28 @@ class AgentClient(DeviceCalls):
         """The domain runs."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
         return await self._ensure(stub.EnsureRunning, domain_pb2.EnsureRunningRequest(uuid=uuid), POWER_SECONDS)
+
+    async def ensure_grown(self, uuid: str, vcpus: int, memory_bytes: int) -> domain_pb2.Domain:
+        """The running domain has, and uses, as much; DomainGrowthUnsupported when it must be restarted for it."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureGrownRequest(uuid=uuid, vcpus=vcpus, memory_bytes=memory_bytes)
+        return await self._call(stub.EnsureGrown, request, VOLUME_SECONDS)
+
+    async def ensure_hibernated(
+        self, uuid: str, on_progress: OnProgress[domain_pb2.HibernateProgress] | None = None
+    ) -> domain_pb2.Domain:
+        """The domain is off, with its memory on disk. To stop waiting ends nothing; see cancel_hibernation."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureHibernatedRequest(uuid=uuid)
+        last = await self._follow(stub.EnsureHibernated, request, TRANSFER_SECONDS, on_progress)
+        if not last.HasField("domain"):
+            raise AgentCallError("AgentCallFailed", "the agent ended the call early", transient=True)
+        return last.domain
+
+    async def cancel_hibernation(self, uuid: str) -> domain_pb2.Domain:
+        """The domain runs, whether or not it had been saved by then."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.CancelHibernation, domain_pb2.CancelHibernationRequest(uuid=uuid), VOLUME_SECONDS)
 
     async def ensure_stopped(
         self,

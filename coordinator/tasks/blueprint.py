@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
+from coordinator.domain.growth import Room
+from coordinator.domain.instance_order import CLONED_FROM
 from coordinator.domain.iso import OPTICAL_DRIVES
 from coordinator.domain.ssh_key import WANTED_STATES, blob_of
 from coordinator.domain.unit import GIB, MIB
@@ -68,6 +70,13 @@ class Blueprint:
     devices: tuple[DeviceClaim, ...]
     # Of its GPUs; empty: it has them as a whole.
     vgpu_type_id: str
+    # Those that its volumes stand on, by id.
+    images: Mapping[str, Image]
+
+    def image_below(self, volume: Volume) -> storage_pb2.ImageRef | None:
+        """The image from which the volume's unwritten parts come; None: it stands alone."""
+        return image_ref(self.images[volume.image_id]) if volume.image_id else None
+
     # What is in its optical drives.
     isos: tuple[IsoRow, ...]
 
@@ -78,9 +87,10 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
     if instance is None:
         raise ResourceNotFound("instance", args["ecsId"])
     holder = consumer_uuid or instance.uuid
+    volumes = tuple(instance_query.list_volumes(session, instance))
     return Blueprint(
         instance=instance,
-        volumes=tuple(instance_query.list_volumes(session, instance)),
+        volumes=volumes,
         ports=tuple(instance_query.list_ports(session, instance)),
         image=session.get(Image, instance.image_id) if instance.image_id else None,
         flavor_type=instance_query.get_flavor_type(session, instance),
@@ -90,6 +100,7 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
         ),
         devices=tuple(list_claims(session, holder)),
         vgpu_type_id=instance_query.get_flavor(session, instance).vgpu_type_id,
+        images={volume.image_id: session.get_one(Image, volume.image_id) for volume in volumes if volume.image_id},
         isos=tuple(list_isos(session, instance.id)),
     )
 
@@ -141,6 +152,7 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
     """What the node is asked to define."""
     instance = blueprint.instance
     firmware, tpm = security_of(instance.architecture, instance.security_type)
+    room = Room.of(instance.options)
     return domain_pb2.DomainSpec(
         uuid=instance.uuid,
         name=instance.ecs_id,
@@ -168,6 +180,8 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
         ha_enabled=instance.ha_enabled,
         machine=instance.machine,
         host_devices=host_devices(blueprint, runtime),
+        max_vcpus=room.vcpus,
+        max_memory_bytes=room.memory_bytes,
     )
 
 
@@ -249,4 +263,5 @@ def _cloud_init(blueprint: Blueprint) -> domain_pb2.CloudInit:
         ssh_public_keys=keys.values(),
         user_data=base64.b64decode(instance.user_data),
         instance_id=instance.ecs_id,
+        renews_identity=CLONED_FROM in instance.options,
     )

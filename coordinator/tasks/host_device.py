@@ -21,8 +21,10 @@ def make_host_devices(
     """What the node is asked to give to the guest; without a type of vGPU it has GPUs as a whole."""
     functions = 0
     devices = []
-    for claim in claims:
-        device = device_pb2.HostDevice(device_id=claim.device_id, uuid=device_uuid(instance_uuid, claim.device_id))
+    for claim, number in ((it, number) for it in claims for number in range(it.slices)):
+        device = device_pb2.HostDevice(
+            device_id=claim.device_id, uuid=device_uuid(instance_uuid, claim.device_id, number)
+        )
         match claim.kind:
             case DeviceKind.GPU:
                 device.vgpu_type_id = vgpu_type_id
@@ -35,9 +37,9 @@ def make_host_devices(
     return devices
 
 
-def device_uuid(instance_uuid: str, device_id: str) -> str:
-    """Names what an instance has of a device: all of it or one slice, never two, for a claim has one row a device."""
-    return str(uuid5(UUID(instance_uuid), f"{device_id}/0"))
+def device_uuid(instance_uuid: str, device_id: str, number: int = 0) -> str:
+    """Names what an instance has of a device: all of it, or one of its slices."""
+    return str(uuid5(UUID(instance_uuid), f"{device_id}/{number}"))
 
 
 def _function_mac(instance_uuid: str, place: int) -> str:

@@ -82,15 +82,15 @@ async def await_turn(context: StepContext) -> StepResult:
 
 
 async def ensure_image(context: StepContext) -> StepResult:
-    """A step: the image that the system disk stands on is on the target, and what is in the optical drives."""
+    """A step: the images that its disks stand on are on the target, and what is in the optical drives."""
     blueprint = await target_blueprint(context)
 
     async def report(progress: storage_pb2.ImageProgress) -> None:
         percent = 100 * progress.done_bytes // max(progress.total_bytes, 1)
         await context.report_progress(percent, f"image: {progress.done_bytes} of {progress.total_bytes} bytes")
 
-    if blueprint.image:
-        await target_of(context).ensure_image_cached(image_ref(blueprint.image), report)
+    for image in blueprint.images.values():
+        await target_of(context).ensure_image_cached(image_ref(image), report)
     await ensure_media(target_of(context), blueprint)
     return StepResult()
 
@@ -101,7 +101,7 @@ async def ensure_volumes(context: StepContext) -> StepResult:
     if context.args["sharesStorage"]:
         return StepResult()
     for volume in blueprint.volumes:
-        image = image_ref(blueprint.image) if volume.is_os_disk and blueprint.image else None
+        image = blueprint.image_below(volume)
         await target_of(context).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
     return StepResult()
 

@@ -100,6 +100,16 @@ def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Sessi
     return apply
 
 
+async def start_again(context: StepContext) -> StepResult:
+    """Part of an undo: the instance has its stored definition, and runs if it did so before its task."""
+    blueprint = await blueprint_of(context)
+    await define_domain(context)
+    if not context.args["runs"] or is_being_deleted(blueprint.instance):
+        return StepResult()
+    domain = await agent_of(context, blueprint).ensure_running(blueprint.instance.uuid)
+    return StepResult(apply=record_power_state(context.args, domain))
+
+
 def is_being_deleted(instance: Instance) -> bool:
     """A deletion was accepted: the task that it overtakes leaves status and operation to it."""
     return instance.status == InstanceStatus.TERMINATING
@@ -178,7 +188,9 @@ def rest(session: Session, instance: Instance, status: InstanceStatus, error_mes
         if instance.status in IN_FLIGHT_STATUSES and instance.node_id:
             # The scheduler counts what is under way there.
             advance_generations(session, [instance.node_id])
-        instance.status = status
+        if instance.status != InstanceStatus.SOFT_DELETED:
+            # Who is in the recycle bin stays there, whatever was done with it.
+            instance.status = status
         instance.error_message = error_message
         instance.task_id = None
         instance.task_at = utc_now()

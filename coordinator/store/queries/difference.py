@@ -53,6 +53,10 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
         ~exists().where(col(Instance.uuid) == col(Allocation.consumer_uuid), _is_living),
         # What is held on the target of a move until the instance is there, or the target is clean again.
         ~exists().where(col(Migration.id) == col(Allocation.consumer_uuid), _is_on_its_way),
+        # What is held on its own node by an instance that is being changed.
+        ~exists().where(
+            col(Task.args)["reserveUuid"].as_string() == col(Allocation.consumer_uuid), col(Task.finished_at).is_(None)
+        ),
     ),
     DifferenceKind.ALLOCATION_ELSEWHERE: select_columns(*_held, col(Instance.ecs_id))
     .join(Node, col(Node.id) == col(Allocation.node_id))

@@ -24,8 +24,11 @@ from coordinator.store.tables import (
     IsoAttachment,
     Node,
     Port,
+    RecycledInstance,
     ResourceGroup,
     SecurityGroup,
+    SnapshotPolicy,
+    SnapshotPolicyBinding,
     SshKey,
     SshKeyBinding,
     Subnet,
@@ -87,6 +90,12 @@ class InstanceRow(NamedTuple):
     task_message: str | None
     # vCPUs for each CPU of the node.
     cpu_ratio: float | None
+    # Since when it is in the recycle bin, and until when.
+    recycled_at: datetime | None
+    purge_at: datetime | None
+    # The snapshot policy that it is bound to.
+    policy_id: str | None
+    policy_name: str | None
     has_iso: bool
 
 
@@ -194,6 +203,10 @@ _REFERRED: Mapping[str, Any] = {
     "task_attempts": Task.attempts,
     "task_message": Task.message,
     "cpu_ratio": Inventory.allocation_ratio,
+    "recycled_at": RecycledInstance.recycled_at,
+    "purge_at": RecycledInstance.purge_at,
+    "policy_id": SnapshotPolicy.policy_id,
+    "policy_name": SnapshotPolicy.name,
     "has_iso": exists().where(col(IsoAttachment.instance_id) == col(Instance.id)),
 }
 _INSTANCES: Statement = (
@@ -204,6 +217,9 @@ _INSTANCES: Statement = (
     .outerjoin(ResourceGroup, col(ResourceGroup.id) == col(Instance.resource_group_id))
     .outerjoin(Node, col(Node.id) == col(Instance.node_id))
     .outerjoin(Task, col(Task.id) == col(Instance.task_id))
+    .outerjoin(RecycledInstance, col(RecycledInstance.instance_id) == col(Instance.id))
+    .outerjoin(SnapshotPolicyBinding, col(SnapshotPolicyBinding.instance_id) == col(Instance.id))
+    .outerjoin(SnapshotPolicy, col(SnapshotPolicy.id) == col(SnapshotPolicyBinding.policy_id))
     .outerjoin(HostGroup, col(HostGroup.id) == col(Instance.hg_id))
     .outerjoin(
         Inventory,

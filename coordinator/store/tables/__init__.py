@@ -17,9 +17,12 @@ from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
 from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
+from coordinator.store.tables.recycle import RecycledInstance
 from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.schedule import Schedule, ScheduleRun
+from coordinator.store.tables.snapshot import Snapshot, VolumeSnapshot
+from coordinator.store.tables.snapshot_policy import SnapshotPolicy, SnapshotPolicyBinding
 from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
@@ -56,6 +59,7 @@ __all__ = [
     "PlacementRecord",
     "PoolHost",
     "Port",
+    "RecycledInstance",
     "RegionSetting",
     "ReportedDomain",
     "ResourceGroup",
@@ -63,6 +67,9 @@ __all__ = [
     "Schedule",
     "ScheduleRun",
     "SecurityGroup",
+    "Snapshot",
+    "SnapshotPolicy",
+    "SnapshotPolicyBinding",
     "SshKey",
     "SshKeyBinding",
     "Subnet",
@@ -70,6 +77,7 @@ __all__ = [
     "TaskStep",
     "Tenant",
     "Volume",
+    "VolumeSnapshot",
     "Vpc",
     "Webhook",
 ]

@@ -68,6 +68,21 @@ class DomainServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootProgress.FromString,
                 _registered_method=True)
+        self.EnsureGrown = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/EnsureGrown',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureGrownRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+                _registered_method=True)
+        self.EnsureHibernated = channel.unary_stream(
+                '/nodewright.agent.v1.DomainService/EnsureHibernated',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureHibernatedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.HibernateProgress.FromString,
+                _registered_method=True)
+        self.CancelHibernation = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/CancelHibernation',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.CancelHibernationRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+                _registered_method=True)
         self.EnsureRemoved = channel.unary_unary(
                 '/nodewright.agent.v1.DomainService/EnsureRemoved',
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureRemovedRequest.SerializeToString,
@@ -158,6 +173,30 @@ class DomainServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureGrown(self, request, context):
+        """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+        room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+        restarted for this: its definition, which counts then, is EnsureDefined's business.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnsureHibernated(self, request, context):
+        """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+        progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelHibernation(self, request, context):
+        """Saving is given up: the domain runs, also when it had been saved already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EnsureRemoved(self, request, context):
         """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success.
         """
@@ -242,6 +281,21 @@ def add_DomainServiceServicer_to_server(servicer, server):
                     servicer.Reboot,
                     request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootProgress.SerializeToString,
+            ),
+            'EnsureGrown': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureGrown,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureGrownRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.SerializeToString,
+            ),
+            'EnsureHibernated': grpc.unary_stream_rpc_method_handler(
+                    servicer.EnsureHibernated,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureHibernatedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.HibernateProgress.SerializeToString,
+            ),
+            'CancelHibernation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelHibernation,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.CancelHibernationRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.SerializeToString,
             ),
             'EnsureRemoved': grpc.unary_unary_rpc_method_handler(
                     servicer.EnsureRemoved,
@@ -445,6 +499,87 @@ class DomainService:
             '/nodewright.agent.v1.DomainService/Reboot',
             protos_dot_agent_dot_v1_dot_domain__pb2.RebootRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_domain__pb2.RebootProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureGrown(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureGrown',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureGrownRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureHibernated(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureHibernated',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureHibernatedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.HibernateProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelHibernation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/CancelHibernation',
+            protos_dot_agent_dot_v1_dot_domain__pb2.CancelHibernationRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
             options,
             channel_credentials,
             insecure,

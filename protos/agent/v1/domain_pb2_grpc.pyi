@@ -56,6 +56,17 @@ class DomainServiceStub:
     """The guest was rebooted once for this operation id. Not idempotent by nature: the outcome is kept under the operation id, and a
     repeated call with the same id answers it. Graceful has the same rule as EnsureStopped.
     """
+    EnsureGrown: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureGrownRequest, _domain_pb2.Domain]
+    """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+    room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+    restarted for this: its definition, which counts then, is EnsureDefined's business.
+    """
+    EnsureHibernated: _grpc.UnaryStreamMultiCallable[_domain_pb2.EnsureHibernatedRequest, _domain_pb2.HibernateProgress]
+    """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+    progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+    """
+    CancelHibernation: _grpc.UnaryUnaryMultiCallable[_domain_pb2.CancelHibernationRequest, _domain_pb2.Domain]
+    """Saving is given up: the domain runs, also when it had been saved already."""
     EnsureRemoved: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureRemovedRequest, _domain_pb2.EnsureRemovedResponse]
     """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success."""
     Get: _grpc.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]
@@ -105,6 +116,17 @@ class DomainServiceAsyncStub(DomainServiceStub):
     """The guest was rebooted once for this operation id. Not idempotent by nature: the outcome is kept under the operation id, and a
     repeated call with the same id answers it. Graceful has the same rule as EnsureStopped.
     """
+    EnsureGrown: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureGrownRequest, _domain_pb2.Domain]  # type: ignore[assignment]
+    """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+    room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+    restarted for this: its definition, which counts then, is EnsureDefined's business.
+    """
+    EnsureHibernated: _aio.UnaryStreamMultiCallable[_domain_pb2.EnsureHibernatedRequest, _domain_pb2.HibernateProgress]  # type: ignore[assignment]
+    """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+    progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+    """
+    CancelHibernation: _aio.UnaryUnaryMultiCallable[_domain_pb2.CancelHibernationRequest, _domain_pb2.Domain]  # type: ignore[assignment]
+    """Saving is given up: the domain runs, also when it had been saved already."""
     EnsureRemoved: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureRemovedRequest, _domain_pb2.EnsureRemovedResponse]  # type: ignore[assignment]
     """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success."""
     Get: _aio.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]  # type: ignore[assignment]
@@ -187,6 +209,35 @@ class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
         """The guest was rebooted once for this operation id. Not idempotent by nature: the outcome is kept under the operation id, and a
         repeated call with the same id answers it. Graceful has the same rule as EnsureStopped.
         """
+
+    @_abc_1.abstractmethod
+    def EnsureGrown(
+        self,
+        request: _domain_pb2.EnsureGrownRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
+        """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+        room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+        restarted for this: its definition, which counts then, is EnsureDefined's business.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureHibernated(
+        self,
+        request: _domain_pb2.EnsureHibernatedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_domain_pb2.HibernateProgress], _abc.AsyncIterator[_domain_pb2.HibernateProgress]]:
+        """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+        progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelHibernation(
+        self,
+        request: _domain_pb2.CancelHibernationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
+        """Saving is given up: the domain runs, also when it had been saved already."""
 
     @_abc_1.abstractmethod
     def EnsureRemoved(

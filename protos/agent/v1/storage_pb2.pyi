@@ -94,6 +94,34 @@ class EnsureVolumeRequest(_message.Message):
     image: ImageRef
     def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
 
+class VolumeOrigin(_message.Message):
+    __slots__ = ("volume_uuid", "snapshot_id")
+    VOLUME_UUID_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    volume_uuid: str
+    snapshot_id: str
+    def __init__(self, volume_uuid: _Optional[str] = ..., snapshot_id: _Optional[str] = ...) -> None: ...
+
+class EnsureVolumeCopiedRequest(_message.Message):
+    __slots__ = ("uuid", "size_bytes", "volume_type", "origin")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    size_bytes: int
+    volume_type: str
+    origin: VolumeOrigin
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., origin: _Optional[_Union[VolumeOrigin, _Mapping]] = ...) -> None: ...
+
+class VolumeCopyProgress(_message.Message):
+    __slots__ = ("percent", "volume")
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    percent: int
+    volume: Volume
+    def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
+
 class Volume(_message.Message):
     __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type")
     UUID_FIELD_NUMBER: _ClassVar[int]

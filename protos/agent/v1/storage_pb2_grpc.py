@@ -213,6 +213,11 @@ class VolumeServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
                 _registered_method=True)
+        self.EnsureCopied = channel.unary_stream(
+                '/nodewright.agent.v1.VolumeService/EnsureCopied',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeCopiedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeCopyProgress.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/nodewright.agent.v1.VolumeService/List',
                 request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesRequest.SerializeToString,
@@ -247,6 +252,16 @@ class VolumeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureCopied(self, request, context):
+        """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+        of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+        while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+        SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -270,6 +285,11 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.EnsureGrown,
                     request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.SerializeToString,
+            ),
+            'EnsureCopied': grpc.unary_stream_rpc_method_handler(
+                    servicer.EnsureCopied,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeCopiedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeCopyProgress.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -358,6 +378,33 @@ class VolumeService:
             '/nodewright.agent.v1.VolumeService/EnsureGrown',
             protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureCopied(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeService/EnsureCopied',
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeCopiedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.VolumeCopyProgress.FromString,
             options,
             channel_credentials,
             insecure,

@@ -106,6 +106,12 @@ class VolumeServiceStub:
     INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
     while anybody else than that domain has it open.
     """
+    EnsureCopied: _grpc.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeCopiedRequest, _storage_pb2.VolumeCopyProgress]
+    """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+    of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+    while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+    SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]
 
 @_typing.type_check_only
@@ -121,6 +127,12 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
     INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
     while anybody else than that domain has it open.
+    """
+    EnsureCopied: _aio.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeCopiedRequest, _storage_pb2.VolumeCopyProgress]  # type: ignore[assignment]
+    """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+    of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+    while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+    SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
     """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]  # type: ignore[assignment]
 
@@ -152,6 +164,18 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
         INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
         while anybody else than that domain has it open.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureCopied(
+        self,
+        request: _storage_pb2.EnsureVolumeCopiedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeCopyProgress], _abc.AsyncIterator[_storage_pb2.VolumeCopyProgress]]:
+        """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+        of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+        while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+        SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
         """
 
     @_abc_1.abstractmethod

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from agent.assignment import Assignments
+from agent.assignment import Assignments, DeviceProvider
 from agent.attachment import DiskAttachments
 from agent.configure.host_profile import HostProfile
 from agent.definition import Definitions
@@ -23,8 +23,10 @@ from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
+from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
@@ -100,8 +102,8 @@ class DomainServer:
 
 
 @asynccontextmanager
-async def serve(directory: Path) -> AsyncIterator[DomainServer]:
-    """Serves with all its state in the directory; a second time is a restart."""
+async def serve(directory: Path, devices: DeviceProvider | None = None) -> AsyncIterator[DomainServer]:
+    """Serves with all its state in the directory; a second time is a restart. Devices are a script's, or real ones."""
     node = directory / "node.xml"
     node.write_text(_NODE)
     connection = Connection(f"test://{node}")
@@ -126,7 +128,7 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
 
     directories = _Directories()
     provider, locks = AProvider(), DomainLocks()
-    assignments = Assignments(DevicePlugs(connection, events, affinities), provider, locks)
+    assignments = Assignments(DevicePlugs(connection, events, affinities), devices or provider, locks)
     disk_plugs = DiskPlugs(connection, events, affinities)
     attachments = DiskAttachments(disk_plugs, directories, directories, read_profile, locks)
     definitions = Definitions(
@@ -144,7 +146,19 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
     reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable, locks=locks)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     domain_pb2_grpc.add_DomainServiceServicer_to_server(
-        DomainServicer(guests, definitions, stops, reboots, events, prober, locks, attachments), server
+        DomainServicer(
+            guests,
+            definitions,
+            stops,
+            reboots,
+            events,
+            prober,
+            locks,
+            attachments,
+            Growths(connection, guests, guest_agents, affinities, events),
+            Hibernations(connection, guests, guest_agents, events, directory / "save"),
+        ),
+        server,
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(assignments), server)
     guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(guest_agents, prober), server)

@@ -15,6 +15,7 @@ from agent.configure.console import configure_console
 from agent.configure.disk import configure_disks, device_name
 from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
+from agent.configure.growth import configure_growth
 from agent.configure.guest_agent import configure_guest_agent
 from agent.configure.host_cpu import HostCell, HostCpus
 from agent.configure.host_device import configure_host_devices, mark_device, read_mark
@@ -100,6 +101,10 @@ def _with_seed(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
     return configure_cloud_init(configure_disks(domain, spec, host), spec, host)
 
 
+def _with_room(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
+    return configure_growth(configure_processor(configure_memory(domain, spec, host), spec, host), spec, host)
+
+
 def _with_ports(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
     """A guest without a screen, and so without USB."""
     headless = configure_graphics(domain, DomainSpec(), host)
@@ -133,6 +138,9 @@ CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "processor-halves": (configure_processor, _HALVES, a_host()),
     "numa-virtual": (configure_numa, _DEDICATED, a_host()),
     "numa-hidden": (configure_numa, a_spec(cells=[a_cell(0), a_cell(1)]), a_host()),
+    "growth": (_with_room, a_spec(max_vcpus=8, max_memory_bytes=16 * GIB), a_host()),
+    "growth-vcpus": (_with_room, a_spec(max_vcpus=8), a_host()),
+    "growth-none": (configure_growth, a_spec(max_vcpus=1), a_host()),
     "numa-none": (configure_numa, a_spec(), a_host()),
     "affinity-dedicated": (configure_affinity, _DEDICATED, a_host()),
     "affinity-cell": (configure_affinity, _FLOATING, a_host(cpus=_NEIGHBOUR)),
@@ -203,7 +211,9 @@ def test_a_configurator_writes_its_golden_elements(name: str) -> None:
 
 
 def test_every_configurator_has_a_golden_file() -> None:
-    assert {configure for configure, _, _ in CASES.values()} - {_with_seed, _with_ports} == set(CONFIGURATORS)
+    assert {configure for configure, _, _ in CASES.values()} - {_with_seed, _with_ports, _with_room} == set(
+        CONFIGURATORS
+    )
 
 
 @pytest.mark.parametrize(
