@@ -15,6 +15,8 @@ _TIMEOUT_SECONDS: Final = 60.0
 _LIMITS: Final = ("prlimit", "--as=1073741824", "--cpu=30", "--")
 # All tables of a volume are gone through, which are our own; those of many TiB take their time.
 _SNAPSHOT_SECONDS: Final = 540.0
+# An image of many GiB that is written out in full.
+_CONVERT_SECONDS: Final = 540.0
 # Small volumes have small clusters, which waste little and are copied soon when a snapshot shares them. Large ones have
 # larger clusters, so that their tables, which a snapshot goes through while the guest stands still, stay small.
 _CLUSTER_BYTES: Final = ((128 * 1024**3, 64 * 1024), (512 * 1024**3, 256 * 1024), (2 * 1024**4, 1024 * 1024))
@@ -39,6 +41,12 @@ async def create_empty(path: Path, size_bytes: int) -> None:
 async def grow(path: Path, size_bytes: int) -> None:
     """The qcow2 file, which nobody uses, has this larger size."""
     await _run("resize", "-q", "-f", "qcow2", str(path), str(size_bytes))
+
+
+async def write_raw(source: Path, source_format: Literal["qcow2", "raw"], device: Path) -> None:
+    """The device, which holds zeros and is large enough, holds what the image does."""
+    options = ("-q", "-n", "--target-is-zero", "-t", "none", "-W", "-f", source_format, "-O", "raw")
+    await _run("convert", *options, str(source), str(device), limits=(), timeout_seconds=_CONVERT_SECONDS)
 
 
 async def rebase(path: Path, backing: Path, backing_format: Literal["qcow2", "raw"]) -> None:

@@ -19,9 +19,9 @@ IDENTITY = "cat /etc/machine-id; hostname; cat /sys/class/net/eth0/address"
 @pytest.fixture
 def source(cloud: Cloud) -> Iterator[Instance]:
     """An instance with a data disk beside its system disk."""
-    [os_disk] = cloud.instance_body()["volumes"]  # type: ignore[misc]
+    body: dict[str, Any] = cloud.instance_body()
     data = {"volumeSize": 1, "volumeType": "hdd", "deleteOnTermination": True}
-    instance = cloud.create_instance(displayName="original", volumes=[os_disk, data])
+    instance = cloud.create_instance(displayName="original", volumes=[*body["volumes"], data])
     instance.wait_for_status("Running")
     instance.wait_for_guest_agent()
     yield instance
