@@ -46,7 +46,7 @@ class Cloud:
     def wait_for_sign_of_life(self, host: Host) -> None:
         """The host's agent has spoken from now on: one that is connected may yet come to count as lost."""
         now = datetime.now(UTC)
-        wait_until(lambda: datetime.fromisoformat(self.node(host)["heardAt"]) > now, f"{host.name} is heard of", 60)
+        wait_until(lambda: datetime.fromisoformat(self.node(host)["heardAt"]) > now, f"{host.name} is heard of")
         self.wait_for_node(host)
 
     def node(self, host: Host) -> dict[str, Any]:
@@ -167,12 +167,12 @@ class Instance:
         ports = [port["macAddress"] for port in shown["networkMappings"]]
         return [self.id, self._cloud.host.virsh("domuuid", self.id).strip(), *disks, *ports]
 
-    def wait_for_status(self, status: str, timeout_seconds: float = 60) -> dict[str, Any]:
+    def wait_for_status(self, status: str, timeout_seconds: float = 120) -> dict[str, Any]:
         """The instance object once it has this status; an error status ends the waiting."""
         wait_until(lambda: self._settled(status), f"{self.id} is {status}", timeout_seconds)
         return self.show()
 
-    def wait_for_guest_agent(self, timeout_seconds: float = 90) -> None:
+    def wait_for_guest_agent(self, timeout_seconds: float = 180) -> None:
         """The guest has booted so far that its agent answers."""
         wait_until(
             lambda: self.guest_agent("guest-ping") == {}, f"the guest agent of {self.id} answers", timeout_seconds
@@ -188,7 +188,7 @@ class Instance:
         headers = self._rest.request("DELETE", self.path).headers
         return str(headers.get("x-operation-id", ""))
 
-    def finish(self, operation_id: str, timeout_seconds: float = 90) -> dict[str, Any]:
+    def finish(self, operation_id: str, timeout_seconds: float = 180) -> dict[str, Any]:
         """The operation once it has ended, well or not."""
         path = f"/api/ecs/v1/operations/{operation_id}"
 
@@ -199,7 +199,7 @@ class Instance:
         operation: dict[str, Any] = self._rest.get(path)
         return operation
 
-    def succeed(self, operation_id: str, timeout_seconds: float = 90) -> None:
+    def succeed(self, operation_id: str, timeout_seconds: float = 180) -> None:
         """The operation ends, and well."""
         operation = self.finish(operation_id, timeout_seconds)
         assert operation["state"] == "Succeeded", operation

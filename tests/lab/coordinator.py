@@ -35,7 +35,8 @@ class CoordinatorProcess:
             "NODEWRIGHT_COORDINATOR_GRPC_LISTEN": f"0.0.0.0:{first_port + 1}",
             "NODEWRIGHT_COORDINATOR_JOIN_LISTEN": f"0.0.0.0:{first_port + 2}",
             "NODEWRIGHT_COORDINATOR_PUBLIC_HOSTS": f'["{node_side_address}", "{address}"]',
-            "NODEWRIGHT_COORDINATOR_NODE_LEASE": "PT6S",
+            # Longer than this machine is likely to stand still.
+            "NODEWRIGHT_COORDINATOR_NODE_LEASE": "PT20S",
             "NODEWRIGHT_COORDINATOR_HEARTBEAT_INTERVAL": "PT1S",
             "NODEWRIGHT_COORDINATOR_STOP_GRACE": "PT20S",
             "NODEWRIGHT_COORDINATOR_NEW_SYSTEM_GRACE": "PT60S",
@@ -43,6 +44,10 @@ class CoordinatorProcess:
         }
         log = directory / f"coordinator-{first_port}.log"
         self._process = Process(namespace, "coordinator", (PROGRAM, "serve"), log)
+
+    def lose_nodes_soon(self) -> None:
+        """Nodes count as away after six seconds; for tests that wait for it, before the first start."""
+        self.environment["NODEWRIGHT_COORDINATOR_NODE_LEASE"] = "PT6S"
 
     @property
     def ca(self) -> Path:

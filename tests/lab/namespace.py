@@ -103,7 +103,7 @@ class Namespace:
         """Kills every process inside. What was mounted and connected goes with them."""
         self._unshare.kill()
         self._unshare.wait()
-        self._init.wait(timeout=30)
+        self._init.wait(timeout=60)
 
     def _in_network(self, *argv: str) -> None:
         """With the tools and the process numbers of this side, but the network of the inside."""
@@ -151,7 +151,7 @@ class Process:
         """SIGKILL: it gets no chance to tidy up."""
         self._signal(signal.SIGKILL)
 
-    def stop(self, timeout_seconds: float = 15) -> None:
+    def stop(self, timeout_seconds: float = 60) -> None:
         """SIGTERM, as a service manager would; it must end in time."""
         self._signal(signal.SIGTERM, timeout_seconds)
 
@@ -174,12 +174,12 @@ class Process:
         assert self._nsenter is not None
         return self._nsenter.wait(timeout_seconds)
 
-    def wait_for_end(self, timeout_seconds: float = 15) -> None:
+    def wait_for_end(self, timeout_seconds: float = 60) -> None:
         """Until it has ended, if it was started at all."""
         if self.is_running():
             self.wait(timeout_seconds)
 
-    def _signal(self, number: signal.Signals, timeout_seconds: float = 15) -> None:
+    def _signal(self, number: signal.Signals, timeout_seconds: float = 60) -> None:
         if self.is_running():
             os.kill(self.pid, number)
             self.wait(timeout_seconds)

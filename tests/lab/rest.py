@@ -9,7 +9,7 @@ import httpx
 
 REGION = "region0"
 
-_LONGEST_ABSENCE_SECONDS = 20
+_LONGEST_ABSENCE_SECONDS = 60
 _IS_AWAY = "Running only, not Unknown"
 
 

@@ -8,7 +8,7 @@ Answer = TypeVar("Answer")
 
 
 def wait_until(
-    question: Callable[[], Answer], what: str, timeout_seconds: float = 30, interval_seconds: float = 0.1
+    question: Callable[[], Answer], what: str, timeout_seconds: float = 90, interval_seconds: float = 0.1
 ) -> Answer:
     """The first true answer. AssertionError with `what`, the last answer or the last failure after the timeout."""
     deadline = time.monotonic() + timeout_seconds

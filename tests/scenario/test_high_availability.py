@@ -12,18 +12,21 @@ from tests.lab.cloud import Cloud, Instance
 from tests.lab.lab import Lab
 from tests.lab.pair import Pair, Traveller
 from tests.lab.waiting import wait_until
+from tests.stopwatch import Stopwatch
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration")]
 
 TOLERANCE = 30
 # Beyond the tolerance and the guest's own boot.
 RECOVERY_SECONDS = 15
-BOOT_SECONDS = 30
+PATIENCE_SECONDS = TOLERANCE + 90
+BOOT_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
 def pair(demo_image: Path) -> Iterator[Pair]:
     lab = Lab()
+    lab.coordinator.lose_nodes_soon()
     try:
         yield Pair(lab, demo_image, shares_storage=True)
     finally:
@@ -104,9 +107,7 @@ def test_a_host_that_is_cut_off_ends_what_then_runs_elsewhere(pair: Pair) -> Non
     with pair.watch(lost.virsh("domuuid", instance.id).strip()) as counts:
         lost.cables["manage"].cut()
         cut_at = time.time()
-        wait_until(
-            lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", TOLERANCE + 2 * RECOVERY_SECONDS
-        )
+        wait_until(lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", PATIENCE_SECONDS)
         instance.wait_for_guest_agent()
     counter.start("second")
     before = counter.read()
@@ -135,12 +136,12 @@ def test_where_the_fence_fails_the_disk_is_locked(pair: Pair) -> None:
     wait_until(lambda: counter.reaches(15), "the guest counts")
     lost.cables["manage"].cut()
     lost.watchdog.kill()
-    wait_until(lambda: refusals(pair, traveller), "its disk is locked", TOLERANCE + 2 * RECOVERY_SECONDS)
+    wait_until(lambda: refusals(pair, traveller), "its disk is locked", PATIENCE_SECONDS)
     wait_until(lambda: "alarm.instance_not_recovered" in event_kinds(pair), "an alarm tells")
     assert {*refusals(pair, traveller)} == {"VolumeInUse"}
     assert pair.copies(instance)[lost.name] == "running"
     lost.watchdog.start()
-    wait_until(lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", 4 * RECOVERY_SECONDS)
+    wait_until(lambda: instance.show()["nodeName"] == other.name, "it is elsewhere", PATIENCE_SECONDS)
     instance.wait_for_guest_agent()
     counter.start("second")
     before = counter.read()
@@ -175,12 +176,12 @@ def test_what_a_dead_host_ran_answers_on_another_one(pair: Pair) -> None:
     time.sleep(5)
     dead.end()
     died_at = time.monotonic()
-    wait_until(lambda: instance.show()["status"] == "Unknown", "it is not shown as running", 15)
-    wait_until(
-        lambda: other.domain_state(instance.id) == "running", "it runs elsewhere", TOLERANCE + 2 * RECOVERY_SECONDS
-    )
+    with Stopwatch() as watch:
+        wait_until(lambda: instance.show()["status"] == "Unknown", "it is not shown as running", 25)
+        wait_until(lambda: other.domain_state(instance.id) == "running", "it runs elsewhere", PATIENCE_SECONDS)
     # Its last heartbeat was a moment before it died.
-    assert TOLERANCE - 3 < time.monotonic() - died_at < TOLERANCE + RECOVERY_SECONDS
+    assert time.monotonic() - died_at > TOLERANCE - 3
+    assert watch.seconds < TOLERANCE + RECOVERY_SECONDS
     instance.wait_for_guest_agent(BOOT_SECONDS)
     assert instance.show()["nodeName"] == other.name
     assert instance.run("cat /boot/nodewright/marker") == "kept"

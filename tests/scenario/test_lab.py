@@ -92,7 +92,7 @@ def send(sender: Host, receiver: Host) -> float:
     assert receiving.stdout is not None
     assert receiving.stdout.readline()
     seconds = sender.namespace.run(sys.executable, "-c", _SEND, address, str(_MEGABYTES * 1024**2))
-    assert receiving.wait(10) == 0
+    assert receiving.wait(60) == 0
     return float(seconds)
 
 

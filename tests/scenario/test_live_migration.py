@@ -33,6 +33,7 @@ _DEATH_SECONDS = 60
 @pytest.fixture(scope="module")
 def pair(demo_image: Path) -> Iterator[Pair]:
     lab = Lab()
+    lab.coordinator.lose_nodes_soon()
     try:
         yield Pair(lab, demo_image)
     finally:

@@ -1,6 +1,5 @@
 """Volumes from REST to the guest and back: what one guest writes another reads, and what grows is seen to."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from tests.lab.cloud import Cloud, Instance
 from tests.lab.rest import RestError
 from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
+from tests.stopwatch import Stopwatch
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
 
@@ -48,10 +48,10 @@ def _show(cloud: Cloud, volume: dict[str, Any]) -> dict[str, Any]:
 
 def _change(cloud: Cloud, instance: Instance, action: str, body: Any) -> float:
     """How long the operation took, from the call to its end."""
-    started = time.monotonic()
-    operation = cloud.rest.request("PUT", f"{instance.path}/{action}", json=body).headers["x-operation-id"]
-    instance.succeed(operation)
-    return time.monotonic() - started
+    with Stopwatch() as watch:
+        operation = cloud.rest.request("PUT", f"{instance.path}/{action}", json=body).headers["x-operation-id"]
+        instance.succeed(operation)
+    return watch.seconds
 
 
 def _find(instance: Instance, uuid: str) -> str:
