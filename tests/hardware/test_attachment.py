@@ -258,7 +258,7 @@ def _interrupt(calls: Sequence[Callable[[], None]], end: Callable[[], None]) -> 
     """Somebody ends the agent, or all of the node, while it does these."""
     with ThreadPoolExecutor(len(calls)) as pool:
         begun = [pool.submit(call) for call in calls]
-        wait_until(lambda: any(future.done() for future in begun), "the agent is in the middle of it", 120, 0.02)
+        wait_until(lambda: any(future.done() for future in begun), "the agent is in the middle of it", 240, 0.02)
         end()
         for future in begun:
             # Cut off, or done before.
