@@ -195,6 +195,8 @@ def test_killed_in_the_middle_it_goes_on_or_is_undone(
     attach, detach, release = (
         [partial(call, one.wish) for one in given] for call in (guest.attach, guest.detach, guest.release)
     )
+    # A guest gets a USB controller with the first USB device, and only while it is off.
+    guest.devices.extend(one.wish for one in given if one.row.kind == "usb")
     guest.define()
     guest.start()
     # A guest system runs, and will let go of what it is asked for.
