@@ -195,6 +195,8 @@ def test_killed_in_the_middle_it_goes_on_or_is_undone(
     attach, detach, release = (
         [partial(call, one.wish) for one in given] for call in (guest.attach, guest.detach, guest.release)
     )
+    # A guest gets a USB controller with the first USB device, and only while it is off.
+    guest.devices.extend(one.wish for one in given if one.row.kind == "usb")
     guest.define()
     guest.start()
     # A guest system runs, and will let go of what it is asked for.
@@ -258,7 +260,7 @@ def _interrupt(calls: Sequence[Callable[[], None]], end: Callable[[], None]) -> 
     """Somebody ends the agent, or all of the node, while it does these."""
     with ThreadPoolExecutor(len(calls)) as pool:
         begun = [pool.submit(call) for call in calls]
-        wait_until(lambda: any(future.done() for future in begun), "the agent is in the middle of it", 120, 0.02)
+        wait_until(lambda: any(future.done() for future in begun), "the agent is in the middle of it", 240, 0.02)
         end()
         for future in begun:
             # Cut off, or done before.
