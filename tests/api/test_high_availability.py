@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import update
 
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
@@ -17,7 +18,7 @@ from coordinator.fencing.chain import Fences
 from coordinator.fencing.self_fence import SelfFence
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.store.queries.placement import advance_generations
-from coordinator.store.tables import DeviceAllocation, Event, Instance, Interruption, Node
+from coordinator.store.tables import DeviceAllocation, Event, Instance, Interruption, Node, Task
 from coordinator.tasks.kinds import recover_instance
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
@@ -146,6 +147,32 @@ def test_devices_are_had_anew_elsewhere_and_one_of_the_node_is_told_of(customer:
         lambda: [row.kind for row in cloud.rows(DeviceAllocation) if row.node_id == lost.id] == ["usb"],
         "they are given back",
     )
+
+
+def test_devices_that_are_being_attached_keep_nobody_on_a_lost_node(customer: Api, cluster: Cluster) -> None:
+    cloud, lost = cluster.cloud, cluster.nodes[0]
+    fill(cloud, lost, a_stick("1"))
+    ecs_id = cluster.create(customer, "web")
+    away = Refusal(grpc.StatusCode.UNAVAILABLE, "", "no answer")
+    for call in ("ensure_attached", "ensure_detached", "ensure_released", "ensure_removed"):
+        cluster.agents[0].refusals[call] = away
+    answer = customer.call("POST", f"/api/ecs/v1/usb/{ecs_id}/bind", [{"name": "node-a-1-1"}])
+    cluster.lose(lost)
+    assert cluster.sweep() == []
+    assert finish(customer, answer)["state"] in ("Failed", "Canceled")
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["status"], shown["usbMappings"]) == ("Unknown", [])
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in ("node-b", "node-c")
+    # Nobody has the stick before the node has given it back.
+    [left] = cloud.rows(DeviceAllocation)
+    assert left.consumer_uuid not in {row.uuid for row in cloud.rows(Instance)}
+    cluster.agents[0].refusals.clear()
+    cluster.change(lost, ready=True)
+    with cloud.runtime.database.write() as session:
+        session.execute(update(Task).values(not_before=None))
+    cloud.runtime.wake_tasks()
+    wait_until(lambda: cloud.rows(DeviceAllocation) == [], "it is given back")
 
 
 def test_what_a_fenced_node_ran_runs_elsewhere_the_most_important_first(customer: Api, cluster: Cluster) -> None:

@@ -111,6 +111,17 @@ def drop_claims(session: Session, consumer_uuid: str, device_ids: Collection[str
     return nodes
 
 
+def hand_devices_over(session: Session, old: str, new: str, node_id: str, device_ids: Collection[str]) -> None:
+    """These devices of the node, which the one has, the other has now."""
+    held = DeviceAllocation
+    session.execute(
+        update(held)
+        .where(col(held.consumer_uuid) == old, col(held.node_id) == node_id, col(held.device_id).in_(device_ids))
+        .values(consumer_uuid=new)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def hand_claims_over(session: Session, old: str, new: str, node_id: str) -> None:
     """What the one has of the node's devices the other has now."""
     session.execute(

@@ -104,8 +104,9 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
     .where(
         ~exists().where(col(Allocation.consumer_uuid) == _device_consumer, col(Allocation.external)),
         ~exists().where(col(Instance.uuid) == _device_consumer, _is_living),
-        # What a move has there, and what nobody shall have while it changes.
+        # What a move or the return of a lost node has there, and what nobody shall have while it changes.
         ~exists().where(col(Migration.id) == _device_consumer, _is_on_its_way),
+        ~exists().where(col(Task.resource_id) == _device_consumer, col(Task.finished_at).is_(None)),
         ~exists().where(
             col(Task.resource_id) == col(DeviceAllocation.node_id),
             col(Task.kind) == _MODE_KIND,

@@ -32,6 +32,8 @@ _IS_STRANDED: Final = (
 _WAITING_KINDS: Final = (
     *(f"{verb}_instance" for verb in ("start", "restart", "suspend", "resume", "live_migrate")),
     "attach_volumes",
+    "attach_devices",
+    "detach_devices",
     "detach_volumes",
     "grow_volume",
     "resize_instance",

@@ -1,5 +1,6 @@
 """Every kind of task, by name."""
 
+from coordinator.tasks.device_return import RETURN_DEVICES
 from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
 from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
@@ -55,6 +56,7 @@ KINDS: dict[str, TaskKind] = {
         COLD_MIGRATE_INSTANCE,
         RECOVER_INSTANCE,
         CLEAN_NODE,
+        RETURN_DEVICES,
         ATTACH_DEVICES,
         DETACH_DEVICES,
         SET_GPU_MODE,
