@@ -34,6 +34,7 @@ from agent.rpc.migration import MigrationServicer
 from agent.rpc.network import NetworkServicer
 from agent.rpc.snapshot import SnapshotServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
+from agent.rpc.volume_export import VolumeExportServicer
 from agent.rpc.volume_transfer import VolumeTransferServicer
 from protos.agent.v1 import (
     device_pb2,
@@ -95,6 +96,7 @@ async def serve(
     node.snapshots.freezes.resume()
     node.migrations.resume()
     await node.hardware.keeper.restore()
+    await node.storage.prepare()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
@@ -173,6 +175,8 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
         node.prober,
         node.changes.locks,
         node.changes.attachments,
+        node.growths,
+        node.hibernations,
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.changes.assignments), server)
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
@@ -184,8 +188,9 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
     snapshots = SnapshotServicer(node.snapshots.snapshots, node.snapshots.files)
     snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
-    volumes = VolumeServicer(node.volumes, node.changes.attachments, node.snapshots.files)
+    volumes = VolumeServicer(node.storage, node.changes.attachments, node.snapshots.files)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(volumes, server)
+    storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.exports), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
     storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 

@@ -19,8 +19,12 @@ from tests.postgresql import fresh_database, private_server
 
 SERVER_VARIABLE = "NODEWRIGHT_TEST_POSTGRESQL_URL"
 
-# Parameters of a fixture: each test with it runs on both.
-ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+_POSTGRESQL: Final = pytest.param("postgresql", marks=pytest.mark.postgresql)
+# Parameters of the fixture `database`: each test with it runs on both.
+ENGINES = ["sqlite", _POSTGRESQL]
+# Marks of a test or of a module that needs only one, see README.md.
+SQLITE_ONLY = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+POSTGRESQL_ONLY = pytest.mark.parametrize("database", [_POSTGRESQL], indirect=True)
 
 # What earlier tests wrote is deleted, and numbers begin anew; the many tables that they left empty cost nearly nothing.
 _EMPTY: Final = """

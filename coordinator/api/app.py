@@ -27,6 +27,10 @@ from coordinator.api.routes import (
     iam,
     image,
     instance,
+    instance_change,
+    instance_clone,
+    instance_export,
+    iso,
     launch_template,
     local_disk,
     migration,
@@ -38,10 +42,12 @@ from coordinator.api.routes import (
     overcommit,
     placement,
     power,
+    recycle,
     region,
     resource_pool,
     schedule,
     snapshot,
+    snapshot_policy,
     ssh_key,
     volume,
     volume_attachment,
@@ -56,11 +62,15 @@ VERSION = "1.0.0"
 # before those with parameters.
 ROUTERS: tuple[APIRouter, ...] = (
     ha_config.router,
+    recycle.config_router,
     region.router,
     power.router,
     migration.router,
     placement.router,
     instance.router,
+    instance_export.router,
+    instance_clone.router,
+    instance_change.router,
     guest.router,
     enrolment.router,
     flavor_type.router,
@@ -88,9 +98,12 @@ ROUTERS: tuple[APIRouter, ...] = (
     launch_template.router,
     launch_template.instance_router,
     schedule.router,
+    snapshot_policy.router,
+    recycle.router,
     snapshot.router,
     volume.router,
     volume_attachment.router,
+    iso.router,
     network.router,
     iam.token_router,
     iam.router,
@@ -101,6 +114,19 @@ OPEN_ROUTERS: tuple[APIRouter, ...] = (enrolment.open_router, health.router)
 
 def create_app(runtime: Runtime) -> FastAPI:
     """The application over `runtime`."""
+    app = make_routes()
+    serve_from(app, runtime)
+    return app
+
+
+def serve_from(app: FastAPI, runtime: Runtime) -> None:
+    """Requests are answered out of `runtime` from now on."""
+    app.state.runtime = runtime
+    runtime.database.before_commit = stamp_claim
+
+
+def make_routes() -> FastAPI:
+    """The application over nothing yet: `serve_from` says what it answers from."""
     app = FastAPI(
         title="Nodewright",
         version=VERSION,
@@ -111,9 +137,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         # Bodies without a content type are read as JSON.
         strict_content_type=False,
     )
-    app.state.runtime = runtime
-    runtime.database.before_commit = stamp_claim
-    app.add_middleware(RequestMiddleware, runtime=runtime)
+    app.add_middleware(RequestMiddleware)
     error_handler.install(app)
     for router in ROUTERS:
         # First of all dependencies: strangers are not told what else is wrong with their requests.

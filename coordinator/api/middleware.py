@@ -23,19 +23,19 @@ logger = structlog.get_logger(__name__)
 class RequestMiddleware:
     """Gives each request an id of our own making, and logs one line about it: never a body, never a credential."""
 
-    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        runtime: Runtime = scope["app"].state.runtime
         headers = Headers(scope=scope)
         language = preferred_language(headers.get("accept-language", ""))
-        context = RequestContext(str(uuid.uuid4()), language, self._runtime.settings.max_body_bytes)
+        context = RequestContext(str(uuid.uuid4()), language, runtime.settings.max_body_bytes)
         enter_request(context)
-        digest = begin_digest(self._runtime, scope, headers)
+        digest = begin_digest(runtime, scope, headers)
         answer = _Answer(send, context.request_id)
         started = time.perf_counter()
         with structlog.contextvars.bound_contextvars(requestId=context.request_id):
@@ -48,7 +48,7 @@ class RequestMiddleware:
                     await problem(500, "ECS.InternalError", INTERNAL_ERROR)(scope, receive, answer.send)
             finally:
                 if digest:
-                    note_call(self._runtime, scope, context, digest, answer.status, answer.operation_ids)
+                    note_call(runtime, scope, context, digest, answer.status, answer.operation_ids)
             logger.info(
                 "request",
                 method=scope["method"],

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from coordinator.domain.device_order import DeviceOrder
+
+# Among an instance's options: the id of the instance that it is a clone of.
+CLONED_FROM: Final = "clonedFrom"
 
 
 @dataclass(frozen=True, slots=True)

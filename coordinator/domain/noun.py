@@ -5,6 +5,7 @@ from typing import Final
 _CHINESE: Final = {
     "BMC of node": "带外管理，节点",
     "department": "部门",
+    "device": "设备",
     "USB device": "USB设备",
     "deployment set": "部署集",
     "enrolment token": "注册令牌",
@@ -16,6 +17,7 @@ _CHINESE: Final = {
     "image": "镜像",
     "instance": "实例",
     "launch template": "配置模板",
+    "instance in the recycle bin": "回收站中的实例",
     "instances": "实例数量",
     "local disk": "本地盘",
     "memory in GiB": "内存（GiB）",
@@ -30,6 +32,7 @@ _CHINESE: Final = {
     "SSH keys": "密钥对数量",
     "storage in GiB": "云盘容量（GiB）",
     "snapshot": "快照",
+    "snapshot policy": "自动快照策略",
     "subnet": "子网",
     "template version": "模板版本",
     "tenant": "租户",

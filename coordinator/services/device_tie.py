@@ -5,6 +5,8 @@ from typing import Final
 
 from sqlmodel import Session
 
+from coordinator.domain.device import DeviceKind
+from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationType
 from coordinator.errors import StatusUnsupported
@@ -33,18 +35,24 @@ def require_movable(session: Session, instance: Instance, migration: MigrationTy
 def find_ties(session: Session, instances: Collection[Instance], migration: MigrationType) -> Mapping[str, Message]:
     """What keeps instances where they are, by their ids; absent: nothing does.
 
-    While it runs, an instance keeps every device. Otherwise it gets equal ones on another node, except for those that
-    would not be the same there: local disks with its data, and what is plugged into a USB port.
+    While it runs, an instance keeps every device but virtual functions of network cards, which its guest lets go of
+    and gets anew, unless it is paused. Otherwise it gets equal ones on another node, except for those that would not be
+    the same there: local disks with its data, and what is plugged into a USB port.
     """
     kinds = list_claim_kinds(session, [instance.uuid for instance in instances])
     ties = _find_snapshot_ties(session, instances) if migration is MigrationType.LIVE else {}
     for instance in instances:
         held = kinds.get(instance.uuid, [])
-        if migration is not MigrationType.LIVE:
-            held = [(kind, device_id) for kind, device_id in held if kind in TIED_KINDS]
+        held = [(kind, device_id) for kind, device_id in held if _is_tied(kind, instance, migration)]
         if held:
             ties[instance.ecs_id] = _describe([f"{kind} {device_id}" for kind, device_id in held], migration)
     return ties
+
+
+def _is_tied(kind: str, instance: Instance, migration: MigrationType) -> bool:
+    if migration is not MigrationType.LIVE:
+        return kind in TIED_KINDS
+    return kind != DeviceKind.VF or instance.status == InstanceStatus.PAUSED
 
 
 def _find_snapshot_ties(session: Session, instances: Collection[Instance]) -> dict[str, Message]:

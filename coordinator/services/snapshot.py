@@ -120,18 +120,11 @@ def get_snapshot(runtime: Runtime, caller: Caller, snapshot_id: str) -> Snapshot
         return SnapshotView(found, queries.list_parts(session, found.row))
 
 
-def delete_snapshot(runtime: Runtime, caller: Caller, snapshot_id: str) -> str:
-    """Begins to delete a snapshot for good; answers the operation id. Guests go on meanwhile."""
-    with runtime.database.write() as session:
-        found = find_own_snapshot(session, caller, snapshot_id)
-        instance = find_own(session, caller, found.ecs_id, for_update=True)
-        operation_id = begin_deletion(session, runtime, caller, instance, found.row.snapshot_id)
-    runtime.wake_tasks()
-    return operation_id
-
-
 def begin_deletion(session: Session, runtime: Runtime, caller: Caller, instance: Instance, snapshot_id: str) -> str:
-    """The same in the caller's transaction, also of one in the recycle bin, when the instance is locked."""
+    """Begins to delete a snapshot for good, in the bin or not, of an instance that the caller has locked.
+
+    Answers the operation id. Guests go on meanwhile.
+    """
     require_unlocked(instance)
     row = queries.lock_snapshot(session, snapshot_id)
     if row is None:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.agents.client import AgentClients
-from coordinator.api.app import create_app
+from coordinator.api.app import create_app, make_routes, serve_from
 from coordinator.config import Settings
 from coordinator.domain.caller import Caller, Role
 from coordinator.runtime import Runtime
@@ -21,23 +21,8 @@ from coordinator.store.tables import Tenant
 from tests.api.client import Api
 from tests.api.cloud import Cloud, stock
 from tests.builders import a_tenant, add, credentials
-from tests.database import ENGINES, Lending, migrated_database, postgresql_server
+from tests.database import ENGINES, migrated_database
 from tests.scripted_agent import ScriptedAgent, at_work
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """A PostgreSQL server for the session."""
-    with postgresql_server() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def postgresql_databases(postgresql_url: str) -> Iterator[Lending]:
-    """Its databases, which tests use one after the other."""
-    lending = Lending(postgresql_url)
-    yield lending
-    lending.close()
 
 
 @pytest.fixture(params=ENGINES)
@@ -60,9 +45,22 @@ def runtime(database: Database, tmp_path: Path) -> Runtime:
     return made
 
 
+@pytest.fixture(scope="session")
+def routes() -> FastAPI:
+    """The REST application over nothing: its first request takes longer than most tests."""
+    return make_routes()
+
+
 @pytest.fixture
-def app(runtime: Runtime) -> FastAPI:
-    """The REST application."""
+def app(routes: FastAPI, runtime: Runtime) -> FastAPI:
+    """The REST application, which nobody changes."""
+    serve_from(routes, runtime)
+    return routes
+
+
+@pytest.fixture
+def own_app(runtime: Runtime) -> FastAPI:
+    """A REST application for a test that adds to it."""
     return create_app(runtime)
 
 

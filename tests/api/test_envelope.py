@@ -1,5 +1,6 @@
 """What every call has in common: envelope, languages, errors, credentials, region, bad bodies."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,13 +185,13 @@ def test_strange_queries_never_fail_inside(operator: Api, query: str) -> None:
     assert operator.call("GET", f"{FLAVORS}?{query}").status in {200, 400}
 
 
-def test_a_failure_inside_is_logged_and_not_shown(app: FastAPI, client: TestClient, operator: Api) -> None:
-    @app.get("/api/ecs/v1/broken")
+def test_a_failure_inside_is_logged_and_not_shown(own_app: FastAPI, operator: Api) -> None:
+    @own_app.get("/api/ecs/v1/broken")
     def break_down() -> None:
         raise RuntimeError("the secret reason")
 
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
-        answer = operator.refused("GET", "/api/ecs/v1/broken", status=500)
+        answer = replace(operator, client=TestClient(own_app)).refused("GET", "/api/ecs/v1/broken", status=500)
     assert answer.code == "ECS.InternalError"
     assert "secret" not in answer.message
     failure = next(line for line in logs if line["event"] == "request failed")
@@ -198,12 +199,12 @@ def test_a_failure_inside_is_logged_and_not_shown(app: FastAPI, client: TestClie
     assert failure["requestId"] == answer.headers["x-request-id"]
 
 
-def test_a_database_that_is_away_is_told_as_such(app: FastAPI, operator: Api) -> None:
-    @app.get("/api/ecs/v1/away")
+def test_a_database_that_is_away_is_told_as_such(own_app: FastAPI, operator: Api) -> None:
+    @own_app.get("/api/ecs/v1/away")
     def lose_connection() -> None:
         raise OperationalError("SELECT 1", {}, Exception("connection refused"))
 
-    answer = operator.refused("GET", "/api/ecs/v1/away", status=503)
+    answer = replace(operator, client=TestClient(own_app)).refused("GET", "/api/ecs/v1/away", status=503)
     assert answer.code == "ECS.ServiceUnavailable"
 
 

@@ -13,6 +13,7 @@ from coordinator.api.paging import PageByNumber
 from coordinator.api.schemas.snapshot import CreateSnapshotRequest, RollbackRequest, SnapshotBody, SnapshotListBody
 from coordinator.domain.listing import ListQuery
 from coordinator.services import snapshot as service
+from coordinator.services.snapshot_recycle import recycle_snapshot
 
 router = APIRouter(prefix="/api/ecs/v1/snapshot", tags=["snapshots"], route_class=IdempotentRoute)
 
@@ -55,8 +56,10 @@ def get_snapshot(snapshot_id: str, caller: TenantUser, runtime: RuntimeDep) -> E
 def delete_snapshot(
     snapshot_id: str, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[None]:
-    """Deletes a snapshot; the instance, which may run, and its other snapshots stay as they are."""
-    header.name(service.delete_snapshot(runtime, caller, snapshot_id))
+    """Deletes a snapshot, which goes to the recycle bin first if that is on; instance and other snapshots stay."""
+    operation_id = recycle_snapshot(runtime, caller, snapshot_id)
+    if operation_id is not None:
+        header.name(operation_id)
     return success(None)
 
 

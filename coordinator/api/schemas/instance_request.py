@@ -191,7 +191,7 @@ class CreateInstanceRequest(LenientModel):
     )
     gpus: int = Field(default=0, ge=0, le=64, description="Whole GPUs; as the flavor has, unless it is a custom one.")
     host_gpus: HostGpusRequest | None = Field(default=None, description="The same, with their model.")
-    vgpu: int = Field(default=0, ge=0, le=64, description="vGPUs; as the flavor has, each of another GPU.")
+    vgpu: int = Field(default=0, ge=0, le=64, description="vGPUs; as the flavor has, of as many GPUs as have room.")
     local_disk: int = Field(default=0, ge=0, le=64, description="Local disks, if more than the flavor has.")
     sriov: int = Field(default=0, ge=0, le=64, description="Virtual functions of network cards, if more likewise.")
     key_pair_id: Text = Field(default="", description="Stored SSH key that may log in.")

@@ -34,6 +34,9 @@ _WAITING_KINDS: Final = (
     "attach_volumes",
     "detach_volumes",
     "grow_volume",
+    "resize_instance",
+    "hibernate_instance",
+    "change_os",
 )
 _IS_WAITING: Final = (
     *_SHALL_RUN,

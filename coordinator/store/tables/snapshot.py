@@ -28,9 +28,11 @@ class Snapshot(Timestamped, table=True):
     type: SnapshotType = Field(default=SnapshotType.MANUAL, sa_type=Text)
     consistency: Consistency = Field(default=Consistency.UNKNOWN, sa_type=Text)
     error_message: str = Field(default="", sa_type=Text)
-    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
     # It is in the recycle bin since then: neither listed nor shown, but its data is kept.
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # When the bin deletes it for good; what the configuration says later changes nothing for it.
+    purge_at: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
 
 
 class VolumeSnapshot(SQLModel, table=True):

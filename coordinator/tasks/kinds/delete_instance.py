@@ -2,16 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
 
 from sqlmodel import Session
 
 from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.domain.clock import utc_now
+from coordinator.domain.event import Severity
 from coordinator.domain.instance import InstanceStatus, PowerState, status_of
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries import snapshot as snapshot_query
+from coordinator.store.queries.event import record_event
+from coordinator.store.queries.iso import delete_isos
+from coordinator.store.queries.recycle import find_recycled, forget_recycled
+from coordinator.store.queries.snapshot_policy import unbind_instance
 from coordinator.store.queries.ssh_key import delete_bindings
+from coordinator.store.tables import Instance, RecycledInstance
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, forget_secrets, load_instance
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
@@ -20,12 +28,19 @@ from coordinator.tasks.volume_step import goes_with_instance, set_free
 
 # A node may stay away for days; what it holds of the instance is removed when it comes back.
 RETRY_SECONDS = 7 * 24 * 3600.0
+# Between attempts to delete what the recycle bin does not keep any longer.
+FIRST_PAUSE: Final = timedelta(minutes=5)
+LONGEST_PAUSE: Final = timedelta(hours=6)
 
 
 def _mark_terminating(session: Session, args: Args) -> None:
     instance = load_instance(session, args)
     instance.status = InstanceStatus.TERMINATING
     session.add(instance)
+    recycled = find_recycled(session, instance.id)
+    if recycled is not None:
+        recycled.purging = True
+        session.add(recycled)
 
 
 async def _remove_domain(context: StepContext) -> StepResult:
@@ -112,18 +127,44 @@ def _mark_deleted(session: Session, args: Args) -> None:
     instance.power_state = PowerState.ABSENT
     forget_secrets(instance)
     delete_bindings(session, instance.id)
+    forget_recycled(session, instance.id)
+    unbind_instance(session, instance.id)
+    delete_isos(session, instance.id)
     session.add(instance)
 
 
 def _show_reason(session: Session, args: Args, failure: Failure) -> None:
     """A deletion that was cancelled in time changed nothing; one that failed is to be asked for again."""
     instance = load_instance(session, args)
-    if failure.canceled:
+    recycled = find_recycled(session, instance.id)
+    if recycled is not None:
+        instance.status = InstanceStatus.SOFT_DELETED
+        if not failure.canceled:
+            _put_off(session, instance, recycled, failure)
+    elif failure.canceled:
         instance.status = status_of(PowerState(instance.power_state))
     instance.error_message = "deletion canceled" if failure.canceled else failure.message
     instance.task_id = None
     instance.task_at = utc_now()
     session.add(instance)
+
+
+def _put_off(session: Session, instance: Instance, recycled: RecycledInstance, failure: Failure) -> None:
+    """One in the recycle bin is deleted by the coordinator: it tries again, and tells that it could not."""
+    recycled.failures += 1
+    recycled.not_before = utc_now() + min(FIRST_PAUSE * 2 ** (recycled.failures - 1), LONGEST_PAUSE)
+    session.add(recycled)
+    record_event(
+        session,
+        "alarm.instance_not_purged",
+        severity=Severity.ALARM,
+        resource_type="instance",
+        resource_id=instance.ecs_id,
+        tenant_id=instance.tenant_id,
+        node_id=instance.node_id,
+        operation_id=instance.task_id,
+        data={"reason": failure.message, "failures": recycled.failures, "notBefore": recycled.not_before.isoformat()},
+    )
 
 
 DELETE_INSTANCE = TaskKind(

@@ -281,3 +281,47 @@ class EnsureVolumeReceiveEndedRequest(_message.Message):
 class EnsureVolumeReceiveEndedResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class EnsureVolumeExportedRequest(_message.Message):
+    __slots__ = ("uuid", "export_id", "domain_uuid")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    export_id: str
+    domain_uuid: str
+    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
+
+class VolumeExportProgress(_message.Message):
+    __slots__ = ("percent", "size_bytes", "sha256")
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    percent: int
+    size_bytes: int
+    sha256: str
+    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class ReadVolumeExportRequest(_message.Message):
+    __slots__ = ("export_id", "offset_bytes")
+    EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    export_id: str
+    offset_bytes: int
+    def __init__(self, export_id: _Optional[str] = ..., offset_bytes: _Optional[int] = ...) -> None: ...
+
+class VolumeExportChunk(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class EnsureVolumeExportRemovedRequest(_message.Message):
+    __slots__ = ("export_id",)
+    EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    export_id: str
+    def __init__(self, export_id: _Optional[str] = ...) -> None: ...
+
+class EnsureVolumeExportRemovedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

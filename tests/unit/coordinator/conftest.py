@@ -12,22 +12,7 @@ from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
 from coordinator.store.database import Database
 from tests.builders import credentials
-from tests.database import ENGINES, Lending, migrated_database, postgresql_server
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """A PostgreSQL server for the session."""
-    with postgresql_server() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def postgresql_databases(postgresql_url: str) -> Iterator[Lending]:
-    """Its databases, which tests use one after the other."""
-    lending = Lending(postgresql_url)
-    yield lending
-    lending.close()
+from tests.database import ENGINES, migrated_database
 
 
 @pytest.fixture(params=ENGINES)
