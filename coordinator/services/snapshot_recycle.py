@@ -7,6 +7,7 @@ import structlog
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
+from coordinator.domain.event import Severity
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.errors import CoordinatorError, ResourceNotFound, StatusUnsupported
@@ -16,6 +17,7 @@ from coordinator.services.instance_task import require_unlocked
 from coordinator.services.slots import choose
 from coordinator.services.snapshot import begin_deletion, find_own_snapshot
 from coordinator.store.queries import snapshot_recycle as queries
+from coordinator.store.queries.event import record_event
 from coordinator.store.queries.instance import lock_tasks_of
 from coordinator.store.queries.recycle_setting import read_recycle_config
 from coordinator.store.queries.snapshot import lock_snapshot
@@ -46,6 +48,7 @@ def recycle_snapshot(runtime: Runtime, caller: Caller, snapshot_id: str) -> str 
             row.deleted_at = runtime.now()
             row.purge_at = row.deleted_at + timedelta(days=config.freeze_days)
             session.add(row)
+            _tell(session, row, "snapshot.recycled", purgeAt=row.purge_at.isoformat())
             log.info("snapshot.recycled", snapshotId=row.snapshot_id, by=caller.token_id)
             return None
         operation_id = begin_deletion(session, runtime, caller, instance, found.row.snapshot_id)
@@ -71,6 +74,7 @@ def restore_snapshot(runtime: Runtime, caller: Caller, snapshot_id: str) -> None
             )
         row.deleted_at = row.purge_at = None
         session.add(row)
+        _tell(session, row, "snapshot.restored")
     log.info("snapshot.restored", snapshotId=snapshot_id, by=caller.token_id)
 
 
@@ -116,6 +120,18 @@ class SnapshotPurgeSweep:
             log.info("snapshot.not_purged", snapshotId=snapshot_id, exc_info=True)
             return False
         return True
+
+
+def _tell(session: Session, row: Snapshot, kind: str, **data: str) -> None:
+    record_event(
+        session,
+        kind,
+        severity=Severity.INFO,
+        resource_type="snapshot",
+        resource_id=row.snapshot_id,
+        tenant_id=row.tenant_id,
+        data={"name": row.name, **data},
+    )
 
 
 def _lock_any(session: Session, snapshot_id: str) -> tuple[Snapshot, Instance]:

@@ -383,6 +383,8 @@ def test_a_deleted_snapshot_is_kept_restored_and_purged(
     assert customer.ok("GET", RECYCLE)["total"] == 0
     [row] = [row for row in snapshots(cloud) if row.snapshot_id == kept]
     assert (row.deleted_at, row.purge_at, row.name) == (None, None, "lptest6")
+    told = [(it.kind, it.tenant_id) for it in cloud.rows(Event) if it.resource_id == kept]
+    assert told == [("snapshot.recycled", cloud.tenant.id), ("snapshot.restored", cloud.tenant.id)]
 
     settle(cloud)
     snapshot_recycle.recycle_snapshot(cloud.runtime, caller, kept)

@@ -21,6 +21,7 @@ from coordinator.tasks.instance_step import (
     load_instance,
     record_power_state,
     report_wait,
+    rest,
     show_status,
 )
 from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
@@ -97,10 +98,7 @@ def _show_reason(session: Session, args: Args, failure: Failure) -> None:
     """It is where it was, off perhaps; who still wants it gone asks again."""
     instance = load_instance(session, args)
     instance.status = status_of(PowerState(instance.power_state))
-    instance.error_message = "deletion canceled" if failure.canceled else failure.message
-    instance.task_id = None
-    instance.task_at = utc_now()
-    session.add(instance)
+    rest(session, instance, instance.status, "deletion canceled" if failure.canceled else failure.message)
 
 
 RECYCLE_INSTANCE = TaskKind(
