@@ -179,6 +179,8 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         return domain
 
     async def EnsureStopped(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.StopProgress]:
+        if request.HasField("grace") and not request.grace.ToTimedelta():
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "grace: more than 0 s")
         await self._agent.enter("ensure_stopped_by_force" if request.force else "ensure_stopped", context)
         domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_SHUTOFF)
         yield domain_pb2.StopProgress(method="destroy" if request.force else "guest-agent", domain=domain)

@@ -310,7 +310,8 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         """The domain is shut off; without `force` it fails with DomainStopTimeout after the grace."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
         request = domain_pb2.EnsureStoppedRequest(uuid=uuid, force=force)
-        request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
+        if not force:
+            request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
         deadline_seconds = POWER_SECONDS if force else grace_seconds + MARGIN_SECONDS
         return (await self._follow(stub.EnsureStopped, request, deadline_seconds, on_progress)).domain
 
