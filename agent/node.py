@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from agent.assignment import Assignments, UsbReturn
 from agent.attachment import DiskAttachments, DiskReturn
@@ -58,9 +59,12 @@ from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.snapshot import Snapshots
+from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
+from agent.storage.lvm import LvmBackend
+from agent.storage.lvm_tool import LvmTool
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
@@ -127,6 +131,7 @@ class Node:
     roles: NetworkRoles
     images: ImageCache
     volumes: DirectoryBackend
+    storage: StorageChoice
     sends: Sends
     receivers: Receivers
     exports: Exports
@@ -150,6 +155,7 @@ def build_node(config: AgentConfig) -> Node:
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
     images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
+    storage = _build_choice(config, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
     exports = Exports(
@@ -164,7 +170,7 @@ def build_node(config: AgentConfig) -> Node:
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
-    hardware = _build_hardware(config, connection, capability, volumes, roles)
+    hardware = _build_hardware(config, connection, capability, storage, roles)
     profile, keeper = _build_profile(config, capability), hardware.keeper
     changes = _build_changes(
         config,
@@ -176,7 +182,7 @@ def build_node(config: AgentConfig) -> Node:
         seeds,
         profile,
         images,
-        volumes,
+        storage,
         networks,
         self_fence,
         keeper,
@@ -204,6 +210,7 @@ def build_node(config: AgentConfig) -> Node:
         roles=roles,
         images=images,
         volumes=volumes,
+        storage=storage,
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
         receivers=_build_receivers(config, membership.node_id, volumes, roles),
         exports=exports,
@@ -223,7 +230,7 @@ def _build_changes(
     seeds: Seeds,
     read_profile: Callable[[], Awaitable[HostProfile]],
     images: ImageCache,
-    volumes: DirectoryBackend,
+    volumes: StorageChoice,
     networks: NatBackend,
     self_fence: SelfFence,
     keeper: DeviceKeeper,
@@ -285,7 +292,7 @@ def _build_hardware(
     config: AgentConfig,
     connection: Connection,
     capability: CapabilityReader,
-    volumes: DirectoryBackend,
+    volumes: StorageChoice,
     roles: NetworkRoles,
 ) -> Hardware:
     sysfs = Sysfs()
@@ -335,6 +342,18 @@ def _build_storage(
         reserved_bytes=reserved_bytes,
     )
     return images, volumes
+
+
+def _build_choice(
+    config: AgentConfig, volumes: DirectoryBackend, images: ImageCache, connection: Connection
+) -> StorageChoice:
+    def build(name: str) -> LvmBackend:
+        group, _, pool = name.removeprefix("lvm:").partition("/")
+        find_users = partial(find_disk_users, connection)
+        return LvmBackend(LvmTool(group), pool=pool, find_image=images.find, find_users=find_users)
+
+    backends = {name: build(name) for name in set(config.volume_backends.values())}
+    return StorageChoice(volumes, {kind: backends[name] for kind, name in config.volume_backends.items()})
 
 
 def _build_profile(config: AgentConfig, capability: CapabilityReader) -> Callable[[], Awaitable[HostProfile]]:

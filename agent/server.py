@@ -96,6 +96,7 @@ async def serve(
     node.snapshots.freezes.resume()
     node.migrations.resume()
     await node.hardware.keeper.restore()
+    await node.storage.prepare()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
@@ -187,7 +188,7 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
     snapshots = SnapshotServicer(node.snapshots.snapshots, node.snapshots.files)
     snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
-    volumes = VolumeServicer(node.volumes, node.changes.attachments, node.snapshots.files)
+    volumes = VolumeServicer(node.storage, node.changes.attachments, node.snapshots.files)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(volumes, server)
     storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.exports), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)

@@ -250,6 +250,23 @@ class ResizeImpossible(CoordinatorError):
     http_status = 400
 
 
+class BootOrderImpossible(CoordinatorError):
+    """An instance cannot start from there; the message tells why."""
+
+    code = "ECS.OperationFailed.SetBootOrder"
+    http_status = 400
+
+
+class DiskBootsAlready(CoordinatorError):
+    code = "ECS.OperationFailed.AlreadyBootedFromDisk"
+    http_status = 400
+
+
+class OpticalDriveBootsAlready(CoordinatorError):
+    code = "ECS.OperationFailed.AlreadyBootedFromCDROM"
+    http_status = 400
+
+
 class SystemChangeImpossible(CoordinatorError):
     """An instance cannot have that system; the message tells why."""
 

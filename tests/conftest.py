@@ -59,5 +59,5 @@ def _group_of(module: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> LoadScopeScheduling | None:
-    """`--dist loadgroup`, also with releases of pytest for which pytest-xdist's own loses the groups."""
-    return _Groups(config, log) if config.getoption("dist") == "loadgroup" else None
+    """`--dist loadscope` goes by our groups: those of pytest-xdist are lost with the newest pytest."""
+    return _Groups(config, log) if config.getoption("dist") == "loadscope" else None

@@ -278,6 +278,17 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
         if not journal:
             self._agent.journal.pop(request.domain_uuid, None)
 
+    async def EnsureForcedRelease(self, request: Any, context: Any) -> AsyncIterator[device_pb2.ReleaseProgress]:
+        """What cannot be wiped is given up."""
+        await self._agent.enter("ensure_forced_release", context)
+        for domain_uuid, devices in list(self._agent.journal.items()):
+            for uuid, device in list(devices.items()):
+                if device.device_id == request.device_id:
+                    yield device_pb2.ReleaseProgress(device_id=device.device_id)
+                    del devices[uuid]
+            if not devices:
+                del self._agent.journal[domain_uuid]
+
     async def EnsureGpuMode(self, request: Any, context: Any) -> device_pb2.EnsureGpuModeResponse:
         await self._agent.enter("ensure_gpu_mode", context)
         if self._agent.journal:

@@ -27,6 +27,10 @@ class VolumeSource(Protocol):
     def format(self) -> Literal["qcow2", "raw"]:
         """Its format, which QEMU is told and never guesses."""
 
+    @property
+    def kind(self) -> Literal["file", "block"]:
+        """A file, or a block device."""
+
 
 class NetworkSource(Protocol):
     """What a subnet is on this node."""

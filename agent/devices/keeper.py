@@ -25,22 +25,27 @@ from agent.devices.journal import DeviceJournal, Entry
 from agent.devices.maker import Maker, Order, Tools
 from agent.devices.making import build_makers, check_wish, choose_way
 from agent.devices.pci import read_pci_bus
+from agent.devices.refusal import (
+    check_same,
+    check_wipeable,
+    find_device,
+    is_same_disk,
+    refuse_releasing,
+    refuse_used,
+)
 from agent.devices.source import DeviceSource
 from agent.devices.sriov import restore_virtual_functions
-from agent.devices.state import is_beside
 from agent.devices.survey import DeviceSurvey
 from agent.devices.thread import run_to_end
 from agent.devices.wipe import CHUNK_BYTES, wipe
 from agent.errors import (
     AgentError,
-    DeviceBusy,
     DeviceFailed,
     DeviceFaulty,
     DeviceInUse,
-    DeviceNotFound,
-    DeviceWipeFailed,
     DeviceWithheld,
-    RequestInvalid,
+    HypervisorTimeout,
+    HypervisorUnavailable,
 )
 from protos.agent.v1.device_pb2 import HostDevice, ReleaseProgress
 from protos.agent.v1.host_pb2 import Device
@@ -142,22 +147,53 @@ class DeviceKeeper:
         entries = [
             entry
             for entry in self._journal.entries_of(domain_uuid)
-            if not device_uuids or entry.uuid in set(device_uuids)
+            if not entry.given_up and (not device_uuids or entry.uuid in set(device_uuids))
         ]
+        failures: dict[str, AgentError] = {}
+        async with aclosing(self._release_all(entries, failures)) as progress:
+            async for step in progress:
+                yield step
+        for failure in failures.values():
+            raise failure
+
+    async def force_release(self, device_id: str, *, unclaimed: bool) -> AsyncGenerator[ReleaseProgress]:
+        """The device is given back, whoever had it by the journal; what cannot be done of that is given up.
+
+        `unclaimed`: also when it was not begun, for nobody knows of who has it.
+        Raises DeviceInUse, HypervisorUnavailable.
+        """
+        entries = [entry for entry in self._journal.entries() if entry.device.id == device_id]
+        for entry in entries:
+            if not (entry.releasing or unclaimed):
+                raise DeviceInUse(f"{device_id} is given to domain {entry.domain_uuid}, which is to give it back first")
+        failures: dict[str, AgentError] = {}
+        async with aclosing(self._release_all(entries, failures)) as progress:
+            async for step in progress:
+                yield step
+        for entry in entries:
+            failure, current = failures.get(entry.uuid), self._journal.find(entry.domain_uuid, entry.uuid)
+            if isinstance(failure, (HypervisorTimeout, HypervisorUnavailable)):
+                raise failure
+            if current and failure:
+                log.warning("device.given_up", device=device_id, uuid=entry.uuid, reason=failure.message)
+                await self._put(replace(current, given_up=True))
+        self._notice()
+
+    async def _release_all(
+        self, entries: Sequence[Entry], failures: dict[str, AgentError]
+    ) -> AsyncGenerator[ReleaseProgress]:
+        """One after the other; why one was not, by its UUID."""
         if entries:
             await self._begin_release(entries)
-        failures = list[AgentError]()
         for entry in entries:
-            lock = self._releases.setdefault((domain_uuid, entry.uuid), asyncio.Lock())
+            lock = self._releases.setdefault((entry.domain_uuid, entry.uuid), asyncio.Lock())
             try:
                 async with lock, aclosing(self._release(entry)) as progress:
                     async for step in progress:
                         yield step
             except AgentError as error:
                 log.warning("device.not_released", device=entry.device.id, uuid=entry.uuid, reason=error.message)
-                failures.append(error)
-        for failure in failures:
-            raise failure
+                failures[entry.uuid] = error
 
     async def restore(self) -> None:
         """What the node lost by a crash or a reboot is back: virtual functions, the GPUs' mode, what guests have; and
@@ -208,10 +244,10 @@ class DeviceKeeper:
         """What the journal is to say of it; a wish that is known keeps what was made for it."""
         former = self._journal.find(domain_uuid, wish.uuid)
         if former is None:
-            return self._begin(domain_uuid, wish, _find(devices, wish.device_id), around)
-        _check_same(former, wish)
+            return self._begin(domain_uuid, wish, find_device(devices, wish.device_id), around)
+        check_same(former, wish)
         if not former.made:
-            self._refuse(domain_uuid, wish, _find(devices, wish.device_id))
+            self._refuse(domain_uuid, wish, find_device(devices, wish.device_id))
         kept = HostDevice()
         kept.CopyFrom(wish)
         # What was once to be wiped must be.
@@ -236,23 +272,23 @@ class DeviceKeeper:
         for entry in self._journal.entries():
             is_other = (entry.domain_uuid, entry.uuid) != (domain_uuid, wish.uuid)
             if is_other and entry.device.id == device.id and not (wish.vgpu_type_id and entry.wish.vgpu_type_id):
-                _refuse_releasing(entry)
+                refuse_releasing(entry)
                 raise DeviceInUse(f"{device.id} is given to domain {entry.domain_uuid}")
         if device.fault:
             raise DeviceFaulty(f"{device.id}: {device.fault}")
-        if device.withheld_reason:
+        if device.withheld_reason not in ("", describe_user(domain_uuid)):
             kind = DeviceInUse if tells_user(device.withheld_reason) else DeviceWithheld
             raise kind(f"{device.id}: {device.withheld_reason}")
 
     async def _plan(self, entry: Entry, devices: Sequence[Device], around: Surroundings) -> Entry:
         """Written down, before anything is done."""
-        _refuse_releasing(entry)
-        device, maker = _find(devices, entry.device.id), self._maker_of(entry)
+        refuse_releasing(entry)
+        device, maker = find_device(devices, entry.device.id), self._maker_of(entry)
         if device.fault:
             raise DeviceFaulty(f"{device.id}: {device.fault}")
-        if entry.made and not _is_same_disk(entry.device, device):
+        if entry.made and not is_same_disk(entry.device, device):
             raise DeviceFaulty(f"{device.id}: another disk than the guest's is in its slot")
-        _refuse_used(entry, maker, around)
+        refuse_used(entry, maker, around)
         making = maker.plan(Order(entry.wish, device, entry.making), around)
         return await self._put(replace(entry, making=making))
 
@@ -310,7 +346,7 @@ class DeviceKeeper:
             if names or loop.time() >= deadline:
                 break
             await asyncio.sleep(_RETRY_SECONDS)
-        _check_wipeable(entry, disks)
+        check_wipeable(entry, disks)
         return names[0], around
 
     async def _restore(self, entry: Entry, around: Surroundings) -> None:
@@ -334,50 +370,3 @@ class DeviceKeeper:
         if self._journal.find(entry.domain_uuid, entry.uuid) == entry:
             return entry
         return await run_to_end(None, self._journal.put, entry)
-
-
-def _find(devices: Sequence[Device], device_id: str) -> Device:
-    found = next((device for device in devices if device.id == device_id), None)
-    if found is None:
-        raise DeviceNotFound(f"the node has no device {device_id}")
-    return found
-
-
-def _refuse_releasing(entry: Entry) -> None:
-    if entry.releasing:
-        raise DeviceBusy(f"{entry.device.id} is being given back by domain {entry.domain_uuid}")
-
-
-def _refuse_used(entry: Entry, maker: Maker, around: Surroundings) -> None:
-    """Not even a guest's own device, while it was off, when somebody else has taken it meanwhile."""
-    if domain := maker.find_domain(entry, around):
-        raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
-    for need in maker.find_needs(entry, around):
-        raise DeviceInUse(f"{entry.device.id}: {need}")
-
-
-def _check_wipeable(entry: Entry, disks: Sequence[Device]) -> None:
-    """Raises DeviceNotFound, DeviceWipeFailed unless one disk, and all that the guest has written to, is there."""
-    found = [disk for disk in disks if disk.id == entry.device.id]
-    names = ", ".join(disk.details["name"] for disk in found)
-    if others := [disk.id for disk in disks if is_beside(disk, entry)]:
-        raise DeviceWipeFailed(f"the guest has made other disks of the controller, which it had: {', '.join(others)}")
-    if not found:
-        raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
-    if len(found) > 1:
-        raise DeviceWipeFailed(f"{names} have the identity {entry.device.id}: none was touched")
-    if not _is_same_disk(entry.device, found[0]):
-        raise DeviceWipeFailed(f"another disk than before is at {entry.device.id}: it was left alone")
-
-
-def _is_same_disk(before: Device, now: Device) -> bool:
-    """What is known by its slot alone may have been exchanged; others grow with the hypervisor's, say."""
-    looks = [(disk.size_bytes, disk.attributes.get("model")) for disk in (before, now)]
-    return not before.id.startswith("path-") or looks[0] == looks[1]
-
-
-def _check_same(former: Entry, wish: HostDevice) -> None:
-    """A UUID names one device for all time."""
-    for name in ("device_id", "vgpu_type_id", "native"):
-        if getattr(former.wish, name) != getattr(wish, name):
-            raise RequestInvalid(f"device.{name}: {wish.uuid} was given with another one")

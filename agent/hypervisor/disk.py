@@ -50,13 +50,14 @@ async def find_written_files(connection: Connection) -> dict[Path, str]:
 
 
 def _files(domain: libvirt.virDomain, flags: int = 0) -> set[str]:
-    devices = find_devices(domain, flags)
-    return {source.get("file") or "" for device in devices for source in device.iterfind(".//source")}
+    sources = (source for device in find_devices(domain, flags) for source in device.iterfind(".//source"))
+    return {source.get("file") or source.get("dev") or "" for source in sources}
 
 
 def _written_files(domain: libvirt.virDomain) -> set[str]:
     disks = (device for device in find_devices(domain) if device.tag == "disk" and device.find("readonly") is None)
-    return {source.get("file") or "" for disk in disks for source in disk.iterfind("source")} - {""}
+    sources = (source for disk in disks for source in disk.iterfind("source"))
+    return {source.get("file") or source.get("dev") or "" for source in sources} - {""}
 
 
 def find_devices(domain: libvirt.virDomain, flags: int = 0) -> list[etree._Element]:

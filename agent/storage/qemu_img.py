@@ -13,8 +13,8 @@ from agent.errors import StorageExhausted, StorageFailed, tells_out_of_space
 _TIMEOUT_SECONDS: Final = 60.0
 # A crafted image can make qemu-img allocate without end; OpenStack uses the same limits.
 _LIMITS: Final = ("prlimit", "--as=1073741824", "--cpu=30", "--")
-# All tables of a volume are gone through, which are our own; those of many TiB take their time.
-_SNAPSHOT_SECONDS: Final = 540.0
+# All tables of a volume of many TiB are gone through, or an image of many GiB is written out in full.
+_LONG_SECONDS: Final = 540.0
 # Small volumes have small clusters, which waste little and are copied soon when a snapshot shares them. Large ones have
 # larger clusters, so that their tables, which a snapshot goes through while the guest stands still, stay small.
 _CLUSTER_BYTES: Final = ((128 * 1024**3, 64 * 1024), (512 * 1024**3, 256 * 1024), (2 * 1024**4, 1024 * 1024))
@@ -39,6 +39,12 @@ async def create_empty(path: Path, size_bytes: int) -> None:
 async def grow(path: Path, size_bytes: int) -> None:
     """The qcow2 file, which nobody uses, has this larger size."""
     await _run("resize", "-q", "-f", "qcow2", str(path), str(size_bytes))
+
+
+async def write_raw(source: Path, source_format: Literal["qcow2", "raw"], device: Path) -> None:
+    """The device, which holds zeros and is large enough, holds what the image does."""
+    options = ("-q", "-n", "--target-is-zero", "-t", "none", "-W", "-f", source_format, "-O", "raw")
+    await _run("convert", *options, str(source), str(device), is_long=True)
 
 
 async def rebase(path: Path, backing: Path, backing_format: Literal["qcow2", "raw"]) -> None:
@@ -109,12 +115,14 @@ async def _run_snapshot(action: str, name: str, path: Path) -> None:
     # The format is told, not guessed.
     image = f"driver=qcow2,file.driver=file,file.filename={str(path).replace(',', ',,')}"
     arguments = ("snapshot", "-q", "--image-opts", action, name, image)
-    await _run(*arguments, limits=(), timeout_seconds=_SNAPSHOT_SECONDS)
+    await _run(*arguments, is_long=True)
 
 
-async def _run(*arguments: str, limits: tuple[str, ...] = _LIMITS, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+async def _run(*arguments: str, is_long: bool = False) -> None:
+    """`is_long`: it goes through all of what is our own, or was checked when it was cached."""
+    timeout_seconds = _LONG_SECONDS if is_long else _TIMEOUT_SECONDS
     process = await asyncio.create_subprocess_exec(
-        *limits,
+        *(() if is_long else _LIMITS),
         "qemu-img",
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from typing import Final
 _CHINESE: Final = {
     "BMC of node": "带外管理，节点",
     "department": "部门",
+    "device": "设备",
     "USB device": "USB设备",
     "deployment set": "部署集",
     "enrolment token": "注册令牌",

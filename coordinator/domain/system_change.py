@@ -1,6 +1,14 @@
-"""What system an instance is to have."""
+"""What system an instance is to have, and from what it starts."""
 
 from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class BootMode(IntEnum):
+    """From what an instance starts; the numbers are the API's."""
+
+    DISK = 0
+    OPTICAL_DRIVE = 1
 
 
 @dataclass(frozen=True, slots=True)

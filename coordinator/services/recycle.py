@@ -44,10 +44,10 @@ def restore_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> None:
         instance, recycled = _lock(session, caller, ecs_id)
         _require_restorable(instance, recycled)
         session.delete(recycled)
-        is_hibernated = recycled.status_before == InstanceStatus.HIBERNATED
-        instance.status = InstanceStatus.HIBERNATED if is_hibernated else status_of(PowerState(instance.power_state))
+        # Off, or hibernated still.
+        instance.status = status_of(PowerState(instance.power_state))
         rest(session, instance, instance.status, "")
-        _tell_restored(session, instance)
+        _tell_restored(session, instance, recycled.status_before)
     log.info("instance.restored", ecsId=ecs_id, by=caller.token_id)
 
 
@@ -104,7 +104,7 @@ def _find_all(session: Session, caller: Caller, ecs_id: str) -> list[Instance]:
     return find_own_batch(session, caller, [ecs_id], recycled=True)
 
 
-def _tell_restored(session: Session, instance: Instance) -> None:
+def _tell_restored(session: Session, instance: Instance, status_before: str) -> None:
     record_event(
         session,
         "instance.restored",
@@ -113,5 +113,5 @@ def _tell_restored(session: Session, instance: Instance) -> None:
         resource_id=instance.ecs_id,
         tenant_id=instance.tenant_id,
         node_id=instance.node_id,
-        data={"status": instance.status},
+        data={"status": instance.status, "before": status_before},
     )

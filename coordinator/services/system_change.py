@@ -29,6 +29,7 @@ from coordinator.services.quota import Wish, check_quota
 from coordinator.services.resize_order import as_instance_order
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.placement import read_held
+from coordinator.store.queries.snapshot import list_of_volumes
 from coordinator.store.tables import Image, Instance, Tenant, Volume
 from coordinator.tasks.kinds.change_os import CHANGE_OS
 
@@ -52,6 +53,7 @@ def change_system(runtime: Runtime, caller: Caller, ecs_id: str, order: SystemOr
         CHANGE_OS.check(session, {"ecsId": ecs_id})
         image = _find_image(session, runtime, caller, instance, order)
         old = instance_query.list_volumes(session, instance)[0]
+        _require_no_snapshots(session, old)
         new = _make_volume(runtime, old, image)
         more_gib = new.size_gib - old.size_gib
         check_quota(session, session.get_one(Tenant, instance.tenant_id), Wish(storage_gib=more_gib))
@@ -105,6 +107,15 @@ def _find_image(session: Session, runtime: Runtime, caller: Caller, instance: In
     if not wanted.image_id:
         raise ParameterInvalid("imageId", "is required: the instance has no image of its own", "必填")
     return find_image(session, user, wanted, "imageId")
+
+
+def _require_no_snapshots(session: Session, old: Volume) -> None:
+    """Their data is in the volume's own file, which goes."""
+    if found := list_of_volumes(session, [old.id]):
+        names = ", ".join(snapshot.snapshot_id for snapshot in found)
+        raise SystemChangeImpossible(
+            f"the system disk is part of snapshots: delete {names} first", f"系统盘存在快照{names}，请先删除"
+        )
 
 
 def _make_volume(runtime: Runtime, old: Volume, image: Image) -> Volume:

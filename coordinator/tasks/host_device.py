@@ -1,6 +1,6 @@
 """Devices of an instance in the words that its node understands, and how they are given back."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -53,6 +53,12 @@ async def release_devices(
 ) -> None:
     """Devices that the domain has no more are the node's again: all of them unless some are named. May be repeated."""
 
+    await agent.ensure_devices_released(domain_uuid, device_uuids, report_release(context))
+
+
+def report_release(context: StepContext) -> Callable[[device_pb2.ReleaseProgress], Awaitable[None]]:
+    """Tells how far it is."""
+
     async def report(progress: device_pb2.ReleaseProgress) -> None:
         if not progress.total_bytes:
             await context.report_progress(0, f"giving back {progress.device_id}")
@@ -61,4 +67,4 @@ async def release_devices(
         told = f"{progress.done_bytes // MIB} of {progress.total_bytes // MIB} MiB"
         await context.report_progress(percent, f"wiping {progress.device_id}: {told}")
 
-    await agent.ensure_devices_released(domain_uuid, device_uuids, report)
+    return report

@@ -65,3 +65,18 @@ def change_os(
     instance_id = INSTANCE.find_id(client, instance)
     answer = client.change("POST", f"{INSTANCE.at(instance_id)}/change-os", body)
     session.conclude(answer, waiting, f"{instance_id} has a new system")
+
+
+@command(app, "boot-order")
+def set_boot_order(
+    session: Session,
+    instance: Reference,
+    waiting: Waiting,
+    iso: Annotated[str, typer.Option(help="Start from this ISO image in a drive; from the disks unless given.")] = "",
+) -> None:
+    """Choose from what an instance starts, from its next start on."""
+    client = session.client
+    body = {"bootMode": 1, "bootId": IMAGE.find_id(client, iso)} if iso else {"bootMode": 0}
+    instance_id = INSTANCE.find_id(client, instance)
+    answer = client.change("PUT", f"{INSTANCE.at(instance_id)}/set-boot-order", body)
+    session.conclude(answer, waiting, f"{instance_id} starts from {iso or 'its disks'}")

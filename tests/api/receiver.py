@@ -44,7 +44,7 @@ class Receiver:
     def wait_for(self, count: int) -> list[Delivery]:
         """The first so many calls, once they are there."""
         with self._came:
-            assert self._came.wait_for(lambda: len(self.deliveries) >= count, 15), self.deliveries
+            assert self._came.wait_for(lambda: len(self.deliveries) >= count, 60), self.deliveries
             return self.deliveries[:count]
 
     def take(self, delivery: Delivery) -> int:

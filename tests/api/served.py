@@ -73,7 +73,7 @@ def listening(url: str, token: str, query: str = "", headers: dict[str, str] | N
     """Follows events; what is committed from now on will be heard."""
     sent = {"authorization": f"Bearer {token}", "x-regionid": "region0", "accept-language": "en", **(headers or {})}
     with (
-        httpx.Client(timeout=10, trust_env=False) as client,
+        httpx.Client(timeout=60, trust_env=False) as client,
         client.stream("GET", f"{url}/api/ecs/v1/events{query}", headers=sent) as response,
     ):
         yield Listener(response)

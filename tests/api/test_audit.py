@@ -131,7 +131,7 @@ def test_it_is_filtered_ordered_and_paged(operator: Api) -> None:
 async def test_it_is_stored_without_being_asked_for(operator: Api, runtime: Runtime) -> None:
     storing = asyncio.create_task(runtime.audit.run())
     await asyncio.to_thread(operator.call, "POST", "/api/iam/v1/tenants", {"name": "a"})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not rows(runtime):
             await asyncio.sleep(0.05)
     storing.cancel()

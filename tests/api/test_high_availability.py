@@ -239,7 +239,7 @@ def test_a_controller_that_does_not_answer_holds_up_no_other_node(
     confirm, gate = cluster.cloud.runtime.fences.confirm, threading.Event()
 
     def confirm_late(subject: Any) -> Any:
-        assert subject.node_id != cluster.nodes[0].id or gate.wait(30)
+        assert subject.node_id != cluster.nodes[0].id or gate.wait(60)
         return confirm(subject)
 
     monkeypatch.setattr(cluster.cloud.runtime.fences, "confirm", confirm_late)

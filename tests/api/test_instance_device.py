@@ -412,6 +412,50 @@ class TestMoves:
         assert len(claims(cloud)) == 1
 
 
+class TestForcedRelease:
+    """A device that is not given back by itself."""
+
+    RELEASE = "/api/ecs/v1/devices/release"
+
+    def test_a_disk_that_is_never_wiped_loses_its_claim_by_an_operators_word(
+        self, customer: Api, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_disk(1), a_gpu(0))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud), localDisk=1, hostId=cloud.node.id)
+        body = {"cell": "cell0", "name": "node-a", "deviceId": "wwn-1"}
+        used = operator.refused("PUT", self.RELEASE, body)
+        assert (used.code, ecs_id in used.message) == ("ECS.OperationDenied.InUse", True)
+        agents[0].refusals["ensure_released"] = Refusal(
+            grpc.StatusCode.NOT_FOUND, "DeviceNotFound", "wwn-1 is away: it must be wiped as soon as it is back"
+        )
+        assert finish(customer, customer.call("DELETE", f"{INSTANCES}/{ecs_id}"))["state"] == "Failed"
+        assert len(claims(cloud)) == 2
+        agents[0].gates["ensure_forced_release"] = threading.Event()
+        first = operator.call("PUT", self.RELEASE, body)
+        # Once only, however often it is asked for.
+        assert operator.call("PUT", self.RELEASE, body).headers["x-operation-id"] == first.headers["x-operation-id"]
+        agents[0].gates["ensure_forced_release"].set()
+        assert finish(operator, first)["state"] == "Succeeded"
+        assert "wwn-1" not in {it.device_id for had in agents[0].journal.values() for it in had.values()}
+        del agents[0].refusals["ensure_released"]
+        finish(customer, customer.call("DELETE", f"{INSTANCES}/{ecs_id}"))
+        assert (claims(cloud), agents[0].is_empty(), agents[0].wiped) == ([], True, [])
+        [told] = operator.ok("GET", "/api/ecs/v1/events/list?filter=kind:eq:node.device_released_by_force")["list"]
+        assert told["data"] == {"deviceId": "wwn-1"}
+        assert customer.refused("PUT", self.RELEASE, body).code == "ECS.OperationDenied.Identity"
+
+    @pytest.mark.parametrize(
+        ("fields", "named"),
+        [({"deviceId": ""}, "deviceId"), ({"deviceId": "wwn-9"}, "wwn-9"), ({"name": "node-z"}, "node-z")],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, operator: Api, cloud: Cloud, fields: dict[str, str], named: str
+    ) -> None:
+        fill(cloud, cloud.node, a_disk(1))
+        body = {"name": "node-a", "deviceId": "wwn-1", **fields}
+        assert named in operator.refused("PUT", self.RELEASE, body).message
+
+
 class TestGpuMode:
     """The mode of a node's GPUs."""
 

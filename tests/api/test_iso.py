@@ -189,3 +189,38 @@ def test_the_guest_tools_come_on_a_disc(
     assert customer.ok("GET", f"{path}/check-vmtoolsIso-attached") == "detached"
     for method, action in (("GET", "check-vmtoolsIso-attached"), ("PUT", "attach-vmtools")):
         assert stranger.refused(method, f"{path}/{action}").code == "ECS.DBGet.NoData"
+
+
+def test_an_instance_starts_from_a_disc_and_from_its_disks_again(
+    customer: Api, stranger: Api, agent: ScriptedAgent, runtime: Runtime, ecs_id: str
+) -> None:
+    (uuid,) = agent.domains
+    disc, other = an_iso(runtime), an_iso(runtime, name="other")
+    finish(customer, put(customer, ecs_id, "attach", disc))
+
+    def order(api: Api = customer, **body: Any) -> Answer:
+        return api.call("PUT", f"{INSTANCES}/{ecs_id}/set-boot-order", body)
+
+    def boot_indices() -> tuple[list[int], list[int]]:
+        spec = agent.specs[uuid]
+        return [drive.boot_index for drive in spec.optical_drives], [disk.boot_index for disk in spec.disks]
+
+    for code, told, body in (
+        ("ECS.OperationFailed.AlreadyBootedFromDisk", "disk", {"bootMode": 0}),
+        ("ECS.InvalidParameter", "bootId", {"bootMode": 1}),
+        ("ECS.InvalidParameter", "bootMode", {"bootMode": 2}),
+        ("ECS.InvalidParameter", "bootMode", {}),
+        ("ECS.OperationFailed.SetBootOrder", other.id, {"bootMode": 1, "bootId": other.id}),
+    ):
+        answer = order(**body)
+        assert (answer.code, told in answer.message) == (code, True), answer
+    assert order(stranger, bootMode=0).code == "ECS.DBGet.NoData"
+    assert finish(customer, order(bootMode=1, bootId=disc.id))["state"] == "Succeeded"
+    assert boot_indices() == ([1, 0, 0], [2])
+    assert [iso["bootState"] for iso in listed(customer, ecs_id)] == [True]
+    assert order(bootMode=1, bootId=disc.id).code == "ECS.OperationFailed.AlreadyBootedFromCDROM"
+    finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/stop", {"gracePeriodSeconds": 0}))
+    answer = order(bootMode=0)
+    assert (answer.code, answer.data, "x-operation-id" in answer.headers) == ("Success", None, False)
+    finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/start"))
+    assert boot_indices() == ([0, 0, 0], [1])

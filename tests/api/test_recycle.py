@@ -126,7 +126,7 @@ def test_a_deleted_instance_is_kept_whole_and_restored(
     for name in ("blockDeviceMappings", "networkMappings", "nodeName", "flavorId", "createdAt"):
         assert after[name] == before[name]
     assert finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/start"))["state"] == "Succeeded"
-    assert [row.data for row in events(cloud, "instance.restored")] == [{"status": "Stopped"}]
+    assert [row.data for row in events(cloud, "instance.restored")] == [{"status": "Stopped", "before": "Running"}]
     [told] = events(cloud, "instance.recycled")
     assert (told.resource_id, told.tenant_id, "purgeAt" in told.data) == (ecs_id, cloud.tenant.id, True)
 

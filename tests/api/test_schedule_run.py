@@ -196,7 +196,7 @@ def test_of_several_that_look_at_once_one_runs_it(customer: Api, cloud: Cloud, c
 
     def look() -> None:
         with another_coordinator(cloud) as other:
-            start.wait(10)
+            start.wait(60)
             # As if each of them took itself for the leader.
             with other.database.write() as session:
                 outcomes.append(run_due(session, other, schedule_id))
@@ -205,7 +205,7 @@ def test_of_several_that_look_at_once_one_runs_it(customer: Api, cloud: Cloud, c
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert sorted(outcomes) == [False, False, False, True]
     assert (runs(cloud), len(cloud.rows(Task))) == ([("12:10", "Started")], 1)
 
@@ -232,7 +232,7 @@ def test_sweeps_of_one_process_lead_together(cloud: Cloud) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert answers == [True] * 8
     wait_until(cloud.runtime.database.lead, "nobody holds on to it afterwards")
 

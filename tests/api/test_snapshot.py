@@ -247,13 +247,13 @@ def test_an_instance_is_made_from_a_snapshot(
     [instance] = [row for row in cloud.rows(Instance) if row.ecs_id == made]
     assert instance.image_id == cloud.image.id
 
-    far_node, other_image = a_node(name="far"), an_image()
+    far_node, image = a_node(name="far"), an_image()
     with cloud.runtime.database.write() as session:
-        add(session, far_node, other_image)
+        add(session, far_node, image)
     by_id = [an_os_disk(osSnapshotId=taken["ecsSnapshotId"])]
     for fields, told in (
         ({"volumes": disk(volumeSize=19)}, "volumes[0].volumeSize"),
-        ({"volumes": by_id, "image": {"imageUid": other_image.id}}, "image.imageUid"),
+        ({"volumes": by_id, "image": {"imageUid": image.id}}, "image.imageUid"),
         ({"volumes": [an_os_disk(osSnapshotId={})]}, "osSnapshotId"),
     ):
         assert told in customer.refused("POST", INSTANCES, cloud.order(**fields)).message

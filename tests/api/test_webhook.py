@@ -75,7 +75,7 @@ def tell(runtime: Runtime, *names: str, kind: str = "instance.created", **facts:
 
 async def until(operator: Api, webhook_id: str, **expected: Any) -> dict[str, Any]:
     """The webhook, once it shows what is expected."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             shown: dict[str, Any] = await asyncio.to_thread(operator.ok, "GET", f"{WEBHOOKS}/{webhook_id}")
             if expected.items() <= shown.items():

@@ -35,9 +35,10 @@ _SPEAKER: Final = bytes.fromhex(
     "f4"  # done: hlt
     "ebfd"  # jmp done
 )
-# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of buses 0 to 31
-# again and again, and writes those that have changed as "bbdd ppppvvvv": bus, device and function, product, vendor. It
-# lets go of what it is asked for by ACPI, as an operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, q35.
+# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of bus 0, and of the
+# first four slots of buses 1 to 31, a few times a second, and writes those that have changed as "bbdd ppppvvvv": bus,
+# device and function, product, vendor. It lets go of what it is asked for by ACPI, as an operating system does. Source:
+# QEMU's docs/specs/acpi_pci_hotplug, q35.
 # Of a virtual function of igb that firmware has given memory it tells the address ("mac:52:..."): it has it reset
 # by its mailbox, and the driver of the card answers with the address. Source: Linux's drivers/net/ethernet/intel/igbvf.
 _WATCHER: Final = bytes.fromhex(
@@ -47,11 +48,11 @@ _WATCHER: Final = bytes.fromhex(
     "8ed0"  # mov ax,ss
     "bc007c"  # mov 0x7c00,sp
     "fc"  # cld
-    "bec77d"  # mov text,si
+    "beda7d"  # mov text,si
     "ac"  # greet: lods ds:(si),al
     "84c0"  # test al,al
     "7405"  # je disks
-    "e8df00"  # call put
+    "e8f200"  # call put
     "ebf6"  # jmp greet
     "b80020"  # disks: mov 0x2000,ax
     "8ec0"  # mov ax,es
@@ -71,7 +72,7 @@ _WATCHER: Final = bytes.fromhex(
     "46"  # inc si
     "84c0"  # test al,al
     "7405"  # je other
-    "e8ae00"  # call put
+    "e8c100"  # call put
     "ebf3"  # jmp tell
     "45"  # other: inc bp
     "81fd9000"  # cmp 0x90,bp
@@ -101,20 +102,26 @@ _WATCHER: Final = bytes.fromhex(
     "89d8"  # mov bx,ax
     "b90400"  # mov 0x4,cx
     "66c1e010"  # shl 0x10,eax
-    "e84400"  # call hex
+    "e85700"  # call hex
     "b020"  # mov 0x20,al
-    "e85400"  # call put
+    "e86700"  # call put
     "6658"  # pop eax
     "b90800"  # mov 0x8,cx
-    "e83700"  # call hex
+    "e84a00"  # call hex
     "b00a"  # mov 0xa,al
-    "e84700"  # call put
-    "e85300"  # call address
+    "e85a00"  # call put
+    "e86600"  # call address
     "43"  # same: inc bx
-    "f6c71f"  # test 0x1f,bh
-    "75b0"  # jne function
+    "84ff"  # test bh,bh
+    "7409"  # je below
+    "f6c320"  # test 0x20,bl
+    "7404"  # je below
+    "30db"  # xor bl,bl
+    "fec7"  # inc bh
+    "f6c71f"  # below: test 0x1f,bh
+    "75a3"  # jne function
     "84db"  # test bl,bl
-    "75ac"  # jne function
+    "759f"  # jne function
     "31db"  # xor bx,bx
     "660fb7c3"  # bus: movzx bx,eax
     "bad00c"  # mov 0xcd0,dx
@@ -129,9 +136,11 @@ _WATCHER: Final = bytes.fromhex(
     "f6c320"  # test 0x20,bl
     "74e2"  # je bus
     "fb"  # sti
-    "f4"  # hlt
+    "b90400"  # mov 0x4,cx
+    "f4"  # rest: hlt
+    "e2fd"  # loop rest
     "fa"  # cli
-    "eb85"  # jmp sweep
+    "e972ff"  # jmp sweep
     "66c1c004"  # hex: rol 0x4,eax
     "6650"  # push eax
     "240f"  # and 0xf,al
@@ -164,7 +173,7 @@ _WATCHER: Final = bytes.fromhex(
     "6683e0f0"  # and 0xfffffff0,eax
     "7449"  # je none
     "6689c7"  # mov eax,edi
-    "660f0116b77d"  # lgdtl gdt
+    "660f0116ca7d"  # lgdtl gdt
     "0f20c0"  # mov cr0,eax
     "0c01"  # or 0x1,al
     "0f22c0"  # mov eax,cr0
@@ -203,7 +212,7 @@ _WATCHER: Final = bytes.fromhex(
     "b00a"  # mov 0xa,al
     "e83fff"  # call put
     "c3"  # ret
-    "0f00b77d0000ffff"  # gdt: its own size and address, where the processor reads nothing
+    "0f00ca7d0000ffff"  # gdt: its own size and address, where the processor reads nothing
     "ffff00000092cf00"  # all memory
 )
 

@@ -15,17 +15,17 @@ for device in /sys/bus/pci/devices/*; do
 done
 for interface in /sys/bus/usb/devices/*:*; do
   driver=$(readlink "$interface/driver")
-  # The number of a bus is another one when its controller was away.
   echo "interface ${{interface##*/}}: driver ${{driver##*/}}"
 done
 for made in /sys/bus/mdev/devices/*; do echo "mediated device ${{made##*/}}"; done
 for defined in /etc/mdevctl.d/*/*; do echo "mediated device ${{defined##*/}} is defined"; done
 for network in /sys/class/net/*; do
-  ip link show dev "${{network##*/}}" | grep -E '^ +vf [0-9]' | sed "s|^ *|$network: |"
+  # The host's driver invents an address; guests' are QEMU's.
+  ip link show dev "${{network##*/}}" | sed -nE "s/ether ([^5]|5[^2])[0-9a-f:]*/ether any/; s|^ +vf [0-9]|$network:&|p"
 done
 for entry in {STATE}/journal/devices/*; do echo "journal of $entry"; done
 """
-_SETTLE_SECONDS: Final = 60.0
+_SETTLE_SECONDS: Final = 180.0
 
 
 def read_footprint(host: NodeHost) -> list[str]:

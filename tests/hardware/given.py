@@ -16,7 +16,7 @@ from tests.hardware.guest import Guest
 from tests.hardware.host import NodeHost
 from tests.lab.waiting import wait_until
 
-_BACK_SECONDS: Final = 60.0
+_BACK_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)

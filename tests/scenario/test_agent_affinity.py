@@ -159,11 +159,11 @@ async def test_an_agent_that_ended_in_between_makes_room_when_it_starts(agent: D
     await later.connection.open()
     recovering = asyncio.create_task(AffinityRecovery(later.connection, later.affinities, later.events).run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while _pins(host, floating.name) != [ALL_BUT_0] * 3:
                 await asyncio.sleep(0.1)
         await agent.connection.call(lambda handle: handle.lookupByName(DEDICATED).undefine())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while _pins(host, floating.name, "--config") != [ALL] * 3:
                 await asyncio.sleep(0.1)
     finally:

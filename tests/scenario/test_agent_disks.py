@@ -246,7 +246,7 @@ async def test_a_guest_that_lets_go_after_all_has_its_disk_back(agent: DiskAgent
         await agent.attachments.detach(GUEST_UUID, DATA_UUID, grace_seconds=1)
     async with agent.events.subscribe() as changes:
         await agent.guests.resume(GUEST_UUID)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await changes.get()).kind != DEVICE_REMOVED:
                 pass
     assert (await agent.run(f"head -c 4 {await agent.find(64)}")) == "kept"

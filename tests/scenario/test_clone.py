@@ -20,9 +20,8 @@ IDENTITY = "cat /etc/machine-id; hostname; cat /sys/class/net/eth0/address"
 def source(cloud: Cloud) -> Iterator[Instance]:
     """An instance with a data disk beside its system disk."""
     body: dict[str, Any] = cloud.instance_body()
-    (os_disk,) = body["volumes"]
     data = {"volumeSize": 1, "volumeType": "hdd", "deleteOnTermination": True}
-    instance = cloud.create_instance(displayName="original", volumes=[os_disk, data])
+    instance = cloud.create_instance(displayName="original", volumes=[*body["volumes"], data])
     instance.wait_for_status("Running")
     instance.wait_for_guest_agent()
     yield instance

@@ -1,10 +1,10 @@
-"""What callers send to give an instance another system."""
+"""What callers send to give an instance another system, or to let it start from elsewhere."""
 
 from pydantic import Field
 
 from coordinator.api.schemas.base import LenientModel
 from coordinator.api.schemas.instance_request import Text
-from coordinator.domain.system_change import SystemOrder
+from coordinator.domain.system_change import BootMode, SystemOrder
 
 
 class SystemChangeRequest(LenientModel):
@@ -29,3 +29,10 @@ class SystemChangeRequest(LenientModel):
             password=self.password,
             expects_guest_agent=self.expects_vmtools,
         )
+
+
+class BootOrderRequest(LenientModel):
+    """From what an instance starts."""
+
+    boot_mode: BootMode = Field(description="0: its disks; 1: an ISO image in one of its drives.", examples=[0])
+    boot_id: Text = Field(default="", description="With bootMode 1: the image.", examples=["img-5dmc7tzc5aujl1"])

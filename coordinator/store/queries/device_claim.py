@@ -80,6 +80,11 @@ def find_holding_instances(session: Session, node_id: str, device_id: str) -> li
     return list(session.exec(statement))
 
 
+def list_instances(session: Session, uuids: Collection[str]) -> Sequence[Instance]:
+    """The instances, those that were deleted included, among these consumers."""
+    return session.exec(select(Instance).where(col(Instance.uuid).in_(uuids)).order_by(col(Instance.id))).all()
+
+
 def add_claims(session: Session, consumer_uuid: str, devices: Sequence[Device]) -> None:
     """The consumer has these devices as a whole; their node is locked, and nobody else has them."""
     session.add_all(

@@ -16,6 +16,7 @@ class RecycledInstance(SQLModel, table=True):
     recycled_at: datetime = Field(sa_type=UtcDateTime)
     # When it is deleted for good; what the configuration says later changes nothing for it.
     purge_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    # What it was doing when it was deleted, for those who restore it.
     status_before: str = Field(max_length=32)
     # Its deletion for good has begun: there is no way back.
     purging: bool = False

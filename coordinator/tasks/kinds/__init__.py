@@ -26,6 +26,7 @@ from coordinator.tasks.kinds.move_resized_instance import MOVE_RESIZED_INSTANCE
 from coordinator.tasks.kinds.recover_instance import RECOVER_INSTANCE
 from coordinator.tasks.kinds.recycle_instance import RECYCLE_INSTANCE
 from coordinator.tasks.kinds.redefine_instance import REDEFINE_INSTANCE
+from coordinator.tasks.kinds.release_device import RELEASE_DEVICE
 from coordinator.tasks.kinds.resize_instance import RESIZE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
@@ -57,6 +58,7 @@ KINDS: dict[str, TaskKind] = {
         ATTACH_DEVICES,
         DETACH_DEVICES,
         SET_GPU_MODE,
+        RELEASE_DEVICE,
         DRAIN_NODE,
         FETCH_IMAGE,
         DELETE_VOLUME,

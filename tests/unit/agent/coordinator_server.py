@@ -18,7 +18,7 @@ from coordinator.pki import Authority
 from protos.coordinator.v1 import image_pb2, image_pb2_grpc, join_pb2, join_pb2_grpc, node_pb2, node_pb2_grpc
 
 NODE_ID = "node-0a1b2c3d4e5f6g"
-_WAIT_SECONDS = 10.0
+_WAIT_SECONDS = 60.0
 
 
 class Coordinator(

@@ -40,6 +40,7 @@ class AVolume:
 
     path: Path
     format: Literal["qcow2", "raw"] = "qcow2"
+    kind: Literal["file", "block"] = "file"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from agent.configure.pipeline import CONFIGURATORS, Configurator, build_domain
 from agent.configure.processor import configure_processor
 from agent.configure.rng import configure_rng
 from agent.configure.tpm import configure_tpm
+from agent.domainxml.disk import DiskSource
 from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document, parse_document
 from agent.domainxml.metadata import AssignedDevice
@@ -543,3 +544,17 @@ def test_what_was_asked_for_is_in_the_metadata_and_comes_back() -> None:
     for wish in WISHES:
         mark = mark_device(wish)
         assert read_mark(parse_document(AssignedDevice, format_document(mark))) == wish
+
+
+def test_a_block_device_is_opened_as_one_and_past_the_page_cache() -> None:
+    source = AVolume(Path(f"/dev/fast/nw-{VOLUME_UUID}"), format="raw", kind="block")
+    host = a_host(volumes={VOLUME_UUID: source}, direct_io=False)
+    [disk] = configure_disks(Domain("kvm"), a_spec(disks=_DISKS[:1]), host).devices.disks
+    assert (disk.type, disk.source) == ("block", DiskSource(device=str(source.path)))
+    assert disk.driver is not None
+    assert (disk.driver.type, disk.driver.cache, disk.driver.io, disk.driver.discard) == (
+        "raw",
+        "none",
+        "native",
+        "unmap",
+    )

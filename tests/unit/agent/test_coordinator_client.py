@@ -203,7 +203,7 @@ class TestImage:
             assert await anext(chunks) == b"begin"
             with pytest.raises(ImageSourceUnavailable, match="sends nothing"):
                 await anext(chunks)
-            await asyncio.wait_for(stalling.ended.wait(), 5)
+            await asyncio.wait_for(stalling.ended.wait(), 60)
 
     async def test_a_reader_that_leaves_ends_the_transfer(self, coordinator: Coordinator, identity: Identity) -> None:
         stalling = _Stalling(coordinator.authority)
@@ -211,7 +211,7 @@ class TestImage:
             chunks = client.read_image("img-1", 0)
             await anext(chunks)
             await chunks.aclose()
-            await asyncio.wait_for(stalling.ended.wait(), 5)
+            await asyncio.wait_for(stalling.ended.wait(), 60)
 
 
 class _Stalling(Coordinator):

@@ -103,7 +103,7 @@ class TestKernelLog:
         await asyncio.sleep(0.05)
         writer = os.open(path, os.O_WRONLY)
         os.write(writer, XID.format(79).encode())
-        await asyncio.wait_for(watch.wait(20), 10)
+        await asyncio.wait_for(watch.wait(600), 60)
         rig.node.add_t4()
         assert await find_fault(rig) == "Xid 79"
         task.cancel()

@@ -94,7 +94,7 @@ def is_listening(node: NetworkNamespace) -> bool:
 
 
 def wait_until(question: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not question():
         assert time.monotonic() < deadline
         time.sleep(0.01)

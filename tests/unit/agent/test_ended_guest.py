@@ -44,7 +44,7 @@ async def watching(server: DomainServer, record: EndRecord) -> AsyncIterator[Non
 
 
 async def eventually(question: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not question():
             await asyncio.sleep(0.005)
 

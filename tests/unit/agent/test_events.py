@@ -18,7 +18,7 @@ async def connection() -> AsyncIterator[Connection]:
 
 
 async def _next(queue: asyncio.Queue[DomainChange]) -> DomainChange:
-    return await asyncio.wait_for(queue.get(), 5)
+    return await asyncio.wait_for(queue.get(), 60)
 
 
 async def test_every_subscriber_gets_what_libvirt_tells(connection: Connection) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from agent.errors import CapabilityMissing, NetworkFailed
 from agent.network import firewall
 from agent.network.base import Subnet
 from agent.network.firewall import Firewall, build_rules
+from tests.stopwatch import Stopwatch
 from tests.unit.agent.network_builder import NETWORK, a_subnet
 from tests.unit.agent.network_namespace import NetworkNamespace, network_namespaces
 
@@ -235,7 +235,7 @@ def datagrams(place: NetworkNamespace, port: int) -> socket.socket:
 
 def receives(server: socket.socket, *, expected: bool) -> bool:
     """Whether a packet arrives: for one that is expected there is more patience."""
-    server.settimeout(5 if expected else QUIET_SECONDS)
+    server.settimeout(60 if expected else QUIET_SECONDS)
     try:
         server.recv(64)
     except TimeoutError:
@@ -291,10 +291,9 @@ class TestFailure:
     ) -> None:
         monkeypatch.setattr(firewall, "_TIMEOUT_SECONDS", 0.1)
         install("iptables-restore", f"echo $$ > {tmp_path}/pid; exec /bin/sleep 60")
-        started = time.monotonic()
-        with pytest.raises(NetworkFailed, match="did not end"):
+        with Stopwatch() as watch, pytest.raises(NetworkFailed, match="did not end"):
             await Firewall().apply([a_subnet()])
-        assert time.monotonic() - started < 5
+        assert watch.seconds < 5
         assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
     async def test_who_is_cancelled_leaves_no_program(
@@ -303,7 +302,7 @@ class TestFailure:
         pid = tmp_path / "pid"
         install("iptables-restore", f"echo $$ > {pid}.new; /bin/mv {pid}.new {pid}; exec /bin/sleep 60")
         applying = asyncio.create_task(Firewall().apply([a_subnet()]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not pid.exists():
                 await asyncio.sleep(0.01)
         applying.cancel()

@@ -1,7 +1,6 @@
 """Guests are thawed whatever happens: a guest agent that does as the test says, and an agent that dies."""
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -115,11 +114,15 @@ async def test_a_guest_that_does_not_freeze_is_thawed_if_it_may_have(
 
 async def test_thawing_goes_on_until_the_guest_has_answered(guest: AGuest, tmp_path: Path) -> None:
     freezes = an_agent(guest, tmp_path)
-    with suppress(RuntimeError):
+
+    async def fail() -> None:
         async with freezes.frozen(GUEST_UUID):
             paused = [GuestAgentUnavailable("paused")] * 3
             guest.thawing = [*paused, GuestAgentTimeout("silent"), GuestAgentCommandFailed("busy")]
             raise RuntimeError("whoever froze it has failed")
+
+    with pytest.raises(RuntimeError):
+        await fail()
     await settled(guest, tmp_path)
     assert guest.thaws == 6
 

@@ -39,7 +39,7 @@ class Site:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         try:
-            return await asyncio.wait_for(reader.read(), 5)
+            return await asyncio.wait_for(reader.read(), 60)
         finally:
             writer.close()
 
@@ -186,7 +186,7 @@ async def test_calls_are_counted_by_how_they_ended(tmp_path: Path) -> None:
                 await stub.Get(domain_pb2.GetDomainRequest(uuid=uuid))
         with pytest.raises(grpc.aio.AioRpcError, match="DEADLINE_EXCEEDED"):
             await stub.Get(domain_pb2.GetDomainRequest(uuid="slow"), timeout=0.05)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while "CANCELLED" not in calls(metrics):
                 await asyncio.sleep(0.01)
     assert calls(metrics) == {"OK": 2, "NOT_FOUND": 1, "CANCELLED": 1}
@@ -194,7 +194,7 @@ async def test_calls_are_counted_by_how_they_ended(tmp_path: Path) -> None:
     assert measured == 4
     total = metrics.registry.get_sample_value("nodewright_agent_call_seconds_sum", {"method": METHOD})
     assert total is not None
-    assert 0.04 < total < 5
+    assert 0.04 < total < 60
 
 
 async def test_streams_are_not_counted(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ async def test_the_agent_counts_what_its_other_interceptors_make_of_a_call(tmp_p
 async def test_a_caller_without_a_deadline_is_named_and_served(tmp_path: Path) -> None:
     async with serving(tmp_path, DeadlineInterceptor()) as stub:
         with capture_logs() as logs:
-            await stub.Get(domain_pb2.GetDomainRequest(uuid="there"), timeout=5)
+            await stub.Get(domain_pb2.GetDomainRequest(uuid="there"), timeout=60)
         assert logs == []
         with capture_logs() as logs:
             assert (await stub.Get(domain_pb2.GetDomainRequest(uuid="there"))).uuid == "there"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -30,6 +29,7 @@ from agent.watchdog.lease import Health, read_boot_id, read_clock, write_health
 from agent.watchdog.record import FencedGuest, FenceRecord
 from coordinator.pki import Authority
 from protos.agent.v1 import domain_pb2, host_pb2
+from tests.stopwatch import Stopwatch
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, serving
 from tests.unit.agent.device_builder import Node
 from tests.unit.agent.sysfs_builder import Machine
@@ -173,7 +173,7 @@ async def reporting(agent: Agent) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def eventually(question: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not question():
             await asyncio.sleep(0.005)
 
@@ -576,9 +576,9 @@ class TestInventory:
                         (node.machine.root / "bus/usb/devices/1-5").unlink()
                     for _ in range(12):
                         bell.ring()
-                    began = time.monotonic()
-                    told = await coordinator.request("ReportInventory")
-                    assert time.monotonic() - began < 2
+                    with Stopwatch() as stopwatch:
+                        told = await coordinator.request("ReportInventory")
+                    assert stopwatch.seconds < 2
                     assert [device.id for device in told.inventory.devices] == ids
 
     async def test_what_a_domain_had_is_looked_at_when_the_domain_changes(

@@ -285,7 +285,7 @@ async def test_what_nobody_sends_is_given_up(route: Route, monkeypatch: pytest.M
     monkeypatch.setattr(receiving, "_IDLE_SECONDS", 0.05)
     await route.source.make_volume()
     await route.prepare("t-1")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while route.target.half_made():
             await asyncio.sleep(0.01)
     assert await failure(lambda: route.target.complete("t-1", NOTHING)) == ("NOT_FOUND", "TransferNotFound")
@@ -320,11 +320,11 @@ async def test_a_program_ends_with_the_agent_that_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None
         program = psutil.Process(int(agent.stdout.readline()))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while program.name() != "sleep":
                 await asyncio.sleep(0.01)
         agent.kill()
-    psutil.wait_procs([program], timeout=20)
+    psutil.wait_procs([program], timeout=60)
     assert not program.is_running() or program.status() == psutil.STATUS_ZOMBIE
 
 

@@ -94,7 +94,7 @@ def test_even_a_change_waits_for_a_coordinator_that_is_coming_up(monkeypatch: py
 
     with StandIn(port=port) as late:
         late.on("PUT", "/start", "started")
-        caller.join(timeout=10)
+        caller.join(timeout=60)
 
     assert answers == ["started"]
 

@@ -104,7 +104,7 @@ class Cloud:
             machine_uuid=machine_uuid,
         )
         async with self.join_channel() as channel:
-            answer = await join_pb2_grpc.JoinServiceStub(channel).Join(request, timeout=10)
+            answer = await join_pb2_grpc.JoinServiceStub(channel).Join(request, timeout=60)
         return Member(answer.node_id, made.key_pem, answer.certificate_pem.encode())
 
 

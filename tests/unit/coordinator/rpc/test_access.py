@@ -31,13 +31,13 @@ async def refused(status: grpc.StatusCode) -> AsyncIterator[None]:
 async def renew(channel: grpc.aio.Channel) -> node_pb2.RenewCertificateResponse:
     request = node_pb2.RenewCertificateRequest(certificate_request_pem=a_key_and_request().request_pem.decode())
     answer: node_pb2.RenewCertificateResponse = await node_pb2_grpc.NodeServiceStub(channel).RenewCertificate(
-        request, timeout=5
+        request, timeout=60
     )
     return answer
 
 
 async def explain(channel: grpc.aio.Channel) -> None:
-    await placement_pb2_grpc.PlacementServiceStub(channel).Explain(placement_pb2.ExplainRequest(), timeout=5)
+    await placement_pb2_grpc.PlacementServiceStub(channel).Explain(placement_pb2.ExplainRequest(), timeout=60)
 
 
 async def test_without_a_certificate_there_is_no_connection(cloud: Cloud) -> None:
@@ -103,7 +103,7 @@ async def test_agent_renews_its_certificate_and_uses_it(cloud: Cloud) -> None:
     machine = a_key_and_request()
     request = node_pb2.RenewCertificateRequest(certificate_request_pem=machine.request_pem.decode())
     async with cloud.peer_channel(member.key_pem, member.certificate_pem) as channel:
-        answer = await node_pb2_grpc.NodeServiceStub(channel).RenewCertificate(request, timeout=5)
+        answer = await node_pb2_grpc.NodeServiceStub(channel).RenewCertificate(request, timeout=60)
     assert answer.authority_pem.encode() == cloud.runtime.authority.pem
     async with cloud.peer_channel(machine.key_pem, answer.certificate_pem.encode()) as channel:
         await renew(channel)
@@ -124,9 +124,9 @@ async def shown_certificate(cloud: Cloud) -> str:
 
 async def test_health_and_reflection_are_served_to_ordinary_tools(cloud: Cloud) -> None:
     async with cloud.join_channel() as channel:
-        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
         listing = reflection_pb2.ServerReflectionRequest(list_services="")
-        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([listing]), timeout=5)
+        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([listing]), timeout=60)
         names = [service.name async for answer in stream for service in answer.list_services_response.service]
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert "nodewright.coordinator.v1.JoinService" in names
@@ -136,7 +136,7 @@ async def test_health_and_reflection_are_served_to_ordinary_tools(cloud: Cloud) 
 async def test_peers_are_served_health_and_reflection_too(cloud: Cloud) -> None:
     issued = cloud.runtime.authority.issue_scheduler("batch")
     async with cloud.peer_channel(issued.key_pem, issued.certificate_pem) as channel:
-        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
 
 

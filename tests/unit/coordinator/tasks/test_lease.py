@@ -1,7 +1,6 @@
 """Who works on a task: engines that start, stop, hang, and share."""
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from coordinator.domain.task import TaskState
 from coordinator.store.database import Database, DatabaseInUse
 from coordinator.store.tables.task import Task
 from coordinator.tasks.model import StepContext
+from tests.stopwatch import Stopwatch
 from tests.unit.coordinator.tasks.conftest import running
 from tests.unit.coordinator.tasks.toy import (
     BUILD,
@@ -27,9 +27,9 @@ from tests.unit.coordinator.tasks.toy import (
 async def test_submission_wakes_the_engine_at_once(site: Site) -> None:
     async with running(site):
         await site.wait(site.submit())
-        began = time.monotonic()
-        await site.wait(await asyncio.to_thread(site.submit))
-        assert time.monotonic() - began < 0.8  # the poll alone would take about a second
+        with Stopwatch() as watch:
+            await site.wait(await asyncio.to_thread(site.submit))
+        assert watch.seconds < 0.8  # the poll alone would take about a second
 
 
 async def test_a_task_of_another_version_is_left_alone(site: Site) -> None:
@@ -89,11 +89,11 @@ async def test_many_tasks_run_at_once(site: Site) -> None:
         await asyncio.sleep(0.3)
 
     async with running(site, build_with("raise", nap)):
-        began = time.monotonic()
-        task_ids = await asyncio.to_thread(lambda: [site.submit() for _ in range(40)])
-        tasks = [await site.wait(task_id) for task_id in task_ids]
+        with Stopwatch() as watch:
+            task_ids = await asyncio.to_thread(lambda: [site.submit() for _ in range(40)])
+            tasks = [await site.wait(task_id) for task_id in task_ids]
     assert {task.state for task in tasks} == {TaskState.SUCCEEDED}
-    assert time.monotonic() - began < 40 * 0.3
+    assert watch.seconds < 40 * 0.3
 
 
 async def test_old_tasks_are_forgotten(site: Site, database: Database) -> None:
@@ -104,7 +104,7 @@ async def test_old_tasks_are_forgotten(site: Site, database: Database) -> None:
     with database.write() as session:
         session.get_one(Task, old).finished_at = site.runtime.now() - timedelta(days=31)
     async with running(site):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await asyncio.to_thread(site.steps, old):
                 await asyncio.sleep(0.05)
     with database.read() as session:

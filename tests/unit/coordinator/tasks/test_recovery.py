@@ -48,7 +48,7 @@ def _run(database: Database, directory: Path, task_id: str, kill_at: str = "", a
         target=run_to_end, args=(database.url, directory, task_id, kill_at, ahead_seconds), daemon=True
     )
     process.start()
-    process.join(30)
+    process.join(60)
     return process.exitcode
 
 

@@ -166,7 +166,7 @@ class Site:
         directory = world(self.task(task_id).args)
         return {path.name: path.read_text() for path in sorted(directory.iterdir())}
 
-    async def wait(self, task_id: str, *states: TaskState, seconds: float = 20) -> Task:
+    async def wait(self, task_id: str, *states: TaskState, seconds: float = 60) -> Task:
         """The task once it is in one of `states` (by default: ended)."""
         awaited = states or (*FINISHED_STATES, TaskState.NEEDS_OPERATOR)
         async with asyncio.timeout(seconds):
@@ -178,7 +178,7 @@ class Site:
 
     async def wait_for_step(self, task_id: str, name: str) -> None:
         """Until the step has begun."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(
                 step.name == name and step.started_at for step in await asyncio.to_thread(self.steps, task_id)
             ):
