@@ -70,9 +70,10 @@ class ScriptedAgent:
     volumes: dict[str, int] = field(default_factory=dict)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
-    ports: dict[str, network_pb2.Port] = field(default_factory=dict)
-    # UUIDs of their volumes, by id.
+    # What volumes hold, by volume and id; rolled back to which, in their order.
     snapshots: dict[str, set[str]] = field(default_factory=dict)
+    rolled_back: list[tuple[str, str]] = field(default_factory=list)
+    ports: dict[str, network_pb2.Port] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     reboots: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, Refusal] = field(default_factory=dict)
@@ -284,7 +285,16 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
         await self._agent.enter("ensure_volume_removed", context)
         self._agent.volumes.pop(request.uuid, None)
+        self._agent.snapshots.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
+
+    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
+        self._agent.volumes[request.uuid] = request.size_bytes
+        self._agent.orders.append(request)
+        await self._agent.enter("ensure_volume_copied", context)
+        yield storage_pb2.VolumeCopyProgress(percent=50)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
 
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
         # A call that fails may have been done all the same.
@@ -292,14 +302,6 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         self._agent.orders.append(request)
         await self._agent.enter("ensure_volume_grown", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=self._agent.volumes[request.uuid])
-
-    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
-        self._agent.volumes[request.uuid] = request.size_bytes
-        self._agent.orders.append(request)
-        yield storage_pb2.VolumeCopyProgress(percent=50)
-        await self._agent.enter("ensure_volume_copied", context)
-        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
-        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
 
     async def List(self, request: Any, context: Any) -> storage_pb2.ListVolumesResponse:
         await self._agent.enter("list_volumes", context)
@@ -312,15 +314,31 @@ class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
         self._agent = agent
 
     async def EnsureTaken(self, request: Any, context: Any) -> snapshot_pb2.TakenSnapshot:
-        # What a failed call half made is there all the same.
-        self._agent.snapshots[request.snapshot_id] = set(request.volume_uuids)
+        # A call that fails may have been done all the same.
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.setdefault(uuid, set()).add(request.snapshot_id)
+        self._agent.orders.append(request)
         await self._agent.enter("ensure_snapshot_taken", context)
-        return snapshot_pb2.TakenSnapshot(consistency=snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM)
+        return snapshot_pb2.TakenSnapshot(
+            consistency=snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM,
+            volumes=[
+                snapshot_pb2.VolumeSnapshot(volume_uuid=uuid, allocated_bytes=4096) for uuid in request.volume_uuids
+            ],
+        )
 
     async def EnsureRemoved(self, request: Any, context: Any) -> snapshot_pb2.EnsureSnapshotRemovedResponse:
         await self._agent.enter("ensure_snapshot_removed", context)
-        self._agent.snapshots.pop(request.snapshot_id, None)
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.get(uuid, set()).discard(request.snapshot_id)
         return snapshot_pb2.EnsureSnapshotRemovedResponse()
+
+    async def EnsureRolledBack(self, request: Any, context: Any) -> snapshot_pb2.EnsureRolledBackResponse:
+        for uuid in request.volume_uuids:
+            if request.snapshot_id not in self._agent.snapshots.get(uuid, set()):
+                await context.abort(grpc.StatusCode.NOT_FOUND, uuid, (("nodewright-code", "SnapshotNotFound"),))
+        self._agent.rolled_back += [(uuid, request.snapshot_id) for uuid in request.volume_uuids]
+        await self._agent.enter("ensure_rolled_back", context)
+        return snapshot_pb2.EnsureRolledBackResponse()
 
 
 class _Ports(network_pb2_grpc.NetworkServiceServicer):

@@ -42,6 +42,7 @@ TAGS = (
     ("regions", "Region, zones and what is offered there."),
     ("templates", "Orders of instances that are kept to be made again, in versions."),
     ("scheduledtasks", "What is done with instances again and again, and what came of it."),
+    ("snapshots", "Volumes of instances as they were at one moment."),
     ("images", "What system disks are made from."),
     ("volumes", "Disks."),
     ("network", "VPCs, subnets, ports and security groups."),

@@ -21,6 +21,8 @@ class VolumeOrder:
     boot_index: int = 0
     delete_on_termination: bool = False
     is_os_disk: bool = False
+    # Snapshot whose system disk it is a copy of, by id or number; empty: none.
+    snapshot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

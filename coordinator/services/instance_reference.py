@@ -22,6 +22,7 @@ from coordinator.services import network as network_service
 from coordinator.services.instance_device import has_what_is_asked, settle_devices, unavailable_features
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.services.owner import Owner, find_owner
+from coordinator.services.snapshot_origin import SnapshotOrigin, find_origin
 from coordinator.store.queries import flavor as flavor_query
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.host_group import find_group_to_use
@@ -57,6 +58,8 @@ class References:
     extra_devices: ExtraDevices
     # A stored key that opens it.
     ssh_key: SshKey | None = None
+    # What the system disk is made from instead of the image.
+    origin: SnapshotOrigin | None = None
 
 
 def find_references(
@@ -73,12 +76,14 @@ def find_references(
     extra_devices = settle_devices(order.devices, flavor, flavor_type)
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
-    image = image or _find_image(session, user, order)
+    origin = find_origin(session, user, order)
+    image = image or _find_image(session, user, replace(order, image_id=origin.image_id) if origin else order)
     _check_volume_types(order, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     memory_bytes = _settle_memory(order, flavor)
     ssh_key = _find_ssh_key(session, order)
-    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids, extra_devices, ssh_key)
+    resources = (memory_bytes, pool_ids, extra_devices)
+    return References(owner, flavor, flavor_type, image, networks, *resources, ssh_key, origin)
 
 
 def _find_ssh_key(session: Session, order: InstanceOrder) -> SshKey | None:

@@ -217,7 +217,9 @@ def check_user_data(user_data: str) -> None:
 
 
 def _check_image(order: InstanceOrder) -> None:
-    if not order.image_id and not order.image_url:
+    # A snapshot's system has an image already.
+    is_copy = any(volume.snapshot_id for volume in order.volumes)
+    if not order.image_id and not order.image_url and not is_copy:
         raise ImageMissing("image", "one of imageUid and url is required", "imageUid和url至少填写一个")
 
 

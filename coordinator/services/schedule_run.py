@@ -15,9 +15,11 @@ from coordinator.domain.caller import Caller, Role
 from coordinator.domain.cron import CronTimes, find_zone
 from coordinator.domain.event import Severity
 from coordinator.domain.schedule import RunResult, RunState, RunTrigger, ScheduleAction
+from coordinator.domain.snapshot import MAXIMUM_SNAPSHOT_NAME, SnapshotOrder, SnapshotType
 from coordinator.errors import CoordinatorError, ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.snapshot import begin_snapshot
 from coordinator.store.queries import schedule as queries
 from coordinator.store.queries.event import record_event
 from coordinator.store.queries.instance import lock_instances
@@ -28,11 +30,12 @@ from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
 from coordinator.tasks.model import JsonObject, TaskKind
 
 # What this cluster can do by itself. Nobody is there to be asked: guests are never forced.
-ACTIONS: Final[Mapping[ScheduleAction, tuple[TaskKind, JsonObject]]] = {
+_KINDS: Final[Mapping[ScheduleAction, tuple[TaskKind, JsonObject]]] = {
     ScheduleAction.START: (START_INSTANCE, {}),
     ScheduleAction.STOP: (STOP_INSTANCE, {"force": False}),
     ScheduleAction.RESTART: (RESTART_INSTANCE, {"force": False}),
 }
+ACTIONS: Final = frozenset({*_KINDS, ScheduleAction.SNAPSHOT})
 _SELF: Final = Caller("scheduled-task", Role.OPERATOR)
 _FAILURE_PAUSE: Final = timedelta(minutes=1)
 
@@ -133,14 +136,24 @@ def _last_due(row: Schedule, next_at: datetime, times: CronTimes, now: datetime,
 
 
 def _begin(session: Session, runtime: Runtime, row: Schedule, ecs_id: str, instance: Instance | None) -> RunResult:
-    kind, args = ACTIONS[row.action]
     try:
         if instance is None or instance.tenant_id != row.tenant_id:
             raise ResourceNotFound("instance", ecs_id)
         require_unlocked(instance)
-        return RunResult(ecs_id, begin_task(session, runtime, _SELF, kind, instance, args=args))
+        return RunResult(ecs_id, _act(session, runtime, row, instance))
     except CoordinatorError as error:
         return RunResult(ecs_id, code=error.code, message_en=error.message.en, message_zh=error.message.zh)
+
+
+def _act(session: Session, runtime: Runtime, row: Schedule, instance: Instance) -> str:
+    """The operation that does with the instance what the task is for."""
+    if row.action != ScheduleAction.SNAPSHOT:
+        kind, args = _KINDS[row.action]
+        return begin_task(session, runtime, _SELF, kind, instance, args=args)
+    moment = runtime.now().astimezone(find_zone(row.time_zone)).strftime("%Y%m%d-%H%M%S")
+    name = f"{row.name[: MAXIMUM_SNAPSHOT_NAME - len(moment) - 1]}-{moment}"
+    order = SnapshotOrder(name, type=SnapshotType.AUTO)
+    return begin_snapshot(session, runtime, _SELF, instance, order).operation_id
 
 
 def _note_missed(session: Session, runtime: Runtime, row: Schedule, since: datetime) -> None:

@@ -68,9 +68,11 @@ def begin_snapshot(
             f"instance {instance.ecs_id} has {limit} snapshots already, those in the recycle bin included",
             f"实例{instance.ecs_id}的快照数量已达上限{limit}（含回收站）",
         )
-    row = _add_rows(session, runtime, instance, order)
-    args = {"snapshotId": row.snapshot_id, "quiesces": order.quiesces}
-    return NewSnapshot(row, begin_task(session, runtime, caller, CREATE_SNAPSHOT, instance, args=args))
+    # A caller that goes on after a refusal finds no rows of it.
+    with session.begin_nested():
+        row = _add_rows(session, runtime, instance, order)
+        args = {"snapshotId": row.snapshot_id, "quiesces": order.quiesces}
+        return NewSnapshot(row, begin_task(session, runtime, caller, CREATE_SNAPSHOT, instance, args=args))
 
 
 def _add_rows(session: Session, runtime: Runtime, instance: Instance, order: SnapshotOrder) -> Snapshot:

@@ -42,7 +42,7 @@ async def places_of(context: StepContext) -> Sequence[Place]:
 
     def read() -> Sequence[Place]:
         with context.runtime.database.read() as session:
-            found = queries.lock_snapshot(session, context.args["snapshotId"])
+            found = queries.find_by_id(session, context.args["snapshotId"])
             return list_places(session, found) if found else ()
 
     return await asyncio.to_thread(read)

@@ -245,7 +245,7 @@ def test_a_tenant_has_so_many_tasks(customer: Api, cloud: Cloud, ecs_id: str) ->
 
 
 def test_what_the_cluster_cannot_do_is_refused(customer: Api, cloud: Cloud, ecs_id: str) -> None:
-    for kind in ("hibernateEcs", "snapshotEcs"):
+    for kind in ("hibernateEcs",):
         answer = customer.refused("POST", SCHEDULER, an_order(cloud, ecs_id, schedulerType=kind))
         assert (answer.code, f"{kind} is not available yet" in answer.message) == (INVALID, True)
 

@@ -25,11 +25,13 @@ from tests.unit.agent.guest_builder import GUEST_UUID
 pytestmark = [
     pytest.mark.scenario,
     pytest.mark.xdist_group("lab"),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
 UUIDS = [f"{number}f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13" for number in (1, 2, 3)]
-SIZES_MIB = (40, 48, 56)
+# None is as large as the system disk.
+SIZES_MIB = (72, 80, 88)
 PAUSE_SECONDS = 0.5
 THAW_SECONDS = 30.0
 ONE, TWO, THREE = "ecs.snapshot-1", "ecs.snapshot-2", "ecs.snapshot-3"
@@ -110,7 +112,7 @@ class SnapshotAgent(DiskAgent):
 
     async def _number(self, uuid: str, snapshot_id: str) -> int:
         copy = uuid[:-1] + "9"
-        spec = VolumeSpec(copy, 64 * MIB, "ssd")
+        spec = VolumeSpec(copy, 96 * MIB, "ssd")
         steps = [step async for step in self.files.ensure_copied(spec, uuid, snapshot_id)]
         assert isinstance(steps[-1], Volume)
         path, raw = (await self.volumes.describe_volume(copy)).path, self.directory / "raw"
@@ -168,8 +170,7 @@ async def test_what_disks_held_comes_back_and_removing_snapshots_changes_nothing
     for snapshot_id, wanted in ((ONE, sums[0]), (THREE, sums[2])):
         await agent.guests.destroy(GUEST_UUID)
         await agent.snapshots.roll_back(snapshot_id, UUIDS)
-        await agent.boot()
-        await agent.find_disks()
+        await agent.boot_again()
         assert await agent.sums() == wanted
     await agent.snapshots.remove(ONE, UUIDS)
     await agent.snapshots.remove(THREE, UUIDS)
@@ -263,5 +264,5 @@ def _frozen(agent: SnapshotAgent) -> list[Path]:
 
 async def _wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(THAW_SECONDS):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():
             await asyncio.sleep(0.1)

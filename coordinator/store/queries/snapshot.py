@@ -81,6 +81,11 @@ def lock_snapshot(session: Session, snapshot_id: str) -> Snapshot | None:
     return session.exec(statement.execution_options(populate_existing=True)).first()
 
 
+def find_by_id(session: Session, snapshot_id: str) -> Snapshot | None:
+    """The snapshot, in the recycle bin too, whoever owns it."""
+    return session.exec(select(Snapshot).where(Snapshot.snapshot_id == snapshot_id)).first()
+
+
 def list_parts(session: Session, snapshot: Snapshot) -> Sequence[SnapshotPart]:
     """What it holds of each volume, the system disk first."""
     statement = (
@@ -107,6 +112,27 @@ def list_of_volumes(session: Session, volume_ids: Collection[int | None]) -> Seq
     """Snapshots, of whatever instance, that hold something of one of the volumes."""
     holding = select(VolumeSnapshot.snapshot_id).where(col(VolumeSnapshot.volume_id).in_(volume_ids))
     return session.exec(select(Snapshot).where(col(Snapshot.id).in_(holding)).order_by(col(Snapshot.id))).all()
+
+
+def find_instances_with_snapshots(session: Session, instance_ids: Collection[int | None]) -> set[int]:
+    """Those of the instances whose volumes hold snapshots, of whatever instance."""
+    statement = (
+        select(Volume.instance_id)
+        .join(VolumeSnapshot, col(VolumeSnapshot.volume_id) == col(Volume.id))
+        .where(col(Volume.instance_id).in_(instance_ids))
+        .distinct()
+    )
+    return {found for found in session.exec(statement) if found is not None}
+
+
+def find_volumes_of_others(session: Session, instance_id: int | None, volume_ids: Collection[int | None]) -> set[int]:
+    """Those of the volumes that snapshots of other instances hold something of."""
+    statement = (
+        select(VolumeSnapshot.volume_id)
+        .join(Snapshot, col(Snapshot.id) == col(VolumeSnapshot.snapshot_id))
+        .where(col(VolumeSnapshot.volume_id).in_(volume_ids), col(Snapshot.instance_id) != instance_id)
+    )
+    return set(session.exec(statement))
 
 
 def node_of(session: Session, volume: Volume) -> str | None:

@@ -1,14 +1,16 @@
 """Makes an instance real on the node that was claimed for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlmodel import Session
 
-from coordinator.agents.client import IMAGE_SECONDS
+from coordinator.agents.client import IMAGE_SECONDS, AgentClient
 from coordinator.agents.device import RELEASE_SECONDS
+from coordinator.agents.snapshot import COPY_SECONDS
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import domain_spec, image_ref, port_message, volume_size_bytes
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import (
@@ -48,6 +50,9 @@ async def _ensure_image(context: StepContext) -> StepResult:
 async def _ensure_volumes(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     for volume in blueprint.volumes:
+        if origin := context.args.get("origins", {}).get(volume.uuid):
+            await _copy_volume(context, agent_of(context, blueprint), volume, origin)
+            continue
         image = blueprint.image_below(volume)
         agent = agent_of(context, blueprint)
         await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
@@ -66,6 +71,22 @@ def record_volumes(args: Args) -> Callable[[Session], None]:
             session.add(volume)
 
     return apply
+
+
+async def _copy_volume(context: StepContext, agent: AgentClient, volume: Volume, origin: Mapping[str, str]) -> None:
+    """The volume is a copy of another one, or of its snapshot, as `args["origins"]` say by the volume's UUID."""
+
+    async def report(progress: storage_pb2.VolumeCopyProgress) -> None:
+        await context.report_progress(min(99, progress.percent), f"copying {volume.name}: {progress.percent} %")
+
+    await agent.ensure_volume_copied(
+        volume.uuid,
+        volume_size_bytes(volume),
+        volume.volume_type,
+        origin_uuid=origin["volumeUuid"],
+        snapshot_id=origin["snapshotId"],
+        on_progress=report,
+    )
 
 
 async def _remove_volumes(context: StepContext) -> StepResult:
@@ -152,7 +173,8 @@ CREATE_INSTANCE = TaskKind(
     name="create_instance",
     steps=(
         ENSURE_IMAGE,
-        Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2),
+        # Those that are copied take as long as the disk does.
+        Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2, timeout_seconds=COPY_SECONDS),
         *REALIZE_STEPS,
     ),
     check=_check,

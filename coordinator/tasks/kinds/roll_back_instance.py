@@ -52,9 +52,14 @@ async def _start(context: StepContext) -> StepResult:
 
 
 async def _start_again(context: StepContext) -> StepResult:
-    instance = (await blueprint_of(context)).instance
-    await undo_unless_lost(context, instance, _start(context))
-    return StepResult()
+    started = StepResult()
+
+    async def start() -> None:
+        nonlocal started
+        started = await _start(context)
+
+    await undo_unless_lost(context, (await blueprint_of(context)).instance, start())
+    return started
 
 
 async def _keep(context: StepContext) -> StepResult:
