@@ -351,14 +351,6 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("ensure_volume_grown", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=self._agent.volumes[request.uuid])
 
-    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
-        self._agent.volumes[request.uuid] = request.size_bytes
-        self._agent.orders.append(request)
-        yield storage_pb2.VolumeCopyProgress(percent=50)
-        await self._agent.enter("ensure_volume_copied", context)
-        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
-        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
-
     async def List(self, request: Any, context: Any) -> storage_pb2.ListVolumesResponse:
         await self._agent.enter("list_volumes", context)
         volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]

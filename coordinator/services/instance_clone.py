@@ -14,8 +14,8 @@ from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsuppo
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own
 from coordinator.services.instance_creation import (
+    CloneOrigin,
     Created,
-    Origin,
     add_instances,
     check_order_quota,
     make_secrets,
@@ -136,9 +136,9 @@ def _labels_of(session: Session, instance: Instance) -> tuple[Label, ...]:
     return tuple(Label(row.key, row.value) for row in instance_query.list_labels(session, instance))
 
 
-def _origin(session: Session, source: _Source) -> Origin:
+def _origin(session: Session, source: _Source) -> CloneOrigin:
     node = session.get_one(Node, source.instance.node_id)
-    return Origin(
+    return CloneOrigin(
         ecs_id=source.instance.ecs_id,
         volumes=source.volumes,
         node_id=node.id,

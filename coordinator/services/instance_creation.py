@@ -46,7 +46,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class CloneOrigin:
     """What a clone's volumes are copied from."""
 
     ecs_id: str
@@ -99,7 +99,7 @@ def add_instances(
     order: InstanceOrder,
     references: References,
     secrets: Secrets,
-    origin: Origin | None = None,
+    origin: CloneOrigin | None = None,
 ) -> Created:
     """The same in the caller's transaction, of an order that was checked; the caller wakes the engine.
 
@@ -247,13 +247,13 @@ def _realize(
     order: InstanceOrder,
     references: References,
     instances: list[Instance],
-    origin: Origin | None,
+    origin: CloneOrigin | None,
 ) -> list[str]:
     """Volumes, ports and a task for each placed instance; answers the operation ids."""
     operations = []
     for instance in instances:
         volumes = _new_volumes(runtime, order, instance)
-        kind, args = _settle_origin(volumes, origin) if origin else (CREATE_INSTANCE, _origins(volumes, references))
+        kind, args = _settle_task(volumes, references, origin)
         session.add_all(volumes)
         _add_ports(session, runtime, order, references, instance)
         operations.append(begin_task(session, runtime, caller, kind, instance, args=args))
@@ -261,18 +261,19 @@ def _realize(
     return operations
 
 
-def _origins(volumes: list[Volume], references: References) -> dict[str, Any]:
-    """What the system disk, the first of the volumes, is copied from."""
-    return {"origins": {volumes[0].uuid: references.origin.to_args()}} if references.origin else {}
-
-
-def _settle_origin(volumes: list[Volume], origin: Origin) -> tuple[TaskKind, dict[str, Any]]:
-    """The task that copies the volumes, which stand on the images of their origins, and what it must know."""
+def _settle_task(
+    volumes: list[Volume], references: References, clone: CloneOrigin | None
+) -> tuple[TaskKind, dict[str, Any]]:
+    """The task that makes the instance with these volumes, and what it must know."""
+    if clone is None:
+        origins = {volumes[0].uuid: references.origin.to_args()} if references.origin else {}
+        return CREATE_INSTANCE, {"origins": origins} if origins else {}
     copies = {}
-    for volume, original in zip(volumes, origin.volumes, strict=True):
+    for volume, original in zip(volumes, clone.volumes, strict=True):
+        # It stands on the same image.
         volume.image_id = original.image_id
         copies[volume.uuid] = original.uuid
-    return CLONE_INSTANCE, {"sourceEcsId": origin.ecs_id, "copies": copies}
+    return CLONE_INSTANCE, {"sourceEcsId": clone.ecs_id, "copies": copies}
 
 
 def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance) -> list[Volume]:

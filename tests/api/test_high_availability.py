@@ -32,7 +32,6 @@ from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 RUNNING = domain_pb2.POWER_STATE_RUNNING
 STORAGE = "one-place"
 SILENT_SECONDS = 300
-# Between attempts, longer than a machine stands still.
 
 
 def old_clock() -> SilenceClock:

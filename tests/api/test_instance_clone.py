@@ -129,7 +129,7 @@ def test_the_source_takes_no_other_operation_until_its_disks_are_copied_and_canc
     agent.gates["ensure_volume_copied"] = threading.Event()
     answer = clone(customer, cloud, source)
     operation = f"{OPERATIONS}/{answer.headers['x-operation-id']}"
-    wait_until(lambda: customer.ok("GET", operation)["progress"] > 0, "half of the first disk is copied")
+    wait_until(lambda: "ensure_volume_copied" in agent.calls, "the first disk is being copied")
     assert check(customer, cloud, source).code == STATUS
     assert customer.call("PUT", f"{INSTANCES}/{source['ecsId']}/stop", {"gracePeriodSeconds": 0}).code == STATUS
     customer.call("DELETE", operation)
