@@ -134,7 +134,8 @@ def begin_deletion(session: Session, runtime: Runtime, caller: Caller, instance:
             f"snapshot {snapshot_id} is {row.status}: it cannot be deleted",
             f"快照{snapshot_id}状态为{row.status}，不能删除",
         )
-    operation_id = begin_task(session, runtime, caller, DELETE_SNAPSHOT, instance, args={"snapshotId": snapshot_id})
+    args = {"snapshotId": snapshot_id, "statusBefore": row.status}
+    operation_id = begin_task(session, runtime, caller, DELETE_SNAPSHOT, instance, args=args)
     row.status = SnapshotStatus.DELETING
     session.add(row)
     return operation_id

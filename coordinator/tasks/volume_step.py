@@ -32,10 +32,15 @@ async def undo_unless_lost(
     try:
         return await undoing
     except NodeAway as error:
-        node_id = instance.node_id if instance and instance.ha_enabled else None
-        if node_id is None or not await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id):
+        if not await is_given_up(context, instance):
             raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
         return None
+
+
+async def is_given_up(context: StepContext, instance: Instance | None) -> bool:
+    """Whether the instance is highly available, and its node lost and fenced: it is to be started elsewhere."""
+    node_id = instance.node_id if instance and instance.ha_enabled else None
+    return node_id is not None and await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id)
 
 
 def choose(blueprint: Blueprint, uuids: Collection[str]) -> list[Volume]:

@@ -18,7 +18,7 @@ from coordinator.fencing.chain import Fences
 from coordinator.fencing.self_fence import SelfFence
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.store.queries.placement import advance_generations
-from coordinator.store.tables import DeviceAllocation, Event, Instance, Interruption, Node, Task
+from coordinator.store.tables import DeviceAllocation, Event, Instance, Interruption, Node, Snapshot, Task
 from coordinator.tasks.kinds import recover_instance
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
@@ -454,3 +454,34 @@ def test_a_volume_on_its_way_to_an_instance_keeps_it_not_from_being_started_else
 
     wait_until(look, "it runs elsewhere")
     assert customer.ok("GET", f"/api/ebs/v1/volumes/{volume['volumeId']}")["status"] == "available"
+
+
+@pytest.mark.parametrize("is_deletion", [False, True])
+def test_a_snapshot_in_the_making_or_going_keeps_nobody_on_a_lost_node(
+    customer: Api, cluster: Cluster, is_deletion: bool
+) -> None:
+    ecs_id = cluster.create(customer, "web")
+    agent, call = cluster.agents[0], f"ensure_snapshot_{'removed' if is_deletion else 'taken'}"
+    away = Refusal(grpc.StatusCode.UNAVAILABLE, code="", message="away")
+
+    def lose() -> None:
+        agent.refusals = dict.fromkeys(("ensure_snapshot_taken", "ensure_snapshot_removed"), away)
+
+    if not is_deletion:
+        lose()
+    answer = customer.call("POST", "/api/ecs/v1/snapshot", {"ecsId": ecs_id, "snapshotName": "before"})
+    if is_deletion:
+        assert finish(customer, answer)["state"] == "Succeeded"
+        lose()
+        (row,) = cluster.cloud.rows(Snapshot)
+        answer = customer.call("DELETE", f"/api/ecs/v1/snapshot/{row.snapshot_id}")
+    wait_until(lambda: call in agent.calls, "it has begun")
+    cluster.lose(cluster.nodes[0])
+
+    def look() -> bool:
+        cluster.sweep()
+        shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+        return bool(shown["status"] == "Running" and shown["nodeName"] != cluster.nodes[0].name)
+
+    wait_until(look, "it runs elsewhere")
+    assert [row.status for row in cluster.cloud.rows(Snapshot)] == ["error"]

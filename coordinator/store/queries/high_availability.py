@@ -28,17 +28,16 @@ _IS_STRANDED: Final = (
     col(Instance.task_id).is_(None),
     col(Instance.status) == InstanceStatus.UNKNOWN,
 )
-# Operations that would wait for the lost node for minutes; others settle that themselves, or want the guest to be off.
+_WAITING_VERBS: Final = (
+    *("start", "restart", "suspend", "resume", "live_migrate"),
+    *("resize", "move_resized", "hibernate", "roll_back", "clone"),
+)
+# Operations that would wait for the lost node for minutes, or until it is fenced; others settle that themselves, or
+# want the guest to be off.
 _WAITING_KINDS: Final = (
-    *(f"{verb}_instance" for verb in ("start", "restart", "suspend", "resume", "live_migrate")),
-    "attach_volumes",
-    "attach_devices",
-    "detach_devices",
-    "detach_volumes",
-    "grow_volume",
-    "resize_instance",
-    "hibernate_instance",
-    "change_os",
+    *(f"{verb}_instance" for verb in _WAITING_VERBS),
+    *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos")),
+    *("create_snapshot", "delete_snapshot", "grow_volume", "capture_image", "change_os"),
 )
 _IS_WAITING: Final = (
     *_SHALL_RUN,

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlmodel import Session
 
-from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient
+from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient, NodeAway
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.placement.claim import exchange, release
@@ -35,8 +35,10 @@ from coordinator.tasks.instance_step import (
     show_status,
     start_again,
 )
+from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.volume_step import undo_unless_lost
+from coordinator.tasks.submission import submit_follow_up
+from coordinator.tasks.volume_step import is_given_up, undo_unless_lost
 from protos.agent.v1 import domain_pb2, storage_pb2
 
 # The node may stay away for days; what it holds of the old system is removed when it comes back.
@@ -168,12 +170,24 @@ async def _set_password(context: StepContext, agent: AgentClient, uuid: str) -> 
 
 
 async def _remove_old(context: StepContext) -> StepResult:
+    """An instance that is to be started elsewhere does not wait for it: then a task of its own removes the disk."""
     blueprint, uuid = await blueprint_of(context), context.args["oldUuid"]
-    await agent_of(context, blueprint).ensure_volume_removed(uuid)
+    is_gone = True
+    try:
+        await agent_of(context, blueprint).ensure_volume_removed(uuid)
+    except NodeAway:
+        if not await is_given_up(context, blueprint.instance):
+            raise
+        is_gone = False
 
     def apply(session: Session) -> None:
-        if (volume := find_by_uuid(session, uuid)) is not None:
+        if (volume := find_by_uuid(session, uuid)) is None:
+            return
+        if is_gone:
             session.delete(volume)
+        else:
+            args = {"uuid": uuid, "nodeId": volume.node_id}
+            submit_follow_up(session, DELETE_VOLUME, args=args, resource_id=f"volume-{uuid}")
 
     return StepResult(apply=apply)
 

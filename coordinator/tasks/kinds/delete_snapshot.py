@@ -2,13 +2,15 @@
 
 from sqlmodel import Session
 
+from coordinator.agents.client import AgentCallError, NodeAway
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.store.queries import snapshot as queries
-from coordinator.tasks.instance_step import Args, load_instance, require_status, settle, settle_failure
+from coordinator.tasks.instance_step import Args, blueprint_of, load_instance, require_status, settle, settle_failure
 from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import has_instance, load_snapshot, places_of, remove_snapshot, show_snapshot
+from coordinator.tasks.volume_step import is_given_up
 
 _ADMITTED = (
     InstanceStatus.RUNNING,
@@ -20,7 +22,13 @@ _ADMITTED = (
 
 
 async def _remove(context: StepContext) -> StepResult:
-    await remove_snapshot(context, context.args["snapshotId"], await places_of(context))
+    """Nobody takes it back, but an instance that is to be started elsewhere does not wait for it."""
+    try:
+        await remove_snapshot(context, context.args["snapshotId"], await places_of(context))
+    except NodeAway as error:
+        if await is_given_up(context, (await blueprint_of(context)).instance):
+            raise AgentCallError(error.code, error.message, transient=False) from error
+        raise
     return StepResult()
 
 
@@ -37,8 +45,11 @@ def _forget(session: Session, args: Args) -> None:
 
 
 def _fail(session: Session, args: Args, failure: Failure) -> None:
-    """It may be half gone: it can only be deleted again."""
-    show_snapshot(session, args, SnapshotStatus.ERROR, failure.message)
+    """It may be half gone: it can only be deleted again. One that was cancelled in time is as it was."""
+    if failure.canceled:
+        show_snapshot(session, args, SnapshotStatus(args["statusBefore"]))
+    else:
+        show_snapshot(session, args, SnapshotStatus.ERROR, failure.message)
     if has_instance(session, args):
         settle_failure(session, args, failure)
 
