@@ -273,7 +273,7 @@ def _settle_task(
         # It stands on the same image.
         volume.image_id = original.image_id
         copies[volume.uuid] = original.uuid
-    return CLONE_INSTANCE, {"sourceEcsId": clone.ecs_id, "copies": copies}
+    return CLONE_INSTANCE, {"sourceEcsId": clone.ecs_id, "sourceNodeId": clone.node_id, "copies": copies}
 
 
 def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance) -> list[Volume]:

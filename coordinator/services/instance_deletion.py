@@ -23,6 +23,7 @@ from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Task
 from coordinator.tasks.instance_step import forget_secrets
+from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.recycle_instance import RECYCLE_INSTANCE
@@ -30,6 +31,7 @@ from coordinator.tasks.model import TaskKind
 from coordinator.tasks.submission import request_cancel
 
 _DELETIONS: Final = (DELETE_INSTANCE.name, RECYCLE_INSTANCE.name)
+_CREATIONS: Final = (CREATE_INSTANCE.name, CLONE_INSTANCE.name)
 
 
 def delete_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str]) -> list[str]:
@@ -75,11 +77,18 @@ def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instanc
         return None
     # One that is parked for the operator does not end by itself: the deletion removes what it left behind.
     predecessor = running.id if running and request_cancel(session, running.id) else None
-    # What was never finished is not worth being kept, and may not be there at all.
-    is_made = running is None or running.kind != CREATE_INSTANCE.name
-    if is_made and read_recycle_config(session).enabled:
+    if _is_whole(instance, running) and read_recycle_config(session).enabled:
         return _begin(session, runtime, caller, RECYCLE_INSTANCE, instance, predecessor)
     return _begin(session, runtime, caller, DELETE_INSTANCE, instance, predecessor)
+
+
+def _is_whole(instance: Instance, running: Task | None) -> bool:
+    """Whether it is worth being kept: what was never finished, or is half gone, may not be there at all."""
+    if running is None:
+        # Left behind by a deletion that failed.
+        return instance.status != InstanceStatus.TERMINATING
+    # The operation that makes a clone is its source's as well.
+    return running.kind not in _CREATIONS or running.args["ecsId"] != instance.ecs_id
 
 
 def purge(session: Session, runtime: Runtime, caller: Caller, instance: Instance) -> str:

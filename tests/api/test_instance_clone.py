@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from coordinator.store.tables import Instance, SshKeyBinding
+from coordinator.store.tables import Instance, RecycledInstance, SshKeyBinding
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, a_network, an_os_disk, finish
 from tests.lab.waiting import wait_until
@@ -170,6 +170,33 @@ def test_the_source_can_be_deleted_meanwhile(
     assert finish(customer, deletion)["state"] == "Succeeded"
     assert finish(customer, answer)["state"] == "Canceled"
     assert agent.is_empty()
+
+
+def test_what_fails_after_the_source_is_gone_leaves_nothing(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, source: dict[str, Any]
+) -> None:
+    agent.gates["ensure_port"] = threading.Event()
+    answer, before = clone(customer, cloud, source), agent.calls.count("ensure_port")
+    wait_until(lambda: agent.calls.count("ensure_port") > before, "its disks are copied")
+    assert finish(customer, customer.call("DELETE", f"{INSTANCES}/{source['ecsId']}"))["state"] == "Succeeded"
+    agent.refusals["ensure_defined"] = Refusal(code="StorageExhausted", message="the disk is full")
+    agent.gates["ensure_port"].set()
+    assert finish(customer, answer)["state"] == "Failed"
+    assert agent.is_empty()
+
+
+def test_a_clone_that_is_not_finished_is_not_kept_in_the_recycle_bin(
+    operator: Api, customer: Api, cloud: Cloud, agent: ScriptedAgent, source: dict[str, Any]
+) -> None:
+    operator.ok("PUT", f"{INSTANCES}/recycle-config", {"enable": True, "freezeTime": 1})
+    agent.gates["ensure_volume_copied"] = threading.Event()
+    answer = clone(customer, cloud, source)
+    wait_until(lambda: "ensure_volume_copied" in agent.calls, "it copies")
+    deletion = customer.call("DELETE", f"{INSTANCES}/{answer.data['ecsId']}")
+    assert finish(customer, deletion)["state"] == "Succeeded"
+    assert finish(customer, answer)["state"] == "Canceled"
+    assert not cloud.rows(RecycledInstance)
+    assert check(customer, cloud, source).code == "Success"
 
 
 @pytest.mark.parametrize(

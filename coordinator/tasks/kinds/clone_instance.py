@@ -14,7 +14,7 @@ from sqlmodel import Session
 from coordinator.agents.client import AgentClient
 from coordinator.agents.snapshot import COPY_SECONDS
 from coordinator.domain.instance import PowerState, status_of
-from coordinator.errors import StatusUnsupported
+from coordinator.errors import ResourceNotFound
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.task import Task
@@ -31,14 +31,16 @@ NAME = "clone_instance"
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The instance that is cloned, and the agent of its node, which copies."""
+    """The instance that is cloned, None once it is gone, and the agent of the node that copies."""
 
-    instance: Instance
+    instance: Instance | None
     agent: AgentClient
 
 
 async def _take(context: StepContext) -> StepResult:
     source = await _source_of(context)
+    if source.instance is None:
+        raise ResourceNotFound("instance", context.args["sourceEcsId"])
     taken = await source.agent.ensure_snapshot_taken(
         _snapshot_id(context.args), source.instance.uuid, list(context.args["copies"].values()), quiesces=True
     )
@@ -93,14 +95,13 @@ async def _release(context: StepContext) -> StepResult:
 
 
 async def _source_of(context: StepContext) -> _Source:
+    """Where it was when the clone was ordered: once its disks are copied it may be moved, or deleted."""
+
     def read() -> Instance | None:
         with context.runtime.database.read() as session:
             return instance_query.find_instance(session, context.args["sourceEcsId"])
 
-    instance = await asyncio.to_thread(read)
-    if instance is None or instance.node_id is None:
-        raise StatusUnsupported("the source is on no node", "源实例不在任何节点上")
-    return _Source(instance, context.runtime.agents.of(instance.node_id))
+    return _Source(await asyncio.to_thread(read), context.runtime.agents.of(context.args["sourceNodeId"]))
 
 
 def _snapshot_id(args: Args) -> str:
