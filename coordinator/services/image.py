@@ -162,6 +162,11 @@ def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
             raise ImageInUse(
                 f"image {image_id} is used by {instances} instances", f"镜像{image_id}正被{instances}台虚拟机使用"
             )
+        if volumes := queries.count_volumes_of_image(session, image_id):
+            raise ImageInUse(
+                f"image {image_id} is below {volumes} volumes: delete them first",
+                f"{volumes}块云盘基于镜像{image_id}，请先删除",
+            )
         if drives := count_drives_with(session, image_id):
             raise ImageInUse(
                 f"image {image_id} is in the drives of {drives} instances: detach it first",

@@ -91,7 +91,8 @@ def _upload_of(runtime: Runtime, image_id: str) -> ImageUpload:
 
 def _announce(runtime: Runtime, image: Image, offset_bytes: int, length_bytes: int | None) -> None:
     if length_bytes is not None and length_bytes != image.size_bytes:
-        if image.size_bytes and offset_bytes:
+        # What has come was sent as part of a file of that length.
+        if image.size_bytes and (offset_bytes or _upload_of(runtime, image.id).read_size()):
             raise ParameterInvalid(
                 "Upload-Length", f"was {image.size_bytes} before", f"与先前声明的{image.size_bytes}不一致"
             )

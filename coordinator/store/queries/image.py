@@ -7,7 +7,7 @@ from sqlmodel import Session, col, func, select
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.store.queries.filter import Field, fetch_rows_of, fields
-from coordinator.store.tables import Image, Instance
+from coordinator.store.tables import Image, Instance, Volume
 
 _FIELDS = fields(
     imageId=Image.id,
@@ -44,6 +44,11 @@ def count_instances_of_image(session: Session, image_id: str) -> int:
     """Instances whose system disks were made from it."""
     statement = select(func.count()).where(Instance.image_id == image_id, col(Instance.deleted_at).is_(None))
     return session.exec(statement).one()
+
+
+def count_volumes_of_image(session: Session, image_id: str) -> int:
+    """Volumes that stand on it: another node that is to have one needs it, too."""
+    return session.exec(select(func.count()).where(Volume.image_id == image_id)).one()
 
 
 def _usable(tenant_id: str | None) -> ColumnElement[bool]:
