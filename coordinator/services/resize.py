@@ -275,11 +275,13 @@ def _resize_elsewhere(session: Session, runtime: Runtime, caller: Caller, plan: 
 
 def _lock(session: Session, plan: _Plan) -> Instance:
     """Hosts are locked before instances, everywhere. It may have changed until now."""
-    instance, node_id = plan.instance, plan.instance.node_id
+    instance, node_id, generation = plan.instance, plan.instance.node_id, plan.instance.generation
     session.refresh(instance, with_for_update=True)
     _check(instance)
-    if instance.node_id != node_id:
-        raise StatusUnsupported(f"instance {instance.ecs_id} was moved", f"实例{instance.ecs_id}已迁移")
+    if (instance.node_id, instance.generation) != (node_id, generation):
+        raise StatusUnsupported(
+            f"instance {instance.ecs_id} has just been changed: try again", f"实例{instance.ecs_id}刚被修改，请重试"
+        )
     instance.generation += 1
     return instance
 

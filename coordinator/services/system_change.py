@@ -52,7 +52,7 @@ def change_system(runtime: Runtime, caller: Caller, ecs_id: str, order: SystemOr
         require_unlocked(instance)
         CHANGE_OS.check(session, {"ecsId": ecs_id})
         image = _find_image(session, runtime, caller, instance, order)
-        old = instance_query.list_volumes(session, instance)[0]
+        old = _find_system_disk(session, instance)
         _require_no_snapshots(session, old)
         new = _make_volume(runtime, old, image)
         more_gib = new.size_gib - old.size_gib
@@ -61,6 +61,7 @@ def change_system(runtime: Runtime, caller: Caller, ecs_id: str, order: SystemOr
         session.refresh(instance, with_for_update=True)
         require_unlocked(instance)
         CHANGE_OS.check(session, {"ecsId": ecs_id})
+        _require_same_disk(session, instance, old)
         held = read_held(session, [instance.uuid])[instance.uuid].amounts
         args: dict[str, Any] = {
             "imageId": image.id,
@@ -109,6 +110,24 @@ def _find_image(session: Session, runtime: Runtime, caller: Caller, instance: In
     return find_image(session, user, wanted, "imageId")
 
 
+def _find_system_disk(session: Session, instance: Instance) -> Volume:
+    volume = next((it for it in instance_query.list_volumes(session, instance) if it.is_os_disk), None)
+    if volume is None:
+        raise SystemChangeImpossible("the instance has no system disk", "实例没有系统盘")
+    return volume
+
+
+def _require_same_disk(session: Session, instance: Instance, old: Volume) -> None:
+    """What was looked at before the instance was locked may have changed until then."""
+    size_gib, node_id = old.size_gib, old.node_id
+    session.refresh(old)
+    if (old.size_gib, old.node_id, old.instance_id) != (size_gib, node_id, instance.id):
+        raise StatusUnsupported(
+            f"instance {instance.ecs_id} has just been changed: try again", f"实例{instance.ecs_id}刚被修改，请重试"
+        )
+    _require_no_snapshots(session, old)
+
+
 def _require_no_snapshots(session: Session, old: Volume) -> None:
     """Their data is in the volume's own file, which goes."""
     if found := list_of_volumes(session, [old.id]):
@@ -120,8 +139,6 @@ def _require_no_snapshots(session: Session, old: Volume) -> None:
 
 def _make_volume(runtime: Runtime, old: Volume, image: Image) -> Volume:
     """Like the old one, and large enough; nobody's until the new system has booted."""
-    if not old.is_os_disk:
-        raise SystemChangeImpossible("the instance has no system disk", "实例没有系统盘")
     return Volume(
         uuid=runtime.identifiers.new_uuid(),
         name=old.name,

@@ -73,12 +73,12 @@ class Blueprint:
     # Those that its volumes stand on, by id.
     images: Mapping[str, Image]
 
+    # What is in its optical drives.
+    isos: tuple[IsoRow, ...]
+
     def image_below(self, volume: Volume) -> storage_pb2.ImageRef | None:
         """The image from which the volume's unwritten parts come; None: it stands alone."""
         return image_ref(self.images[volume.image_id]) if volume.image_id else None
-
-    # What is in its optical drives.
-    isos: tuple[IsoRow, ...]
 
 
 def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str = "") -> Blueprint:
