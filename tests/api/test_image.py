@@ -12,6 +12,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Image, Tenant
 from tests.api.client import Answer, Api
 from tests.builders import a_flavor, a_flavor_type, add, an_image, an_instance
+from tests.database import SQLITE_ONLY
 
 IMAGES = "/api/image/v1/images"
 RAW = b"\x55" * 1_500_000
@@ -81,6 +82,7 @@ def test_the_disk_of_a_qcow2_file_has_its_own_size(customer: Api) -> None:
     assert upload(customer, register(customer, format="iso"), an_iso()).code == "Success"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("image_format", "content", "named"),
     [
@@ -131,6 +133,7 @@ def test_an_active_image_takes_no_other_file(customer: Api, runtime: Runtime) ->
     assert (runtime.settings.images_dir / made["imageId"]).read_bytes() == RAW
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
