@@ -61,6 +61,9 @@ class DeviceProvider(Protocol):
     def release(self, domain_uuid: str, device_uuids: Collection[str]) -> AsyncGenerator[ReleaseProgress]:
         """The devices are the node's again; of an empty collection all that the guest had. Raises DeviceInUse."""
 
+    def force_release(self, device_id: str, *, unclaimed: bool) -> AsyncGenerator[ReleaseProgress]:
+        """The device is the node's again, or given up where that cannot be. Raises DeviceInUse."""
+
     async def set_gpu_mode(self, mode: str) -> list[str]:
         """The ids of the GPUs that work in the mode now. Raises GpuInUse, GpuModeUnsupported."""
 
@@ -124,6 +127,10 @@ class Assignments:
     def release(self, domain_uuid: str, device_uuids: Collection[str]) -> AsyncGenerator[ReleaseProgress]:
         """See DeviceProvider."""
         return self._provider.release(domain_uuid, device_uuids)
+
+    def force_release(self, device_id: str, *, unclaimed: bool) -> AsyncGenerator[ReleaseProgress]:
+        """See DeviceProvider."""
+        return self._provider.force_release(device_id, unclaimed=unclaimed)
 
     async def set_gpu_mode(self, mode: str) -> list[str]:
         """See DeviceProvider."""

@@ -11,6 +11,8 @@ import structlog
 
 from agent.configure.disk import build_disk
 from agent.configure.host_profile import HostProfile, VolumeSource
+from agent.configure.optical import build_drive, make_key
+from agent.definition import ImageDirectory, find_media
 from agent.domain_lock import DomainLocks
 from agent.domainxml.disk import Disk, DiskPlace
 from agent.errors import AgentError
@@ -40,11 +42,13 @@ class DiskAttachments:
         self,
         plugs: DiskPlugs,
         volumes: GrowingVolumes,
+        images: ImageDirectory,
         profile: Callable[[], Awaitable[HostProfile]],
         locks: DomainLocks,
     ) -> None:
         self._plugs = plugs
         self._volumes = volumes
+        self._images = images
         self._profile = profile
         self._locks = locks
         self._handovers = Handovers(locks)
@@ -76,6 +80,21 @@ class DiskAttachments:
             forget=partial(self._plugs.forget, domain_uuid, volume_uuid),
         )
         self._refused.discard((domain_uuid, volume_uuid))
+
+    async def insert(self, domain_uuid: str, drive: domain_pb2.OpticalDrive, *, force: bool) -> None:
+        """The guest's drive has the image in it, or nothing.
+
+        Raises DomainNotFound, DomainForeign, ImageNotFound, DevicePlugUnsafe, MediumLocked unless it is forced.
+        """
+        host = replace(await self._profile(), images=await find_media(self._images, [drive]))
+
+        def build(disks: Sequence[Disk], known: Mapping[str, DiskPlace]) -> Disk:
+            return build_drive(drive, replace(host, disk_places=known), disks)
+
+        key = make_key(drive.number)
+        await self._handovers.attach(
+            domain_uuid, key, partial(self._plugs.change_medium, domain_uuid, build, force=force)
+        )
 
     async def restore(self, domain_uuid: str) -> None:
         """What the guest has let go of too late is plugged in again: everybody was told that it keeps it."""

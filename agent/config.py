@@ -6,6 +6,7 @@ A frozen dataclass instead of pydantic-settings: the agent shall stay under 80 M
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,6 +16,7 @@ from typing import Any, Final
 DEFAULT_CONFIG_PATH: Final = Path("/etc/nodewright/agent.toml")
 ENVIRONMENT_PREFIX: Final = "NODEWRIGHT_AGENT_"
 
+_BACKEND: Final = re.compile(r"lvm:[A-Za-z0-9_.+][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?")
 _LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -47,6 +49,12 @@ class AgentConfig:
 
     # Space of the storage directory that guests never get.
     reserved_storage_bytes: int = 1024**3
+    # An image that nobody has needed for so long leaves the cache; 0: only when another one needs the room.
+    unused_image_hours: int = 168
+    # Where libvirt keeps the memory of guests that hibernate.
+    saved_memory_dir: Path = Path("/var/lib/libvirt/qemu/save")
+    # Where volumes of a type are kept, by type: "lvm:GROUP", or "lvm:GROUP/POOL" with a thin pool; others are files.
+    volume_backends: Mapping[str, str] = field(default_factory=dict)
     # Address that VNC servers of guests listen on: a private one.
     vnc_listen: str = "127.0.0.1"
     # Networks of the node, each an interface's name or a network in CIDR notation. Empty: of "manage" the address of
@@ -85,6 +93,11 @@ class AgentConfig:
     def volumes_dir(self) -> Path:
         """Volumes of the directory backend."""
         return self.state_dir / "volumes"
+
+    @property
+    def exports_dir(self) -> Path:
+        """Copies of volumes, on their way to the coordinator."""
+        return self.state_dir / "exports"
 
     @property
     def seeds_dir(self) -> Path:
@@ -172,6 +185,11 @@ def _check(config: AgentConfig) -> None:
     for function, count in config.virtual_functions.items():
         if not (count == "all" or count.isdecimal()):
             raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')
+    for volume_type, backend in config.volume_backends.items():
+        if not _BACKEND.fullmatch(backend):
+            raise ConfigInvalid(
+                f'volume_backends: {volume_type}: {backend!r} is neither "lvm:GROUP" nor "lvm:GROUP/POOL"'
+            )
     if config.log_level not in _LOG_LEVELS:
         raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +18,9 @@ from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.description import GuestDescription
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.guest import Guests
+from agent.storage.image_cache import CachedImage
 from agent.storage.seed import Seeds
-from protos.agent.v1.domain_pb2 import DomainSpec
+from protos.agent.v1.domain_pb2 import DomainSpec, OpticalDrive
 
 
 class VolumeDirectory(Protocol):
@@ -34,6 +35,13 @@ class SubnetDirectory(Protocol):
 
     async def describe_subnet(self, subnet_id: str) -> NetworkSource:
         """The network of a subnet."""
+
+
+class ImageDirectory(Protocol):
+    """Knows the images of the node."""
+
+    async def find(self, image_id: str) -> CachedImage | None:
+        """The verified image."""
 
 
 class HaGuests(Protocol):
@@ -57,6 +65,7 @@ class Definitions:
         profile: Callable[[], Awaitable[HostProfile]],
         *,
         volumes: VolumeDirectory,
+        images: ImageDirectory,
         subnets: SubnetDirectory,
         ha_guests: HaGuests,
         assignments: Assignments,
@@ -67,6 +76,7 @@ class Definitions:
         self._seeds = seeds
         self._profile = profile
         self._volumes = volumes
+        self._images = images
         self._subnets = subnets
         self._ha_guests = ha_guests
         self._assignments = assignments
@@ -163,7 +173,15 @@ class Definitions:
         host = await self._profile()
         volumes = {disk.volume_uuid: await self._volumes.describe_volume(disk.volume_uuid) for disk in spec.disks}
         networks = {nic.subnet_id: await self._subnets.describe_subnet(nic.subnet_id) for nic in spec.nics}
-        return replace(host, volumes=volumes, networks=networks)
+        images = await find_media(self._images, spec.optical_drives)
+        return replace(host, volumes=volumes, networks=networks, images=images)
+
+
+async def find_media(images: ImageDirectory, drives: Iterable[OpticalDrive]) -> dict[str, Path]:
+    """Files of what is to be in the drives, as far as they are on the node, by image id."""
+    wanted = {drive.image.image_id for drive in drives if drive.HasField("image")}
+    found = [image for image_id in wanted if (image := await images.find(image_id)) is not None]
+    return {image.ref.image_id: image.path for image in found if image.ref.format == "iso"}
 
 
 def _remove_logs(log: Path) -> None:

@@ -124,6 +124,10 @@ class DeviceStillAttached(AgentError, category=Category.TIMEOUT):
     """The guest was asked to let go of the device and has not within the grace; nothing was taken from it."""
 
 
+class MediumLocked(AgentError, category=Category.TIMEOUT):
+    """The guest uses what is in the drive and has locked the tray; it keeps it."""
+
+
 class DeviceWipeFailed(AgentError, category=Category.INTERNAL):
     """The disk could not be overwritten; it stays withheld until it is."""
 
@@ -166,6 +170,10 @@ class CapabilityMissing(AgentError, category=Category.STATE):
 
 class CpuPinned(AgentError, category=Category.STATE):
     """A CPU that the guest would have for itself is another guest's."""
+
+
+class DomainGrowthUnsupported(AgentError, category=Category.STATE):
+    """The guest cannot get what was asked for while it runs: it has to be restarted for it."""
 
 
 class CpusExhausted(AgentError, category=Category.STATE):
@@ -222,6 +230,14 @@ class VolumePresent(AgentError, category=Category.STATE):
 
 class VolumeCorrupt(AgentError, category=Category.CORRUPT):
     """What has come from another node is not what was sent; nothing was kept."""
+
+
+class SnapshotNotFound(AgentError, category=Category.ABSENT):
+    """A volume does not have this snapshot."""
+
+
+class ExportNotFound(AgentError, category=Category.ABSENT):
+    """No copy of a volume lies ready under this id."""
 
 
 class TransferNotFound(AgentError, category=Category.ABSENT):

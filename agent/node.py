@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from agent.assignment import Assignments, UsbReturn
 from agent.attachment import DiskAttachments, DiskReturn
@@ -26,13 +27,17 @@ from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
+from agent.hypervisor.backup import Backups
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
+from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.hostdev import find_device_users
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.migration_job import Migrations
@@ -40,6 +45,7 @@ from agent.hypervisor.network import Networks
 from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
+from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
 from agent.incoming import IncomingGuests
@@ -52,11 +58,17 @@ from agent.network.severance import sever_migrations
 from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
+from agent.snapshot import Snapshots
+from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
+from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
+from agent.storage.lvm import LvmBackend
+from agent.storage.lvm_tool import LvmTool
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
+from agent.storage.snapshot import SnapshotFiles
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -85,6 +97,15 @@ class GuestChanges:
 
 
 @dataclass(frozen=True)
+class SnapshotParts:
+    """Snapshots of volumes, in files and in guests that run."""
+
+    snapshots: Snapshots
+    files: SnapshotFiles
+    freezes: Freezes
+
+
+@dataclass(frozen=True)
 class Node:
     """An agent's parts."""
 
@@ -100,15 +121,20 @@ class Node:
     guest_agents: GuestAgents
     prober: GuestAgentProber
     stops: Stops
+    growths: Growths
+    hibernations: Hibernations
     changes: GuestChanges
+    snapshots: SnapshotParts
     migrations: Migrations
     incoming: IncomingGuests
     peers: Peers
     roles: NetworkRoles
     images: ImageCache
     volumes: DirectoryBackend
+    storage: StorageChoice
     sends: Sends
     receivers: Receivers
+    exports: Exports
     networks: NatBackend
     hardware: Hardware
     metrics: Metrics
@@ -129,16 +155,37 @@ def build_node(config: AgentConfig) -> Node:
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
     images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
+    storage = _build_choice(config, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
+    exports = Exports(
+        config.exports_dir,
+        volumes,
+        Backups(connection),
+        find_image=images.find,
+        reserved_bytes=config.reserved_storage_bytes,
+    )
     remove_leftovers(images, volumes, seeds)
+    exports.prepare()
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
-    hardware = _build_hardware(config, connection, capability, volumes, roles)
+    hardware = _build_hardware(config, connection, capability, storage, roles)
     profile, keeper = _build_profile(config, capability), hardware.keeper
     changes = _build_changes(
-        config, connection, events, guests, stops, affinities, seeds, profile, volumes, networks, self_fence, keeper
+        config,
+        connection,
+        events,
+        guests,
+        stops,
+        affinities,
+        seeds,
+        profile,
+        images,
+        storage,
+        networks,
+        self_fence,
+        keeper,
     )
     return Node(
         config=config,
@@ -153,15 +200,20 @@ def build_node(config: AgentConfig) -> Node:
         guest_agents=guest_agents,
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
+        growths=Growths(connection, guests, guest_agents, affinities, events),
+        hibernations=Hibernations(connection, guests, guest_agents, events, config.saved_memory_dir),
         changes=changes,
+        snapshots=_build_snapshots(config, connection, guest_agents, volumes, changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
         roles=roles,
         images=images,
         volumes=volumes,
+        storage=storage,
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
         receivers=_build_receivers(config, membership.node_id, volumes, roles),
+        exports=exports,
         networks=networks,
         hardware=hardware,
         metrics=Metrics(),
@@ -177,7 +229,8 @@ def _build_changes(
     affinities: Affinities,
     seeds: Seeds,
     read_profile: Callable[[], Awaitable[HostProfile]],
-    volumes: DirectoryBackend,
+    images: ImageCache,
+    volumes: StorageChoice,
     networks: NatBackend,
     self_fence: SelfFence,
     keeper: DeviceKeeper,
@@ -185,13 +238,14 @@ def _build_changes(
     locks = DomainLocks()
     plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
     assignments = Assignments(plugs, keeper, locks)
-    attachments = DiskAttachments(disk_plugs, volumes, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
         seeds,
         read_profile,
         volumes=volumes,
+        images=images,
         subnets=networks,
         ha_guests=self_fence,
         assignments=assignments,
@@ -207,6 +261,18 @@ def _build_changes(
         attachments,
         DiskReturn(attachments, events),
     )
+
+
+def _build_snapshots(
+    config: AgentConfig,
+    connection: Connection,
+    guest_agents: GuestAgents,
+    volumes: DirectoryBackend,
+    locks: DomainLocks,
+) -> SnapshotParts:
+    files, live = SnapshotFiles(volumes), LiveSnapshots(connection)
+    freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
+    return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
 
 
 def _build_guests(connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord) -> Guests:
@@ -226,7 +292,7 @@ def _build_hardware(
     config: AgentConfig,
     connection: Connection,
     capability: CapabilityReader,
-    volumes: DirectoryBackend,
+    volumes: StorageChoice,
     roles: NetworkRoles,
 ) -> Hardware:
     sysfs = Sysfs()
@@ -258,13 +324,15 @@ def _build_storage(
     reserved_bytes = config.reserved_storage_bytes
 
     async def find_image_users(image_id: str) -> list[str]:
-        return await volumes.volumes_backed_by(image_id)
+        holders = await find_file_holders(connection, config.images_dir / f"{image_id}.iso")
+        return [*await volumes.volumes_backed_by(image_id), *holders]
 
     images = ImageCache(
         config.images_dir,
         read_image=coordinator.read_image,
         find_users=find_image_users,
         reserved_bytes=reserved_bytes,
+        unused_life_seconds=config.unused_image_hours * 3600,
     )
     volumes = DirectoryBackend(
         config.volumes_dir,
@@ -274,6 +342,18 @@ def _build_storage(
         reserved_bytes=reserved_bytes,
     )
     return images, volumes
+
+
+def _build_choice(
+    config: AgentConfig, volumes: DirectoryBackend, images: ImageCache, connection: Connection
+) -> StorageChoice:
+    def build(name: str) -> LvmBackend:
+        group, _, pool = name.removeprefix("lvm:").partition("/")
+        find_users = partial(find_disk_users, connection)
+        return LvmBackend(LvmTool(group), pool=pool, find_image=images.find, find_users=find_users)
+
+    backends = {name: build(name) for name in set(config.volume_backends.values())}
+    return StorageChoice(volumes, {kind: backends[name] for kind, name in config.volume_backends.items()})
 
 
 def _build_profile(config: AgentConfig, capability: CapabilityReader) -> Callable[[], Awaitable[HostProfile]]:

@@ -22,6 +22,7 @@ import structlog
 from agent.coordinator_client import CoordinatorClient, CoordinatorRefused, CoordinatorUnavailable
 from agent.devices.hostdev import describe_user
 from agent.errors import AgentError, HypervisorUnavailable
+from agent.facts.memory import Memory
 from agent.hypervisor.description import absent
 from agent.hypervisor.events import DomainChange, DomainEvents
 from agent.hypervisor.guest import Guests
@@ -48,18 +49,18 @@ log = structlog.get_logger(__name__)
 class Host(Protocol):
     """The node's facts and inventory."""
 
-    async def facts(self) -> HostFacts:
-        """Facts of the hardware and the software."""
+    async def facts(self, memory: Memory | None = None, /) -> HostFacts:
+        """Facts of the hardware and the software; without a memory of what is known all of it is read."""
 
-    async def inventory(self) -> HostInventory:
-        """What the node offers to guests."""
+    async def inventory(self, memory: Memory | None = None, /) -> HostInventory:
+        """What the node offers to guests; the same."""
 
 
 class Changes(Protocol):
     """What tells that the node's facts or inventory may have changed."""
 
-    async def wait(self, seconds: float) -> None:
-        """Returns when something has changed, or when the time is over."""
+    async def wait(self, seconds: float) -> Memory:
+        """Returns when something has changed, or when the time is over: with what is known and has not changed."""
 
     def notice(self) -> None:
         """Something has changed."""
@@ -274,10 +275,10 @@ class Session:
         """Sends facts and inventory when they have changed: soon where something tells of it, else after a while."""
         wait_seconds = _INVENTORY_SECONDS
         while True:
-            await self._changes.wait(wait_seconds)
+            known = await self._changes.wait(wait_seconds)
             wait_seconds = _INVENTORY_SECONDS
             try:
-                facts, inventory = await self._host.facts(), await self._host.inventory()
+                facts, inventory = await self._host.facts(known), await self._host.inventory(known)
             except HypervisorUnavailable:
                 continue
             if not self._is_news(facts, inventory):

@@ -32,7 +32,9 @@ from agent.rpc.host import HostServicer
 from agent.rpc.interceptor import ErrorInterceptor, RoleInterceptor
 from agent.rpc.migration import MigrationServicer
 from agent.rpc.network import NetworkServicer
+from agent.rpc.snapshot import SnapshotServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
+from agent.rpc.volume_export import VolumeExportServicer
 from agent.rpc.volume_transfer import VolumeTransferServicer
 from protos.agent.v1 import (
     device_pb2,
@@ -47,6 +49,8 @@ from protos.agent.v1 import (
     migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
+    snapshot_pb2,
+    snapshot_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
@@ -62,6 +66,7 @@ _FILES: Final = (
     guest_pb2.DESCRIPTOR,
     migration_pb2.DESCRIPTOR,
     device_pb2.DESCRIPTOR,
+    snapshot_pb2.DESCRIPTOR,
 )
 _SERVICES: Final = tuple(service.full_name for file in _FILES for service in file.services_by_name.values())
 _OPTIONS: Final = (
@@ -87,13 +92,17 @@ async def serve(
     node.metrics.certificate_expires.set(credentials.expires_timestamp)
     await asyncio.to_thread(node.peers.write, node.identity.credentials())
     await node.connection.open()
+    # First: nothing in these guests goes on before.
+    node.snapshots.freezes.resume()
     node.migrations.resume()
     await node.hardware.keeper.restore()
+    await node.storage.prepare()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
         await stopping.wait()
         notify_systemd("STOPPING=1")
+    await node.snapshots.freezes.close()
     await node.images.close()
     await node.sends.close()
     await node.receivers.close()
@@ -166,6 +175,8 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
         node.prober,
         node.changes.locks,
         node.changes.attachments,
+        node.growths,
+        node.hibernations,
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.changes.assignments), server)
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
@@ -175,7 +186,11 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     migration_pb2_grpc.add_MigrationServiceServicer_to_server(migrations, server)
     network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
-    storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(node.volumes, node.changes.attachments), server)
+    snapshots = SnapshotServicer(node.snapshots.snapshots, node.snapshots.files)
+    snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
+    volumes = VolumeServicer(node.storage, node.changes.attachments, node.snapshots.files)
+    storage_pb2_grpc.add_VolumeServiceServicer_to_server(volumes, server)
+    storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.exports), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
     storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 

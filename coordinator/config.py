@@ -94,8 +94,12 @@ class Settings(BaseSettings):
     boots_per_node: int = Field(default=8, ge=1, le=1000)
     boot_time: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=1))
     stop_grace: timedelta = timedelta(seconds=120)
+    # For so long a new system's guest agent is waited for; where none is expected it counts as booted then.
+    new_system_grace: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(seconds=10), le=timedelta(hours=2))
     # How long a guest may take to let go of a disk.
     detach_grace: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(minutes=10))
+    # So long before the recycle bin deletes an instance for good an event tells of it.
+    recycle_notice: timedelta = Field(default=timedelta(hours=6), ge=timedelta(0))
     # How long operations and moves that have ended can still be asked for.
     task_retention: timedelta = timedelta(days=30)
     # How long it can be read what happened, and who did what.
@@ -105,11 +109,15 @@ class Settings(BaseSettings):
     allow_private_webhook_urls: bool = False
     # A webhook that has failed for this long is given up, and an alarm tells so.
     webhook_patience: timedelta = timedelta(days=3)
-    # How many launch templates and scheduled tasks a tenant may have, and how many versions a template keeps.
+    # How many launch templates, scheduled tasks and snapshot policies a tenant may have, and how many versions a
+    # template keeps.
     templates_per_tenant: int = Field(default=100, ge=1)
     versions_per_template: int = Field(default=50, ge=2)
     schedules_per_tenant: int = Field(default=100, ge=1)
-    # The time zone of scheduled tasks that name none.
+    # How many snapshots an instance may have, those in the recycle bin included.
+    snapshots_per_instance: int = Field(default=32, ge=1, le=1000)
+    snapshot_policies_per_tenant: int = Field(default=100, ge=1)
+    # The time zone of scheduled tasks and snapshot policies that name none.
     schedule_time_zone: ZoneName = "UTC"
     # What was due while no coordinator ran is caught up once if it is not older than this; else it counts as missed.
     schedule_catch_up: timedelta = Field(default=timedelta(hours=1), ge=timedelta(minutes=1), le=timedelta(days=7))
@@ -117,10 +125,18 @@ class Settings(BaseSettings):
     schedule_history: int = Field(default=100, ge=1, le=10_000)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     max_image_bytes: int = 1024**4
+    # Largest disk that an image may describe, whatever the size of its file.
+    max_image_virtual_bytes: int = Field(default=16 * 1024**4, ge=1024**2)
+    # An upload that nobody goes on with for so long is forgotten.
+    upload_expiry: timedelta = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
     # Fetch images also from addresses that are not public: loopback, link-local, private networks.
     allow_private_image_urls: bool = False
+    # Packages (*.deb, *.rpm) that go onto the disc with the guest tools, for guests without sources of their own.
+    vmtools_packages_dir: Path = Path("/etc/nodewright/vmtools")
     # Local disks that an instance had are overwritten with zeros before anybody else gets them.
     wipe_released_disks: bool = True
+    # Instances can grow to so many times their size while they run; 1: they are restarted for it.
+    hot_plug_factor: int = Field(default=4, ge=1, le=16)
     default_subnet_cidr: str = "10.80.0.0/24"
     # Guest agent commands that tenants may send; empty: all.
     guest_commands: list[str] = Field(default_factory=list)

@@ -68,6 +68,13 @@ class ImageOffsetInvalid(ParameterInvalid):
     """A node asks for bytes beyond the end of an image."""
 
 
+class UploadConflict(CoordinatorError):
+    """An upload goes on elsewhere in the file, or in another request: ask where, and try again."""
+
+    code = "ECS.OperationFailed.UploadOffset"
+    http_status = 409
+
+
 class ImageArchitectureMismatch(ParameterInvalid):
     code = "ECS.OperationFailed.InvalidCpuArch"
 
@@ -81,6 +88,10 @@ class ImageInUse(CoordinatorError):
 
 class VolumesTooMany(ParameterInvalid):
     code = "ECS.OperationDenied.VolumeNumOverLimit"
+
+
+class IsosTooMany(ParameterInvalid):
+    code = "ECS.OperationDenied.ISONumOverLimit"
 
 
 class StatusUnsupported(CoordinatorError):
@@ -230,6 +241,37 @@ class HostNameChangeFailed(GuestCommandFailed):
     """The guest did not take a new host name."""
 
     code = "ECS.OperationFailed.ResetHostName"
+
+
+class ResizeImpossible(CoordinatorError):
+    """An instance cannot have that size; the message tells why."""
+
+    code = "ECS.OperationFailed.Resize"
+    http_status = 400
+
+
+class BootOrderImpossible(CoordinatorError):
+    """An instance cannot start from there; the message tells why."""
+
+    code = "ECS.OperationFailed.SetBootOrder"
+    http_status = 400
+
+
+class DiskBootsAlready(CoordinatorError):
+    code = "ECS.OperationFailed.AlreadyBootedFromDisk"
+    http_status = 400
+
+
+class OpticalDriveBootsAlready(CoordinatorError):
+    code = "ECS.OperationFailed.AlreadyBootedFromCDROM"
+    http_status = 400
+
+
+class SystemChangeImpossible(CoordinatorError):
+    """An instance cannot have that system; the message tells why."""
+
+    code = "ECS.OperationFailed.ChangeOS"
+    http_status = 400
 
 
 class NodeDisconnected(CoordinatorError):

@@ -19,11 +19,15 @@ from coordinator.rpc.server import GrpcServers
 from coordinator.runtime import Runtime
 from coordinator.secret import SecretBox
 from coordinator.services.high_availability import RecoverySweep
+from coordinator.services.image_eviction import evict_deleted_images
 from coordinator.services.network import ensure_default_network
 from coordinator.services.node_report import LeaseSweep, refresh_leases
+from coordinator.services.purge import PurgeSweep
 from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
 from coordinator.services.schedule_run import ScheduleSweep
+from coordinator.services.snapshot_policy_run import SnapshotPolicySweep
+from coordinator.services.snapshot_recycle import SnapshotPurgeSweep
 from coordinator.services.ssh_key_binding import KeySweep
 from coordinator.services.tenancy import ensure_default_tenant
 from coordinator.services.webhook_delivery import WebhookSender
@@ -37,9 +41,12 @@ LEASE_SWEEP_SECONDS: Final = 2.0
 RECOVERY_SWEEP_SECONDS: Final = 2.0
 RESTART_SWEEP_SECONDS: Final = 2.0
 KEY_SWEEP_SECONDS: Final = 2.0
+PURGE_SWEEP_SECONDS: Final = 5.0
+SNAPSHOT_SWEEP_SECONDS: Final = 2.0
 SCHEDULE_SWEEP_SECONDS: Final = 1.0
 CERTIFICATE_SWEEP_SECONDS: Final = 600.0
 RETENTION_SWEEP_SECONDS: Final = 600.0
+IMAGE_SWEEP_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -108,8 +115,12 @@ def _background(
         "recoveries": _repeat(RECOVERY_SWEEP_SECONDS, RecoverySweep(runtime)),
         "restarts": _repeat(RESTART_SWEEP_SECONDS, RestartSweep(runtime)),
         "keys": _repeat(KEY_SWEEP_SECONDS, KeySweep(runtime)),
+        "purges": _repeat(PURGE_SWEEP_SECONDS, PurgeSweep(runtime)),
+        "snapshotPurges": _repeat(PURGE_SWEEP_SECONDS, SnapshotPurgeSweep(runtime)),
+        "snapshotPolicies": _repeat(SNAPSHOT_SWEEP_SECONDS, SnapshotPolicySweep(runtime)),
         "schedules": _repeat(SCHEDULE_SWEEP_SECONDS, ScheduleSweep(runtime)),
         "certificates": _repeat(CERTIFICATE_SWEEP_SECONDS, lambda: _renew_certificate(identity, http)),
+        "images": _repeat(IMAGE_SWEEP_SECONDS, lambda: evict_deleted_images(runtime)),
         "retention": _repeat(RETENTION_SWEEP_SECONDS, lambda: forget_expired(runtime)),
     }
 

@@ -3,9 +3,9 @@
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx
 
@@ -21,6 +21,8 @@ ANSWER_TIMEOUT_SECONDS = 60.0
 UPLOAD_TIMEOUT_SECONDS = 3600.0
 # A stream shows every 15 s that it lives.
 STREAM_TIMEOUT_SECONDS = 45.0
+# So much of a file is sent at a time.
+PIECE_BYTES = 16 << 20
 BUSY_STATUSES = (429, 503)
 
 Query = Mapping[str, str | int | bool | None]
@@ -91,13 +93,47 @@ class Client:
             decode(response)
         return response.content, response.headers
 
-    def upload(self, path: str, chunks: Iterator[bytes], size_bytes: int) -> Answer:
-        """PUTs `size_bytes` of bytes as they come; never repeated, for the chunks are spent."""
+    def upload(self, path: str, file: BinaryIO, size_bytes: int, on_progress: Callable[[int], object]) -> Answer:
+        """Sends what the coordinator does not have yet of the file's bytes, in pieces; tells how far that is.
+
+        A broken connection is followed by another, for as long as something comes through.
+        """
+        failures, pause_seconds = 0, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                offset = self._ask_offset(path)
+                on_progress(offset)
+                if offset >= size_bytes > 0:
+                    return self._send_piece(path, offset, size_bytes, b"")
+                file.seek(offset)
+                answer = self._send_piece(path, offset, size_bytes, file.read(PIECE_BYTES))
+                failures, pause_seconds = 0, FIRST_PAUSE_SECONDS
+            except CoordinatorUnreachable:
+                failures += 1
+                if failures >= self._attempts:
+                    raise
+                time.sleep(pause_seconds)
+                pause_seconds *= 2
+                continue
+            if offset + PIECE_BYTES >= size_bytes:
+                return answer
+
+    def _ask_offset(self, path: str) -> int:
+        response = self._send(self._http.build_request("HEAD", path), attempts=1)
+        if not response.is_success:
+            decode(response)
+        return int(response.headers.get("upload-offset", 0))
+
+    def _send_piece(self, path: str, offset: int, size_bytes: int, piece: bytes) -> Answer:
         request = self._http.build_request(
-            "PUT",
+            "PATCH",
             path,
-            content=chunks,
-            headers={"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)},
+            content=piece,
+            headers={
+                "Content-Type": "application/offset+octet-stream",
+                "Upload-Offset": str(offset),
+                "Upload-Length": str(size_bytes),
+            },
             timeout=httpx.Timeout(UPLOAD_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
         )
         return self._call(request, attempts=1)

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-# `attachment`, `guest`, `launch` and `migration` add their commands to `nwctl instance`.
+# `attachment`, `change`, `guest`, `launch` and `migration` add their commands to `nwctl instance`.
 from nwctl.binding import before_noun, command
 from nwctl.command import (  # noqa: F401
     attachment,
     audit,
+    change,
     context,
     deployment_set,
     device,
@@ -21,6 +22,7 @@ from nwctl.command import (  # noqa: F401
     host_group,
     image,
     instance,
+    iso,
     launch,
     migration,
     network,
@@ -28,7 +30,10 @@ from nwctl.command import (  # noqa: F401
     operation,
     overcommit,
     pool,
+    recycle,
     schedule,
+    snapshot,
+    snapshot_policy,
     ssh_key,
     template,
     tenant,
@@ -66,6 +71,7 @@ command(app, "devices")(device.list_devices)
 for noun in (
     instance.app,
     image.app,
+    iso.app,
     flavor.app,
     flavor_type.app,
     volume.app,
@@ -81,6 +87,9 @@ for noun in (
     ssh_key.app,
     template.app,
     schedule.app,
+    recycle.app,
+    snapshot.app,
+    snapshot_policy.app,
     overcommit.app,
     migration.settings,
     ha.app,

@@ -4,6 +4,7 @@ It stands for injected failures only: what real nodes do is tested with libvirt.
 """
 
 import asyncio
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -37,6 +38,8 @@ from protos.agent.v1 import (
     migration_pb2_grpc,
     network_pb2,
     network_pb2_grpc,
+    snapshot_pb2,
+    snapshot_pb2_grpc,
     storage_pb2,
     storage_pb2_grpc,
 )
@@ -69,8 +72,16 @@ class ScriptedAgent:
     volumes: dict[str, int] = field(default_factory=dict)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
+    # What volumes hold, by volume and id; rolled back to which, in their order.
+    snapshots: dict[str, set[str]] = field(default_factory=dict)
+    rolled_back: list[tuple[str, str]] = field(default_factory=list)
+    # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
+    media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
+    # Ids of copies of volumes, and what each of them consists of.
+    exports: set[str] = field(default_factory=set)
+    exported: bytes = b""
     reboots: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     # Calls by these names wait until the event is set.
@@ -78,6 +89,7 @@ class ScriptedAgent:
     # The newest that it has, and those that it has not.
     machine: str = "pc-q35-7.2"
     missing_machines: set[str] = field(default_factory=set)
+    guest_agent_state: Any = domain_pb2.GUEST_AGENT_STATE_RUNNING
     guest_answer: str = "{}"
     guest_commands: list[str] = field(default_factory=list)
     # Instead of that answer, what says something to each command.
@@ -167,6 +179,8 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         return domain
 
     async def EnsureStopped(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.StopProgress]:
+        if request.HasField("grace") and not request.grace.ToTimedelta():
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "grace: more than 0 s")
         await self._agent.enter("ensure_stopped_by_force" if request.force else "ensure_stopped", context)
         domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_SHUTOFF)
         yield domain_pb2.StopProgress(method="destroy" if request.force else "guest-agent", domain=domain)
@@ -184,6 +198,23 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         await self._agent.enter("ensure_resumed", context)
         return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
 
+    async def EnsureGrown(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("ensure_grown", context)
+        self._agent.orders.append(request)
+        domain = self._agent.domains[request.uuid]
+        domain.vcpus, domain.memory_bytes = request.vcpus, request.memory_bytes
+        return domain
+
+    async def EnsureHibernated(self, request: Any, context: Any) -> AsyncIterator[domain_pb2.HibernateProgress]:
+        yield domain_pb2.HibernateProgress(done_bytes=1 << 20, total_bytes=4 << 20)
+        await self._agent.enter("ensure_hibernated", context)
+        domain = self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_HIBERNATED)
+        yield domain_pb2.HibernateProgress(domain=domain)
+
+    async def CancelHibernation(self, request: Any, context: Any) -> domain_pb2.Domain:
+        await self._agent.enter("cancel_hibernation", context)
+        return self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_RUNNING)
+
     async def EnsureDiskAttached(self, request: Any, context: Any) -> domain_pb2.EnsureDiskAttachedResponse:
         # A call that fails may have been done all the same.
         self._agent.disks.setdefault(request.domain_uuid, {})[request.disk.volume_uuid] = request.disk
@@ -194,6 +225,14 @@ class _Domains(domain_pb2_grpc.DomainServiceServicer):
         await self._agent.enter("ensure_disk_detached", context)
         self._agent.disks.get(request.domain_uuid, {}).pop(request.volume_uuid, None)
         return domain_pb2.EnsureDiskDetachedResponse()
+
+    async def EnsureMedium(self, request: Any, context: Any) -> domain_pb2.EnsureMediumResponse:
+        await self._agent.enter("ensure_medium_by_force" if request.force else "ensure_medium", context)
+        image_id = request.drive.image.image_id
+        if image_id and image_id not in self._agent.images:
+            await refuse(context, "ImageNotFound", image_id)
+        self._agent.media.setdefault(request.domain_uuid, {})[request.drive.number] = image_id
+        return domain_pb2.EnsureMediumResponse()
 
     async def Get(self, request: Any, context: Any) -> domain_pb2.Domain:
         await self._agent.enter("get_domain", context)
@@ -241,6 +280,17 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
         if not journal:
             self._agent.journal.pop(request.domain_uuid, None)
 
+    async def EnsureForcedRelease(self, request: Any, context: Any) -> AsyncIterator[device_pb2.ReleaseProgress]:
+        """What cannot be wiped is given up."""
+        await self._agent.enter("ensure_forced_release", context)
+        for domain_uuid, devices in list(self._agent.journal.items()):
+            for uuid, device in list(devices.items()):
+                if device.device_id == request.device_id:
+                    yield device_pb2.ReleaseProgress(device_id=device.device_id)
+                    del devices[uuid]
+            if not devices:
+                del self._agent.journal[domain_uuid]
+
     async def EnsureGpuMode(self, request: Any, context: Any) -> device_pb2.EnsureGpuModeResponse:
         await self._agent.enter("ensure_gpu_mode", context)
         if self._agent.journal:
@@ -267,6 +317,16 @@ class _Images(storage_pb2_grpc.ImageServiceServicer):
         self._agent.images.add(request.image.image_id)
         yield storage_pb2.ImageProgress(done_bytes=1, total_bytes=1, cached=True)
 
+    async def List(self, request: Any, context: Any) -> storage_pb2.ListImagesResponse:
+        await self._agent.enter("list_images", context)
+        images = [storage_pb2.ImageRef(image_id=image_id) for image_id in sorted(self._agent.images)]
+        return storage_pb2.ListImagesResponse(images=images)
+
+    async def EnsureEvicted(self, request: Any, context: Any) -> storage_pb2.EnsureImageEvictedResponse:
+        await self._agent.enter("ensure_image_evicted", context)
+        self._agent.images.discard(request.image_id)
+        return storage_pb2.EnsureImageEvictedResponse()
+
 
 class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     def __init__(self, agent: ScriptedAgent) -> None:
@@ -281,6 +341,7 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
         await self._agent.enter("ensure_volume_removed", context)
         self._agent.volumes.pop(request.uuid, None)
+        self._agent.snapshots.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
 
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
@@ -290,10 +351,71 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("ensure_volume_grown", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=self._agent.volumes[request.uuid])
 
+    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
+        self._agent.volumes[request.uuid] = request.size_bytes
+        self._agent.orders.append(request)
+        yield storage_pb2.VolumeCopyProgress(percent=50)
+        await self._agent.enter("ensure_volume_copied", context)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
+
     async def List(self, request: Any, context: Any) -> storage_pb2.ListVolumesResponse:
         await self._agent.enter("list_volumes", context)
         volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]
         return storage_pb2.ListVolumesResponse(volumes=volumes)
+
+
+class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureTaken(self, request: Any, context: Any) -> snapshot_pb2.TakenSnapshot:
+        # A call that fails may have been done all the same.
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.setdefault(uuid, set()).add(request.snapshot_id)
+        self._agent.orders.append(request)
+        await self._agent.enter("ensure_snapshot_taken", context)
+        return snapshot_pb2.TakenSnapshot(
+            consistency=snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM,
+            volumes=[
+                snapshot_pb2.VolumeSnapshot(volume_uuid=uuid, allocated_bytes=4096) for uuid in request.volume_uuids
+            ],
+        )
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> snapshot_pb2.EnsureSnapshotRemovedResponse:
+        await self._agent.enter("ensure_snapshot_removed", context)
+        for uuid in request.volume_uuids:
+            self._agent.snapshots.get(uuid, set()).discard(request.snapshot_id)
+        return snapshot_pb2.EnsureSnapshotRemovedResponse()
+
+    async def EnsureRolledBack(self, request: Any, context: Any) -> snapshot_pb2.EnsureRolledBackResponse:
+        for uuid in request.volume_uuids:
+            if request.snapshot_id not in self._agent.snapshots.get(uuid, set()):
+                await context.abort(grpc.StatusCode.NOT_FOUND, uuid, (("nodewright-code", "SnapshotNotFound"),))
+        self._agent.rolled_back += [(uuid, request.snapshot_id) for uuid in request.volume_uuids]
+        await self._agent.enter("ensure_rolled_back", context)
+        return snapshot_pb2.EnsureRolledBackResponse()
+
+
+class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
+    def __init__(self, agent: ScriptedAgent) -> None:
+        self._agent = agent
+
+    async def EnsureExported(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportProgress]:
+        await self._agent.enter("ensure_volume_exported", context)
+        self._agent.exports.add(request.export_id)
+        yield storage_pb2.VolumeExportProgress(percent=50)
+        digest = hashlib.sha256(self._agent.exported).hexdigest()
+        yield storage_pb2.VolumeExportProgress(percent=100, size_bytes=len(self._agent.exported), sha256=digest)
+
+    async def Read(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportChunk]:
+        await self._agent.enter("read_volume_export", context)
+        yield storage_pb2.VolumeExportChunk(data=self._agent.exported[request.offset_bytes :])
+
+    async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeExportRemovedResponse:
+        await self._agent.enter("ensure_volume_export_removed", context)
+        self._agent.exports.discard(request.export_id)
+        return storage_pb2.EnsureVolumeExportRemovedResponse()
 
 
 class _Ports(network_pb2_grpc.NetworkServiceServicer):
@@ -326,6 +448,10 @@ class _Guests(guest_pb2_grpc.GuestServiceServicer):
                 metadata = (("nodewright-code", "GuestAgentCommandFailed"),)
                 await context.abort(grpc.StatusCode.ABORTED, str(error), metadata)
         return guest_pb2.RunGuestCommandResponse(return_json=answer)
+
+    async def Probe(self, request: Any, context: Any) -> guest_pb2.GuestProbe:
+        await self._agent.enter("probe_guest", context)
+        return guest_pb2.GuestProbe(state=self._agent.guest_agent_state)
 
 
 class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
@@ -492,6 +618,8 @@ def _make_server(agent: ScriptedAgent, authority: Authority, node_id: str) -> tu
         (host_pb2_grpc.add_HostServiceServicer_to_server, _Host),
         (storage_pb2_grpc.add_ImageServiceServicer_to_server, _Images),
         (storage_pb2_grpc.add_VolumeServiceServicer_to_server, _Volumes),
+        (snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server, _Snapshots),
+        (storage_pb2_grpc.add_VolumeExportServiceServicer_to_server, _Exports),
         (network_pb2_grpc.add_NetworkServiceServicer_to_server, _Ports),
         (guest_pb2_grpc.add_GuestServiceServicer_to_server, _Guests),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, _Migrations),

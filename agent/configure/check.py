@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from agent.errors import RequestInvalid
 from protos.agent.v1.device_pb2 import HostDevice
-from protos.agent.v1.domain_pb2 import CloudInit, CpuMode, Disk, DiskBus, DomainSpec, Firmware, TpmModel
+from protos.agent.v1.domain_pb2 import CloudInit, CpuMode, Disk, DiskBus, DomainSpec, Firmware, OpticalDrive, TpmModel
 from protos.agent.v1.host_pb2 import Architecture
+from protos.agent.v1.storage_pb2 import ImageFormat
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PORT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -23,6 +24,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
 _GROUP_BIT = 1
 _LEAST_MEMORY_BYTES = 1 << 20
 _MOST_VCPUS = 288
+_MOST_DRIVE_NUMBER = 15
 _MOST_USER_DATA_BYTES = 1 << 20
 
 
@@ -36,6 +38,7 @@ def check_spec(spec: DomainSpec) -> None:
     _check_memory(spec)
     _check_cells(spec)
     _check_disks(spec)
+    _check_optical_drives(spec)
     _check_nics(spec)
     _check_host_devices(spec)
     if spec.HasField("cloud_init"):
@@ -68,6 +71,12 @@ def _check_text(spec: DomainSpec) -> None:
 def _check_memory(spec: DomainSpec) -> None:
     _require(spec.huge_page_bytes % 1024 == 0, "spec.huge_page_bytes: a multiple of 1 KiB")
     _check_amount(spec.memory_bytes, spec.huge_page_bytes, "spec.memory_bytes")
+    if spec.max_memory_bytes:
+        _check_amount(spec.max_memory_bytes, 0, "spec.max_memory_bytes")
+    _require(spec.max_vcpus <= _MOST_VCPUS, f"spec.max_vcpus: at most {_MOST_VCPUS}, not {spec.max_vcpus}")
+    has_room = spec.max_vcpus > spec.vcpus or spec.max_memory_bytes > spec.memory_bytes
+    is_bound = spec.cells or spec.huge_page_bytes or spec.memory_locked
+    _require(not (has_room and is_bound), "spec.max_vcpus: not with cells, huge pages or locked memory")
 
 
 def _check_amount(memory_bytes: int, page_bytes: int, field: str) -> None:
@@ -113,6 +122,21 @@ def check_disk(disk: Disk, field: str) -> None:
     _require(disk.bus in DiskBus.values(), f"{field}.bus: {disk.bus} is not known")
 
 
+def _check_optical_drives(spec: DomainSpec) -> None:
+    for drive in spec.optical_drives:
+        check_optical_drive(drive, "spec.optical_drives")
+    _check_unique((drive.number for drive in spec.optical_drives), "spec.optical_drives.number")
+
+
+def check_optical_drive(drive: OpticalDrive, field: str) -> None:
+    """Raises RequestInvalid for the first field that no drive could have."""
+    _require(drive.number <= _MOST_DRIVE_NUMBER, f"{field}.number: 0 to {_MOST_DRIVE_NUMBER}, not {drive.number}")
+    _require(drive.bus in (DiskBus.DISK_BUS_SCSI, DiskBus.DISK_BUS_SATA), f"{field}.bus: SCSI or SATA")
+    if drive.HasField("image"):
+        is_iso = drive.image.format == ImageFormat.IMAGE_FORMAT_ISO
+        _require(is_iso, f"{field}.image.format: only an ISO image can be in a drive")
+
+
 def _check_nics(spec: DomainSpec) -> None:
     for nic in spec.nics:
         _require(_PORT_ID.fullmatch(nic.port_id), "spec.nics.port_id: letters, digits, '_' and '-'")
@@ -134,7 +158,7 @@ def _check_host_devices(spec: DomainSpec) -> None:
     _check_unique((device.device_id for device in devices if not device.vgpu_type_id), f"{field}.device_id")
     addresses = [*(nic.mac_address for nic in spec.nics), *(device.mac_address for device in devices)]
     _check_unique(filter(None, addresses), f"{field}.mac_address")
-    places = [*(disk.boot_index for disk in spec.disks), *(device.boot_index for device in devices)]
+    places = [item.boot_index for items in (spec.disks, spec.optical_drives, devices) for item in items]
     _check_unique(filter(None, places), f"{field}.boot_index")
 
 

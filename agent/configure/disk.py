@@ -48,19 +48,20 @@ def build_disk(requested: domain_pb2.Disk, host: HostProfile, disks: Sequence[Di
         raise RequestInvalid(f"disks.volume_uuid: volume {requested.volume_uuid} is not on this node")
     serial = make_serial(requested.volume_uuid)
     place = find_place(disks, BUSES[requested.bus], serial, host.disk_places)
+    is_block = volume.kind == "block"
     driver = DiskDriver(
         "qemu",
         volume.format,
         # Past the node's page cache where the file system can: its memory is for guests, and flushes stay true.
-        cache="none" if host.direct_io else "writeback",
-        io="native" if host.direct_io else "threads",
+        cache="none" if host.direct_io or is_block else "writeback",
+        io="native" if host.direct_io or is_block else "threads",
         discard="unmap",
         detect_zeroes="unmap",
     )
     return Disk(
-        "file",
+        volume.kind,
         driver=driver,
-        source=DiskSource(str(volume.path)),
+        source=DiskSource(device=str(volume.path)) if is_block else DiskSource(str(volume.path)),
         target=place.target,
         read_only=requested.read_only,
         serial=serial,

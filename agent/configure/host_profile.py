@@ -27,6 +27,10 @@ class VolumeSource(Protocol):
     def format(self) -> Literal["qcow2", "raw"]:
         """Its format, which QEMU is told and never guesses."""
 
+    @property
+    def kind(self) -> Literal["file", "block"]:
+        """A file, or a block device."""
+
 
 class NetworkSource(Protocol):
     """What a subnet is on this node."""
@@ -66,6 +70,8 @@ class HostProfile:
     networks: Mapping[str, NetworkSource] = field(default_factory=dict)
     host_devices: Mapping[str, DeviceSource] = field(default_factory=dict)
     disk_places: Mapping[str, DiskPlace] = field(default_factory=dict)
+    # Files of the images that are to be in its drives, by image id.
+    images: Mapping[str, Path] = field(default_factory=dict)
 
     def serial_log(self, uuid: str) -> Path:
         """The file that keeps what a guest writes to its serial console."""

@@ -12,6 +12,7 @@ from agent.configure.console import configure_console
 from agent.configure.disk import configure_disks
 from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
+from agent.configure.growth import configure_growth
 from agent.configure.guest_agent import configure_guest_agent
 from agent.configure.host_device import configure_host_devices
 from agent.configure.host_profile import HostProfile
@@ -20,6 +21,7 @@ from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
 from agent.configure.numa import configure_numa
+from agent.configure.optical import configure_optical_drives
 from agent.configure.pcie import configure_pcie
 from agent.configure.processor import configure_processor
 from agent.configure.rng import configure_rng
@@ -39,11 +41,13 @@ CONFIGURATORS: Final[tuple[Configurator, ...]] = (
     configure_memory,
     configure_processor,
     configure_numa,
+    configure_growth,
     configure_affinity,
     configure_firmware,
     configure_tpm,
     configure_disks,
     configure_cloud_init,
+    configure_optical_drives,
     configure_nics,
     configure_graphics,
     configure_console,

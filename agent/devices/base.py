@@ -12,7 +12,8 @@ from typing import Final
 from agent.devices.block_use import BlockUse
 from agent.devices.host_need import PCI_ADDRESS, find_host_needs
 from agent.devices.net_use import NetUse
-from agent.devices.pci import PciBus, read_pci_bus
+from agent.devices.pci import PciBus, PciFunction, read_pci_bus
+from agent.facts.memory import Memory
 from agent.facts.sysfs import DeviceProperties, Sysfs
 from protos.agent.v1.host_pb2 import Device
 
@@ -48,6 +49,8 @@ class Surroundings:
     block_use: BlockUse
     net_use: NetUse = field(default_factory=NetUse)
     gpu_mode: GpuMode = GpuMode()
+    # What is known already of places where nothing has happened.
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def guests(self) -> Mapping[str, str] | None:
@@ -57,12 +60,12 @@ class Surroundings:
     @cached_property
     def pci(self) -> PciBus:
         """All PCI functions."""
-        return read_pci_bus(self.sysfs)
+        return read_pci_bus(self.sysfs, self.memory)
 
     @cached_property
     def needs(self) -> Mapping[str, str]:
         """Why the host itself needs a PCI function or a USB device, by its name."""
-        return find_host_needs(self.sysfs, self.block_use, self.net_use)
+        return find_host_needs(self.sysfs, self.block_use, self.net_use, self.memory)
 
 
 # All devices of one kind, withheld ones included.
@@ -81,6 +84,11 @@ def find_numa_node(sysfs: Sysfs, path: Path) -> int:
         if _NUMBER.fullmatch(text):
             return int(text)
     return UNKNOWN_NUMA_NODE
+
+
+def find_function_cell(function: PciFunction, around: Surroundings) -> int:
+    """The same for a PCI function."""
+    return around.memory.recall(function.address, "cell", lambda: find_numa_node(around.sysfs, function.path))
 
 
 def drop_empty(values: Mapping[str, str]) -> dict[str, str]:

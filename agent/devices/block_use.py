@@ -69,7 +69,8 @@ def find_uses(sysfs: Sysfs, use: BlockUse, name: str) -> Iterator[str]:
 def _list_users(sysfs: Sysfs, name: str) -> list[str]:
     """The disk itself, its partitions, and all that is built on either: LVM, RAID, device mapper. Kernel names."""
     base = f"class/block/{name}"
-    partitions = [entry for entry in sysfs.names(base) if sysfs.exists(f"{base}/{entry}/partition")]
+    named = (entry for entry in sysfs.names(base) if entry.startswith(name))
+    partitions = [entry for entry in named if sysfs.exists(f"{base}/{entry}/partition")]
     above = dict.fromkeys((*partitions, *sysfs.names(f"{base}/holders")))
     return [name, *(user for direct in above for user in _list_users(sysfs, direct))]
 

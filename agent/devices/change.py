@@ -8,12 +8,14 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
 import pyudev
 import structlog
+
+from agent.facts.memory import EVERYWHERE, NETWORKS, Memory
 
 _SUBSYSTEMS: Final = ("pci", "block", "usb", "net", "infiniband", "mdev")
 # Made by software, all the time and for every guest: they tell nothing of devices.
@@ -48,8 +50,8 @@ class Source(Protocol):
     def fileno(self) -> int:
         """What becomes readable when there is something to take."""
 
-    def take(self) -> bool:
-        """Takes some of what there is, without waiting; whether it matters."""
+    def take(self) -> Collection[str]:
+        """Takes some of what there is, without waiting; places of Memory where something has happened, perhaps none."""
 
     def close(self) -> None:
         """Nothing is told any more."""
@@ -71,18 +73,20 @@ class DeviceEvents:
         """See Source."""
         return int(self._monitor.fileno())
 
-    def take(self) -> bool:
+    def take(self) -> Collection[str]:
         """See Source."""
-        matters = False
+        places = set[str]()
         for _ in range(_MOST_EVENTS):
             try:
                 device = self._monitor.poll(timeout=0)
             except OSError:  # so many that some are lost
-                return True
+                return {EVERYWHERE}
             if device is None:
                 break
-            matters = matters or not _SOFTWARE.fullmatch(device.device_path)
-        return matters
+            if not _SOFTWARE.fullmatch(device.device_path):
+                places.update(device.device_path.strip("/").split("/"))
+                places |= {NETWORKS} if device.subsystem == "net" else set()
+        return places
 
     def close(self) -> None:
         """See Source. The socket closes with the object."""
@@ -102,32 +106,34 @@ class LinkEvents:
         """See Source."""
         return self._socket.fileno()
 
-    def take(self) -> bool:
+    def take(self) -> Collection[str]:
         """See Source."""
-        matters = False
+        places = set[str]()
         for _ in range(_MOST_EVENTS):
             try:
                 data = self._socket.recv(_MESSAGE_BYTES)
             except BlockingIOError:
                 break
             except OSError:  # so many that some are lost
-                return True
-            matters = matters or any(self._matters(*message) for message in _parse(data))
-        return matters
+                return {EVERYWHERE}
+            places.update(place for message in _parse(data) for place in self._find_places(*message))
+        return places
 
     def close(self) -> None:
         """See Source."""
         self._socket.close()
 
-    def _matters(self, kind: int, scope: int, index: int) -> bool:
-        """Links of hardware; addresses on anything, but not those that every interface has."""
+    def _find_places(self, kind: int, scope: int, index: int) -> Collection[str]:
+        """Of links those of hardware; of addresses all, but not those that every interface has."""
         if kind in _ADDRESSES:
-            return scope != _SCOPE_LINK
+            return {NETWORKS} if scope != _SCOPE_LINK else ()
+        if kind not in _LINKS:
+            return ()
         try:
-            name = socket.if_indextoname(index)
-        except OSError:  # it is gone, of which its device tells
-            return False
-        return kind in _LINKS and (self._networks / name / "device").exists()
+            hardware = (self._networks / socket.if_indextoname(index) / "device").resolve(strict=True)
+        except OSError:  # it is software's, or gone, of which its device tells
+            return ()
+        return {NETWORKS, *hardware.parts[1:]}
 
 
 def _parse(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -146,6 +152,8 @@ class DeviceWatch:
     def __init__(self, *openers: Callable[[], Source]) -> None:
         self._openers = openers
         self._changed = asyncio.Event()
+        self._places = set[str]()
+        self._memory = Memory()
         self._ended_at = float("-inf")
 
     async def run(self) -> None:
@@ -169,10 +177,18 @@ class DeviceWatch:
 
     def notice(self) -> None:
         """Something has changed of which no source tells."""
-        self._changed.set()
+        self._note({EVERYWHERE})
 
-    async def wait(self, seconds: float) -> None:
-        """Returns when something has changed and come to rest, or when the time is over. For one at a time."""
+    async def wait(self, seconds: float) -> Memory:
+        """Returns when something has changed and come to rest, or when the time is over. For one at a time.
+
+        Answers what is true still of what was read before; nothing when the time is over, for events may be lost.
+        """
+        places = await self._gather(seconds)
+        self._memory.forget(places)
+        return self._memory
+
+    async def _gather(self, seconds: float) -> Collection[str]:
         rest_seconds = _REST_SECONDS - (time.monotonic() - self._ended_at)
         if rest_seconds > 0:
             await asyncio.sleep(min(rest_seconds, seconds))
@@ -180,7 +196,7 @@ class DeviceWatch:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
-            return
+            return {EVERYWHERE}
         finally:
             self._ended_at = time.monotonic()
         began = time.monotonic()
@@ -188,7 +204,14 @@ class DeviceWatch:
             self._changed.clear()
             await asyncio.sleep(_QUIET_SECONDS)
         self._ended_at = time.monotonic()
+        # What happens from here on, while the devices are read, is forgotten before they are read the next time.
+        places, self._places = self._places, set()
+        return places
 
     def _take(self, source: Source) -> None:
-        if source.take():
-            self._changed.set()
+        if places := source.take():
+            self._note(places)
+
+    def _note(self, places: Collection[str]) -> None:
+        self._places |= set(places)
+        self._changed.set()

@@ -6,10 +6,11 @@ counts as used.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.devices.base import Surroundings, drop_empty, find_numa_node, find_pci_address
 from agent.devices.block_path import find_block_paths, list_nvme_controllers
@@ -35,12 +36,30 @@ _NO_VENDOR: Final = re.compile(r"ATA|0x[0-9a-f]+")
 
 def discover_disks(surroundings: Surroundings) -> Iterator[Device]:
     """Every disk of the node that is hardware, or the hypervisor's in a guest."""
-    for disk in collect_disks(surroundings.sysfs, surroundings.properties):
+    sysfs, memory = surroundings.sysfs, surroundings.memory
+    for disk in collect_disks(sysfs, surroundings.properties, memory):
         if not _NO_DISKS.fullmatch(disk.name):
-            yield _device(disk, surroundings)
+            known = memory.recall(disk.name, "device", functools.partial(_describe, disk, surroundings))
+            device = Device()
+            device.CopyFrom(known.device)
+            device.withheld_reason = next(_obstacles(disk, known, surroundings), "")
+            yield device
 
 
-def _device(disk: BlockDevice, surroundings: Surroundings) -> Device:
+class _Known(NamedTuple):
+    """What a disk is, whoever uses it."""
+
+    # Without what withholds it.
+    device: Device
+    # One of _INTERFACES, or what else it is.
+    interface: str
+    # Empty: nothing stays with it.
+    identity: str
+    # What udev tells of it.
+    udev: Mapping[str, str]
+
+
+def _describe(disk: BlockDevice, surroundings: Surroundings) -> _Known:
     sysfs, udev = surroundings.sysfs, surroundings.properties("block", disk.name)
     path = find_block_paths(sysfs, disk.name)[0]
     interface = _interface(sysfs, disk.name, path, udev)
@@ -60,15 +79,15 @@ def _device(disk: BlockDevice, surroundings: Surroundings) -> Device:
         "serial": disk.serial,
     }
     identity = _identity(disk, udev)
-    return Device(
+    device = Device(
         id=identity or f"name-{disk.name}",
         kind="disk",
         attributes=drop_empty(attributes),
         details=drop_empty(details),
         numa_node=find_numa_node(sysfs, path),
         size_bytes=disk.size_bytes,
-        withheld_reason=next(_obstacles(disk, interface, identity, udev, surroundings), ""),
     )
+    return _Known(device, interface, identity, udev)
 
 
 def _identity(disk: BlockDevice, udev: Mapping[str, str]) -> str:
@@ -96,20 +115,18 @@ def _interface(sysfs: Sysfs, name: str, path: Path, udev: Mapping[str, str]) -> 
     return "sata" if is_ata else "sas"
 
 
-def _obstacles(
-    disk: BlockDevice, interface: str, identity: str, udev: Mapping[str, str], surroundings: Surroundings
-) -> Iterator[str]:
+def _obstacles(disk: BlockDevice, known: _Known, surroundings: Surroundings) -> Iterator[str]:
     """Why the disk cannot be given away, what matters most to people first."""
     yield from find_uses(surroundings.sysfs, surroundings.block_use, disk.name)
-    yield from _contents(udev)
+    yield from _contents(known.udev)
     sysfs, base = surroundings.sysfs, f"class/block/{disk.name}"
     if sysfs.read(f"{base}/ro") == "1":
         yield "read-only"
     if sysfs.read(f"{base}/removable") == "1":
         yield "removable"
-    if interface not in _INTERFACES:
-        yield f"its interface is {interface}"
-    if not identity:
+    if known.interface not in _INTERFACES:
+        yield f"its interface is {known.interface}"
+    if not known.identity:
         yield "has no identity that outlasts a reboot"
 
 

@@ -10,12 +10,13 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from agent.facts.memory import EVERYWHERE, Memory
 from agent.facts.sysfs import Sysfs
 from protos.agent.v1.host_pb2 import Device
 
@@ -69,34 +70,37 @@ class Faults:
         log.warning("device.fault", place=place, fault=fault)
         return True
 
-    def mark(self, devices: Sequence[Device]) -> None:
+    def mark(self, devices: Sequence[Device], memory: Memory | None = None) -> None:
         """Sets `fault` of those that have one; these are withheld."""
         with self._lock:
             self._forget(devices)
             for device in devices:
-                device.fault = self._find(device)
+                device.fault = self._find(device, memory or Memory())
                 if device.fault and not device.withheld_reason:
                     device.withheld_reason = f"faulty: {device.fault}"
 
-    def _find(self, device: Device) -> str:
+    def _find(self, device: Device, memory: Memory) -> str:
         name = device.details.get("name", "") if device.kind == "disk" else ""
         if fault := name and (self._told.get(name) or self._find_dead(name)):
             return fault
         address = _find_function(device)
         told = self._told.get(address) or self._told.get(address.rpartition(".")[0])
-        return told or (self._find_counted(address) if address else "")
+        return told or (self._find_counted(address, memory) if address else "")
 
     def _find_dead(self, name: str) -> str:
         state = self._sysfs.read(f"class/block/{name}/device/state")
         return f"the disk is {state}" if state in _DEAD_STATES else ""
 
-    def _find_counted(self, address: str) -> str:
-        base = f"bus/pci/devices/{address}"
-        if self._count(f"{base}/aer_dev_fatal"):
+    def _find_counted(self, address: str, memory: Memory) -> str:
+        fatal, nonfatal = memory.recall(address, "errors", lambda: self._count_both(address))
+        if fatal:
             return "PCIe: fatal error"
-        nonfatal = self._count(f"{base}/aer_dev_nonfatal")
         grown = nonfatal - self._first_nonfatal.setdefault(address, nonfatal)
         return f"PCIe: more than {_MOST_NONFATAL} uncorrectable errors" if grown > _MOST_NONFATAL else ""
+
+    def _count_both(self, address: str) -> tuple[int, int]:
+        base = f"bus/pci/devices/{address}/aer_dev"
+        return self._count(f"{base}_fatal"), self._count(f"{base}_nonfatal")
 
     def _count(self, path: str) -> int:
         match = _TOTAL.search(self._sysfs.read(path))
@@ -141,9 +145,9 @@ class KernelLog:
         """See Source."""
         return self._descriptor
 
-    def take(self) -> bool:
+    def take(self) -> Collection[str]:
         """See Source."""
-        matters = False
+        places = set[str]()
         for _ in range(_MOST_RECORDS):
             try:
                 record = os.read(self._descriptor, _RECORD_BYTES)
@@ -159,8 +163,8 @@ class KernelLog:
             priority, _, line = record.decode(errors="replace").partition(",")
             # Programs may write to this log, too, and everybody can make them do it.
             if priority.isdecimal() and int(priority) < _FIRST_PROGRAM:
-                matters = self._faults.take_line(line) or matters
-        return matters
+                places |= {EVERYWHERE} if self._faults.take_line(line) else set()
+        return places
 
     def close(self) -> None:
         """See Source."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from agent.devices.base import PASSTHROUGH, Surroundings, find_numa_node
+from agent.devices.base import PASSTHROUGH, Surroundings, find_function_cell
 from agent.devices.passthrough import describe_function, find_obstacles, find_uses
 from agent.devices.pci import PciFunction
 from agent.devices.vgpu import VENDOR_VFIO, VgpuSupport, read_vgpus, restrict_vgpus
@@ -78,7 +78,7 @@ def _describe(function: PciFunction, around: Surroundings, kind: str, **attribut
         id=function.address,
         kind=kind,
         attributes={"vendor": function.vendor_id, "product": function.product_id, **attributes},
-        numa_node=find_numa_node(around.sysfs, function.path),
+        numa_node=find_function_cell(function, around),
         details=describe_function(function, around),
     )
 

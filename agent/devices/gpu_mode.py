@@ -187,7 +187,7 @@ class GpuModes:
         in_use = {
             gpu.address: users
             for gpu in gpus
-            if not (is_same and _works(gpu, mode, around))
+            if not (_works(gpu, mode, around) and (is_same or _is_split_only(gpu, mode, around, entries)))
             and not (spared and gpu.address not in self._record.split_ids)
             and (users := list(_find_users(gpu, around, entries)))
         }
@@ -220,6 +220,11 @@ def _works(gpu: PciFunction, mode: str, around: Surroundings) -> bool:
     if mode == PASSTHROUGH:
         return not gpu.virtual_functions and not support.vgpus
     return support.can_make(mode) and all(vgpu.type_id == mode for vgpu in support.vgpus)
+
+
+def _is_split_only(gpu: PciFunction, mode: str, around: Surroundings, entries: Sequence[Entry]) -> bool:
+    """Whether the mode is a type, and nobody has the whole GPU: then what there is of the type stays as it is."""
+    return mode != PASSTHROUGH and not any(_find_whole_users(gpu, around, entries))
 
 
 def _find_whole_users(gpu: PciFunction, around: Surroundings, entries: Sequence[Entry]) -> Iterator[str]:

@@ -57,6 +57,8 @@ class Entry:
     # It is being taken back, and never given again under this entry.
     releasing: bool = False
     wiped_bytes: int = 0
+    # A person has said that nobody waits for its being given back any more.
+    given_up: bool = False
 
     @property
     def uuid(self) -> str:
@@ -153,6 +155,7 @@ def _encode(entry: Entry) -> dict[str, Any]:
         "made": entry.made,
         "releasing": entry.releasing,
         "wiped_bytes": entry.wiped_bytes,
+        "given_up": entry.given_up,
     }
 
 
@@ -174,4 +177,5 @@ def _decode(domain_uuid: str, content: dict[str, Any]) -> Entry:
         made=bool(content["made"]),
         releasing=bool(content["releasing"]),
         wiped_bytes=int(content["wiped_bytes"]),
+        given_up=bool(content.get("given_up")),
     )

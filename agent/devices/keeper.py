@@ -6,8 +6,8 @@ The journal is written before anything is made or bound. What it does not name i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,27 +18,34 @@ import structlog
 from agent.devices.base import Surroundings
 from agent.devices.block_use import find_users
 from agent.devices.disk import discover_disks
+from agent.devices.gpu import is_gpu
 from agent.devices.gpu_mode import GpuModes
 from agent.devices.hostdev import describe_user, tells_user
 from agent.devices.journal import DeviceJournal, Entry
 from agent.devices.maker import Maker, Order, Tools
 from agent.devices.making import build_makers, check_wish, choose_way
+from agent.devices.pci import read_pci_bus
+from agent.devices.refusal import (
+    check_same,
+    check_wipeable,
+    find_device,
+    is_same_disk,
+    refuse_releasing,
+    refuse_used,
+)
 from agent.devices.source import DeviceSource
 from agent.devices.sriov import restore_virtual_functions
-from agent.devices.state import is_beside
 from agent.devices.survey import DeviceSurvey
 from agent.devices.thread import run_to_end
 from agent.devices.wipe import CHUNK_BYTES, wipe
 from agent.errors import (
     AgentError,
-    DeviceBusy,
     DeviceFailed,
     DeviceFaulty,
     DeviceInUse,
-    DeviceNotFound,
-    DeviceWipeFailed,
     DeviceWithheld,
-    RequestInvalid,
+    HypervisorTimeout,
+    HypervisorUnavailable,
 )
 from protos.agent.v1.device_pb2 import HostDevice, ReleaseProgress
 from protos.agent.v1.host_pb2 import Device
@@ -53,7 +60,10 @@ log = structlog.get_logger(__name__)
 
 
 class DeviceKeeper:
-    """One change at a time, but disks are wiped side by side."""
+    """One change of a device at a time: a driver that hangs keeps nobody from other devices.
+
+    Locks are taken in this order: those of devices, by their ids, then the one for what is decided from the journal.
+    """
 
     def __init__(
         self,
@@ -77,7 +87,8 @@ class DeviceKeeper:
         self._notice = notice
         self._dev = dev
         self._chunk_bytes = chunk_bytes
-        self._changes = asyncio.Lock()
+        self._decisions = asyncio.Lock()
+        self._devices: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._releases: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def prepare(self, domain_uuid: str, wish: HostDevice) -> DeviceSource:
@@ -96,13 +107,14 @@ class DeviceKeeper:
         if not wishes:  # nor does such a guest wait for a driver that hangs
             return sources
         self._journal.check_readable(domain_uuid)
-        async with self._changes:
+        async with self._hold(wish.device_id for wish in wishes):
             seen: tuple[Sequence[Device], Surroundings] | None = None
             for wish in wishes:
                 # Looking at a large node takes longer than anything else here.
                 seen = seen or await self._look(domain_uuid)
-                entry = self._order(domain_uuid, wish, *seen)
-                sources[wish.uuid] = await self._ensure(entry, *seen)
+                async with self._decisions:
+                    entry = await self._plan(self._order(domain_uuid, wish, *seen), *seen)
+                sources[wish.uuid] = await self._make(entry, seen[1])
                 if not entry.made and entry.making.way in _LOST_IN_REBOOTS:
                     # Less can be made of its parent now.
                     seen = None
@@ -114,13 +126,14 @@ class DeviceKeeper:
         Raises DeviceNotFound, DeviceInUse, DeviceFaulty, DeviceFailed with the reason: then the guest must not start.
         """
         self._journal.check_readable(domain_uuid)
-        if not self._journal.entries_of(domain_uuid):
+        held = {entry.device.id for entry in self._journal.entries_of(domain_uuid)}
+        if not held:
             return
-        async with self._changes:
+        async with self._hold(held):
             seen = await self._look(domain_uuid)
             for entry in self._journal.entries_of(domain_uuid):
-                if not entry.releasing:
-                    await self._ensure(entry, *seen)
+                if entry.device.id in held and not entry.releasing:
+                    await self._make(await self._plan(entry, *seen), seen[1])
 
     async def release(self, domain_uuid: str, device_uuids: Collection[str] = ()) -> AsyncGenerator[ReleaseProgress]:
         """The devices, all of the domain when none is named, are the node's again; goes on where it was cut off.
@@ -134,36 +147,68 @@ class DeviceKeeper:
         entries = [
             entry
             for entry in self._journal.entries_of(domain_uuid)
-            if not device_uuids or entry.uuid in set(device_uuids)
+            if not entry.given_up and (not device_uuids or entry.uuid in set(device_uuids))
         ]
+        failures: dict[str, AgentError] = {}
+        async with aclosing(self._release_all(entries, failures)) as progress:
+            async for step in progress:
+                yield step
+        for failure in failures.values():
+            raise failure
+
+    async def force_release(self, device_id: str, *, unclaimed: bool) -> AsyncGenerator[ReleaseProgress]:
+        """The device is given back, whoever had it by the journal; what cannot be done of that is given up.
+
+        `unclaimed`: also when it was not begun, for nobody knows of who has it.
+        Raises DeviceInUse, HypervisorUnavailable.
+        """
+        entries = [entry for entry in self._journal.entries() if entry.device.id == device_id]
+        for entry in entries:
+            if not (entry.releasing or unclaimed):
+                raise DeviceInUse(f"{device_id} is given to domain {entry.domain_uuid}, which is to give it back first")
+        failures: dict[str, AgentError] = {}
+        async with aclosing(self._release_all(entries, failures)) as progress:
+            async for step in progress:
+                yield step
+        for entry in entries:
+            failure, current = failures.get(entry.uuid), self._journal.find(entry.domain_uuid, entry.uuid)
+            if isinstance(failure, (HypervisorTimeout, HypervisorUnavailable)):
+                raise failure
+            if current and failure:
+                log.warning("device.given_up", device=device_id, uuid=entry.uuid, reason=failure.message)
+                await self._put(replace(current, given_up=True))
+        self._notice()
+
+    async def _release_all(
+        self, entries: Sequence[Entry], failures: dict[str, AgentError]
+    ) -> AsyncGenerator[ReleaseProgress]:
+        """One after the other; why one was not, by its UUID."""
         if entries:
             await self._begin_release(entries)
-        failures = list[AgentError]()
         for entry in entries:
-            lock = self._releases.setdefault((domain_uuid, entry.uuid), asyncio.Lock())
+            lock = self._releases.setdefault((entry.domain_uuid, entry.uuid), asyncio.Lock())
             try:
                 async with lock, aclosing(self._release(entry)) as progress:
                     async for step in progress:
                         yield step
             except AgentError as error:
                 log.warning("device.not_released", device=entry.device.id, uuid=entry.uuid, reason=error.message)
-                failures.append(error)
-        for failure in failures:
-            raise failure
+                failures[entry.uuid] = error
 
     async def restore(self) -> None:
         """What the node lost by a crash or a reboot is back: virtual functions, the GPUs' mode, what guests have; and
         what guests do not have any more is the host's. What cannot be is logged, and `check_ready` tells."""
-        async with self._changes:
-            sysfs, writer = self._tools.sysfs, self._tools.writer
-            await restore_virtual_functions(self._virtual_functions, sysfs, writer)
+        await restore_virtual_functions(self._virtual_functions, self._tools.sysfs, self._tools.writer)
+        async with self._hold(await self._list_gpus()):
             await self._modes.restore(self._survey.look_anyway, self._journal.entries())
-            around = await self._survey.look_anyway()
-            for entry in self._journal.entries():
+        around = await self._survey.look_anyway()
+        for known in self._journal.entries():
+            async with self._hold([known.device.id]):
                 try:
-                    await self._restore(entry, around)
+                    if entry := self._journal.find(known.domain_uuid, known.uuid):
+                        await self._restore(entry, around)
                 except (AgentError, OSError) as error:
-                    log.warning("device.not_restored", device=entry.device.id, uuid=entry.uuid, reason=str(error))
+                    log.warning("device.not_restored", device=known.device.id, uuid=known.uuid, reason=str(error))
         self._notice()
 
     async def set_gpu_mode(self, mode: str) -> list[str]:
@@ -171,11 +216,24 @@ class DeviceKeeper:
 
         Raises RequestInvalid, GpuInUse with the list, GpuModeUnsupported with what there is, DeviceFailed.
         """
-        async with self._changes:
+        async with self._hold(await self._list_gpus()):
             try:
                 return await self._modes.set(mode, self._survey.look, self._journal.entries())
             finally:
                 self._notice()
+
+    @asynccontextmanager
+    async def _hold(self, device_ids: Iterable[str]) -> AsyncIterator[None]:
+        """Nobody else changes these devices. In one order, so that two who want several cannot wait for each other."""
+        async with AsyncExitStack() as stack:
+            for device_id in sorted(set(device_ids)):
+                await stack.enter_async_context(self._devices.setdefault(device_id, asyncio.Lock()))
+            yield
+
+    async def _list_gpus(self) -> list[str]:
+        """Ids of all of them, virtual functions included."""
+        bus = await asyncio.to_thread(read_pci_bus, self._tools.sysfs)
+        return [function.address for function in bus.functions.values() if is_gpu(function)]
 
     async def _look(self, domain_uuid: str) -> tuple[Sequence[Device], Surroundings]:
         """The node as a guest sees it that is to have some of it."""
@@ -186,10 +244,10 @@ class DeviceKeeper:
         """What the journal is to say of it; a wish that is known keeps what was made for it."""
         former = self._journal.find(domain_uuid, wish.uuid)
         if former is None:
-            return self._begin(domain_uuid, wish, _find(devices, wish.device_id), around)
-        _check_same(former, wish)
+            return self._begin(domain_uuid, wish, find_device(devices, wish.device_id), around)
+        check_same(former, wish)
         if not former.made:
-            self._refuse(domain_uuid, wish, _find(devices, wish.device_id))
+            self._refuse(domain_uuid, wish, find_device(devices, wish.device_id))
         kept = HostDevice()
         kept.CopyFrom(wish)
         # What was once to be wiped must be.
@@ -214,31 +272,33 @@ class DeviceKeeper:
         for entry in self._journal.entries():
             is_other = (entry.domain_uuid, entry.uuid) != (domain_uuid, wish.uuid)
             if is_other and entry.device.id == device.id and not (wish.vgpu_type_id and entry.wish.vgpu_type_id):
-                _refuse_releasing(entry)
+                refuse_releasing(entry)
                 raise DeviceInUse(f"{device.id} is given to domain {entry.domain_uuid}")
         if device.fault:
             raise DeviceFaulty(f"{device.id}: {device.fault}")
-        if device.withheld_reason:
+        if device.withheld_reason not in ("", describe_user(domain_uuid)):
             kind = DeviceInUse if tells_user(device.withheld_reason) else DeviceWithheld
             raise kind(f"{device.id}: {device.withheld_reason}")
 
-    async def _ensure(self, entry: Entry, devices: Sequence[Device], around: Surroundings) -> DeviceSource:
-        """Written down, then there."""
-        _refuse_releasing(entry)
-        device, maker = _find(devices, entry.device.id), self._maker_of(entry)
+    async def _plan(self, entry: Entry, devices: Sequence[Device], around: Surroundings) -> Entry:
+        """Written down, before anything is done."""
+        refuse_releasing(entry)
+        device, maker = find_device(devices, entry.device.id), self._maker_of(entry)
         if device.fault:
             raise DeviceFaulty(f"{device.id}: {device.fault}")
-        if entry.made and not _is_same_disk(entry.device, device):
+        if entry.made and not is_same_disk(entry.device, device):
             raise DeviceFaulty(f"{device.id}: another disk than the guest's is in its slot")
-        _refuse_used(entry, maker, around)
+        refuse_used(entry, maker, around)
         making = maker.plan(Order(entry.wish, device, entry.making), around)
-        entry = await self._put(replace(entry, making=making))
-        source = await maker.make(entry, around)
+        return await self._put(replace(entry, making=making))
+
+    async def _make(self, entry: Entry, around: Surroundings) -> DeviceSource:
+        source = await self._maker_of(entry).make(entry, around)
         await self._put(replace(entry, made=True))
         return source
 
     async def _begin_release(self, entries: Sequence[Entry]) -> None:
-        async with self._changes:
+        async with self._hold(entry.device.id for entry in entries):
             around = await self._survey.look()
             for entry in entries:
                 if domain := self._maker_of(entry).find_domain(entry, around):
@@ -254,7 +314,7 @@ class DeviceKeeper:
         if entry is None:
             return
         yield ReleaseProgress(device_id=entry.device.id)
-        async with self._changes:
+        async with self._hold([entry.device.id]):
             await self._maker_of(entry).unmake(entry, await self._survey.look())
         if entry.must_be_wiped:
             async with aclosing(self._wipe(entry)) as progress:
@@ -286,7 +346,7 @@ class DeviceKeeper:
             if names or loop.time() >= deadline:
                 break
             await asyncio.sleep(_RETRY_SECONDS)
-        _check_wipeable(entry, disks)
+        check_wipeable(entry, disks)
         return names[0], around
 
     async def _restore(self, entry: Entry, around: Surroundings) -> None:
@@ -310,50 +370,3 @@ class DeviceKeeper:
         if self._journal.find(entry.domain_uuid, entry.uuid) == entry:
             return entry
         return await run_to_end(None, self._journal.put, entry)
-
-
-def _find(devices: Sequence[Device], device_id: str) -> Device:
-    found = next((device for device in devices if device.id == device_id), None)
-    if found is None:
-        raise DeviceNotFound(f"the node has no device {device_id}")
-    return found
-
-
-def _refuse_releasing(entry: Entry) -> None:
-    if entry.releasing:
-        raise DeviceBusy(f"{entry.device.id} is being given back by domain {entry.domain_uuid}")
-
-
-def _refuse_used(entry: Entry, maker: Maker, around: Surroundings) -> None:
-    """Not even a guest's own device, while it was off, when somebody else has taken it meanwhile."""
-    if domain := maker.find_domain(entry, around):
-        raise DeviceInUse(f"{entry.device.id} is {describe_user(domain)}")
-    for need in maker.find_needs(entry, around):
-        raise DeviceInUse(f"{entry.device.id}: {need}")
-
-
-def _check_wipeable(entry: Entry, disks: Sequence[Device]) -> None:
-    """Raises DeviceNotFound, DeviceWipeFailed unless one disk, and all that the guest has written to, is there."""
-    found = [disk for disk in disks if disk.id == entry.device.id]
-    names = ", ".join(disk.details["name"] for disk in found)
-    if others := [disk.id for disk in disks if is_beside(disk, entry)]:
-        raise DeviceWipeFailed(f"the guest has made other disks of the controller, which it had: {', '.join(others)}")
-    if not found:
-        raise DeviceNotFound(f"{entry.device.id} is away: it must be wiped as soon as it is back")
-    if len(found) > 1:
-        raise DeviceWipeFailed(f"{names} have the identity {entry.device.id}: none was touched")
-    if not _is_same_disk(entry.device, found[0]):
-        raise DeviceWipeFailed(f"another disk than before is at {entry.device.id}: it was left alone")
-
-
-def _is_same_disk(before: Device, now: Device) -> bool:
-    """What is known by its slot alone may have been exchanged; others grow with the hypervisor's, say."""
-    looks = [(disk.size_bytes, disk.attributes.get("model")) for disk in (before, now)]
-    return not before.id.startswith("path-") or looks[0] == looks[1]
-
-
-def _check_same(former: Entry, wish: HostDevice) -> None:
-    """A UUID names one device for all time."""
-    for name in ("device_id", "vgpu_type_id", "native"):
-        if getattr(former.wish, name) != getattr(wish, name):
-            raise RequestInvalid(f"device.{name}: {wish.uuid} was given with another one")

@@ -21,9 +21,12 @@ class NetUse:
     roles: Mapping[str, str] = field(default_factory=dict)
 
 
-def describe_host_use(sysfs: Sysfs, use: NetUse, name: str) -> str:
-    """What the host does with an interface; empty: nothing. A link-local address alone is no use: every one has it."""
-    users = [name, *_find_uppers(sysfs, name)]
+def describe_host_use(use: NetUse, name: str, uppers: Sequence[str]) -> str:
+    """What the host does with an interface and those above it; empty: nothing.
+
+    A link-local address alone is no use: every one has it.
+    """
+    users = [name, *uppers]
     addresses = [address for user in users for address in use.addresses.get(user, ()) if not _is_link_local(address)]
     for address in addresses:
         if role := use.roles.get(address.partition("/")[0]):
@@ -33,13 +36,13 @@ def describe_host_use(sysfs: Sysfs, use: NetUse, name: str) -> str:
     return f"is part of {users[1]}" if len(users) > 1 else ""
 
 
-def _find_uppers(sysfs: Sysfs, name: str) -> Iterator[str]:
+def find_uppers(sysfs: Sysfs, name: str) -> Iterator[str]:
     """Bonds, bridges, VLANs and others above it. Source: Documentation/ABI/testing/sysfs-class-net, "upper_<>"."""
     for entry in sysfs.names(f"{_NETS}/{name}"):
         if entry.startswith("upper_"):
             upper = entry.removeprefix("upper_")
             yield upper
-            yield from _find_uppers(sysfs, upper)
+            yield from find_uppers(sysfs, upper)
 
 
 def _is_link_local(address: str) -> bool:

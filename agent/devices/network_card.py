@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from agent.devices.base import Surroundings, drop_empty, find_numa_node
+from agent.devices.base import Surroundings, drop_empty, find_function_cell
 from agent.devices.passthrough import describe_function, find_obstacles
 from agent.devices.pci import PciFunction
 from agent.devices.rdma import RdmaDevice, read_rdma
@@ -41,11 +41,15 @@ class _Card:
 
     @cached_property
     def rdma(self) -> RdmaDevice:
-        return read_rdma(self.around.sysfs, self.function)
+        return _recall_rdma(self.function, self.around)
 
     @cached_property
     def interfaces(self) -> list[str]:
-        return _list_interfaces(self.function, self.around)
+        return _recall_interfaces(self.function, self.around)
+
+    @cached_property
+    def silence(self) -> Sequence[str]:
+        return tuple(self._find_silence())
 
     @property
     def is_infiniband(self) -> bool:
@@ -54,7 +58,7 @@ class _Card:
             return self.rdma.is_infiniband
         return self.function.class_code >> 8 in (_INFINIBAND_CLASS, _OLD_INFINIBAND_CLASS)
 
-    def find_silence(self) -> Iterator[str]:
+    def _find_silence(self) -> Iterator[str]:
         """That nothing goes over the wire. An interface that is off does not tell whether it has a link."""
         if self.is_infiniband and self.rdma.ports and not self.rdma.is_active:
             yield f"no port of {self.rdma.name} is active"
@@ -69,7 +73,7 @@ def _is_network_card(function: PciFunction) -> bool:
 
 def _describe_card(card: _Card) -> Device:
     function, sysfs = card.function, card.around.sysfs
-    device = _describe(function, card.rdma, card.around, "infiniband" if card.is_infiniband else "nic")
+    device = _describe(function, card.around, "infiniband" if card.is_infiniband else "nic")
     total = sysfs.read_number(f"{function.path}/sriov_totalvfs")
     if total:
         device.details["sriov_total"] = str(total)
@@ -82,12 +86,11 @@ def _find_card_obstacles(card: _Card) -> Iterator[str]:
     yield from find_obstacles(card.function, (), card.around)
     if card.function.virtual_functions:
         yield f"has {len(card.function.virtual_functions)} virtual functions, which would go with it"
-    yield from card.find_silence()
+    yield from card.silence
 
 
 def _describe_virtual_function(function: PciFunction, number: int, card: _Card) -> Device:
-    rdma = read_rdma(card.around.sysfs, function)
-    device = _describe(function, rdma, card.around, "infiniband" if card.is_infiniband else "vf")
+    device = _describe(function, card.around, "infiniband" if card.is_infiniband else "vf")
     device.details["number"] = str(number)
     if card.interfaces:
         device.details["physical_interface"] = card.interfaces[0]
@@ -97,11 +100,17 @@ def _describe_virtual_function(function: PciFunction, number: int, card: _Card) 
 
 def _find_virtual_obstacles(function: PciFunction, card: _Card) -> Iterator[str]:
     yield from find_obstacles(function, (), card.around)
-    yield from card.find_silence()
+    yield from card.silence
 
 
-def _describe(function: PciFunction, rdma: RdmaDevice, around: Surroundings, kind: str) -> Device:
-    interfaces = _list_interfaces(function, around)
+def _describe(function: PciFunction, around: Surroundings, kind: str) -> Device:
+    device = Device()
+    device.CopyFrom(around.memory.recall(function.address, kind, lambda: _describe_anew(function, around, kind)))
+    return device
+
+
+def _describe_anew(function: PciFunction, around: Surroundings, kind: str) -> Device:
+    interfaces, rdma = _recall_interfaces(function, around), _recall_rdma(function, around)
     details = {
         "interface": ",".join(interfaces),
         "mac_address": around.sysfs.read(f"class/net/{interfaces[0]}/address") if interfaces else "",
@@ -113,10 +122,18 @@ def _describe(function: PciFunction, rdma: RdmaDevice, around: Surroundings, kin
         id=function.address,
         kind=kind,
         attributes={"vendor": function.vendor_id, "product": function.product_id},
-        numa_node=find_numa_node(around.sysfs, function.path),
-        details=describe_function(function, around) | drop_empty(details),
+        numa_node=find_function_cell(function, around),
+        details={**describe_function(function, around), **drop_empty(details)},
         rdma_ports=rdma.ports,
     )
+
+
+def _recall_rdma(function: PciFunction, around: Surroundings) -> RdmaDevice:
+    return around.memory.recall(function.address, "rdma", lambda: read_rdma(around.sysfs, function))
+
+
+def _recall_interfaces(function: PciFunction, around: Surroundings) -> list[str]:
+    return around.memory.recall(function.address, "interfaces", lambda: _list_interfaces(function, around))
 
 
 def _list_interfaces(function: PciFunction, around: Surroundings) -> list[str]:

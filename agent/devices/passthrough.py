@@ -6,7 +6,7 @@ Source: the kernel's Documentation/driver-api/vfio.rst, "Groups, Devices, and IO
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from agent.devices.base import Surroundings, drop_empty
@@ -68,8 +68,12 @@ def _find_strangers(members: Sequence[PciFunction], around: Surroundings) -> Ite
         yield f"shares IOMMU group {group} with {mate.address}, {kind}"
 
 
-def describe_function(function: PciFunction, around: Surroundings) -> dict[str, str]:
+def describe_function(function: PciFunction, around: Surroundings) -> Mapping[str, str]:
     """The details that all PCI functions have."""
+    return around.memory.recall(function.address, "details", lambda: _describe_function(function, around))
+
+
+def _describe_function(function: PciFunction, around: Surroundings) -> Mapping[str, str]:
     base, udev = function.path, around.properties("pci", function.address)
     read = around.sysfs.read
     subsystem = [read(f"{base}/subsystem_{part}").removeprefix("0x") for part in ("vendor", "device")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.devices.host_need import PCI_ADDRESS
+from agent.facts.memory import Memory
 from agent.facts.sysfs import Sysfs
 
 _DEVICES: Final = "bus/pci/devices"
@@ -79,20 +80,29 @@ class PciBus:
         return groups
 
 
-def read_pci_bus(sysfs: Sysfs) -> PciBus:
+def read_pci_bus(sysfs: Sysfs, memory: Memory | None = None) -> PciBus:
     """The PCI functions at this moment; one that goes away meanwhile is left out."""
     addresses = [name for name in sysfs.names(_DEVICES) if PCI_ADDRESS.fullmatch(name)]
-    functions = (_read_function(sysfs, address) for address in addresses)
+    known = memory or Memory()
+    functions = (_recall_function(sysfs, address, known) for address in addresses)
     return PciBus({function.address: function for function in functions if function})
 
 
-def _read_function(sysfs: Sysfs, address: str) -> PciFunction | None:
+def _recall_function(sysfs: Sysfs, address: str, memory: Memory) -> PciFunction | None:
+    """Virtual functions that come and go are events of their own: how many there are is read every time."""
+    numbers = f"{_DEVICES}/{address}/sriov_numvfs"
+    can_have_some = memory.recall(address, "sriov", lambda: sysfs.exists(numbers))
+    count = sysfs.read_number(numbers) if can_have_some else 0
+    return memory.recall(address, f"function with {count}", lambda: _read_function(sysfs, address, count))
+
+
+def _read_function(sysfs: Sysfs, address: str, virtual_count: int) -> PciFunction | None:
     base = f"{_DEVICES}/{address}"
     vendor, product, class_code = (sysfs.read(f"{base}/{name}") for name in ("vendor", "device", "class"))
     if not (vendor and product and class_code):
         return None
     # Most functions have none, and their directories are large.
-    names = sysfs.names(base) if sysfs.read_number(f"{base}/sriov_numvfs") else ()
+    names = sysfs.names(base) if virtual_count else ()
     virtual = (name for name in names if name.startswith("virtfn"))
     return PciFunction(
         address=address,

@@ -14,6 +14,7 @@ from protos.agent.v1.host_pb2 import Device
 _WIPING: Final = "being wiped"
 _RELEASING: Final = "being given back"
 _BESIDE: Final = "was made by a guest that has had its controller: remove it, and make it anew"
+_GIVEN_UP: Final = "was given up before it was wiped: release it by force once more"
 _GONE: Final = "is gone from the node"
 
 
@@ -30,15 +31,26 @@ class DeviceStates:
         for entry in self._journal.entries():
             device = known.get(entry.device.id)
             if device is None:
+                if entry.given_up:
+                    continue
                 known[entry.device.id] = device = _describe_absent(entry, around)
-            if entry.releasing and not device.shareable:
-                device.withheld_reason = _WIPING if entry.must_be_wiped else _RELEASING
+            if not device.shareable:
+                device.withheld_reason = _describe_hold(entry, device)
             for other in devices:
                 if entry.must_be_wiped and is_beside(other, entry) and not other.withheld_reason:
                     other.withheld_reason = _BESIDE
         completed = sorted(known.values(), key=lambda device: (device.kind, device.id))
-        self._faults.mark([device for device in completed if not device.fault])
+        self._faults.mark([device for device in completed if not device.fault], around.memory)
         return completed
+
+
+def _describe_hold(entry: Entry, device: Device) -> str:
+    """Why nobody else is given it; who has it in libvirt is known already, and is the better answer."""
+    if entry.given_up:
+        return _GIVEN_UP
+    if entry.releasing:
+        return _WIPING if entry.must_be_wiped else _RELEASING
+    return device.withheld_reason or describe_user(entry.domain_uuid)
 
 
 def is_beside(disk: Device, entry: Entry) -> bool:

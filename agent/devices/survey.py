@@ -13,6 +13,7 @@ from agent.devices.block_use import read_block_use
 from agent.devices.inventory import discover_devices
 from agent.devices.net_use import NetUse
 from agent.errors import AgentError
+from agent.facts.memory import Memory
 from agent.facts.nic import collect_addresses
 from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
 from protos.agent.v1.host_pb2 import Device
@@ -35,7 +36,7 @@ def keep_as_found(devices: Sequence[Device], _around: Surroundings) -> list[Devi
 
 @dataclass(frozen=True)
 class DeviceSurvey:
-    """Looks anew every time."""
+    """Looks anew every time, unless it is told what is known."""
 
     sysfs: Sysfs = Sysfs()  # noqa: RUF009 - frozen
     read_properties: DeviceProperties = read_udev_properties
@@ -50,18 +51,23 @@ class DeviceSurvey:
         """The node with what guests have, but the domain of this UUID. Raises HypervisorUnavailable."""
         return await asyncio.to_thread(self._read, await self.read_users(besides))
 
-    async def look_anyway(self) -> Surroundings:
-        """The same; while libvirt is away what guests have is not known, and nothing is offered."""
+    async def look_anyway(self, memory: Memory | None = None) -> Surroundings:
+        """The same; while libvirt is away what guests have is not known, and nothing is offered.
+
+        Of places that the memory knows only what nothing tells of is read; without one everything is.
+        """
+        guests = None
         with contextlib.suppress(AgentError):
-            return await self.look()
-        return await asyncio.to_thread(self._read, None)
+            guests = await self.read_users("")
+        return await asyncio.to_thread(self._read, guests, memory)
 
     async def discover(self, around: Surroundings) -> list[Device]:
         """All devices, in the order of kind and id."""
         return await asyncio.to_thread(lambda: self.complete(discover_devices(around), around))
 
-    def _read(self, guests: Mapping[str, str] | None) -> Surroundings:
+    def _read(self, guests: Mapping[str, str] | None, memory: Memory | None = None) -> Surroundings:
         use = read_block_use(self.procfs, guests)
         roles = {address: role for role, address in reversed(list(self.read_role_addresses().items()))}
         networks = NetUse(collect_addresses(), roles)
-        return Surroundings(self.sysfs, self.read_properties, use, networks, self.read_gpu_mode())
+        mode, known = self.read_gpu_mode(), memory or Memory()
+        return Surroundings(self.sysfs, self.read_properties, use, networks, mode, known)

@@ -6,6 +6,7 @@ Source: the kernel's Documentation/ABI/stable/sysfs-bus-usb and testing/sysfs-bu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,22 @@ class _UsbDevice:
 
 def discover_usb_devices(around: Surroundings) -> Iterator[Device]:
     """Every USB device except hubs, and what people at the host's own screen type and point with."""
-    sysfs = around.sysfs
-    for name in sysfs.names(_DEVICES):
-        if USB_NAME.fullmatch(name):
-            usb = _UsbDevice(name, sysfs.follow(f"{_DEVICES}/{name}"), sysfs)
-            if usb.number and usb.read("bDeviceClass") != _HUB_CLASS and not _is_input(usb):
-                yield _describe(usb, around)
+    for name in around.sysfs.names(_DEVICES):
+        if not USB_NAME.fullmatch(name):
+            continue
+        known = around.memory.recall(name, "device", functools.partial(_read, name, around))
+        if known is not None:
+            device = Device()
+            device.CopyFrom(known)
+            device.withheld_reason = next(_find_obstacles(device, around), "")
+            yield device
+
+
+def _read(name: str, around: Surroundings) -> Device | None:
+    """The device, without what withholds it; None: guests get none like that."""
+    usb = _UsbDevice(name, around.sysfs.follow(f"{_DEVICES}/{name}"), around.sysfs)
+    is_offered = usb.number and usb.read("bDeviceClass") != _HUB_CLASS and not _is_input(usb)
+    return _describe(usb, around) if is_offered else None
 
 
 def find_usb_place(sysfs: Sysfs, device_id: str) -> tuple[int, int] | None:
@@ -121,7 +132,6 @@ def _describe(usb: _UsbDevice, around: Surroundings) -> Device:
         attributes=drop_empty({"vendor": vendor, "product": product}),
         numa_node=find_numa_node(usb.sysfs, usb.path),
         details=drop_empty(details),
-        withheld_reason=next(_find_obstacles(usb, vendor, product, around), ""),
     )
 
 
@@ -136,12 +146,16 @@ def _identify(usb: _UsbDevice) -> str:
     return f"usb-{usb.controller.name}-{place}-{usb.ports}"
 
 
-def _find_obstacles(usb: _UsbDevice, vendor: str, product: str, around: Surroundings) -> Iterator[str]:
-    if need := around.needs.get(usb.name):
+def _find_obstacles(device: Device, around: Surroundings) -> Iterator[str]:
+    details, attributes = device.details, device.attributes
+    if need := around.needs.get(details["name"]):
         yield need
     if around.guests is None:
         yield "libvirt, which knows the devices of guests, is away"
         return
-    for name in (name_usb_place(usb.bus, usb.number), name_usb_id(vendor, product)):
+    for name in (
+        name_usb_place(int(details["bus"]), int(details["device"])),
+        name_usb_id(attributes.get("vendor", ""), attributes.get("product", "")),
+    ):
         if domain := around.guests.get(name):
             yield describe_user(domain)

@@ -86,6 +86,17 @@ class AssignedDomain:
         self._order_boot(self.find_disk(disk.key))
         return True
 
+    def put_drive(self, drive: Disk) -> bool:
+        """The drive is there with what is to be in it, its place as before; whether anything has changed."""
+        found = self.find_disk(drive.key)
+        if not found:
+            return self.put_disk(drive)
+        before = etree.tostring(found[0])
+        put_medium(found[0], drive)
+        _put_child(found[0], drive, "boot")
+        self._order_boot(found)
+        return etree.tostring(found[0]) != before
+
     def take_disk(self, key: str) -> bool:
         """The disk is not there; whether anything has changed."""
         found = self.find_disk(key)
@@ -207,6 +218,26 @@ class AssignedDomain:
             for machine in self._root.findall("os"):
                 for boot in machine.findall("boot"):
                     machine.remove(boot)
+
+
+def put_medium(element: etree._Element, drive: Disk) -> None:
+    """What is to be in the drive is, in this element of it."""
+    if (Disk.parse(element).source or None) == drive.source:
+        return
+    # It describes what was in the drive before.
+    for described in element.findall("backingStore"):
+        element.remove(described)
+    _put_child(element, drive, "driver")
+    _put_child(element, drive, "source")
+
+
+def _put_child(element: etree._Element, built: Element, tag: str) -> None:
+    """The child is that of the built element, or gone when that has none."""
+    mine, other = element.find(tag), built.format().find(tag)
+    if mine is not None:
+        element.remove(mine)
+    if other is not None:
+        element.insert(0, other)
 
 
 def _has_alias(element: etree._Element, alias: str) -> bool:

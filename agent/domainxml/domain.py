@@ -9,7 +9,7 @@ from agent.domainxml.boot import Features, Os, SystemInformation
 from agent.domainxml.clock import Clock
 from agent.domainxml.device import Devices
 from agent.domainxml.element import YES_NO, Element, attribute, child, text_child
-from agent.domainxml.memory import Memory, MemoryBacking
+from agent.domainxml.memory import MaxMemory, Memory, MemoryBacking
 from agent.domainxml.metadata import Metadata
 from agent.domainxml.processor import Cpu, Vcpu
 from agent.domainxml.tuning import CpuTune, NumaTune
@@ -46,6 +46,7 @@ class Domain(Element, tag="domain"):
     uuid: str | None = text_child("uuid", default=None)
     title: str | None = text_child("title", default=None)
     metadata: Metadata | None = child(Metadata, default=None)
+    max_memory: MaxMemory | None = child(MaxMemory, default=None)
     memory: Memory | None = child(Memory, default=None)
     memory_backing: MemoryBacking | None = child(MemoryBacking, default=None)
     vcpu: Vcpu | None = child(Vcpu, default=None)

@@ -9,10 +9,11 @@ from agent.domainxml.element import CPU_SET, ON_OFF, Element, attribute, child, 
 
 @dataclass(frozen=True)
 class Vcpu(Element, tag="vcpu"):
-    """Number of virtual CPUs."""
+    """Number of virtual CPUs, at most; `current` of them are there, all unless it is said."""
 
     count: int = text(int)
     placement: str = attribute("placement", default="static")
+    current: int | None = attribute("current", int, default=None)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from agent.domainxml.boot import OsType
 from agent.domainxml.character import Channel
 from agent.domainxml.display import Graphics
 from agent.domainxml.element import Element, child, children
-from agent.domainxml.memory import Memory
+from agent.domainxml.memory import MaxMemory, Memory, MemoryModule
 from agent.domainxml.metadata import Metadata
 from agent.domainxml.processor import Vcpu
 
@@ -19,6 +19,7 @@ class DeviceSummary(Element, tag="devices"):
 
     channels: tuple[Channel, ...] = children(Channel)
     graphics: tuple[Graphics, ...] = children(Graphics)
+    memory_modules: tuple[MemoryModule, ...] = children(MemoryModule)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class DomainSummary(Element, tag="domain"):
     """A domain as far as the agent reports it."""
 
     metadata: Metadata = child(Metadata, default=Metadata())
+    max_memory: MaxMemory | None = child(MaxMemory, default=None)
     memory: Memory | None = child(Memory, default=None)
     vcpu: Vcpu | None = child(Vcpu, default=None)
     os: OsSummary = child(OsSummary, default=OsSummary())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Final
 
+from agent.facts.memory import Memory
 from agent.facts.sysfs import DeviceProperties, Sysfs
 from protos.agent.v1.host_pb2 import BlockDevice
 
@@ -14,14 +16,19 @@ _SCSI_TYPE_ROM: Final = "5"
 _SCSI_ADDRESS: Final = re.compile(r"\d+:\d+:\d+:\d+")
 
 
-def collect_disks(sysfs: Sysfs, properties: DeviceProperties) -> list[BlockDevice]:
+def collect_disks(sysfs: Sysfs, properties: DeviceProperties, memory: Memory | None = None) -> list[BlockDevice]:
     """Disks that are hardware (or the hypervisor's, in a guest).
 
     No partitions, loops, RAM disks and empty drives; no CD drives, and no single paths of a multipath NVMe disk.
     Source: Documentation/ABI/stable/sysfs-block, "hidden"; include/scsi/scsi_proto.h.
     """
-    names = [name for name in sysfs.names("class/block") if _is_disk(sysfs, name)]
-    return [_collect_disk(sysfs, name, properties("block", name)) for name in names]
+    known = memory or Memory()
+
+    def read(name: str) -> BlockDevice | None:
+        return _collect_disk(sysfs, name, properties("block", name)) if _is_disk(sysfs, name) else None
+
+    found = [known.recall(name, "disk", functools.partial(read, name)) for name in sysfs.names("class/block")]
+    return [disk for disk in found if disk is not None]
 
 
 def _is_disk(sysfs: Sysfs, name: str) -> bool:

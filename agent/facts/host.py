@@ -17,6 +17,7 @@ from agent.devices.base import GpuMode
 from agent.devices.survey import CompleteDevices, DeviceSurvey, ReadUsers, keep_as_found, read_no_users
 from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
+from agent.facts.memory import Memory
 from agent.facts.nic import collect_nics
 from agent.facts.numa import collect_numa
 from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
@@ -106,12 +107,12 @@ class HostReader:
             self.complete_devices,
         )
 
-    async def facts(self) -> HostFacts:
-        """Facts of the hardware and the software."""
-        return await asyncio.to_thread(self._collect, await self.read_capability())
+    async def facts(self, memory: Memory | None = None) -> HostFacts:
+        """Facts of the hardware and the software; without a memory of what is known all of it is read."""
+        return await asyncio.to_thread(self._collect, await self.read_capability(), memory or Memory())
 
-    async def inventory(self) -> HostInventory:
-        """What the node offers to guests at this moment."""
+    async def inventory(self, memory: Memory | None = None) -> HostInventory:
+        """What the node offers to guests at this moment; the same."""
         storage = await self.read_storage()
         return HostInventory(
             vcpus=len(self._online_cpus()),
@@ -119,10 +120,10 @@ class HostReader:
             storage_bytes=storage.total_bytes,
             storage_free_bytes=storage.free_bytes,
             storage_id=await self.read_storage_id(),
-            devices=await self.survey.discover(await self.survey.look_anyway()),
+            devices=await self.survey.discover(await self.survey.look_anyway(memory)),
         )
 
-    def _collect(self, capability: HypervisorCapability) -> HostFacts:
+    def _collect(self, capability: HypervisorCapability, memory: Memory) -> HostFacts:
         memory_bytes = psutil.virtual_memory().total
         facts = HostFacts(
             hostname=platform.node(),
@@ -133,8 +134,8 @@ class HostReader:
             cpu=collect_cpu(self.sysfs, libvirt_model=capability.host_cpu_model),
             memory_bytes=memory_bytes,
             numa_nodes=collect_numa(self.sysfs, cpu_ids=self._online_cpus(), memory_bytes=memory_bytes),
-            disks=collect_disks(self.sysfs, self.read_properties),
-            nics=collect_nics(self.sysfs),
+            disks=collect_disks(self.sysfs, self.read_properties, memory),
+            nics=collect_nics(self.sysfs, memory),
             operating_system=_operating_system(),
             kernel_release=platform.release(),
             libvirt_version=capability.libvirt_version,

@@ -7,14 +7,19 @@ from typing import Final
 
 import psutil
 
+from agent.facts.memory import NETWORKS, Memory
 from agent.facts.sysfs import Sysfs
 from protos.agent.v1.host_pb2 import NetworkInterface
 
 _NETS: Final = "class/net"
 
 
-def collect_nics(sysfs: Sysfs) -> list[NetworkInterface]:
+def collect_nics(sysfs: Sysfs, memory: Memory | None = None) -> list[NetworkInterface]:
     """Cards and bonds; no bridges, taps and other interfaces that software made."""
+    return (memory or Memory()).recall(NETWORKS, "facts", lambda: _collect_nics(sysfs))
+
+
+def _collect_nics(sysfs: Sysfs) -> list[NetworkInterface]:
     addresses = collect_addresses()
     names = [name for name in sysfs.names(_NETS) if _is_uplink(sysfs, name)]
     return [_collect_nic(sysfs, name, addresses.get(name, [])) for name in names]

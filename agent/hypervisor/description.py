@@ -27,6 +27,8 @@ class PowerState(Enum):
     CRASHED = "CRASHED"
     SUSPENDED = "SUSPENDED"
     ABSENT = "ABSENT"
+    # Off, with its memory on disk.
+    HIBERNATED = "HIBERNATED"
 
 
 _STATES: Final = {
@@ -92,7 +94,7 @@ def absent(uuid: str, name: str) -> GuestDescription:
 
 def read_power_state(domain: libvirt.virDomain) -> PowerState:
     """What one domain does; blocks."""
-    return _power_state(*domain.state())
+    return _power_state(domain, *domain.state())
 
 
 def describe(domain: libvirt.virDomain) -> GuestDescription:
@@ -104,12 +106,12 @@ def describe(domain: libvirt.virDomain) -> GuestDescription:
     return GuestDescription(
         uuid=domain.UUIDString(),
         name=domain.name(),
-        power_state=_power_state(state, reason),
+        power_state=_power_state(domain, state, reason),
         power_state_reason=_REASONS.get(state, {}).get(reason, "unknown"),
         foreign=ownership is None,
         generation=ownership.generation if ownership else 0,
         machine=(summary.os.type and summary.os.type.machine) or "",
-        vcpus=summary.vcpu.count if summary.vcpu else 0,
+        vcpus=(summary.vcpu.current or summary.vcpu.count) if summary.vcpu else 0,
         memory_bytes=summary.memory.amount * _BYTES_PER_KIB if summary.memory else 0,
         vnc_address=address,
         vnc_port=port,
@@ -139,10 +141,23 @@ def read_ownership(domain: libvirt.virDomain, scope: int | None = None) -> Owner
     return None if found is None else Ownership.parse(found)
 
 
-def _power_state(state: int, reason: int) -> PowerState:
+def _power_state(domain: libvirt.virDomain, state: int, reason: int) -> PowerState:
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and _is_saved(domain):
+        return PowerState.HIBERNATED
     if state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
         return PowerState.CRASHED
     return _STATES.get(state, PowerState.RUNNING)
+
+
+def _is_saved(domain: libvirt.virDomain) -> bool:
+    """Whether libvirt starts the domain from its memory, whatever ended it, also after a reboot of the node."""
+    try:
+        return bool(domain.hasManagedSaveImage())
+    except libvirt.libvirtError as error:
+        # Not every driver can save, and a transient domain is gone with its process.
+        if error.get_error_code() not in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
+            raise
+        return False
 
 
 def _vnc(summary: DomainSummary) -> tuple[str, int]:

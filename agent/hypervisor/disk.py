@@ -20,6 +20,19 @@ async def find_disk_users(connection: Connection, path: Path) -> list[str]:
     return await connection.call(run)
 
 
+async def find_file_holders(connection: Connection, path: Path) -> list[str]:
+    """Names of all domains that have this file now, or will from their next start on. Raises HypervisorUnavailable."""
+
+    def run(handle: libvirt.virConnect) -> list[str]:
+        return [
+            domain.name()
+            for domain in handle.listAllDomains()
+            if any(str(path) in _files(domain, flags) for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE))
+        ]
+
+    return await connection.call(run)
+
+
 async def find_written_files(connection: Connection) -> dict[Path, str]:
     """Names of the running domains by the file of each disk that they may write to. Raises HypervisorUnavailable.
 
@@ -36,19 +49,21 @@ async def find_written_files(connection: Connection) -> dict[Path, str]:
     return await connection.call(run)
 
 
-def _files(domain: libvirt.virDomain) -> set[str]:
-    return {source.get("file") or "" for device in find_devices(domain) for source in device.iterfind(".//source")}
+def _files(domain: libvirt.virDomain, flags: int = 0) -> set[str]:
+    sources = (source for device in find_devices(domain, flags) for source in device.iterfind(".//source"))
+    return {source.get("file") or source.get("dev") or "" for source in sources}
 
 
 def _written_files(domain: libvirt.virDomain) -> set[str]:
     disks = (device for device in find_devices(domain) if device.tag == "disk" and device.find("readonly") is None)
-    return {source.get("file") or "" for disk in disks for source in disk.iterfind("source")} - {""}
+    sources = (source for disk in disks for source in disk.iterfind("source"))
+    return {source.get("file") or source.get("dev") or "" for source in sources} - {""}
 
 
-def find_devices(domain: libvirt.virDomain) -> list[etree._Element]:
+def find_devices(domain: libvirt.virDomain, flags: int = 0) -> list[etree._Element]:
     """All devices of a domain, as it runs or would start; none when it has ended meanwhile."""
     try:
-        description = etree.fromstring(domain.XMLDesc(0))
+        description = etree.fromstring(domain.XMLDesc(flags))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return []

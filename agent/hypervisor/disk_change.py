@@ -15,7 +15,9 @@ from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk_edit import (
     BuildDisk,
     by_key,
+    change_medium,
     define_disk,
+    define_drive,
     forget_disk,
     plug_disk,
     read_places,
@@ -63,6 +65,17 @@ class DiskPlugs:
         await self._connection.call(run, timeout_seconds=TIMEOUT_SECONDS)
         async with self._affinities.undisturbed():
             await self._connection.call(lambda handle: define_disk(find_owned(handle, uuid), build))
+
+    async def change_medium(self, uuid: str, build: BuildDisk, *, force: bool) -> None:
+        """The drive has in it what is to be there, live when the guest runs, and by its definition.
+
+        Raises DomainNotFound, DomainForeign, DevicePlugUnsafe when the running guest has no such drive, MediumLocked.
+        """
+        await self._connection.call(
+            lambda handle: change_medium(find_owned(handle, uuid), build, force=force), timeout_seconds=TIMEOUT_SECONDS
+        )
+        async with self._affinities.undisturbed():
+            await self._connection.call(lambda handle: define_drive(find_owned(handle, uuid), build))
 
     async def unplug(self, uuid: str, volume_uuid: str, *, grace_seconds: float) -> None:
         """The guest was asked to let go of the disk, and has. Raises what `Unplugs.unplug` raises."""

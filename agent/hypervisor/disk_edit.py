@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import libvirt
+from lxml import etree
 
 from agent.configure.disk import with_scsi_controller
-from agent.domainxml.assignment import AssignedDomain
+from agent.domainxml.assignment import AssignedDomain, put_medium
 from agent.domainxml.disk import Disk, DiskPlace
 from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document
-from agent.errors import DevicePlugUnsafe, RequestInvalid
+from agent.errors import DevicePlugUnsafe, MediumLocked, RequestInvalid
 from agent.hypervisor.hostdev_edit import define, read_definition
 from agent.hypervisor.unplug import Find, read_live
 
@@ -83,6 +84,42 @@ def forget_disk(domain: libvirt.virDomain, key: str) -> bool:
         if definition.take_disk(key):
             define(domain, definition)
     return True
+
+
+def change_medium(domain: libvirt.virDomain, build: BuildDisk, *, force: bool) -> None:
+    """A guest that runs has in its drive what is to be there. Raises DevicePlugUnsafe, MediumLocked."""
+    live = read_live(domain)
+    if live is None:
+        return
+    drive = _build(build, read_definition(domain), live)
+    found = live.find_disk(drive.key)
+    if not found:
+        raise DevicePlugUnsafe(
+            "the guest has had no such drive since its start: it has after it was stopped and started"
+        )
+    (element,) = found
+    if (Disk.parse(element).source or None) == drive.source:
+        return
+    put_medium(element, drive)
+    flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | (libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE if force else 0)
+    document = etree.tostring(element, encoding="unicode", with_tail=False)
+    try:
+        domain.updateDeviceFlags(document, flags)
+    except libvirt.libvirtError as error:
+        # libvirt has asked the guest for the tray, and has waited.
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_FAILED and not force:
+            raise MediumLocked(f"the guest does not let go of what is in drive {drive.target.dev}: {error}") from error
+        raise
+
+
+def define_drive(domain: libvirt.virDomain, build: BuildDisk) -> None:
+    """The definition has the drive, with what is to be in it, where the guest that runs has it."""
+    definition = read_definition(domain)
+    drive = _build(build, definition, read_live(domain))
+    for controller in _controllers(drive):
+        definition.put_controller(controller)
+    if definition.put_drive(drive):
+        define(domain, definition)
 
 
 def resize_disk(domain: libvirt.virDomain, key: str, size_bytes: int) -> bool:

@@ -80,7 +80,10 @@ class Guests:
         return await self._connection.call(run)
 
     async def start(self, uuid: str) -> GuestDescription:
-        """The domain runs: started when it was off, resumed when it was paused. Raises DomainFenced, LeaseExpired."""
+        """The domain runs: started when it was off, or goes on with its memory when it was hibernated or paused.
+
+        Raises DomainFenced, LeaseExpired.
+        """
 
         def start(domain: libvirt.virDomain) -> None:
             self._check_start(uuid)
@@ -97,7 +100,7 @@ class Guests:
         return await self._change(uuid, _resume)
 
     async def destroy(self, uuid: str) -> GuestDescription:
-        """The domain is off, at once and without asking the guest."""
+        """The domain is off, at once and without asking the guest; the memory of one that hibernates is given up."""
         return await self._change(uuid, _destroy, timeout_seconds=_DESTROY_TIMEOUT_SECONDS)
 
     async def press_power_button(self, uuid: str) -> None:
@@ -216,7 +219,7 @@ def _start(domain: libvirt.virDomain) -> None:
             domain.resume()
         case PowerState.SUSPENDED:
             domain.pMWakeup()
-        case PowerState.SHUTOFF | PowerState.CRASHED:
+        case PowerState.SHUTOFF | PowerState.CRASHED | PowerState.HIBERNATED:
             domain.create()
         case state:
             raise DomainStateConflict(f"domain {domain.name()} is {state.value}, so it cannot be started")
@@ -244,6 +247,8 @@ def _resume(domain: libvirt.virDomain) -> None:
 
 def _destroy(domain: libvirt.virDomain) -> None:
     if not domain.isActive():
+        if read_power_state(domain) is PowerState.HIBERNATED:
+            domain.managedSaveRemove()
         return
     try:
         domain.destroy()

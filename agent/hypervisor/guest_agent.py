@@ -42,6 +42,8 @@ class GuestAgents:
         self._connection = connection
         self._allowed_commands = allowed_commands
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Turns of guests that are frozen: nobody else is heard before they are thawed.
+        self._frozen: dict[str, asyncio.Lock] = {}
 
     async def pass_command(self, uuid: str, command_json: str, *, timeout_seconds: float) -> str:
         """Passes a caller's command on and answers the JSON of its "return" member.
@@ -63,15 +65,48 @@ class GuestAgents:
         Raises DomainNotFound, DomainForeign, GuestAgentUnavailable, GuestAgentTimeout, GuestAgentCommandFailed.
         """
         command = {"execute": name} if arguments is None else {"execute": name, "arguments": arguments}
-        document = json.dumps(command)
         async with self._turn(uuid, timeout_seconds):
-            try:
-                answer = await self._connection.call_guest_agent(
-                    lambda handle: _execute(handle, uuid, document, ceil(timeout_seconds)),
-                    timeout_seconds=ceil(timeout_seconds) + _THREAD_MARGIN_SECONDS,
-                )
-            except HypervisorTimeout as error:
-                raise GuestAgentTimeout("the guest agent did not answer in time") from error
+            return await self._execute(uuid, command, timeout_seconds)
+
+    async def freeze(self, uuid: str, *, timeout_seconds: float) -> None:
+        """The guest's file systems are frozen, and no other command is passed to the guest until `release`.
+
+        A guest that fails to answer may freeze later: `thaw` it while it `is_held`. Raises what `execute` raises.
+        """
+        if uuid in self._frozen:
+            raise GuestAgentTimeout("the guest is being frozen already")
+        lock = self._locks.setdefault(uuid, asyncio.Lock())
+        await _acquire(lock, timeout_seconds)
+        self._frozen[uuid] = lock
+        try:
+            await self._execute(uuid, {"execute": "guest-fsfreeze-freeze"}, timeout_seconds)
+        except GuestAgentUnavailable:
+            # Nothing has reached the guest.
+            self.release(uuid)
+            raise
+
+    async def thaw(self, uuid: str, *, timeout_seconds: float) -> None:
+        """No file system of the guest is frozen. Waits for no turn. Raises what `execute` raises."""
+        await self._execute(uuid, {"execute": "guest-fsfreeze-thaw"}, timeout_seconds)
+
+    def is_held(self, uuid: str) -> bool:
+        """Whether the guest is frozen, or may be."""
+        return uuid in self._frozen
+
+    def release(self, uuid: str) -> None:
+        """Other commands are passed to the guest again; without effect when they were all the time."""
+        if lock := self._frozen.pop(uuid, None):
+            lock.release()
+
+    async def _execute(self, uuid: str, command: dict[str, Any], timeout_seconds: float) -> Any:
+        document = json.dumps(command)
+        try:
+            answer = await self._connection.call_guest_agent(
+                lambda handle: _execute(handle, uuid, document, ceil(timeout_seconds)),
+                timeout_seconds=ceil(timeout_seconds) + _THREAD_MARGIN_SECONDS,
+            )
+        except HypervisorTimeout as error:
+            raise GuestAgentTimeout("the guest agent did not answer in time") from error
         return json.loads(answer).get("return")
 
     async def shut_down(self, uuid: str) -> None:
@@ -88,14 +123,18 @@ class GuestAgents:
     async def _turn(self, uuid: str, timeout_seconds: float) -> AsyncIterator[None]:
         """Waits until no other command runs in this guest, for as long as the command itself may take."""
         lock = self._locks.setdefault(uuid, asyncio.Lock())
-        try:
-            await asyncio.wait_for(lock.acquire(), timeout_seconds)
-        except TimeoutError:
-            raise GuestAgentTimeout("the guest agent is still busy with another command") from None
+        await _acquire(lock, timeout_seconds)
         try:
             yield
         finally:
             lock.release()
+
+
+async def _acquire(lock: asyncio.Lock, timeout_seconds: float) -> None:
+    try:
+        await asyncio.wait_for(lock.acquire(), timeout_seconds)
+    except TimeoutError:
+        raise GuestAgentTimeout("the guest agent is still busy with another command") from None
 
 
 def _parse_command(command_json: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from agent.hypervisor.events import DomainChange, DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
 
-OFF_STATES: Final = frozenset((PowerState.SHUTOFF, PowerState.CRASHED))
+OFF_STATES: Final = frozenset((PowerState.SHUTOFF, PowerState.CRASHED, PowerState.HIBERNATED))
 # These guests execute nothing, so that they cannot answer.
 _DEAF_STATES: Final = frozenset((PowerState.PAUSED, PowerState.SUSPENDED))
 

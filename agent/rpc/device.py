@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from agent.assignment import Assignments
+from agent.assignment import Assignments, ReleaseProgress
 from agent.configure.check import check_host_device, check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.encoding import LET_GO_SECONDS, decode_seconds
@@ -52,9 +52,18 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
             check_uuid(uuid, "device_uuids")
         async with aclosing(self._assignments.release(request.domain_uuid, list(request.device_uuids))) as steps:
             async for step in steps:
-                yield messages.ReleaseProgress(
-                    device_id=step.device_id, done_bytes=step.done_bytes, total_bytes=step.total_bytes
-                )
+                yield _encode(step)
+
+    async def EnsureForcedRelease(
+        self, request: messages.EnsureForcedReleaseRequest, context: Context
+    ) -> AsyncIterator[messages.ReleaseProgress]:
+        """The device is the node's again, or given up."""
+        if not request.device_id:
+            raise RequestInvalid("device_id: is required")
+        steps = self._assignments.force_release(request.device_id, unclaimed=request.unclaimed)
+        async with aclosing(steps):
+            async for step in steps:
+                yield _encode(step)
 
     async def EnsureGpuMode(
         self, request: messages.EnsureGpuModeRequest, context: Context
@@ -63,3 +72,7 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
         if not request.mode:
             raise RequestInvalid('mode: "passthrough", or the id of a vGPU type')
         return messages.EnsureGpuModeResponse(device_ids=await self._assignments.set_gpu_mode(request.mode))
+
+
+def _encode(step: ReleaseProgress) -> messages.ReleaseProgress:
+    return messages.ReleaseProgress(device_id=step.device_id, done_bytes=step.done_bytes, total_bytes=step.total_bytes)

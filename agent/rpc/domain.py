@@ -10,13 +10,15 @@ from typing import Any
 import grpc
 
 from agent.attachment import DiskAttachments
-from agent.configure.check import check_disk, check_uuid
+from agent.configure.check import check_disk, check_optical_drive, check_uuid
 from agent.definition import Definitions
 from agent.domain_lock import DomainLocks
 from agent.errors import HypervisorUnavailable
 from agent.hypervisor.description import GuestDescription, absent
 from agent.hypervisor.events import DomainChange, DomainEvents
+from agent.hypervisor.growth import Growths, Size
 from agent.hypervisor.guest import Guests
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import StopProgress, Stops
@@ -47,6 +49,8 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         prober: GuestAgentProber,
         locks: DomainLocks,
         attachments: DiskAttachments,
+        growths: Growths,
+        hibernations: Hibernations,
     ) -> None:
         self._guests = guests
         self._definitions = definitions
@@ -56,6 +60,8 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         self._prober = prober
         self._locks = locks
         self._attachments = attachments
+        self._growths = growths
+        self._hibernations = hibernations
 
     async def EnsureDefined(self, request: messages.EnsureDefinedRequest, context: Context) -> messages.Domain:
         """The domain has this definition and its seed."""
@@ -66,7 +72,7 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         """The domain runs."""
         async with self._locks.of(request.uuid):
             await self._definitions.check_startable(request.uuid)
-            return self._encode(await self._guests.start(request.uuid))
+            return self._encode(await self._hibernations.start(request.uuid))
 
     async def EnsurePaused(self, request: messages.EnsurePausedRequest, context: Context) -> messages.Domain:
         """The vCPUs are paused."""
@@ -77,6 +83,27 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         """The vCPUs run."""
         async with self._locks.of(request.uuid):
             return self._encode(await self._guests.resume(request.uuid))
+
+    async def EnsureGrown(self, request: messages.EnsureGrownRequest, context: Context) -> messages.Domain:
+        """The running domain has, and uses, as much."""
+        async with self._locks.of(request.uuid):
+            size = Size(request.vcpus, request.memory_bytes)
+            return self._encode(await self._growths.ensure_grown(request.uuid, size))
+
+    async def EnsureHibernated(
+        self, request: messages.EnsureHibernatedRequest, context: Context
+    ) -> AsyncIterator[messages.HibernateProgress]:
+        """The domain is off, and its memory on disk. Waits without the lock: whoever cancels shall get through."""
+        check_uuid(request.uuid, "uuid")
+        async with aclosing(self._hibernations.ensure_hibernated(request.uuid)) as steps:
+            async for step in steps:
+                yield messages.HibernateProgress(done_bytes=step.done_bytes, total_bytes=step.total_bytes)
+        yield messages.HibernateProgress(domain=self._encode(await self._guests.get(request.uuid)))
+
+    async def CancelHibernation(self, request: messages.CancelHibernationRequest, context: Context) -> messages.Domain:
+        """The domain runs."""
+        async with self._locks.of(request.uuid):
+            return self._encode(await self._hibernations.cancel(request.uuid))
 
     async def EnsureRemoved(
         self, request: messages.EnsureRemovedRequest, context: Context
@@ -104,6 +131,15 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
         grace_seconds = decode_seconds(request, "grace", default=LET_GO_SECONDS)
         await self._attachments.detach(request.domain_uuid, request.volume_uuid, grace_seconds=grace_seconds)
         return messages.EnsureDiskDetachedResponse()
+
+    async def EnsureMedium(
+        self, request: messages.EnsureMediumRequest, context: Context
+    ) -> messages.EnsureMediumResponse:
+        """The drive has this image in it, or nothing."""
+        check_uuid(request.domain_uuid, "domain_uuid")
+        check_optical_drive(request.drive, "drive")
+        await self._attachments.insert(request.domain_uuid, request.drive, force=request.force)
+        return messages.EnsureMediumResponse()
 
     async def EnsureStopped(
         self, request: messages.EnsureStoppedRequest, context: Context

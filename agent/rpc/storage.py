@@ -16,6 +16,7 @@ from agent.storage.base import StorageBackend, Volume, VolumeSpec
 from agent.storage.image_cache import ImageCache
 from agent.storage.image_format import ImageFormat
 from agent.storage.image_transfer import ImageRef
+from agent.storage.snapshot import SnapshotFiles, check_snapshot_id
 from protos.agent.v1 import storage_pb2 as messages
 from protos.agent.v1 import storage_pb2_grpc
 
@@ -61,9 +62,10 @@ class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
 class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
     """The volumes of the node."""
 
-    def __init__(self, volumes: StorageBackend, attachments: DiskAttachments) -> None:
+    def __init__(self, volumes: StorageBackend, attachments: DiskAttachments, snapshots: SnapshotFiles) -> None:
         self._volumes = volumes
         self._attachments = attachments
+        self._snapshots = snapshots
 
     async def EnsureVolume(self, request: messages.EnsureVolumeRequest, context: Context) -> messages.Volume:
         """The volume exists."""
@@ -75,6 +77,24 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
             image_id=parse_id(request.image.image_id, "image.image_id") if request.HasField("image") else None,
         )
         return encode_volume(await self._volumes.ensure_volume(spec))
+
+    async def EnsureCopied(
+        self, request: messages.EnsureVolumeCopiedRequest, context: Context
+    ) -> AsyncIterator[messages.VolumeCopyProgress]:
+        """The volume exists, as a copy."""
+        check_uuid(request.uuid, "uuid")
+        check_uuid(request.origin.volume_uuid, "origin.volume_uuid")
+        if request.origin.snapshot_id:
+            check_snapshot_id(request.origin.snapshot_id)
+        size_bytes = parse_positive(request.size_bytes, "size_bytes")
+        spec = VolumeSpec(uuid=request.uuid, size_bytes=size_bytes, volume_type=request.volume_type)
+        copying = self._snapshots.ensure_copied(spec, request.origin.volume_uuid, request.origin.snapshot_id)
+        async with aclosing(copying) as steps:
+            async for step in steps:
+                if isinstance(step, Volume):
+                    yield messages.VolumeCopyProgress(percent=100, volume=encode_volume(step))
+                else:
+                    yield messages.VolumeCopyProgress(percent=step)
 
     async def EnsureRemoved(
         self, request: messages.EnsureVolumeRemovedRequest, context: Context

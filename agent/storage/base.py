@@ -14,6 +14,7 @@ class VolumeSource:
 
     path: Path
     format: Literal["qcow2", "raw"]
+    kind: Literal["file", "block"] = "file"
 
 
 @dataclass(frozen=True)

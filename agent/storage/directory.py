@@ -81,7 +81,7 @@ class DirectoryBackend:
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""
         spec = replace(spec, size_bytes=_in_blocks(spec.size_bytes))
-        async with self._lock(spec.uuid):
+        async with self.lock(spec.uuid):
             present = await self.find_volume(spec.uuid)
             if present is None:
                 await self._create(spec)
@@ -92,7 +92,7 @@ class DirectoryBackend:
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         """See StorageBackend."""
         size_bytes = _in_blocks(size_bytes)
-        async with self._lock(uuid):
+        async with self.lock(uuid):
             present = await self.get_volume(uuid)
             _refuse_shrinking(present, size_bytes)
             if size_bytes > present.size_bytes:
@@ -105,7 +105,7 @@ class DirectoryBackend:
     async def ensure_removed(self, uuid: str) -> None:
         """See StorageBackend."""
         path = self._path(uuid)
-        async with self._lock(uuid):
+        async with self.lock(uuid):
             if path.exists():
                 await self.refuse_while_open(uuid)
             await asyncio.to_thread(self._remove, path)
@@ -143,7 +143,7 @@ class DirectoryBackend:
         _check_content(await asyncio.to_thread(read_qcow2_header, file), spec)
         if image is not None:
             await qemu_img.rebase(file, image.path, image.disk_format)
-        async with self._lock(spec.uuid):
+        async with self.lock(spec.uuid):
             try:
                 await self._publish(file, spec, image, {"volumeType": spec.volume_type, "transferId": transfer_id})
             except FileExistsError:
@@ -163,7 +163,7 @@ class DirectoryBackend:
         return await asyncio.to_thread(ensure_storage_id, self._directory, self._owner)
 
     @contextlib.asynccontextmanager
-    async def _lock(self, uuid: str) -> AsyncGenerator[None]:
+    async def lock(self, uuid: str) -> AsyncGenerator[None]:
         """Nobody else, here or on a node that shares the directory, changes this volume meanwhile."""
         # Callers here wait in a row; only the first of them asks the other hosts again and again.
         async with self._locks.setdefault(uuid, asyncio.Lock()), locked(self._directory, uuid):
@@ -192,8 +192,7 @@ class DirectoryBackend:
                 await qemu_img.create_empty(temporary, spec.size_bytes)
             else:
                 await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format)
-            with contextlib.suppress(FileExistsError):  # a node has made it where locks do not reach across hosts
-                await self._publish(temporary, spec, image, {"volumeType": spec.volume_type})
+            await self.publish(temporary, spec, image)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -218,6 +217,14 @@ class DirectoryBackend:
             await self.refuse_while_open(spec.uuid)
             await self.require_space(spec.size_bytes - present.size_bytes)
             await qemu_img.grow(self._path(spec.uuid), spec.size_bytes)
+
+    async def publish(self, temporary: Path, spec: VolumeSpec, image: CachedImage | None) -> None:
+        """A finished file that was made under a reserved name becomes the volume; one that there is already is kept.
+
+        Raises ImageNotFound.
+        """
+        with contextlib.suppress(FileExistsError):  # a node has made it where locks do not reach across hosts
+            await self._publish(temporary, spec, image, {"volumeType": spec.volume_type})
 
     async def _publish(
         self, temporary: Path, spec: VolumeSpec, image: CachedImage | None, description: dict[str, str]

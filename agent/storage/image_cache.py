@@ -8,7 +8,9 @@ interrupted: it is resumed where it ended, unless it ended because the disk was 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -18,11 +20,11 @@ from typing import Final, Literal
 import structlog
 
 from agent.durable_file import is_temporary, remove_file, temporary_beside, write_file
-from agent.errors import ImageInUse
+from agent.errors import AgentError, ImageInUse
 from agent.storage.image_format import ImageFormat
 from agent.storage.image_transfer import ImageReader, ImageRef, Transfer, TransferProgress
 
-# UUIDs of the volumes that are backed by this image.
+# Who needs this image: volumes that it backs, domains that have it in a drive.
 ImageUsers = Callable[[str], Awaitable[list[str]]]
 
 _DIRECTORY_MODE: Final = 0o711
@@ -30,6 +32,8 @@ _PART_SUFFIX: Final = ".part"
 # Nobody has asked for the rest of a transfer for so long that nobody will.
 _PART_LIFE_SECONDS: Final = 24 * 3600
 _SWEEP_SECONDS: Final = 3600.0
+# Who has asked for an image makes something of it within this time.
+_RECENT_SECONDS: Final = 900.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,12 +56,20 @@ class ImageCache:
     """Keeps images until they are evicted; several callers share one transfer."""
 
     def __init__(
-        self, directory: Path, *, read_image: ImageReader, find_users: ImageUsers, reserved_bytes: int
+        self,
+        directory: Path,
+        *,
+        read_image: ImageReader,
+        find_users: ImageUsers,
+        reserved_bytes: int,
+        unused_life_seconds: float = 0.0,
     ) -> None:
+        """An image that nobody has needed for `unused_life_seconds` is evicted; 0: only to make room for others."""
         self._directory = directory
         self._read_image = read_image
         self._find_users = find_users
         self._reserved_bytes = reserved_bytes
+        self._unused_life_seconds = unused_life_seconds
         self._transfers: dict[str, Transfer] = {}
 
     def prepare(self) -> None:
@@ -70,13 +82,20 @@ class ImageCache:
                 path.unlink(missing_ok=True)
 
     async def run(self) -> None:
-        """Removes transfers that nobody resumes, until it is cancelled."""
+        """Removes transfers that nobody resumes and images that nobody needs, until it is cancelled."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 await self.sweep()
-            except OSError as error:  # an image more or less on the disk ends no agent
+                await self.evict_unused()
+            except (OSError, AgentError) as error:  # an image more or less on the disk ends no agent
                 log.warning("image.sweep_failed", reason=str(error))
+
+    async def evict_unused(self) -> None:
+        """No image is left that nobody has needed for the configured time."""
+        if self._unused_life_seconds:
+            for image in await self._list_unused(self._unused_life_seconds):
+                await self._evict(image)
 
     async def sweep(self) -> None:
         """No transfer is left that ended long ago; those that are under way go on."""
@@ -109,8 +128,11 @@ class ImageCache:
         if present is not None and present.ref != ref:
             await self.ensure_evicted(ref.image_id)
         elif present is not None:
+            await asyncio.to_thread(os.utime, self._description_path(ref.image_id))
             yield TransferProgress(done_bytes=ref.size_bytes, total_bytes=ref.size_bytes)
             return
+        if ref.image_id not in self._transfers:
+            await self._make_room(ref.size_bytes)
         transfer = self._join_transfer(ref)
         try:
             async for progress in transfer.follow():
@@ -119,15 +141,47 @@ class ImageCache:
             await transfer.leave()
 
     async def ensure_evicted(self, image_id: str) -> None:
-        """The image is not in the cache. Absence is success. Raises ImageInUse while a volume is backed by it."""
+        """The image is not in the cache. Absence is success. Raises ImageInUse while a volume or a drive needs it."""
         if users := await self._find_users(image_id):
-            raise ImageInUse(f"image {image_id} backs volume {', '.join(users)}")
+            raise ImageInUse(f"image {image_id} is needed by {', '.join(users)}")
         await asyncio.to_thread(self._remove, image_id)
 
     async def close(self) -> None:
         """Ends all transfers; what was fetched is kept."""
         for transfer in list(self._transfers.values()):
             await transfer.cancel()
+
+    async def _list_unused(self, seconds: float) -> list[CachedImage]:
+        """Images that nobody has asked for in that time, nor needs: the one that was asked for longest ago first."""
+        found = []
+        for image in await self.list_images():
+            asked_at = self._description_path(image.ref.image_id).stat().st_mtime
+            if asked_at < time.time() - seconds and not await self._find_users(image.ref.image_id):
+                found.append((asked_at, image))
+        return [image for _, image in sorted(found, key=lambda pair: pair[0])]
+
+    async def _make_room(self, wanted_bytes: int) -> None:
+        """Evicts images that nobody needs until there is room, or none is left; the transfer tells of too little."""
+        if self._free_bytes() >= wanted_bytes:
+            return
+        try:
+            unused = await self._list_unused(_RECENT_SECONDS)
+        except AgentError as error:  # who cannot be asked counts as one who needs them
+            log.warning("image.room_not_made", reason=error.message)
+            return
+        for image in unused:
+            if self._free_bytes() >= wanted_bytes:
+                return
+            await self._evict(image)
+
+    def _free_bytes(self) -> int:
+        status = os.statvfs(self._directory)
+        return max(0, status.f_bavail * status.f_frsize - self._reserved_bytes)
+
+    async def _evict(self, image: CachedImage) -> None:
+        log.info("image.evicted", image_id=image.ref.image_id, size_bytes=image.ref.size_bytes)
+        with contextlib.suppress(ImageInUse):
+            await self.ensure_evicted(image.ref.image_id)
 
     def _join_transfer(self, ref: ImageRef) -> Transfer:
         transfer = self._transfers.get(ref.image_id)

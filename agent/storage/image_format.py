@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from agent.errors import ImageFormatMismatch
 
@@ -21,6 +21,15 @@ _QCOW2_HEADER: Final = struct.Struct(">4sIQIIQI")
 _QCOW2_FEATURES_OFFSET: Final = 72
 _FEATURE_CORRUPT: Final = 1 << 1
 _FEATURE_EXTERNAL_DATA: Final = 1 << 2
+
+_QCOW2_SNAPSHOTS_OFFSET: Final = 60
+# Number of snapshots, and where their table is.
+_QCOW2_SNAPSHOTS: Final = struct.Struct(">IQ")
+# Its tables' place and size, lengths of id and name, seconds, nanoseconds, the guest's clock, sizes of state and extra.
+_QCOW2_SNAPSHOT: Final = struct.Struct(">QIHHIIQII")
+# In what follows it: the state's size in 64 bits, then that of the disk.
+_QCOW2_SNAPSHOT_EXTRA: Final = struct.Struct(">QQ")
+_QCOW2_SNAPSHOTS_LIMIT: Final = 65536
 
 _ISO_MAGIC: Final = b"CD001"
 _ISO_MAGIC_OFFSET: Final = 32769
@@ -70,6 +79,44 @@ def read_qcow2_header(path: Path) -> Qcow2Header | None:
         corrupt=bool(features & _FEATURE_CORRUPT),
         external_data=bool(features & _FEATURE_EXTERNAL_DATA),
     )
+
+
+@dataclass(frozen=True)
+class DiskSnapshot:
+    """A state of a disk that its qcow2 file keeps beside the present one."""
+
+    name: str
+    # Of the disk, as it was then.
+    size_bytes: int
+    # Seconds since 1970.
+    taken_at_seconds: int
+
+
+def read_qcow2_snapshots(path: Path) -> tuple[DiskSnapshot, ...]:
+    """Those of a qcow2 file, the oldest first; QEMU may have it open. Raises ValueError when their table is broken."""
+    with path.open("rb") as file:
+        file.seek(_QCOW2_SNAPSHOTS_OFFSET)
+        count, offset = _QCOW2_SNAPSHOTS.unpack(file.read(_QCOW2_SNAPSHOTS.size))
+        if count > _QCOW2_SNAPSHOTS_LIMIT:
+            raise ValueError(f"{path}: {count} snapshots")
+        file.seek(offset)
+        return tuple(_read_snapshot(file) for _ in range(count))
+
+
+def _read_snapshot(file: BinaryIO) -> DiskSnapshot:
+    start = file.tell()
+    try:
+        fields = _QCOW2_SNAPSHOT.unpack(file.read(_QCOW2_SNAPSHOT.size))
+        id_length, name_length, taken_at_seconds, extra_length = fields[2], fields[3], fields[4], fields[8]
+        extra = file.read(extra_length)
+        _, size_bytes = _QCOW2_SNAPSHOT_EXTRA.unpack_from(extra)
+    except struct.error as error:
+        raise ValueError(f"{file.name}: the table of snapshots is broken") from error
+    file.read(id_length)
+    name = file.read(name_length).decode(errors="replace")
+    # Entries begin at multiples of eight bytes.
+    file.seek(start + -(-(file.tell() - start) // 8) * 8)
+    return DiskSnapshot(name, size_bytes, taken_at_seconds)
 
 
 def check_image(path: Path, wanted: ImageFormat) -> int:

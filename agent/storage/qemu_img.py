@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,19 +13,27 @@ from agent.errors import StorageExhausted, StorageFailed, tells_out_of_space
 _TIMEOUT_SECONDS: Final = 60.0
 # A crafted image can make qemu-img allocate without end; OpenStack uses the same limits.
 _LIMITS: Final = ("prlimit", "--as=1073741824", "--cpu=30", "--")
+# All tables of a volume of many TiB are gone through, or an image of many GiB is written out in full.
+_LONG_SECONDS: Final = 540.0
+# Small volumes have small clusters, which waste little and are copied soon when a snapshot shares them. Large ones have
+# larger clusters, so that their tables, which a snapshot goes through while the guest stands still, stay small.
+_CLUSTER_BYTES: Final = ((128 * 1024**3, 64 * 1024), (512 * 1024**3, 256 * 1024), (2 * 1024**4, 1024 * 1024))
+_LARGEST_CLUSTER_BYTES: Final = 2 * 1024 * 1024
+_PERCENT: Final = re.compile(rb"\((\d+)\.\d+/100%\)")
 
 
 async def create_overlay(path: Path, size_bytes: int, backing: Path, backing_format: Literal["qcow2", "raw"]) -> None:
     """A new qcow2 file of this size whose unwritten clusters come from `backing`."""
     # -u: the backing file was checked when it was cached; opening it again would cost as much as the rest.
     await _run(
-        "create", "-q", "-f", "qcow2", "-u", "-b", str(backing), "-F", backing_format, str(path), str(size_bytes)
+        *("create", "-q", "-f", "qcow2", "-u", *_cluster_option(size_bytes)),
+        *("-b", str(backing), "-F", backing_format, str(path), str(size_bytes)),
     )
 
 
 async def create_empty(path: Path, size_bytes: int) -> None:
     """A new qcow2 file of this size that reads as zeros."""
-    await _run("create", "-q", "-f", "qcow2", str(path), str(size_bytes))
+    await _run("create", "-q", "-f", "qcow2", *_cluster_option(size_bytes), str(path), str(size_bytes))
 
 
 async def grow(path: Path, size_bytes: int) -> None:
@@ -31,14 +41,88 @@ async def grow(path: Path, size_bytes: int) -> None:
     await _run("resize", "-q", "-f", "qcow2", str(path), str(size_bytes))
 
 
+async def write_raw(source: Path, source_format: Literal["qcow2", "raw"], device: Path) -> None:
+    """The device, which holds zeros and is large enough, holds what the image does."""
+    options = ("-q", "-n", "--target-is-zero", "-t", "none", "-W", "-f", source_format, "-O", "raw")
+    await _run("convert", *options, str(source), str(device), is_long=True)
+
+
 async def rebase(path: Path, backing: Path, backing_format: Literal["qcow2", "raw"]) -> None:
     """The qcow2 file's unwritten clusters come from `backing`, which has the same bytes as what they came from."""
     await _run("rebase", "-q", "-u", "-f", "qcow2", "-b", str(backing), "-F", backing_format, str(path))
 
 
-async def _run(*arguments: str) -> None:
+async def take_snapshot(path: Path, name: str) -> None:
+    """The qcow2 file, which nobody uses, keeps its present state under this name."""
+    await _run_snapshot("-c", name, path)
+
+
+async def apply_snapshot(path: Path, name: str) -> None:
+    """The qcow2 file, which nobody uses, holds that state again."""
+    await _run_snapshot("-a", name, path)
+
+
+async def delete_snapshot(path: Path, name: str) -> None:
+    """The qcow2 file, which nobody uses, does not keep that state any more."""
+    await _run_snapshot("-d", name, path)
+
+
+async def set_size(path: Path, size_bytes: int) -> None:
+    """The qcow2 file, which nobody uses, has this size; what lies beyond it is lost."""
+    await _run("resize", "-q", "--shrink", "-f", "qcow2", str(path), str(size_bytes))
+
+
+async def copy(
+    source: Path, target: Path, *, snapshot: str, size_bytes: int, backing: tuple[Path, str] | None
+) -> AsyncGenerator[int]:
+    """A new qcow2 file that holds what `source` holds, or held in that snapshot; yields percentages.
+
+    Only what `source` itself holds is copied when `backing` (with its format) is what it is based on. A snapshot may be
+    copied while QEMU has the file open. To close the generator ends the copy.
+    """
+    # A snapshot's tables and data do not change as long as there is the snapshot.
+    options = ("-U", "-l", f"snapshot.name={snapshot}") if snapshot else ()
+    base = ("-B", str(backing[0]), "-F", backing[1]) if backing else ()
+    command = ("convert", "-p", *options, "-f", "qcow2", "-O", "qcow2", *_cluster_option(size_bytes), *base)
     process = await asyncio.create_subprocess_exec(
-        *_LIMITS,
+        *("setpriv", "--pdeathsig", "KILL", "--", "qemu-img", *command, str(source), str(target)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None  # noqa: S101 - for the type checker
+    assert process.stderr is not None  # noqa: S101 - for the type checker
+    complaints = asyncio.create_task(process.stderr.read())
+    try:
+        while text := await process.stdout.read(4096):
+            for found in _PERCENT.findall(text)[-1:]:
+                yield int(found)
+        await process.wait()
+        _check_end(process, "convert", await complaints)
+    finally:
+        complaints.cancel()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _cluster_option(size_bytes: int) -> tuple[str, str]:
+    wanted = next((cluster for limit, cluster in _CLUSTER_BYTES if size_bytes <= limit), _LARGEST_CLUSTER_BYTES)
+    return ("-o", f"cluster_size={wanted}")
+
+
+async def _run_snapshot(action: str, name: str, path: Path) -> None:
+    # The format is told, not guessed.
+    image = f"driver=qcow2,file.driver=file,file.filename={str(path).replace(',', ',,')}"
+    arguments = ("snapshot", "-q", "--image-opts", action, name, image)
+    await _run(*arguments, is_long=True)
+
+
+async def _run(*arguments: str, is_long: bool = False) -> None:
+    """`is_long`: it goes through all of what is our own, or was checked when it was cached."""
+    timeout_seconds = _LONG_SECONDS if is_long else _TIMEOUT_SECONDS
+    process = await asyncio.create_subprocess_exec(
+        *(() if is_long else _LIMITS),
         "qemu-img",
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
@@ -46,15 +130,19 @@ async def _run(*arguments: str) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
+        async with asyncio.timeout(timeout_seconds):
             _, complaint = await process.communicate()
     except TimeoutError:
-        raise StorageFailed(f"qemu-img {arguments[0]} did not end within {_TIMEOUT_SECONDS:g} s") from None
+        raise StorageFailed(f"qemu-img {arguments[0]} did not end within {timeout_seconds:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+    _check_end(process, arguments[0], complaint)
+
+
+def _check_end(process: asyncio.subprocess.Process, command: str, complaint: bytes) -> None:
     if process.returncode != 0:
         reason = complaint.decode(errors="replace").strip() or f"exit status {process.returncode}"
         failure = StorageExhausted if tells_out_of_space(reason) else StorageFailed
-        raise failure(f"qemu-img {arguments[0]}: {reason}")
+        raise failure(f"qemu-img {command}: {reason}")

@@ -31,6 +31,14 @@ _STAGING_PREFIX: Final = ".seed-"
 _TIMEOUT_SECONDS: Final = 30.0
 # The first card's routes are preferred over those of the second, and so on.
 _FIRST_ROUTE_METRIC: Final = 100
+# cloud-init makes new SSH host keys for a new instance id by itself; the machine id is not its concern. Leases go, too:
+# what the source had is not asked for again.
+_RENEW_MACHINE_ID: Final = (
+    "rm -f /var/lib/dbus/machine-id /var/lib/dhcp/*.leases /var/lib/NetworkManager/*.lease;"
+    " if command -v systemd-machine-id-setup; then : > /etc/machine-id; systemd-machine-id-setup;"
+    " else tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id; fi;"
+    " if [ -d /var/lib/dbus ]; then ln -sf /etc/machine-id /var/lib/dbus/machine-id; fi"
+)
 _NO_USER_DATA: Final = b"#cloud-config\n{}\n"
 
 
@@ -93,7 +101,7 @@ def _files(cloud_init: CloudInit, mac_addresses: Sequence[str]) -> dict[str, byt
     keys = [key.strip() for key in cloud_init.ssh_public_keys]
     files = {
         "meta-data": _meta_data(cloud_init, keys),
-        "vendor-data": b"#cloud-config\n" + _yaml(_vendor_config(cloud_init.password_hash, keys)),
+        "vendor-data": b"#cloud-config\n" + _yaml(_make_vendor_config(cloud_init, keys)),
         "user-data": cloud_init.user_data or _NO_USER_DATA,
         "nodewright/password-hash": f"{cloud_init.password_hash}\n".encode() if cloud_init.password_hash else b"",
         "nodewright/authorized_keys": "".join(f"{key}\n" for key in keys).encode(),
@@ -110,6 +118,17 @@ def _meta_data(cloud_init: CloudInit, keys: list[str]) -> bytes:
     if keys:
         lines += ["public-keys:", *(f"  - {json.dumps(key)}" for key in keys)]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _make_vendor_config(cloud_init: CloudInit, keys: list[str]) -> dict[str, Any]:
+    config = _vendor_config(cloud_init.password_hash, keys)
+    if not cloud_init.renews_identity:
+        return config
+    if not cloud_init.password_hash:
+        # cloud-init would lock the default user, whose password is in the disk.
+        config["users"] = [user for user in config["users"] if user != "default"]
+    once = ["cloud-init-per", "instance", "nodewright-identity", "sh", "-c", _RENEW_MACHINE_ID]
+    return {**config, "ssh_deletekeys": True, "preserve_hostname": False, "bootcmd": [once]}
 
 
 def _vendor_config(password_hash: str, keys: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from coordinator.agents.call import OnProgress
 from coordinator.agents.channel import ChannelPool, Credentials
 from coordinator.agents.device import DeviceCalls
 from coordinator.agents.error import AgentCallError, NodeAway
+from coordinator.agents.snapshot import SnapshotCalls
 from coordinator.store.database import Database
 from protos.agent.v1 import (
     domain_pb2,
@@ -29,6 +30,8 @@ QUICK_SECONDS: Final = 15.0
 DEFINE_SECONDS: Final = 60.0
 # Forced stops and removals wait for QEMU to end, which takes long on a host with busy disks.
 POWER_SECONDS: Final = 90.0
+# libvirt waits some seconds for a guest to open the tray.
+MEDIUM_SECONDS: Final = 60.0
 VOLUME_SECONDS: Final = 300.0
 IMAGE_SECONDS: Final = 6 * 3600.0
 # A guest with large disks takes its time; that it gets on is watched by the agent.
@@ -79,7 +82,7 @@ class AgentClients:
         await self._channels.close()
 
 
-class AgentClient(DeviceCalls):
+class AgentClient(DeviceCalls, SnapshotCalls):
     """The agent of one node. Every method raises AgentCallError; every Ensure… may be repeated at will."""
 
     async def ensure_image_cached(
@@ -96,6 +99,12 @@ class AgentClient(DeviceCalls):
         """The image is not in the node's cache."""
         stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
         await self._ensure(stub.EnsureEvicted, storage_pb2.EnsureImageEvictedRequest(image_id=image_id), DEFINE_SECONDS)
+
+    async def list_cached_images(self) -> list[str]:
+        """Ids of the images in the node's cache."""
+        stub = storage_pb2_grpc.ImageServiceStub(await self._channel())
+        images = (await self._call(stub.List, storage_pb2.ListImagesRequest(), QUICK_SECONDS)).images
+        return [image.image_id for image in images]
 
     async def ensure_volume(
         self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
@@ -129,6 +138,35 @@ class AgentClient(DeviceCalls):
         return await self._call(
             stub.InspectOutgoing, storage_pb2.InspectOutgoingVolumeRequest(uuid=uuid), DEFINE_SECONDS
         )
+
+    async def ensure_volume_exported(
+        self,
+        uuid: str,
+        export_id: str,
+        domain_uuid: str,
+        on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None,
+    ) -> storage_pb2.VolumeExportProgress:
+        """A copy of the volume, which nobody but that domain has open, lies ready; answers its size and SHA-256."""
+        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
+        request = storage_pb2.EnsureVolumeExportedRequest(uuid=uuid, export_id=export_id, domain_uuid=domain_uuid)
+        last = await self._follow(stub.EnsureExported, request, TRANSFER_SECONDS, on_progress)
+        if not last.sha256:
+            raise AgentCallError("AgentCallFailed", "the agent ended the copying early", transient=True)
+        return last
+
+    async def read_volume_export(
+        self, export_id: str, on_chunk: OnProgress[storage_pb2.VolumeExportChunk], offset_bytes: int = 0
+    ) -> None:
+        """Each piece of the copy, in order."""
+        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
+        request = storage_pb2.ReadVolumeExportRequest(export_id=export_id, offset_bytes=offset_bytes)
+        await self._follow_any(stub.Read, request, TRANSFER_SECONDS, on_chunk)
+
+    async def ensure_volume_export_removed(self, export_id: str) -> None:
+        """There is no such copy on the node."""
+        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
+        request = storage_pb2.EnsureVolumeExportRemovedRequest(export_id=export_id)
+        await self._ensure(stub.EnsureRemoved, request, DEFINE_SECONDS)
 
     async def prepare_volume_receive(
         self,
@@ -229,10 +267,38 @@ class AgentClient(DeviceCalls):
         request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
         await self._call(stub.EnsureDiskDetached, request, VOLUME_SECONDS + grace_seconds)
 
+    async def ensure_medium(self, uuid: str, drive: domain_pb2.OpticalDrive, *, force: bool = False) -> None:
+        """The domain's drive has the image in it, cached before, or nothing; MediumLocked when the guest keeps it."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureMediumRequest(domain_uuid=uuid, drive=drive, force=force)
+        await self._ensure(stub.EnsureMedium, request, MEDIUM_SECONDS)
+
     async def ensure_running(self, uuid: str) -> domain_pb2.Domain:
         """The domain runs."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
         return await self._ensure(stub.EnsureRunning, domain_pb2.EnsureRunningRequest(uuid=uuid), POWER_SECONDS)
+
+    async def ensure_grown(self, uuid: str, vcpus: int, memory_bytes: int) -> domain_pb2.Domain:
+        """The running domain has, and uses, as much; DomainGrowthUnsupported when it must be restarted for it."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureGrownRequest(uuid=uuid, vcpus=vcpus, memory_bytes=memory_bytes)
+        return await self._call(stub.EnsureGrown, request, VOLUME_SECONDS)
+
+    async def ensure_hibernated(
+        self, uuid: str, on_progress: OnProgress[domain_pb2.HibernateProgress] | None = None
+    ) -> domain_pb2.Domain:
+        """The domain is off, with its memory on disk. To stop waiting ends nothing; see cancel_hibernation."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        request = domain_pb2.EnsureHibernatedRequest(uuid=uuid)
+        last = await self._follow(stub.EnsureHibernated, request, TRANSFER_SECONDS, on_progress)
+        if not last.HasField("domain"):
+            raise AgentCallError("AgentCallFailed", "the agent ended the call early", transient=True)
+        return last.domain
+
+    async def cancel_hibernation(self, uuid: str) -> domain_pb2.Domain:
+        """The domain runs, whether or not it had been saved by then."""
+        stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
+        return await self._call(stub.CancelHibernation, domain_pb2.CancelHibernationRequest(uuid=uuid), VOLUME_SECONDS)
 
     async def ensure_stopped(
         self,
@@ -244,7 +310,8 @@ class AgentClient(DeviceCalls):
         """The domain is shut off; without `force` it fails with DomainStopTimeout after the grace."""
         stub = domain_pb2_grpc.DomainServiceStub(await self._channel())
         request = domain_pb2.EnsureStoppedRequest(uuid=uuid, force=force)
-        request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
+        if not force:
+            request.grace.FromTimedelta(timedelta(seconds=grace_seconds))
         deadline_seconds = POWER_SECONDS if force else grace_seconds + MARGIN_SECONDS
         return (await self._follow(stub.EnsureStopped, request, deadline_seconds, on_progress)).domain
 

@@ -47,6 +47,14 @@ class DeviceCalls(AgentCaller):
         request = device_pb2.EnsureReleasedRequest(domain_uuid=domain_uuid, device_uuids=device_uuids)
         await self._follow_any(stub.EnsureReleased, request, RELEASE_SECONDS, on_progress)
 
+    async def ensure_forced_release(
+        self, device_id: str, *, is_claimed: bool, on_progress: OnProgress[device_pb2.ReleaseProgress] | None = None
+    ) -> None:
+        """The device is the node's again, wiped where that can be done, else given up and withheld."""
+        stub = device_pb2_grpc.DeviceServiceStub(await self._channel())
+        request = device_pb2.EnsureForcedReleaseRequest(device_id=device_id, unclaimed=not is_claimed)
+        await self._follow_any(stub.EnsureForcedRelease, request, RELEASE_SECONDS, on_progress)
+
     async def ensure_gpu_mode(self, mode: str) -> list[str]:
         """All GPUs of the node work in the mode; answers their ids."""
         stub = device_pb2_grpc.DeviceServiceStub(await self._channel())

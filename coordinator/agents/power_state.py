@@ -12,6 +12,7 @@ _POWER_STATES: Final = {
     domain_pb2.POWER_STATE_SHUTOFF: PowerState.SHUTOFF,
     domain_pb2.POWER_STATE_CRASHED: PowerState.CRASHED,
     domain_pb2.POWER_STATE_SUSPENDED: PowerState.SUSPENDED,
+    domain_pb2.POWER_STATE_HIBERNATED: PowerState.HIBERNATED,
     domain_pb2.POWER_STATE_ABSENT: PowerState.ABSENT,
 }
 

@@ -1,6 +1,7 @@
 """Notes for the audit log: each call that changes something, or was to, by somebody who showed credentials."""
 
 import hmac
+import re
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -13,6 +14,8 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import AuditRecord
 
 _CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+# Callers of this API also bind snapshot policies with GET.
+_CHANGING_BY_GET: Final = re.compile(r"/api/ecs/v1/policy/[^/]+/bind")
 _NAMED_MAXIMUM: Final = 100
 _PATH_MAXIMUM: Final = 1023
 _CALLER_MAXIMUM: Final = 255
@@ -43,7 +46,8 @@ class BodyDigest:
 
 def begin_digest(runtime: Runtime, scope: Scope, headers: Headers) -> BodyDigest | None:
     """What takes in the body of a call that is to be noted; None for one that is not."""
-    if scope["method"] not in _CHANGING or "authorization" not in headers:
+    is_changing = scope["method"] in _CHANGING or _CHANGING_BY_GET.fullmatch(scope["path"])
+    if not is_changing or "authorization" not in headers:
         return None
     return BodyDigest(runtime.secrets.new_digest(), runtime.settings.max_body_bytes)
 

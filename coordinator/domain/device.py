@@ -1,6 +1,6 @@
 """Devices of hosts as the scheduler counts them: by kind and attributes, whatever they are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -109,7 +109,15 @@ class DeviceWish:
 
 @dataclass(frozen=True, slots=True)
 class DeviceShare:
-    """A named device, or a slice of it, that a consumer is given."""
+    """A named device, or a slice of it, that a consumer is given. It may have several slices of one device."""
 
     device_id: str
     milli: int = WHOLE_MILLI
+
+
+def sum_milli(shares: Iterable[DeviceShare]) -> dict[str, int]:
+    """How much of each device that is."""
+    sums: dict[str, int] = {}
+    for share in shares:
+        sums[share.device_id] = sums.get(share.device_id, 0) + share.milli
+    return sums

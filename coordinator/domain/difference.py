@@ -13,6 +13,8 @@ class DifferenceKind(StrEnum):
     DOMAIN_WITHOUT_ALLOCATION = "domain-without-allocation"
     INSTANCE_WITHOUT_DOMAIN = "instance-without-domain"
     DOMAIN_OF_OTHER_SIZE = "domain-of-other-size"
+    DEVICE_WITHOUT_INSTANCE = "device-without-instance"
+    DEVICE_ELSEWHERE = "device-elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +25,5 @@ class Difference:
     node_id: str
     node_name: str
     consumer_uuid: str
-    # Id of the instance, or name of the domain; empty where there is neither.
+    # Id of the instance or the device, or name of the domain; empty where there is none.
     name: str

@@ -30,7 +30,9 @@ class Prefix(Enum):
     ENROLMENT_TOKEN = ("enr-", 14)
     WEBHOOK = ("wh-", 14)
     LAUNCH_TEMPLATE = ("lt-", 14)
+    SNAPSHOT_POLICY = ("ecs.policy-", 16)
     SCHEDULE = ("schd-", 14)
+    SNAPSHOT = ("ecs.snapshot-", 16)
 
 
 class Identifiers:

@@ -35,6 +35,8 @@ class PowerState(StrEnum):
     CRASHED = "crashed"
     SUSPENDED = "suspended"
     ABSENT = "absent"
+    # Off, with its memory on disk.
+    HIBERNATED = "hibernated"
 
 
 # A build, a start or a move is under way, which costs the node more than a guest at rest.
@@ -56,6 +58,7 @@ _STATUS_OF_POWER = {
     PowerState.SUSPENDED: InstanceStatus.PAUSED,
     PowerState.SHUTOFF: InstanceStatus.STOPPED,
     PowerState.CRASHED: InstanceStatus.STOPPED,
+    PowerState.HIBERNATED: InstanceStatus.HIBERNATED,
     PowerState.ABSENT: InstanceStatus.UNKNOWN,
     PowerState.NONE: InstanceStatus.UNKNOWN,
 }

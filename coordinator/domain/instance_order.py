@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from coordinator.domain.device_order import DeviceOrder
+
+# Among an instance's options: the id of the instance that it is a clone of.
+CLONED_FROM: Final = "clonedFrom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class VolumeOrder:
     boot_index: int = 0
     delete_on_termination: bool = False
     is_os_disk: bool = False
+    # Snapshot whose system disk it is a copy of, by id or number; empty: none.
+    snapshot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

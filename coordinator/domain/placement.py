@@ -7,7 +7,7 @@ from math import ceil
 
 from coordinator.domain.cell import Cell, CellShare, CellWish
 from coordinator.domain.deployment import DeploymentRule, Place
-from coordinator.domain.device import Device, DeviceShare, DeviceWish
+from coordinator.domain.device import Device, DeviceShare, DeviceWish, sum_milli
 
 
 class ResourceClass(StrEnum):
@@ -105,7 +105,7 @@ class HostView:
     def taken(self, consumer: "Consumer", assignment: "Assignment") -> "HostView":
         """As it is once the consumer has what it was assigned."""
         cells = {share.cell: share for share in assignment.cells}
-        devices = {share.device_id: share.milli for share in assignment.devices}
+        devices = sum_milli(assignment.devices)
         pinned = sum(len(share.cpus) for share in assignment.cells)
         return replace(
             self,

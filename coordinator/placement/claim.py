@@ -12,9 +12,10 @@ from dataclasses import asdict, replace
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 from sqlmodel import Session, col
 
+from coordinator.domain.device import sum_milli
 from coordinator.domain.placement import Assignment, Consumer, Decision, HostView, PlacementRequest, ResourceClass
 from coordinator.errors import AllocationMismatch, ServiceUnavailable
 from coordinator.placement.cache import HostCache
@@ -89,6 +90,37 @@ def release(session: Session, consumer_uuids: Collection[str]) -> None:
     for table in (Allocation, CellAllocation, DeviceAllocation):
         session.execute(delete(table).where(col(table.consumer_uuid).in_(list(consumer_uuids))))
     advance_generations(session, nodes)
+
+
+def exchange(
+    session: Session, node_id: str, consumer_uuid: str, reserve_uuid: str, amounts: Mapping[str, int], *, is_full: bool
+) -> None:
+    """The consumer holds these amounts on its host, and the cells of the reserve if that is a full claim; devices stay.
+
+    The reserve, a consumer that was placed on the same host before, holds nothing any more. May be repeated.
+    """
+    advance_generations(session, [node_id])
+    mine, reserved = (
+        [col(table.consumer_uuid) == uuid for table in (Allocation, CellAllocation)]
+        for uuid in (consumer_uuid, reserve_uuid)
+    )
+    session.execute(delete(Allocation).where(mine[0]))
+    rows = [
+        {
+            "consumer_uuid": consumer_uuid,
+            "node_id": node_id,
+            "resource_class": name,
+            "amount": amount,
+            "external": False,
+        }
+        for name, amount in amounts.items()
+    ]
+    session.connection().execute(insert(Allocation), rows)
+    if is_full and reserve_uuid in read_held(session, [reserve_uuid]):
+        session.execute(delete(CellAllocation).where(mine[1]))
+        moved = update(CellAllocation).where(reserved[1]).values(consumer_uuid=consumer_uuid)
+        session.execute(moved.execution_options(synchronize_session=False))
+    release(session, [reserve_uuid])
 
 
 def _choose(hosts: HostCache, request: PlacementRequest, *, is_arrival: bool) -> Decision:
@@ -187,9 +219,15 @@ def _insert_allocations(
     ]
     cells = [{**holder, **asdict(share), "cpus": list(share.cpus)} for _, holder, it in pairs for share in it.cells]
     devices = [
-        {**holder, **asdict(share), "kind": it.host.device(share.device_id).type.kind}
+        {
+            **holder,
+            "device_id": device_id,
+            "kind": it.host.device(device_id).type.kind,
+            "milli": milli,
+            "slices": sum(share.device_id == device_id for share in it.devices),
+        }
         for _, holder, it in pairs
-        for share in it.devices
+        for device_id, milli in sum_milli(it.devices).items()
     ]
     for table, rows in ((Allocation, amounts), (CellAllocation, cells), (DeviceAllocation, devices)):
         if rows:

@@ -4,12 +4,15 @@ Filters tell for all hosts at once whether this can succeed; what one consumer w
 devices only this settles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from coordinator.domain.cell import Cell, CellShare, CellWish
-from coordinator.domain.device import WHOLE_MILLI, Device, DeviceShare, DeviceWish
+from coordinator.domain.device import WHOLE_MILLI, Device, DeviceShare, DeviceWish, sum_milli
 from coordinator.domain.placement import Assignment, Consumer, HostView
+
+# A device, and which of the slices that it has room for.
+_Place = tuple[str, int]
 
 
 def fit(host: HostView, consumer: Consumer, share_milli: int = 0) -> Assignment | None:
@@ -47,8 +50,8 @@ def holds(host: HostView, assignment: Assignment) -> bool:
         return False
     devices = {device.id: device for device in host.devices}
     return all(
-        share.device_id in devices and devices[share.device_id].free_milli >= share.milli
-        for share in assignment.devices
+        device_id in devices and devices[device_id].free_milli >= milli
+        for device_id, milli in sum_milli(assignment.devices).items()
     )
 
 
@@ -56,7 +59,7 @@ def sort_devices(
     host: HostView, wishes: Sequence[DeviceWish], shares: Sequence[DeviceShare]
 ) -> tuple[DeviceShare, ...]:
     """What a consumer has, in the order of its wishes; as given when the host does not know all of it now."""
-    milli = {share.device_id: share.milli for share in shares}
+    milli = sum_milli(shares)
     known = [replace(it, used_milli=WHOLE_MILLI - milli[it.id]) for it in host.devices if it.id in milli]
     return _fit_devices(replace(host, devices=tuple(known)), wishes, frozenset(), 0) or tuple(shares)
 
@@ -127,29 +130,63 @@ class _Preference:
 def _fit_devices(
     host: HostView, wishes: Sequence[DeviceWish], cells: frozenset[int], share_milli: int
 ) -> tuple[DeviceShare, ...] | None:
-    """A device for each that is wished for: a matching, so that a modest wish leaves rare devices to a choosy one."""
+    """A device for each that is wished for: a matching, so that a modest wish leaves rare devices to a choosy one.
+
+    Slices are of as many devices as there are, before there are two of one; those of one device have one size.
+    """
     units = [wish for wish in wishes for _ in range(wish.count)]
     found = [_candidates(host, wish, cells, share_milli) for wish in wishes]
     candidates = [found[index] for index, wish in enumerate(wishes) for _ in range(wish.count)]
-    holder: dict[str, int] = {}
-    for unit in range(len(units)):
-        if not _seat(unit, candidates, holder, set()):
-            return None
-    device_of = {unit: device_id for device_id, unit in holder.items()}
-    return tuple(DeviceShare(device_of[unit], wish.milli) for unit, wish in enumerate(units))
+    seated = _match([[(device_id, 0) for device_id in ids] for ids in candidates])
+    if seated is None and len({wish.milli for wish in units if wish.is_share}) == 1:
+        seated = _match_several(host, units, candidates)
+    return tuple(map(DeviceShare, seated, (wish.milli for wish in units))) if seated is not None else None
 
 
-def _seat(unit: int, candidates: Sequence[Sequence[str]], holder: dict[str, int], tried: set[str]) -> bool:
-    """Gives the unit the first free device, else one whose holder can have another one."""
-    free = next((device_id for device_id in candidates[unit] if device_id not in holder), None)
+def _match_several(
+    host: HostView, units: Sequence[DeviceWish], candidates: Sequence[Sequence[str]]
+) -> list[str] | None:
+    """Whole devices first, then slices of the others, which are all of one size."""
+    wholes = [unit for unit, wish in enumerate(units) if not wish.is_share]
+    taken = _match([[(device_id, 0) for device_id in candidates[unit]] for unit in wholes])
+    if taken is None:
+        return None
+    free = {device.id: device.free_milli for device in host.devices if device.id not in taken}
+    shares = [unit for unit, wish in enumerate(units) if wish.is_share]
+    found = _match([_multiply(candidates[unit], free, units[unit].milli) for unit in shares])
+    if found is None:
+        return None
+    seated = dict(zip((*wholes, *shares), (*taken, *found), strict=True))
+    return [seated[unit] for unit in range(len(units))]
+
+
+def _multiply(device_ids: Sequence[str], free_milli: Mapping[str, int], milli: int) -> list[_Place]:
+    """All places for slices: the first one of each device before the second ones."""
+    most = {device_id: free_milli[device_id] // milli for device_id in device_ids if device_id in free_milli}
+    rounds = range(max(most.values(), default=0))
+    return [(device_id, number) for number in rounds for device_id in most if number < most[device_id]]
+
+
+def _match(places: Sequence[Sequence[_Place]]) -> list[str] | None:
+    """The device of each unit, which may have one of these places; None when they are too few."""
+    holder: dict[_Place, int] = {}
+    if not all(_seat(unit, places, holder, set()) for unit in range(len(places))):
+        return None
+    device_of = {unit: device_id for (device_id, _), unit in holder.items()}
+    return [device_of[unit] for unit in range(len(places))]
+
+
+def _seat(unit: int, places: Sequence[Sequence[_Place]], holder: dict[_Place, int], tried: set[_Place]) -> bool:
+    """Gives the unit the first free place, else one whose holder can have another one."""
+    free = next((place for place in places[unit] if place not in holder), None)
     if free is not None:
         holder[free] = unit
         return True
-    for device_id in candidates[unit]:
-        if device_id not in tried:
-            tried.add(device_id)
-            if _seat(holder[device_id], candidates, holder, tried):
-                holder[device_id] = unit
+    for place in places[unit]:
+        if place not in tried:
+            tried.add(place)
+            if _seat(holder[place], places, holder, tried):
+                holder[place] = unit
                 return True
     return False
 

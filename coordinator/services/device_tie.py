@@ -1,18 +1,29 @@
-"""Devices that keep an instance on its node."""
+"""What keeps an instance on its node: devices, and snapshots."""
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from sqlmodel import Session
 
+from coordinator.domain.device import DeviceKind
+from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationType
 from coordinator.errors import StatusUnsupported
 from coordinator.store.queries.device_claim import TIED_KINDS, list_claim_kinds
+from coordinator.store.queries.node import is_storage_shared
+from coordinator.store.queries.snapshot import find_instances_with_snapshots
 from coordinator.store.tables import Instance
+
+_WITH_SNAPSHOTS: Final = Message(
+    "its volumes have snapshots, and no other node shares their storage: stop the instance and move it cold, "
+    "which takes snapshots along, or delete them",
+    "其云盘存在快照，且没有其他节点共享该存储：请关机后进行冷迁移（快照随之迁移），或先删除快照",
+)
 
 
 def require_movable(session: Session, instance: Instance, migration: MigrationType) -> None:
-    """StatusUnsupported names the devices that keep the instance from being moved in that way."""
+    """StatusUnsupported tells what keeps the instance from being moved in that way."""
     tie = find_ties(session, [instance], migration).get(instance.ecs_id)
     if tie is not None:
         raise StatusUnsupported(
@@ -24,18 +35,34 @@ def require_movable(session: Session, instance: Instance, migration: MigrationTy
 def find_ties(session: Session, instances: Collection[Instance], migration: MigrationType) -> Mapping[str, Message]:
     """What keeps instances where they are, by their ids; absent: nothing does.
 
-    While it runs, an instance keeps every device. Otherwise it gets equal ones on another node, except for those that
-    would not be the same there: local disks with its data, and what is plugged into a USB port.
+    While it runs, an instance keeps every device but virtual functions of network cards, which its guest lets go of
+    and gets anew, unless it is paused. Otherwise it gets equal ones on another node, except for those that would not be
+    the same there: local disks with its data, and what is plugged into a USB port.
     """
     kinds = list_claim_kinds(session, [instance.uuid for instance in instances])
-    ties = {}
+    ties = _find_snapshot_ties(session, instances) if migration is MigrationType.LIVE else {}
     for instance in instances:
         held = kinds.get(instance.uuid, [])
-        if migration is not MigrationType.LIVE:
-            held = [(kind, device_id) for kind, device_id in held if kind in TIED_KINDS]
+        held = [(kind, device_id) for kind, device_id in held if _is_tied(kind, instance, migration)]
         if held:
             ties[instance.ecs_id] = _describe([f"{kind} {device_id}" for kind, device_id in held], migration)
     return ties
+
+
+def _is_tied(kind: str, instance: Instance, migration: MigrationType) -> bool:
+    if migration is not MigrationType.LIVE:
+        return kind in TIED_KINDS
+    return kind != DeviceKind.VF or instance.status == InstanceStatus.PAUSED
+
+
+def _find_snapshot_ties(session: Session, instances: Collection[Instance]) -> dict[str, Message]:
+    """A guest that runs takes along what its disks hold, but not their snapshots: it stays where those are."""
+    having = find_instances_with_snapshots(session, [instance.id for instance in instances])
+    return {
+        instance.ecs_id: _WITH_SNAPSHOTS
+        for instance in instances
+        if instance.id in having and instance.node_id and not is_storage_shared(session, instance.node_id)
+    }
 
 
 def _describe(devices: Collection[str], migration: MigrationType) -> Message:

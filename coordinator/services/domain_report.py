@@ -1,7 +1,7 @@
 """What a node says about its domains, and what it means for instances.
 
-While a task works on an instance its status is the task's; what the node says about power and guest agent is taken over
-all the same.
+While a task works on an instance its status is the task's, and what is in the recycle bin stays there; what the node
+says about power and guest agent is taken over all the same.
 """
 
 from collections.abc import Iterable
@@ -80,7 +80,7 @@ def apply_domain(instance: Instance, domain: domain_pb2.Domain, node: Node, now:
         # An agent newer than this coordinator: better the last known state than a guess.
         return
     instance.power_state = after
-    if instance.task_id is not None:
+    if instance.task_id is not None or is_recycled(instance):
         return
     if instance.status == InstanceStatus.UNKNOWN or before in (PowerState.CRASHED, PowerState.ABSENT):
         instance.error_message = ""
@@ -99,7 +99,11 @@ def apply_absence(instance: Instance, node: Node) -> None:
     instance.power_state = PowerState.ABSENT
     if instance.vmtools_status == VMTOOLS_RUNNING:
         instance.vmtools_status = VMTOOLS_NOT_RUNNING
-    if instance.task_id is not None or (before in _ABSENT_STATES and instance.status in ERROR_STATUSES):
+    if (
+        instance.task_id is not None
+        or is_recycled(instance)
+        or (before in _ABSENT_STATES and instance.status in ERROR_STATUSES)
+    ):
         return
     instance.status = InstanceStatus.UNKNOWN
     instance.error_message = f"the domain is gone from node {node.name}: somebody removed it there"
@@ -107,7 +111,7 @@ def apply_absence(instance: Instance, node: Node) -> None:
 
 def apply_loss(instance: Instance, node: Node) -> None:
     """Nothing is heard of the node: the guest may run or not."""
-    if instance.task_id is None and instance.status not in ERROR_STATUSES:
+    if instance.task_id is None and not is_recycled(instance) and instance.status not in ERROR_STATUSES:
         instance.status = InstanceStatus.UNKNOWN
         instance.error_message = describe_loss(node.name)
 
@@ -129,6 +133,11 @@ def apply_self_fence(session: Session, node: Node, fenced: Iterable[node_pb2.Fen
             )
             session.add(instance)
     return released
+
+
+def is_recycled(instance: Instance) -> bool:
+    """It is in the recycle bin, and stays there whatever its node says."""
+    return instance.status == InstanceStatus.SOFT_DELETED
 
 
 def _apply_guest_agent(instance: Instance, domain: domain_pb2.Domain) -> None:

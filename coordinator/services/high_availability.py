@@ -5,7 +5,7 @@ coordinators one does this; another one begins when it is gone.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Final
@@ -45,14 +45,15 @@ log = structlog.get_logger(__name__)
 class _Attempts:
     """How often instances were begun to be started elsewhere: what fails at once would else do so all the time."""
 
-    def __init__(self, pause_seconds: float) -> None:
+    def __init__(self, pause_seconds: float, monotonic: Callable[[], float]) -> None:
         self._pause_seconds = pause_seconds
+        self._monotonic = monotonic
         # By instance: how often, and when last.
         self._noted: dict[str, tuple[int, float]] = {}
 
     def note(self, ecs_id: str) -> None:
         """It was begun once more."""
-        now = time.monotonic()
+        now = self._monotonic()
         self._noted = {name: noted for name, noted in self._noted.items() if now - noted[1] < _FORGOTTEN_SECONDS}
         count, _ = self._noted.get(ecs_id, (0, now))
         self._noted[ecs_id] = count + 1, now
@@ -61,16 +62,22 @@ class _Attempts:
         """Whether it may be begun again: the second time at once, then after longer and longer pauses."""
         count, last = self._noted.get(ecs_id, (0, 0.0))
         pause_seconds = self._pause_seconds * (2.0 ** max(min(count, _LONGEST_AT) - 1, 0) - 1)
-        return time.monotonic() - last >= pause_seconds
+        return self._monotonic() - last >= pause_seconds
 
 
 class RecoverySweep:
     """The repeated look at lost nodes. Tells each alarm once, until its reason changes or is over."""
 
-    def __init__(self, runtime: Runtime, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        retry_seconds: float = RETRY_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._runtime = runtime
         self._retry_seconds = retry_seconds
-        self._attempts = _Attempts(retry_seconds)
+        self._monotonic = monotonic
+        self._attempts = _Attempts(retry_seconds, monotonic)
         # When nodes are tried again that could not be fenced, or had what cannot be started elsewhere.
         self._not_before: dict[str, float] = {}
         # Of nodes that are being fenced: as they were lost, and what comes of it.
@@ -108,7 +115,7 @@ class RecoverySweep:
         return True
 
     def _is_due(self, pulse: NodePulse) -> bool:
-        return time.monotonic() >= self._not_before.get(pulse.node_id, 0.0)
+        return self._monotonic() >= self._not_before.get(pulse.node_id, 0.0)
 
     def _fence(self, pulses: list[NodePulse]) -> Iterator[tuple[NodePulse, FenceOutcome]]:
         """Those of which it is known what came of it; a later look gets the others, which hold up nobody until then."""
@@ -145,7 +152,7 @@ class RecoverySweep:
 
     def _put_off(self, pulse: NodePulse) -> None:
         """Management controllers are not asked every other second."""
-        self._not_before[pulse.node_id] = time.monotonic() + self._retry_seconds
+        self._not_before[pulse.node_id] = self._monotonic() + self._retry_seconds
 
     def _stop_waiting(self, pulse: NodePulse) -> None:
         """Operations that the lost node keeps waiting end: the next look finds what they worked on."""

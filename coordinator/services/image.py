@@ -1,5 +1,6 @@
 """Images: registered first, then filled by an upload or from a URL."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlmodel import Session, col, select
@@ -7,13 +8,26 @@ from sqlmodel import Session, col, select
 from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
-from coordinator.errors import AccessDenied, ImageInUse, ImageUnusable, ResourceExists, ResourceNotFound
+from coordinator.errors import (
+    AccessDenied,
+    ImageInUse,
+    ImageUnusable,
+    ParameterInvalid,
+    ResourceExists,
+    ResourceNotFound,
+    StatusUnsupported,
+)
 from coordinator.runtime import Runtime
+from coordinator.services.instance import find_own
+from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.services.region import check_tenant
-from coordinator.store.image_file import ImageWriter, remove_image_file
+from coordinator.store.image_file import ImageLimits, ImageWriter, remove_image_file
+from coordinator.store.image_upload import ImageUpload
 from coordinator.store.queries import image as queries
+from coordinator.store.queries.iso import count_drives_with
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Image, Task
+from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE, FORMAT
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE, activate_image
 from coordinator.tasks.submission import request_cancel, submit_task
 
@@ -38,11 +52,41 @@ def register_image(runtime: Runtime, caller: Caller, draft: Image) -> tuple[Imag
     return draft, task
 
 
+def capture_image(runtime: Runtime, caller: Caller, draft: Image, ecs_id: str) -> tuple[Image, str]:
+    """Stores `draft`, an image that is made of the system disk of an instance; with the operation id.
+
+    It belongs to the instance's tenant, and runs on what the instance runs on. StatusUnsupported unless that
+    runs or is stopped, ParameterInvalid when the draft tells of another file than a node makes.
+    """
+    if draft.source_url or draft.sha256 or draft.format not in ("", FORMAT):
+        raise ParameterInvalid(
+            "ecsId", f"no url or sha256, and no format but {FORMAT}", "不能同时指定url、sha256或其他格式"
+        )
+    with runtime.database.write() as session:
+        instance = find_own(session, caller, ecs_id, for_update=True)
+        require_unlocked(instance)
+        CAPTURE_IMAGE.check(session, {"ecsId": ecs_id})
+        if draft.tenant_id not in (None, instance.tenant_id):
+            raise ParameterInvalid("tenantId", "must be the instance's", "必须与实例所属租户一致")
+        draft.tenant_id = instance.tenant_id
+        _settle_visibility(caller, draft)
+        draft.id, draft.status, draft.format = runtime.identifiers.new(Prefix.IMAGE), "Importing", FORMAT
+        draft.cpu_arch, draft.os_type = instance.architecture, instance.os_type
+        if original := session.get(Image, instance.image_id) if instance.image_id else None:
+            draft.platform = draft.platform or original.platform
+            draft.os_version = draft.os_version or original.os_version
+        session.add(draft)
+        session.flush()
+        operation_id = begin_task(session, runtime, caller, CAPTURE_IMAGE, instance, args={"imageId": draft.id})
+    runtime.wake_tasks()
+    return draft, operation_id
+
+
 def begin_upload(runtime: Runtime, caller: Caller, image_id: str) -> ImageWriter:
     """A writer for the bytes of an image that has none yet; end it with `finish_upload` or its `discard`."""
     with runtime.database.read() as session:
-        _require_fillable(_find_own(session, caller, image_id))
-    return ImageWriter(runtime.settings.images_dir, image_id, runtime.settings.max_image_bytes)
+        require_fillable(find_own_image(session, caller, image_id))
+    return ImageWriter(runtime.settings.images_dir, image_id, image_limits(runtime))
 
 
 def finish_upload(runtime: Runtime, caller: Caller, image_id: str, writer: ImageWriter) -> Image:
@@ -54,17 +98,38 @@ def finish_upload(runtime: Runtime, caller: Caller, image_id: str, writer: Image
     try:
         facts = writer.check(announced.format, announced.sha256)
     except ImageUnusable as error:
-        _note_failure(runtime, caller, image_id, error)
+        note_failure(runtime, caller, image_id, error)
         raise
     writer.seal()
     with runtime.database.write() as session:
-        image = _find_own(session, caller, image_id, for_update=True)
-        _require_fillable(image)
+        image = find_own_image(session, caller, image_id, for_update=True)
+        require_fillable(image)
         activate_image(image, facts)
         session.add(image)
         session.flush()
         writer.publish()
+    ImageUpload(runtime.settings.images_dir, image_id).remove()
     return image
+
+
+def update_image(runtime: Runtime, caller: Caller, image_id: str, changes: Mapping[str, str]) -> Image:
+    """Changes what is said of an image, by column; its bytes stay. Only operators decide what is public."""
+    with runtime.database.write() as session:
+        image = find_own_image(session, caller, image_id, for_update=True)
+        visibility = changes.get("visibility", image.visibility)
+        if caller.is_tenant and visibility == "public" != image.visibility:
+            raise AccessDenied("only operators make images public", "仅运营人员可以公开镜像")
+        if visibility == "private" and image.tenant_id is None:
+            raise ParameterInvalid("visibility", "an image of no tenant is public", "不属于任何租户的镜像必须公开")
+        for column, value in changes.items():
+            setattr(image, column, value)
+        session.add(image)
+    return image
+
+
+def image_limits(runtime: Runtime) -> ImageLimits:
+    """How large images may be."""
+    return ImageLimits(runtime.settings.max_image_bytes, runtime.settings.max_image_virtual_bytes)
 
 
 def list_images(runtime: Runtime, caller: Caller, query: ListQuery) -> Listing[Image]:
@@ -91,29 +156,44 @@ def get_image_file(runtime: Runtime, caller: Caller, image_id: str) -> tuple[Ima
 def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
     """Deletes the image and its file; ImageInUse while instances use it. A fetch in progress is cancelled."""
     with runtime.database.write() as session:
-        image = _find_own(session, caller, image_id, for_update=True)
+        image = find_own_image(session, caller, image_id, for_update=True)
         instances = queries.count_instances_of_image(session, image_id)
         if instances:
             raise ImageInUse(
                 f"image {image_id} is used by {instances} instances", f"镜像{image_id}正被{instances}台虚拟机使用"
+            )
+        if drives := count_drives_with(session, image_id):
+            raise ImageInUse(
+                f"image {image_id} is in the drives of {drives} instances: detach it first",
+                f"镜像{image_id}已挂载到{drives}台虚拟机，请先卸载",
+            )
+        if image.status == "Importing" and not image.source_url:
+            raise StatusUnsupported(
+                f"image {image_id} is being made of an instance: cancel that operation first",
+                f"镜像{image_id}正在由实例制作，请先取消该操作",
             )
         image.deleted_at = runtime.now()
         session.add(image)
         for task_id in _list_fetches(session, image_id):
             request_cancel(session, task_id)
     runtime.wake_tasks()
+    ImageUpload(runtime.settings.images_dir, image_id).remove()
     remove_image_file(runtime.settings.images_dir, image_id)
 
 
 def _settle_owner(runtime: Runtime, caller: Caller, draft: Image) -> None:
     if caller.is_tenant:
-        if draft.visibility == "public":
-            raise AccessDenied("only operators make public images", "仅运营人员可以创建公共镜像")
         if draft.tenant_id not in (None, caller.tenant_id):
             raise AccessDenied("the image would belong to another tenant", "不能为其他租户创建镜像")
         draft.tenant_id = caller.tenant_id
     if draft.tenant_id:
         check_tenant(runtime, caller, draft.tenant_id)
+    _settle_visibility(caller, draft)
+
+
+def _settle_visibility(caller: Caller, draft: Image) -> None:
+    if caller.is_tenant and draft.visibility == "public":
+        raise AccessDenied("only operators make public images", "仅运营人员可以创建公共镜像")
     draft.visibility = draft.visibility or ("private" if draft.tenant_id else "public")
 
 
@@ -137,15 +217,17 @@ def _list_fetches(session: Session, image_id: str) -> list[str]:
     return list(session.exec(statement))
 
 
-def _note_failure(runtime: Runtime, caller: Caller, image_id: str, error: ImageUnusable) -> None:
+def note_failure(runtime: Runtime, caller: Caller, image_id: str, error: ImageUnusable) -> None:
+    """The image shows why its bytes were not taken, and may be filled anew."""
     with runtime.database.write() as session:
-        image = _find_own(session, caller, image_id, for_update=True)
+        image = find_own_image(session, caller, image_id, for_update=True)
         if image.status in _FILLABLE:
             image.status, image.error_message = "Error", str(error)
             session.add(image)
 
 
-def _require_fillable(image: Image) -> None:
+def require_fillable(image: Image) -> None:
+    """ResourceExists unless the image waits for its bytes."""
     if image.status not in _FILLABLE:
         raise ResourceExists(
             f"image {image.id} is {image.status}: it takes no upload",
@@ -160,7 +242,7 @@ def _find(session: Session, caller: Caller, image_id: str, *, for_update: bool =
     return image
 
 
-def _find_own(session: Session, caller: Caller, image_id: str, *, for_update: bool = False) -> Image:
+def find_own_image(session: Session, caller: Caller, image_id: str, *, for_update: bool = False) -> Image:
     """An image that the caller may change: a tenant sees public ones, but they are not its own."""
     image = _find(session, caller, image_id, for_update=for_update)
     if caller.is_tenant and image.tenant_id != caller.tenant_id:

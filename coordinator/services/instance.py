@@ -7,9 +7,10 @@ from sqlalchemy import delete
 from sqlmodel import Session, col
 
 from coordinator.domain.caller import Caller
+from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import Label
 from coordinator.domain.listing import Listing, ListQuery
-from coordinator.errors import ParameterInvalid, ResourceNotFound
+from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.instance_validation import check_description, check_display_name, check_labels
@@ -89,17 +90,24 @@ def set_description(runtime: Runtime, caller: Caller, ecs_id: str, description: 
 
 
 def find_own(session: Session, caller: Caller, ecs_id: str, *, for_update: bool = False) -> Instance:
-    """The instance, if it exists for the caller; `for_update` keeps others from changing it meanwhile."""
+    """The instance, if it exists for the caller; `for_update` keeps others from changing it meanwhile.
+
+    StatusUnsupported when it is to be changed, and is in the recycle bin.
+    """
     instance = instance_query.find_instance(session, ecs_id, for_update=for_update)
     if instance is None or not caller.may_see(instance.tenant_id):
         raise ResourceNotFound("instance", ecs_id)
+    if for_update:
+        _require_unrecycled(instance)
     return instance
 
 
-def find_own_batch(session: Session, caller: Caller, ecs_ids: Sequence[str]) -> list[Instance]:
+def find_own_batch(
+    session: Session, caller: Caller, ecs_ids: Sequence[str], *, recycled: bool = False
+) -> list[Instance]:
     """The instances in the order of their ids, each once and kept from others until the transaction ends.
 
-    ResourceNotFound names all that do not exist.
+    ResourceNotFound names all that do not exist. StatusUnsupported when one is in the recycle bin, unless `recycled`.
     """
     wanted = check_batch(ecs_ids)
     found = instance_query.lock_instances(session, wanted)
@@ -107,7 +115,18 @@ def find_own_batch(session: Session, caller: Caller, ecs_ids: Sequence[str]) -> 
     missing = [ecs_id for ecs_id in wanted if ecs_id not in own]
     if missing:
         raise ResourceNotFound("instance", ", ".join(missing))
+    if not recycled:
+        for instance in own.values():
+            _require_unrecycled(instance)
     return [own[ecs_id] for ecs_id in wanted]
+
+
+def _require_unrecycled(instance: Instance) -> None:
+    if instance.status == InstanceStatus.SOFT_DELETED:
+        raise StatusUnsupported(
+            f"instance {instance.ecs_id} is in the recycle bin: restore it first",
+            f"实例{instance.ecs_id}在回收站中，请先还原",
+        )
 
 
 def check_batch(ecs_ids: Sequence[str]) -> list[str]:

@@ -8,14 +8,13 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.deployment import DeploymentRule
+from coordinator.domain.growth import ROOM, make_room
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
-from coordinator.domain.noun import in_chinese
 from coordinator.domain.placement import Decision, PlacementRequest
 from coordinator.domain.ssh_key import BindingState
-from coordinator.domain.unit import GIB
-from coordinator.errors import BatchUnschedulable, QuotaExceeded
+from coordinator.errors import BatchUnschedulable
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
@@ -23,17 +22,19 @@ from coordinator.services.deployment_set import read_rule
 from coordinator.services.instance import make_labels
 from coordinator.services.instance_device import EXTRA_DEVICES
 from coordinator.services.instance_reference import References, find_references
-from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
+from coordinator.services.instance_resource import InstanceSize, cpu_model_of, floats_over_node, make_consumer
 from coordinator.services.instance_task import begin_task
 from coordinator.services.instance_validation import check_order, huge_page_bytes_of
 from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
+from coordinator.services.quota import Wish, check_quota
 from coordinator.services.ssh_key_binding import new_binding
-from coordinator.store.queries import instance as instance_query
-from coordinator.store.tables import Instance, PlacementRecord, Tenant, Volume
+from coordinator.store.tables import Instance, PlacementRecord, Volume
 from coordinator.tasks.blueprint import traits_of
+from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
+from coordinator.tasks.model import TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,25 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class _Secrets:
+class Origin:
+    """What a clone's volumes are copied from."""
+
+    ecs_id: str
+    # In the order of the order's volumes.
+    volumes: tuple[Volume, ...]
+    # The node that has them, and the identity of the storage where other nodes may find them, too; that may be unknown.
+    node_id: str
+    storage_id: str
+
+    def keep_near(self, request: PlacementRequest) -> PlacementRequest:
+        """The request, for hosts that can reach the volumes."""
+        if self.storage_id:
+            return replace(request, storage_id=self.storage_id)
+        return replace(request, node_id=self.node_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
     """What is derived from the order's secrets, once for all its instances."""
 
     password_hash: str
@@ -59,25 +78,47 @@ def create_instances(runtime: Runtime, caller: Caller, order: InstanceOrder) -> 
     """
     check_order(order, runtime.settings)
     if not caller.is_operator:
-        order = _within_quotas(order)
-    # Hashing takes a few milliseconds, which no other writer shall wait for.
-    secrets = _Secrets(hash_password(order.password), runtime.secrets.encrypt(order.vnc_password or new_vnc_password()))
+        order = within_quotas(order)
+    secrets = make_secrets(runtime, order)
     with runtime.database.write() as session:
         references = find_references(session, runtime, caller, order)
-        _check_quota(session, order, references)
-        instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
-        rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
-        request = placement_request(order, references, rule, [instance.uuid for instance in instances])
-        decision = claim(session, runtime.hosts, request)
-        _settle_placement(instances, request, decision)
-        session.add_all(instances)
-        session.flush()
-        session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
-        _bind_key(session, runtime, references, instances)
-        _record_placement(session, runtime, instances, decision)
-        operations = _realize(session, runtime, caller, order, references, instances) if decision.placed else []
-        views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
+        created = add_instances(session, runtime, caller, order, references, secrets)
     runtime.wake_tasks()
+    return created
+
+
+def make_secrets(runtime: Runtime, order: InstanceOrder) -> Secrets:
+    """Before the transaction: hashing takes a few milliseconds, which no other writer shall wait for."""
+    return Secrets(hash_password(order.password), runtime.secrets.encrypt(order.vnc_password or new_vnc_password()))
+
+
+def add_instances(
+    session: Session,
+    runtime: Runtime,
+    caller: Caller,
+    order: InstanceOrder,
+    references: References,
+    secrets: Secrets,
+    origin: Origin | None = None,
+) -> Created:
+    """The same in the caller's transaction, of an order that was checked; the caller wakes the engine.
+
+    With `origin` a single one, which has to find a host where the volumes are that its own are copied from.
+    """
+    check_order_quota(session, order, references)
+    instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
+    rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
+    request = placement_request(order, references, rule, [instance.uuid for instance in instances])
+    request = origin.keep_near(request) if origin else request
+    decision = claim(session, runtime.hosts, request)
+    _settle_placement(instances, request, decision, keeps_unplaced=origin is None)
+    session.add_all(instances)
+    session.flush()
+    session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
+    _bind_key(session, runtime, references, instances)
+    _record_placement(session, runtime, instances, decision)
+    operations = _realize(session, runtime, caller, order, references, instances, origin) if decision.placed else []
+    views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
     return Created(views, tuple(operations))
 
 
@@ -89,7 +130,7 @@ def _bind_key(session: Session, runtime: Runtime, references: References, instan
 
 
 def _new_instance(
-    runtime: Runtime, order: InstanceOrder, references: References, secrets: _Secrets, number: int
+    runtime: Runtime, order: InstanceOrder, references: References, secrets: Secrets, number: int
 ) -> Instance:
     suffix = f"-{number + 1}" if order.count > 1 else ""
     display_name = order.display_name + suffix
@@ -127,13 +168,15 @@ def _new_instance(
         rp_id=order.pool_id,
         hg_id=order.host_group_id,
         deployment_set=order.deployment_set,
-        options=_options(order, references),
+        options=_options(runtime, order, references),
     )
 
 
-def _options(order: InstanceOrder, references: References) -> dict[str, Any]:
-    extra = references.extra_devices.to_json()
-    return {**order.options, **({EXTRA_DEVICES: extra} if extra else {})}
+def _options(runtime: Runtime, order: InstanceOrder, references: References) -> dict[str, Any]:
+    extra, factor = references.extra_devices.to_json(), runtime.settings.hot_plug_factor
+    floats = floats_over_node(references.flavor_type, huge_page_bytes_of(order))
+    room = make_room(order.cpu_count, references.memory_bytes, factor, architecture=order.architecture, floats=floats)
+    return {**order.options, ROOM: room.to_json(), **({EXTRA_DEVICES: extra} if extra else {})}
 
 
 def placement_request(
@@ -146,7 +189,7 @@ def placement_request(
         storage_gib=sum(volume.size_gib for volume in order.volumes),
         huge_page_bytes=huge_page_bytes_of(order),
     )
-    return PlacementRequest(
+    request = PlacementRequest(
         consumers=tuple(
             make_consumer(uuid, size, references.flavor, references.flavor_type, references.extra_devices)
             for uuid in uuids
@@ -160,9 +203,12 @@ def placement_request(
         group_id=order.host_group_id,
         deployment=rule,
     )
+    return references.origin.place(request) if references.origin else request
 
 
-def _settle_placement(instances: list[Instance], request: PlacementRequest, decision: Decision) -> None:
+def _settle_placement(
+    instances: list[Instance], request: PlacementRequest, decision: Decision, *, keeps_unplaced: bool
+) -> None:
     if decision.placed:
         for instance, assignment in zip(instances, decision.assignments, strict=True):
             instance.node_id = assignment.host.node_id
@@ -170,7 +216,7 @@ def _settle_placement(instances: list[Instance], request: PlacementRequest, deci
             instance.rp_id = assignment.host.pool_id if request.pool_ids else ""
         return
     reason = summarize(decision)
-    if len(instances) > 1:
+    if len(instances) > 1 or not keeps_unplaced:
         raise BatchUnschedulable(reason.en, reason.zh)
     [instance] = instances
     instance.status = InstanceStatus.ERROR_UNSCHEDULABLE
@@ -201,15 +247,32 @@ def _realize(
     order: InstanceOrder,
     references: References,
     instances: list[Instance],
+    origin: Origin | None,
 ) -> list[str]:
     """Volumes, ports and a task for each placed instance; answers the operation ids."""
     operations = []
     for instance in instances:
-        session.add_all(_new_volumes(runtime, order, instance))
+        volumes = _new_volumes(runtime, order, instance)
+        kind, args = _settle_origin(volumes, origin) if origin else (CREATE_INSTANCE, _origins(volumes, references))
+        session.add_all(volumes)
         _add_ports(session, runtime, order, references, instance)
-        operations.append(begin_task(session, runtime, caller, CREATE_INSTANCE, instance))
+        operations.append(begin_task(session, runtime, caller, kind, instance, args=args))
     session.flush()
     return operations
+
+
+def _origins(volumes: list[Volume], references: References) -> dict[str, Any]:
+    """What the system disk, the first of the volumes, is copied from."""
+    return {"origins": {volumes[0].uuid: references.origin.to_args()}} if references.origin else {}
+
+
+def _settle_origin(volumes: list[Volume], origin: Origin) -> tuple[TaskKind, dict[str, Any]]:
+    """The task that copies the volumes, which stand on the images of their origins, and what it must know."""
+    copies = {}
+    for volume, original in zip(volumes, origin.volumes, strict=True):
+        volume.image_id = original.image_id
+        copies[volume.uuid] = original.uuid
+    return CLONE_INSTANCE, {"sourceEcsId": origin.ecs_id, "copies": copies}
 
 
 def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance) -> list[Volume]:
@@ -263,41 +326,22 @@ def _add_ports(
         allocate_port(session, runtime, subnet, group, instance_id=instance.id, request=request)
 
 
-def _within_quotas(order: InstanceOrder) -> InstanceOrder:
+def within_quotas(order: InstanceOrder) -> InstanceOrder:
     """Only an operator may order beyond a tenant's quotas: what others say about it is neither done nor answered."""
     options = {name: value for name, value in order.options.items() if name != "bUpdateQuotas"}
     return replace(order, checks_quota=True, options=options)
 
 
-def _check_quota(session: Session, order: InstanceOrder, references: References) -> None:
+def check_order_quota(session: Session, order: InstanceOrder, references: References) -> None:
+    """QuotaExceeded if the order's tenant may not have that much more."""
     if not order.checks_quota:
         return
-    tenant = references.owner.tenant
-    quotas = {
-        "instances": tenant.quota_instances,
-        "vCPUs": tenant.quota_vcpus,
-        "GPUs": tenant.quota_gpus,
-        "memory in GiB": tenant.quota_memory_gib,
-        "volumes": tenant.quota_volumes,
-        "storage in GiB": tenant.quota_storage_gib,
-    }
-    if all(quota is None for quota in quotas.values()):
-        return
-    # Orders of one tenant with quotas queue up here, so that two cannot both take what is left for one.
-    # Not against rows that refer to the tenant: their writers may hold the host that is waited for next.
-    session.get_one(Tenant, tenant.id, with_for_update={"key_share": True}, populate_existing=True)
-    use = instance_query.read_tenant_use(session, tenant.id)
-    wanted = {
-        "instances": use.instances + order.count,
-        "vCPUs": use.vcpus + order.count * order.cpu_count,
-        "GPUs": use.gpus + order.count * (references.flavor.gpu + references.extra_devices.gpus),
-        "memory in GiB": -(-(use.memory_bytes + order.count * references.memory_bytes) // GIB),
-        "volumes": use.volumes + order.count * len(order.volumes),
-        "storage in GiB": use.storage_gib + order.count * sum(volume.size_gib for volume in order.volumes),
-    }
-    for name, quota in quotas.items():
-        if quota is not None and wanted[name] > quota:
-            raise QuotaExceeded(
-                f"tenant {tenant.name}: {wanted[name]} {name} would exceed the quota of {quota}",
-                f"租户{tenant.name}：{in_chinese(name)}将达到{wanted[name]}，超出配额{quota}",
-            )
+    wish = Wish(
+        instances=order.count,
+        vcpus=order.count * order.cpu_count,
+        memory_bytes=order.count * references.memory_bytes,
+        gpus=order.count * (references.flavor.gpu + references.extra_devices.gpus),
+        volumes=order.count * len(order.volumes),
+        storage_gib=order.count * sum(volume.size_gib for volume in order.volumes),
+    )
+    check_quota(session, references.owner.tenant, wish)

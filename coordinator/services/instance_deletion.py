@@ -1,6 +1,10 @@
-"""Deletion of instances: admitted in any status, after whatever runs on them now was cancelled."""
+"""Deletion of instances: admitted in any status, after whatever runs on them now was cancelled.
+
+While the recycle bin is on they go there first; `services.recycle` has the rest of their way.
+"""
 
 from collections.abc import Sequence
+from typing import Final
 
 from sqlmodel import Session
 
@@ -11,23 +15,32 @@ from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task
 from coordinator.store.queries.instance import lock_tasks_of
+from coordinator.store.queries.iso import delete_isos
+from coordinator.store.queries.recycle import find_recycled
+from coordinator.store.queries.recycle_setting import read_recycle_config
+from coordinator.store.queries.snapshot_policy import unbind_instance
 from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Task
 from coordinator.tasks.instance_step import forget_secrets
+from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
+from coordinator.tasks.kinds.recycle_instance import RECYCLE_INSTANCE
+from coordinator.tasks.model import TaskKind
 from coordinator.tasks.submission import request_cancel
+
+_DELETIONS: Final = (DELETE_INSTANCE.name, RECYCLE_INSTANCE.name)
 
 
 def delete_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str]) -> list[str]:
     """Deletes all of them, or none when one does not exist or is locked; answers the operation ids.
 
-    Asking again while a deletion runs answers that deletion's operation.
+    Asking again while a deletion runs answers that deletion's operation. What is in the recycle bin stays there.
     """
     with runtime.database.write() as session:
         # Tasks are locked before instances, as the engine does it.
         lock_tasks_of(session, ecs_ids)
-        instances = find_own_batch(session, caller, ecs_ids)
+        instances = find_own_batch(session, caller, ecs_ids, recycled=True)
         _require_all_unlocked(instances)
         operations = [
             operation
@@ -47,18 +60,42 @@ def _require_all_unlocked(instances: Sequence[Instance]) -> None:
 def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instance: Instance) -> str | None:
     """The operation that deletes the instance; None when nothing has to be done for it but to mark the row."""
     running = session.get(Task, instance.task_id) if instance.task_id else None
-    if running is not None and running.kind == DELETE_INSTANCE.name and running.state in ACTIVE_STATES:
+    if running is not None and running.kind in _DELETIONS and running.state in ACTIVE_STATES:
         return running.id
+    if find_recycled(session, instance.id) is not None:
+        return None
     if instance.node_id is None and running is None:
         # It was never placed, or its creation undid everything: no node knows it.
         instance.deleted_at = runtime.now()
         forget_secrets(instance)
         delete_bindings(session, instance.id)
+        unbind_instance(session, instance.id)
+        delete_isos(session, instance.id)
         session.add(instance)
         return None
     # One that is parked for the operator does not end by itself: the deletion removes what it left behind.
     predecessor = running.id if running and request_cancel(session, running.id) else None
-    operation = begin_task(session, runtime, caller, DELETE_INSTANCE, instance, after_task_id=predecessor)
+    # What was never finished is not worth being kept, and may not be there at all.
+    is_made = running is None or running.kind != CREATE_INSTANCE.name
+    if is_made and read_recycle_config(session).enabled:
+        return _begin(session, runtime, caller, RECYCLE_INSTANCE, instance, predecessor)
+    return _begin(session, runtime, caller, DELETE_INSTANCE, instance, predecessor)
+
+
+def purge(session: Session, runtime: Runtime, caller: Caller, instance: Instance) -> str:
+    """Deletes for good an instance that is in the recycle bin, once; answers the operation id."""
+    running = session.get(Task, instance.task_id) if instance.task_id else None
+    if running is not None and running.kind == DELETE_INSTANCE.name:
+        return running.id
+    # What is done with its snapshots comes to its end before.
+    return _begin(session, runtime, caller, DELETE_INSTANCE, instance, running.id if running else None)
+
+
+def _begin(
+    session: Session, runtime: Runtime, caller: Caller, kind: TaskKind, instance: Instance, predecessor: str | None
+) -> str:
+    args = {"statusBefore": instance.status} if kind is RECYCLE_INSTANCE else {}
+    operation = begin_task(session, runtime, caller, kind, instance, args=args, after_task_id=predecessor)
     instance.status = InstanceStatus.TERMINATING
     session.add(instance)
     return operation

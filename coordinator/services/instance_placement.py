@@ -23,7 +23,8 @@ from coordinator.store.queries.deployment_set import read_member_places, read_se
 from coordinator.store.queries.instance_view import Surroundings, read_surroundings
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.node import read_cpu_models
-from coordinator.store.tables import DeploymentSet, Instance
+from coordinator.store.queries.snapshot import find_instances_with_snapshots
+from coordinator.store.tables import DeploymentSet, Instance, Node
 from coordinator.tasks.blueprint import traits_of
 
 # Guests that see the processor as it is find no other one under them while they run.
@@ -71,9 +72,10 @@ def make_requests(
     cpu_models = read_cpu_models(session, {instance.node_id for instance in instances if instance.node_id})
     set_ids = {instance.deployment_set for instance in instances} - {""}
     sets, members = read_sets(session, set_ids), read_member_places(session, set_ids)
+    storages = _read_storages(session, instances) if migration is MigrationType.LIVE else {}
     requests = []
     for instance in instances:
-        request = _make_request(instance, surroundings)
+        request = replace(_make_request(instance, surroundings), storage_id=storages.get(instance.ecs_id, ""))
         keeps_processor = migration is MigrationType.LIVE and instance.vcpu_type == _PASSTHROUGH
         if keeps_processor and not is_cpu_type_free and instance.node_id:
             request = replace(request, cpu_model=cpu_models[instance.node_id])
@@ -81,6 +83,16 @@ def make_requests(
         rule = _rule_without(instance, sets.get(instance.deployment_set), members.get(instance.deployment_set, []))
         requests.append(replace(request, deployment=rule))
     return requests
+
+
+def _read_storages(session: Session, instances: Sequence[Instance]) -> dict[str, str]:
+    """Storage that instances do not leave while they run, for the snapshots that are there."""
+    having = find_instances_with_snapshots(session, [instance.id for instance in instances])
+    return {
+        instance.ecs_id: session.get_one(Node, instance.node_id).storage_id
+        for instance in instances
+        if instance.id in having and instance.node_id
+    }
 
 
 def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRequest:

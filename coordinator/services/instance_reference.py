@@ -22,6 +22,7 @@ from coordinator.services import network as network_service
 from coordinator.services.instance_device import has_what_is_asked, settle_devices, unavailable_features
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.services.owner import Owner, find_owner
+from coordinator.services.snapshot_origin import SnapshotOrigin, find_origin
 from coordinator.store.queries import flavor as flavor_query
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.host_group import find_group_to_use
@@ -41,6 +42,20 @@ _ACTIVE: Final = "Active"
 
 
 @dataclass(frozen=True, slots=True)
+class SizeReferences:
+    """What the size of an order comes to."""
+
+    flavor: Flavor
+    flavor_type: FlavorType
+    # Of each instance.
+    memory_bytes: int
+    # Resource pools that it may be placed in; none: any host will do.
+    pool_ids: frozenset[str]
+    # Beside those of the flavor.
+    extra_devices: ExtraDevices
+
+
+@dataclass(frozen=True, slots=True)
 class References:
     """The rows that an order refers to; networks in the order's sequence, the security group of each beside it."""
 
@@ -57,23 +72,46 @@ class References:
     extra_devices: ExtraDevices
     # A stored key that opens it.
     ssh_key: SshKey | None = None
+    # What the system disk is made from instead of the image.
+    origin: SnapshotOrigin | None = None
 
 
-def find_references(session: Session, runtime: Runtime, caller: Caller, order: InstanceOrder) -> References:
-    """Looks everything up; raises the documented error of the first thing that is missing or does not fit."""
+def find_references(
+    session: Session, runtime: Runtime, caller: Caller, order: InstanceOrder, image: Image | None = None
+) -> References:
+    """Looks everything up; raises the documented error of the first thing that is missing or does not fit.
+
+    With `image` the order's counts as found: nothing is made from it.
+    """
     owner = find_owner(session, caller, order.tenant_id, order.department_id, order.resource_group_id)
     _check_place(session, runtime, order)
+    size = find_size(session, order)
+    # From here on what counts is what the tenant may use, also when an operator orders for it.
+    user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
+    origin = None if image else find_origin(session, user, order)
+    image = image or find_image(session, user, replace(order, image_id=origin.image_id) if origin else order)
+    _check_volume_types(order, image)
+    networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
+    return References(
+        owner,
+        size.flavor,
+        size.flavor_type,
+        image,
+        networks,
+        size.memory_bytes,
+        size.pool_ids,
+        size.extra_devices,
+        _find_ssh_key(session, order),
+        origin,
+    )
+
+
+def find_size(session: Session, order: InstanceOrder) -> SizeReferences:
+    """The order's flavor, memory, pools and devices; raises what is wrong with the first of them."""
     flavor, flavor_type = _find_flavor(session, order)
     pool_ids = _settle_pools(session, order, flavor_type)
     extra_devices = settle_devices(order.devices, flavor, flavor_type)
-    # From here on what counts is what the tenant may use, also when an operator orders for it.
-    user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
-    image = _find_image(session, user, order)
-    _check_volume_types(order, image)
-    networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
-    memory_bytes = _settle_memory(order, flavor)
-    ssh_key = _find_ssh_key(session, order)
-    return References(owner, flavor, flavor_type, image, networks, memory_bytes, pool_ids, extra_devices, ssh_key)
+    return SizeReferences(flavor, flavor_type, _settle_memory(order, flavor), pool_ids, extra_devices)
 
 
 def _find_ssh_key(session: Session, order: InstanceOrder) -> SshKey | None:
@@ -190,9 +228,10 @@ def _check_flavor_type(order: InstanceOrder, flavor: Flavor, flavor_type: Flavor
         )
 
 
-def _find_image(session: Session, user: Caller, order: InstanceOrder) -> Image:
+def find_image(session: Session, user: Caller, order: InstanceOrder, field: str = "image.imageUid") -> Image:
+    """The order's image, as a system disk for who `user` is; raises what is wrong with it, naming the field."""
     if order.image_id:
-        field, image = "image.imageUid", session.get(Image, order.image_id)
+        image = session.get(Image, order.image_id)
     else:
         field, image = "image.url", _find_image_by_url(session, order.image_url)
     if image is None or image.deleted_at or not _may_use(user, image):

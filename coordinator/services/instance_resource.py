@@ -33,6 +33,12 @@ def cpu_model_of(flavor_type: FlavorType) -> str:
     return "" if named.lower() in _ANY_CPU_MODEL else named
 
 
+def floats_over_node(flavor_type: FlavorType, huge_page_bytes: int) -> bool:
+    """Whether vCPUs and memory of such an instance may be anywhere on its node, whatever becomes of them."""
+    is_bound = flavor_type.is_dedicated_cpu or flavor_type.is_dedicated_mem or flavor_type.v_numa
+    return not is_bound and not huge_page_bytes
+
+
 _NO_DEVICES: Final = ExtraDevices()
 
 

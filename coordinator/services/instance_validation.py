@@ -50,7 +50,7 @@ def check_order(order: InstanceOrder, settings: Settings) -> None:
     check_display_name(order.display_name, count=order.count)
     check_description(order.description)
     check_labels(order.labels)
-    _check_size(order)
+    check_size(order)
     _check_access(order)
     _check_image(order)
     _check_volumes(order.volumes)
@@ -150,7 +150,8 @@ def _check_place(order: InstanceOrder, settings: Settings) -> None:
     _check_choice("archType", order.architecture, ("x86", "arm"))
 
 
-def _check_size(order: InstanceOrder) -> None:
+def check_size(order: InstanceOrder) -> None:
+    """vCPUs and memory within their ranges, and whole huge pages."""
     _check_range("cpus", order.cpu_count, 1, _MAXIMUM_VCPUS)
     # Where nothing is said, the named flavor's memory counts.
     if order.memory_amount or not order.flavor_id:
@@ -217,7 +218,9 @@ def check_user_data(user_data: str) -> None:
 
 
 def _check_image(order: InstanceOrder) -> None:
-    if not order.image_id and not order.image_url:
+    # A snapshot's system has an image already.
+    is_copy = any(volume.snapshot_id for volume in order.volumes)
+    if not order.image_id and not order.image_url and not is_copy:
         raise ImageMissing("image", "one of imageUid and url is required", "imageUid和url至少填写一个")
 
 

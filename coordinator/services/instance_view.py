@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlmodel import Session
@@ -21,6 +22,7 @@ from coordinator.store.queries.instance_view import (
     read_instances,
     read_surroundings,
 )
+from coordinator.store.queries.recycle_setting import read_recycle_config
 from coordinator.store.queries.resource_pool import read_pools
 from coordinator.store.tables import Flavor, FlavorType, Image, ResourcePool
 
@@ -52,6 +54,10 @@ class InstanceView:
     devices: Sequence[DeviceView]
     # Its own pool, and those that its flavor type is bound to.
     pools: Mapping[str, ResourcePool]
+    # Whether it goes to the recycle bin when it is deleted.
+    recycles: bool
+    # When it was looked at.
+    at: datetime
 
     @property
     def task_status(self) -> str:
@@ -73,6 +79,7 @@ def load_views(session: Session, runtime: Runtime, numbers: Sequence[int]) -> li
     region_ratio = read_cpu_ratios(session, runtime.settings).region
     images_url = _images_url(runtime)
     devices = list_devices_of(session, numbers)
+    recycles, now = read_recycle_config(session).enabled, runtime.now()
     return [
         InstanceView(
             instance=instance,
@@ -89,6 +96,8 @@ def load_views(session: Session, runtime: Runtime, numbers: Sequence[int]) -> li
             image_url=f"{images_url}/{instance.image_id}/file" if instance.image_id else "",
             devices=[view_device(row) for row in devices.get(instance.id, ())],
             pools=pools,
+            recycles=recycles,
+            at=now,
         )
         for instance in instances
     ]

@@ -39,7 +39,7 @@ def order_alike(session: Session, runtime: Runtime, instance: Instance) -> Insta
         cpu_count=instance.vcpus,
         memory_amount=_amount(instance.memory_bytes),
         huge_page=_amount(instance.huge_page_bytes) if instance.huge_page_bytes else "",
-        volumes=tuple(_volume_alike(volume) for volume in volumes),
+        volumes=tuple(volume_alike(volume) for volume in volumes),
         networks=tuple(_network_alike(port) for port in ports),
         security_group_ids=(ports[0].security_group_id,),
         devices=_devices_alike(session, instance),
@@ -114,7 +114,8 @@ def _nothing_to_copy(instance: Instance) -> StatusUnsupported:
     )
 
 
-def _volume_alike(volume: Volume) -> VolumeOrder:
+def volume_alike(volume: Volume) -> VolumeOrder:
+    """The order of a disk like this one."""
     names = ("size_gib", "volume_type", "disk_bus", "volume_mode", "boot_index", "delete_on_termination", "is_os_disk")
     return VolumeOrder(**{name: getattr(volume, name) for name in names})
 

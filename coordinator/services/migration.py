@@ -104,12 +104,33 @@ def begin_migration(
     if instance.deployment_set:
         lock_set(session, instance.deployment_set)
     migration_id = runtime.identifiers.new_uuid()
-    settings = read_migration_settings(session)
     target, pool_id = _claim_target(session, runtime, instance, kind, wish, migration_id)
     # Hosts are locked before instances, everywhere. It may have changed until now.
     session.refresh(instance, with_for_update=True)
     _check(instance, kind)
     require_movable(session, instance, kind)
+    migration, args = make_move(session, runtime, instance, kind, migration_id, target, options)
+    # What an earlier move left there is removed first.
+    cleaning = queries.find_cleaning(session, instance.id, target.node_id)
+    migration.operation_id = begin_task(
+        session, runtime, caller, _KINDS[kind], instance, args={**args, "poolId": pool_id}, after_task_id=cleaning
+    )
+    session.add(migration)
+    log.info("migration.accepted", ecsId=instance.ecs_id, target=target.name, operationId=migration.operation_id)
+    return migration
+
+
+def make_move(
+    session: Session,
+    runtime: Runtime,
+    instance: Instance,
+    kind: MigrationType,
+    migration_id: str,
+    target: HostView,
+    options: MigrationOptions,
+) -> tuple[Migration, dict[str, Any]]:
+    """The row of a move whose place on the target is claimed, not yet stored; and what its task is told of it."""
+    settings = read_migration_settings(session)
     assert instance.id is not None  # noqa: S101 - it was read from the database
     assert instance.node_id is not None  # noqa: S101 - checked
     migration = Migration(
@@ -123,23 +144,14 @@ def begin_migration(
         created_at=runtime.now(),
         options=asdict(replace(options, network=None)),
     )
-    args: dict[str, Any] = {
+    return migration, {
         "migrationId": migration_id,
         "uuid": instance.uuid,
         "sourceNodeId": instance.node_id,
         "targetNodeId": target.node_id,
-        "poolId": pool_id,
         "isCpuTypeFree": settings.is_cpu_type_free,
         "sharesStorage": share_storage(session, instance.node_id, target.node_id),
     }
-    # What an earlier move left there is removed first.
-    cleaning = queries.find_cleaning(session, instance.id, target.node_id)
-    migration.operation_id = begin_task(
-        session, runtime, caller, _KINDS[kind], instance, args=args, after_task_id=cleaning
-    )
-    session.add(migration)
-    log.info("migration.accepted", ecsId=instance.ecs_id, target=target.name, operationId=migration.operation_id)
-    return migration
 
 
 def migrate_batch(
@@ -246,7 +258,13 @@ def _check(instance: Instance, kind: MigrationType) -> None:
     require_status(instance, f"migrate {kind}", *_ADMITTED[kind])
     if instance.node_id is None:
         raise StatusUnsupported(f"instance {instance.ecs_id} is on no node", f"实例{instance.ecs_id}不在任何节点上")
-    if kind is MigrationType.COLD and instance.security_type not in _WITHOUT_STATE:
+    if kind is MigrationType.COLD:
+        require_stateless(instance)
+
+
+def require_stateless(instance: Instance) -> None:
+    """StatusUnsupported for an instance of which its node keeps more than its disks while it is off."""
+    if instance.security_type not in _WITHOUT_STATE:
         raise StatusUnsupported(
             f"instance {instance.ecs_id}: its TPM and firmware variables only move while it runs: migrate it live",
             f"实例{instance.ecs_id}：TPM和固件变量仅能在运行时迁移，请使用热迁移",

@@ -50,7 +50,9 @@ class RegionCapacity:
 def count_instances_by_status(runtime: Runtime, caller: Caller) -> InstanceCount:
     """How many instances run, are stopped, are in error."""
     with runtime.database.read() as session:
-        counts = queries.count_instances_by_status(session)
+        counts = dict(queries.count_instances_by_status(session))
+    # What is in the recycle bin is deleted, for those who count.
+    counts.pop(InstanceStatus.SOFT_DELETED, None)
     return InstanceCount(
         total=sum(counts.values()),
         running=counts.get(InstanceStatus.RUNNING, 0),

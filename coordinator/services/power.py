@@ -10,6 +10,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task, refuse_together, require_unlocked
 from coordinator.store.tables import Instance
+from coordinator.tasks.kinds.hibernate_instance import HIBERNATE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.resume_instance import RESUME_INSTANCE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
@@ -19,7 +20,7 @@ from coordinator.tasks.model import JsonObject, TaskKind
 
 
 def start_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str]) -> list[str]:
-    """Starts instances that are shut off; answers the operation ids."""
+    """Starts instances that are shut off or hibernated; answers the operation ids."""
     return _power(runtime, caller, START_INSTANCE, ecs_ids)
 
 
@@ -36,6 +37,11 @@ def restart_instances(runtime: Runtime, caller: Caller, ecs_ids: Sequence[str], 
 def suspend_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> list[str]:
     """Pauses a running instance."""
     return _power(runtime, caller, SUSPEND_INSTANCE, [ecs_id])
+
+
+def hibernate_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> list[str]:
+    """Puts a running instance, with its memory, on its node's disk; its next start lets it go on from there."""
+    return _power(runtime, caller, HIBERNATE_INSTANCE, [ecs_id])
 
 
 def resume_instance(runtime: Runtime, caller: Caller, ecs_id: str) -> list[str]:

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.event import Severity
-from coordinator.domain.instance import PowerState
+from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.task import TaskState
 from coordinator.errors import CoordinatorError
 from coordinator.runtime import Runtime
@@ -106,7 +106,7 @@ class RestartSweep:
 
     def _judge(self, subject: _Subject) -> Verdict:
         interruption, instance = subject.interruption, subject.instance
-        if instance.deleted_at is not None:
+        if instance.deleted_at is not None or instance.status == InstanceStatus.SOFT_DELETED:
             return Verdict.OVER
         if interruption.booting_since is not None:
             return self._judge_boot(subject)

@@ -1,4 +1,4 @@
-"""What is forgotten after a time: events, the audit log, and moves of instances."""
+"""What is forgotten after a time: events, the audit log, moves of instances, and uploads that were given up."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -7,6 +7,7 @@ from typing import Final
 from sqlmodel import Session
 
 from coordinator.runtime import Runtime
+from coordinator.services.image_upload import forget_expired_uploads
 from coordinator.store.queries.audit import delete_records
 from coordinator.store.queries.event import delete_events
 from coordinator.store.queries.migration import delete_migrations
@@ -21,6 +22,7 @@ def forget_expired(runtime: Runtime) -> None:
     _forget(runtime, delete_events, now - runtime.settings.event_retention)
     _forget(runtime, delete_records, now - runtime.settings.audit_retention)
     _forget(runtime, delete_migrations, now - runtime.settings.task_retention)
+    forget_expired_uploads(runtime)
 
 
 def _forget(runtime: Runtime, delete: Callable[[Session, datetime, int], int], before: datetime) -> None:

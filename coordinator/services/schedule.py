@@ -16,8 +16,9 @@ from coordinator.domain.schedule import RunTrigger, ScheduleOrder
 from coordinator.domain.task import TaskState
 from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceNotFound
 from coordinator.runtime import Runtime
+from coordinator.services.due_time import next_due
 from coordinator.services.owner import Owner, find_owner
-from coordinator.services.schedule_run import ACTIONS, begin_run, next_due, started_by
+from coordinator.services.schedule_run import begin_run, started_by
 from coordinator.store.queries import schedule as queries
 from coordinator.store.queries.instance import list_instances_by_id
 from coordinator.store.queries.schedule import ScheduleRow
@@ -42,10 +43,6 @@ class RunView:
 def create_schedule(runtime: Runtime, caller: Caller, order: ScheduleOrder) -> tuple[str, Sequence[str]]:
     """A new task; answers its id, and the operations of the run that `starts_now` asks for."""
     _check_order(order)
-    if order.action not in ACTIONS:
-        raise ParameterInvalid(
-            "schedulerType", f"{order.action} is not available yet on this cluster", f"本集群暂不支持{order.action}"
-        )
     now = runtime.now()
     zone = order.time_zone or runtime.settings.schedule_time_zone
     times = _read_times(order.cron_expression, zone, now)

@@ -3,76 +3,55 @@
 Of several coordinators one does this. What was due while none ran is caught up once, unless that is too long ago.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-import structlog
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.cron import CronTimes, find_zone
 from coordinator.domain.event import Severity
 from coordinator.domain.schedule import RunResult, RunState, RunTrigger, ScheduleAction
+from coordinator.domain.snapshot import MAXIMUM_SNAPSHOT_NAME, SnapshotOrder, SnapshotType
 from coordinator.errors import CoordinatorError, ResourceNotFound
 from coordinator.runtime import Runtime
+from coordinator.services.due_time import DueSweep, last_due, next_due
 from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.snapshot import begin_snapshot
 from coordinator.store.queries import schedule as queries
 from coordinator.store.queries.event import record_event
 from coordinator.store.queries.instance import lock_instances
 from coordinator.store.tables import Instance, Schedule, ScheduleRun
+from coordinator.tasks.kinds.hibernate_instance import HIBERNATE_INSTANCE
 from coordinator.tasks.kinds.restart_instance import RESTART_INSTANCE
 from coordinator.tasks.kinds.start_instance import START_INSTANCE
 from coordinator.tasks.kinds.stop_instance import STOP_INSTANCE
 from coordinator.tasks.model import JsonObject, TaskKind
 
 # What this cluster can do by itself. Nobody is there to be asked: guests are never forced.
-ACTIONS: Final[Mapping[ScheduleAction, tuple[TaskKind, JsonObject]]] = {
+_KINDS: Final[Mapping[ScheduleAction, tuple[TaskKind, JsonObject]]] = {
     ScheduleAction.START: (START_INSTANCE, {}),
     ScheduleAction.STOP: (STOP_INSTANCE, {"force": False}),
     ScheduleAction.RESTART: (RESTART_INSTANCE, {"force": False}),
+    ScheduleAction.HIBERNATE: (HIBERNATE_INSTANCE, {}),
 }
 _SELF: Final = Caller("scheduled-task", Role.OPERATOR)
-_FAILURE_PAUSE: Final = timedelta(minutes=1)
-
-log = structlog.get_logger(__name__)
 
 
-class ScheduleSweep:
+class ScheduleSweep(DueSweep):
     """The repeated look at scheduled tasks."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        # When a task that failed in a way that nobody foresaw is tried again.
-        self._not_before: dict[str, datetime] = {}
+    noun = "schedule"
 
-    def __call__(self) -> list[str]:
-        """Runs what is due; answers the ids of the tasks that were run, or had been missed."""
-        database = self._runtime.database
-        if not database.lead():
-            return []
-        with database.read() as session:
-            due = queries.find_due(session, self._runtime.now())
-        handled = [schedule_id for schedule_id in due if self._handle(schedule_id)]
-        if handled:
-            self._runtime.wake_tasks()
-        return handled
+    def find_due(self, session: Session, now: datetime) -> Sequence[str]:
+        """Ids of tasks that are due."""
+        return queries.find_due(session, now)
 
-    def _handle(self, schedule_id: str) -> bool:
-        now = self._runtime.now()
-        if self._not_before.get(schedule_id, now) > now:
-            return False
-        try:
-            with self._runtime.database.write() as session:
-                handled = run_due(session, self._runtime, schedule_id)
-        except Exception:
-            # Others shall not wait for it, nor the log be full of it.
-            log.exception("schedule.failed", scheduleId=schedule_id)
-            self._not_before[schedule_id] = now + _FAILURE_PAUSE
-            return False
-        self._not_before.pop(schedule_id, None)
-        return handled
+    def run_due(self, session: Session, due_id: str) -> bool:
+        """Runs the task once."""
+        return run_due(session, self._runtime, due_id)
 
 
 def run_due(session: Session, runtime: Runtime, schedule_id: str) -> bool:
@@ -82,7 +61,7 @@ def run_due(session: Session, runtime: Runtime, schedule_id: str) -> bool:
     if row is None or not row.enabled or row.next_at is None or row.next_at > now:
         return False
     times = CronTimes(row.cron_expression, find_zone(row.time_zone))
-    due_at = _last_due(row, row.next_at, times, now, runtime)
+    due_at = last_due(times, row.next_at, now, runtime.settings.schedule_catch_up, row.expires_at)
     if due_at != row.next_at:
         _note_missed(session, runtime, row, row.next_at)
     # Only a clock that was turned back can ask for the same time twice.
@@ -91,12 +70,6 @@ def run_due(session: Session, runtime: Runtime, schedule_id: str) -> bool:
     row.next_at = next_due(times, now, row.expires_at)
     session.add(row)
     return True
-
-
-def next_due(times: CronTimes, after: datetime, expires_at: datetime | None) -> datetime | None:
-    """When it is due first after that moment; None when it is over by then."""
-    found = times.next_after(after)
-    return found if found and (expires_at is None or found <= expires_at) else None
 
 
 def begin_run(session: Session, runtime: Runtime, row: Schedule, due_at: datetime, trigger: RunTrigger) -> ScheduleRun:
@@ -125,22 +98,25 @@ def started_by(run: ScheduleRun) -> list[str]:
     return [result["operation_id"] for result in run.results if result["operation_id"]]
 
 
-def _last_due(row: Schedule, next_at: datetime, times: CronTimes, now: datetime, runtime: Runtime) -> datetime | None:
-    """The last of the times since `next_at` that is to be run now; None when all of them are too long ago."""
-    earliest = now - runtime.settings.schedule_catch_up
-    first = next_at if next_at >= earliest else times.next_after(earliest)
-    return times.last_between(first, min(now, row.expires_at or now)) if first else None
-
-
 def _begin(session: Session, runtime: Runtime, row: Schedule, ecs_id: str, instance: Instance | None) -> RunResult:
-    kind, args = ACTIONS[row.action]
     try:
         if instance is None or instance.tenant_id != row.tenant_id:
             raise ResourceNotFound("instance", ecs_id)
         require_unlocked(instance)
-        return RunResult(ecs_id, begin_task(session, runtime, _SELF, kind, instance, args=args))
+        return RunResult(ecs_id, _act(session, runtime, row, instance))
     except CoordinatorError as error:
         return RunResult(ecs_id, code=error.code, message_en=error.message.en, message_zh=error.message.zh)
+
+
+def _act(session: Session, runtime: Runtime, row: Schedule, instance: Instance) -> str:
+    """The operation that does with the instance what the task is for."""
+    if row.action != ScheduleAction.SNAPSHOT:
+        kind, args = _KINDS[row.action]
+        return begin_task(session, runtime, _SELF, kind, instance, args=args)
+    moment = runtime.now().astimezone(find_zone(row.time_zone)).strftime("%Y%m%d-%H%M%S")
+    name = f"{row.name[: MAXIMUM_SNAPSHOT_NAME - len(moment) - 1]}-{moment}"
+    order = SnapshotOrder(name, type=SnapshotType.AUTO)
+    return begin_snapshot(session, runtime, _SELF, instance, order).operation_id
 
 
 def _note_missed(session: Session, runtime: Runtime, row: Schedule, since: datetime) -> None:

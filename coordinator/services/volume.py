@@ -7,12 +7,13 @@ from sqlmodel import Session
 from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.domain.volume import VolumeStatus
-from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceNotFound, StatusUnsupported
+from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceInUse, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.region import check_tenant
 from coordinator.store.queries import volume as queries
+from coordinator.store.queries.snapshot import list_of_volumes
 from coordinator.store.queries.volume import VolumeRow
 from coordinator.store.tables import Instance, Task, Tenant, Volume
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
@@ -164,6 +165,7 @@ def delete_volume(runtime: Runtime, caller: Caller, volume_id: str) -> Task | No
                 f"volume {volume_id} is {volume.status}: it cannot be deleted",
                 f"云盘{volume_id}状态为{volume.status}，不能删除",
             )
+        _require_no_snapshots(session, volume)
         if volume.node_id is None:
             session.delete(volume)
             return None
@@ -172,6 +174,15 @@ def delete_volume(runtime: Runtime, caller: Caller, volume_id: str) -> Task | No
         task = _submit_deletion(session, runtime, caller, volume)
     runtime.wake_tasks()
     return task
+
+
+def _require_no_snapshots(session: Session, volume: Volume) -> None:
+    if found := list_of_volumes(session, [volume.id]):
+        ids = [snapshot.snapshot_id for snapshot in found]
+        raise ResourceInUse(
+            f"volume-{volume.uuid} is part of snapshots: delete {', '.join(ids)} first",
+            f"云盘volume-{volume.uuid}存在快照，请先删除：{'、'.join(ids)}",
+        )
 
 
 def _submit_deletion(session: Session, runtime: Runtime, caller: Caller, volume: Volume) -> Task:

@@ -20,9 +20,18 @@ _ABANDONED_SECONDS = 24 * 3600
 class ImageFacts:
     """What is known about an image once its bytes are."""
 
+    format: str
     size_bytes: int
     virtual_size_bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """Most bytes of a file, and of the disk that it describes."""
+
+    file_bytes: int
+    virtual_bytes: int
 
 
 class ImageWriter:
@@ -31,7 +40,7 @@ class ImageWriter:
     Blocking: call it from threads.
     """
 
-    def __init__(self, directory: Path, image_id: str, limit_bytes: int) -> None:
+    def __init__(self, directory: Path, image_id: str, limits: ImageLimits) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(directory)
         self._target = directory / image_id
@@ -39,16 +48,14 @@ class ImageWriter:
         self._file = self._part.open("xb")
         self._digest = hashlib.sha256()
         self._head = bytearray()
-        self._limit_bytes = limit_bytes
+        self._limits = limits
         self.size_bytes = 0
 
     def write(self, data: bytes) -> None:
         """Takes the next bytes; RequestTooLarge when they are too many."""
         self.size_bytes += len(data)
-        if self.size_bytes > self._limit_bytes:
-            raise RequestTooLarge(
-                f"an image may have at most {self._limit_bytes} bytes", f"镜像不能超过{self._limit_bytes}字节"
-            )
+        if self.size_bytes > self._limits.file_bytes:
+            raise image_too_large(self._limits.file_bytes)
         self._digest.update(data)
         if len(self._head) < HEAD_BYTES:
             self._head += data[: HEAD_BYTES - len(self._head)]
@@ -56,11 +63,8 @@ class ImageWriter:
 
     def check(self, image_format: str, sha256: str) -> ImageFacts:
         """What was written; ImageUnusable when it is not of that format or digest (empty: any)."""
-        found = self._digest.hexdigest()
-        if sha256 and found != sha256.lower():
-            raise ImageUnusable("sha256", f"the file's is {found}", f"文件的SHA-256为{found}")
-        virtual_size_bytes = check_format(image_format, bytes(self._head), self.size_bytes)
-        return ImageFacts(self.size_bytes, virtual_size_bytes, found)
+        facts = check_facts(bytes(self._head), self.size_bytes, self._digest.hexdigest(), image_format, self._limits)
+        return check_digest(facts, sha256)
 
     def seal(self) -> None:
         """Brings everything to the disk; nothing can be written after it."""
@@ -70,17 +74,40 @@ class ImageWriter:
 
     def publish(self) -> None:
         """Moves the sealed file to its place, durably and at once."""
-        self._part.replace(self._target)
-        descriptor = os.open(self._target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        publish_image_file(self._part, self._target)
 
     def discard(self) -> None:
         """Leaves nothing of what was not published; idempotent."""
         self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+def check_facts(head: bytes, size_bytes: int, digest: str, image_format: str, limits: ImageLimits) -> ImageFacts:
+    """What a file with this beginning is; ImageUnusable when it may not be used, or is not of that format."""
+    shape = check_format(image_format, head, size_bytes, limits.virtual_bytes)
+    return ImageFacts(shape.format, size_bytes, shape.virtual_size_bytes, digest)
+
+
+def check_digest(facts: ImageFacts, sha256: str) -> ImageFacts:
+    """The same; ImageUnusable when the file has another digest than that (empty: any)."""
+    if sha256 and facts.sha256 != sha256.lower():
+        raise ImageUnusable("sha256", f"the file's is {facts.sha256}", f"文件的SHA-256为{facts.sha256}")
+    return facts
+
+
+def image_too_large(limit_bytes: int) -> RequestTooLarge:
+    """Says how large an image may be."""
+    return RequestTooLarge(f"an image may have at most {limit_bytes} bytes", f"镜像不能超过{limit_bytes}字节")
+
+
+def publish_image_file(part: Path, target: Path) -> None:
+    """Moves a file, which is on the disk, to its place, durably and at once."""
+    part.replace(target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_image_file(directory: Path, image_id: str) -> None:

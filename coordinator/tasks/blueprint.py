@@ -8,12 +8,16 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
+from coordinator.domain.growth import Room
+from coordinator.domain.instance_order import CLONED_FROM
+from coordinator.domain.iso import OPTICAL_DRIVES
 from coordinator.domain.ssh_key import WANTED_STATES, blob_of
 from coordinator.domain.unit import GIB, MIB
 from coordinator.errors import ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device_claim import DeviceClaim, list_claims
+from coordinator.store.queries.iso import IsoRow, list_isos
 from coordinator.store.queries.ssh_key import list_bindings
 from coordinator.store.tables.device import CellAllocation
 from coordinator.store.tables.flavor import FlavorType
@@ -66,6 +70,15 @@ class Blueprint:
     devices: tuple[DeviceClaim, ...]
     # Of its GPUs; empty: it has them as a whole.
     vgpu_type_id: str
+    # Those that its volumes stand on, by id.
+    images: Mapping[str, Image]
+
+    def image_below(self, volume: Volume) -> storage_pb2.ImageRef | None:
+        """The image from which the volume's unwritten parts come; None: it stands alone."""
+        return image_ref(self.images[volume.image_id]) if volume.image_id else None
+
+    # What is in its optical drives.
+    isos: tuple[IsoRow, ...]
 
 
 def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str = "") -> Blueprint:
@@ -74,9 +87,10 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
     if instance is None:
         raise ResourceNotFound("instance", args["ecsId"])
     holder = consumer_uuid or instance.uuid
+    volumes = tuple(instance_query.list_volumes(session, instance))
     return Blueprint(
         instance=instance,
-        volumes=tuple(instance_query.list_volumes(session, instance)),
+        volumes=volumes,
         ports=tuple(instance_query.list_ports(session, instance)),
         image=session.get(Image, instance.image_id) if instance.image_id else None,
         flavor_type=instance_query.get_flavor_type(session, instance),
@@ -86,6 +100,8 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
         ),
         devices=tuple(list_claims(session, holder)),
         vgpu_type_id=instance_query.get_flavor(session, instance).vgpu_type_id,
+        images={volume.image_id: session.get_one(Image, volume.image_id) for volume in volumes if volume.image_id},
+        isos=tuple(list_isos(session, instance.id)),
     )
 
 
@@ -122,10 +138,21 @@ def disk_message(volume: Volume) -> domain_pb2.Disk:
     return domain_pb2.Disk(volume_uuid=volume.uuid, bus=_BUSES[volume.disk_bus], boot_index=volume.boot_index)
 
 
+def drive_message(instance: Instance, number: int, iso: IsoRow | None = None) -> domain_pb2.OpticalDrive:
+    """One of the instance's drives, with the image in it or empty.
+
+    Installers of Windows know no virtio SCSI, kernels of Linux cloud images no SATA.
+    """
+    bus = domain_pb2.DISK_BUS_SATA if _has_sata(instance) else domain_pb2.DISK_BUS_SCSI
+    image = image_ref(iso[1]) if iso else None
+    return domain_pb2.OpticalDrive(number=number, bus=bus, image=image, boot_index=int(bool(iso and iso[0].is_boot)))
+
+
 def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec:
     """What the node is asked to define."""
     instance = blueprint.instance
     firmware, tpm = security_of(instance.architecture, instance.security_type)
+    room = Room.of(instance.options)
     return domain_pb2.DomainSpec(
         uuid=instance.uuid,
         name=instance.ecs_id,
@@ -137,7 +164,8 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
         cpu_mode=_cpu_mode(instance.vcpu_type),
         firmware=firmware,
         tpm=tpm,
-        disks=[disk_message(volume) for volume in blueprint.volumes],
+        disks=_disks(blueprint),
+        optical_drives=_drives(blueprint),
         nics=[
             domain_pb2.Nic(port_id=port.id, mac_address=port.mac_address, subnet_id=port.subnet_id)
             for port, _ in blueprint.ports
@@ -152,7 +180,27 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
         ha_enabled=instance.ha_enabled,
         machine=instance.machine,
         host_devices=host_devices(blueprint, runtime),
+        max_vcpus=room.vcpus,
+        max_memory_bytes=room.memory_bytes,
     )
+
+
+def _disks(blueprint: Blueprint) -> list[domain_pb2.Disk]:
+    """They come after a drive from which the guest starts."""
+    disks = [disk_message(volume) for volume in blueprint.volumes]
+    if any(attachment.is_boot for attachment, _ in blueprint.isos):
+        for disk in disks:
+            disk.boot_index += int(disk.boot_index > 0)
+    return disks
+
+
+def _drives(blueprint: Blueprint) -> list[domain_pb2.OpticalDrive]:
+    isos = {attachment.number: (attachment, image) for attachment, image in blueprint.isos}
+    return [drive_message(blueprint.instance, number, isos.get(number)) for number in range(OPTICAL_DRIVES)]
+
+
+def _has_sata(instance: Instance) -> bool:
+    return instance.os_type == "windows" and instance.architecture == "x86"
 
 
 def host_devices(blueprint: Blueprint, runtime: Runtime) -> list[device_pb2.HostDevice]:
@@ -215,4 +263,5 @@ def _cloud_init(blueprint: Blueprint) -> domain_pb2.CloudInit:
         ssh_public_keys=keys.values(),
         user_data=base64.b64decode(instance.user_data),
         instance_id=instance.ecs_id,
+        renews_identity=CLONED_FROM in instance.options,
     )

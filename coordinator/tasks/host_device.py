@@ -1,6 +1,6 @@
 """Devices of an instance in the words that its node understands, and how they are given back."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -21,8 +21,10 @@ def make_host_devices(
     """What the node is asked to give to the guest; without a type of vGPU it has GPUs as a whole."""
     functions = 0
     devices = []
-    for claim in claims:
-        device = device_pb2.HostDevice(device_id=claim.device_id, uuid=device_uuid(instance_uuid, claim.device_id))
+    for claim, number in ((it, number) for it in claims for number in range(it.slices)):
+        device = device_pb2.HostDevice(
+            device_id=claim.device_id, uuid=device_uuid(instance_uuid, claim.device_id, number)
+        )
         match claim.kind:
             case DeviceKind.GPU:
                 device.vgpu_type_id = vgpu_type_id
@@ -35,9 +37,9 @@ def make_host_devices(
     return devices
 
 
-def device_uuid(instance_uuid: str, device_id: str) -> str:
-    """Names what an instance has of a device: all of it or one slice, never two, for a claim has one row a device."""
-    return str(uuid5(UUID(instance_uuid), f"{device_id}/0"))
+def device_uuid(instance_uuid: str, device_id: str, number: int = 0) -> str:
+    """Names what an instance has of a device: all of it, or one of its slices."""
+    return str(uuid5(UUID(instance_uuid), f"{device_id}/{number}"))
 
 
 def _function_mac(instance_uuid: str, place: int) -> str:
@@ -51,6 +53,12 @@ async def release_devices(
 ) -> None:
     """Devices that the domain has no more are the node's again: all of them unless some are named. May be repeated."""
 
+    await agent.ensure_devices_released(domain_uuid, device_uuids, report_release(context))
+
+
+def report_release(context: StepContext) -> Callable[[device_pb2.ReleaseProgress], Awaitable[None]]:
+    """Tells how far it is."""
+
     async def report(progress: device_pb2.ReleaseProgress) -> None:
         if not progress.total_bytes:
             await context.report_progress(0, f"giving back {progress.device_id}")
@@ -59,4 +67,4 @@ async def release_devices(
         told = f"{progress.done_bytes // MIB} of {progress.total_bytes // MIB} MiB"
         await context.report_progress(percent, f"wiping {progress.device_id}: {told}")
 
-    await agent.ensure_devices_released(domain_uuid, device_uuids, report)
+    return report

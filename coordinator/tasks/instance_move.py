@@ -22,7 +22,7 @@ from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Instance, Migration
 from coordinator.tasks.blueprint import Blueprint, image_ref, port_message, read_blueprint, volume_size_bytes
-from coordinator.tasks.instance_step import Args, load_instance, settle, settle_failure
+from coordinator.tasks.instance_step import Args, ensure_media, load_instance, settle, settle_failure
 from coordinator.tasks.model import Failure, StepContext, StepDeferred, StepResult
 from coordinator.tasks.remains import Remains, submit_cleaning
 from protos.agent.v1 import storage_pb2
@@ -82,15 +82,16 @@ async def await_turn(context: StepContext) -> StepResult:
 
 
 async def ensure_image(context: StepContext) -> StepResult:
-    """A step: the image that the system disk stands on is on the target."""
+    """A step: the images that its disks stand on are on the target, and what is in the optical drives."""
     blueprint = await target_blueprint(context)
 
     async def report(progress: storage_pb2.ImageProgress) -> None:
         percent = 100 * progress.done_bytes // max(progress.total_bytes, 1)
         await context.report_progress(percent, f"image: {progress.done_bytes} of {progress.total_bytes} bytes")
 
-    if blueprint.image:
-        await target_of(context).ensure_image_cached(image_ref(blueprint.image), report)
+    for image in blueprint.images.values():
+        await target_of(context).ensure_image_cached(image_ref(image), report)
+    await ensure_media(target_of(context), blueprint)
     return StepResult()
 
 
@@ -100,7 +101,7 @@ async def ensure_volumes(context: StepContext) -> StepResult:
     if context.args["sharesStorage"]:
         return StepResult()
     for volume in blueprint.volumes:
-        image = image_ref(blueprint.image) if volume.is_os_disk and blueprint.image else None
+        image = blueprint.image_below(volume)
         await target_of(context).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
     return StepResult()
 

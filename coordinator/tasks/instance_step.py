@@ -22,7 +22,7 @@ from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.node import Node
-from coordinator.tasks.blueprint import Blueprint, domain_spec, port_message, read_blueprint
+from coordinator.tasks.blueprint import Blueprint, domain_spec, image_ref, port_message, read_blueprint
 from coordinator.tasks.model import Failure, StepContext, StepResult
 from protos.agent.v1 import domain_pb2
 
@@ -75,10 +75,17 @@ async def define_domain(context: StepContext) -> StepResult:
     """Brings the node's definition up to date: what changed while the guest ran counts from its next start on."""
     blueprint = await blueprint_of(context)
     agent = agent_of(context, blueprint)
+    await ensure_media(agent, blueprint)
     for port, subnet in blueprint.ports:
         await agent.ensure_port(port_message(blueprint, port, subnet))
     await agent.ensure_defined(domain_spec(blueprint, context.runtime))
     return StepResult()
+
+
+async def ensure_media(agent: AgentClient, blueprint: Blueprint) -> None:
+    """What is to be in the instance's drives is on that node."""
+    for _, image in blueprint.isos:
+        await agent.ensure_image_cached(image_ref(image))
 
 
 def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Session], None]:
@@ -91,6 +98,16 @@ def record_power_state(args: Args, domain: domain_pb2.Domain) -> Callable[[Sessi
         session.add(instance)
 
     return apply
+
+
+async def start_again(context: StepContext) -> StepResult:
+    """Part of an undo: the instance has its stored definition, and runs if it did so before its task."""
+    blueprint = await blueprint_of(context)
+    await define_domain(context)
+    if not context.args["runs"] or is_being_deleted(blueprint.instance):
+        return StepResult()
+    domain = await agent_of(context, blueprint).ensure_running(blueprint.instance.uuid)
+    return StepResult(apply=record_power_state(context.args, domain))
 
 
 def is_being_deleted(instance: Instance) -> bool:
@@ -171,7 +188,9 @@ def rest(session: Session, instance: Instance, status: InstanceStatus, error_mes
         if instance.status in IN_FLIGHT_STATUSES and instance.node_id:
             # The scheduler counts what is under way there.
             advance_generations(session, [instance.node_id])
-        instance.status = status
+        if instance.status != InstanceStatus.SOFT_DELETED:
+            # Who is in the recycle bin stays there, whatever was done with it.
+            instance.status = status
         instance.error_message = error_message
         instance.task_id = None
         instance.task_at = utc_now()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Collection, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlmodel import Session
 
@@ -18,19 +18,24 @@ from coordinator.tasks.model import StepContext, StepDeferred
 
 _LOOK_AGAIN_SECONDS: Final = 5.0
 
+Answer = TypeVar("Answer")
 
-async def undo_unless_lost(context: StepContext, instance: Instance | None, undoing: Awaitable[object]) -> None:
+
+async def undo_unless_lost(
+    context: StepContext, instance: Instance | None, undoing: Awaitable[Answer]
+) -> Answer | None:
     """Part of an undo, for which the instance's node is waited for, however long.
 
     When that is lost and fenced the guest does not run any more: a highly available one is started elsewhere, and
-    does not wait for this. For others no node is fenced.
+    does not wait for this, which answers None. For others no node is fenced.
     """
     try:
-        await undoing
+        return await undoing
     except NodeAway as error:
         node_id = instance.node_id if instance and instance.ha_enabled else None
         if node_id is None or not await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id):
             raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
+        return None
 
 
 def choose(blueprint: Blueprint, uuids: Collection[str]) -> list[Volume]:

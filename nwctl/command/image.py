@@ -1,11 +1,12 @@
 """`nwctl image`: what system disks are made from."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import httpx
 import typer
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from nwctl.binding import command, noun
 from nwctl.client import Answer, Client
 from nwctl.command.flavor_type import Arch
+from nwctl.command.instance import INSTANCE
 from nwctl.command.tenant import TENANT
 from nwctl.error import UsageError
 from nwctl.option import Page, Waiting
@@ -127,18 +129,22 @@ def register_image(
     waiting: Waiting,
     file: Annotated[Path | None, typer.Argument(help="The file to upload.", exists=True, dir_okay=False)] = None,
     url: Annotated[str, typer.Option(help="Where the coordinator fetches it instead.")] = "",
+    instance: Annotated[str, typer.Option(help="Instance of whose system disk it is made.", metavar="INSTANCE")] = "",
     image_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the file, or the URL's ending, shows.")
     ] = None,
     sha256: Annotated[str, typer.Option(help="Digest to check; a file's is computed.")] = "",
 ) -> None:
-    """Register an image from a file or a URL."""
-    if file and not url:
+    """Register an image from a file, a URL or an instance."""
+    if sum(map(bool, (file, url, instance))) != 1:
+        raise UsageError("give either a FILE, --url or --instance")
+    found: dict[str, str]
+    if file:
         found = {"name": file.name, "format": format_of(file), "sha256": sha256 or digest(session, file)}
-    elif url and not file:
+    elif url:
         found = {"name": Path(httpx.URL(url).path).name, "format": format_named(url), "sha256": sha256, "url": url}
     else:
-        raise UsageError("give either a FILE or --url")
+        found = {"name": f"{instance}-image", "ecsId": INSTANCE.find_id(session.client, instance)}
     if image_format:
         found["format"] = image_format
     answer = session.client.create(IMAGE.path, {**found, **description.body(session.client)})
@@ -147,6 +153,43 @@ def register_image(
         answer = upload(session, file, image_id)
     session.settle(answer, waiting)
     session.show(IMAGE, session.client.get(IMAGE.at(image_id)).data)
+
+
+@command(app, "upload")
+def upload_image(
+    session: Session,
+    image: Reference,
+    file: Annotated[Path, typer.Argument(help="The file to upload.", exists=True, dir_okay=False)],
+) -> None:
+    """Upload a registered image's file, going on where an earlier upload broke off."""
+    image_id = IMAGE.find_id(session.client, image)
+    upload(session, file, image_id)
+    session.show(IMAGE, session.client.get(IMAGE.at(image_id)).data)
+
+
+@command(app, "update")
+def update_image(
+    session: Session,
+    image: Reference,
+    name: Annotated[str, typer.Option(help="Its new name.")] = "",
+    arch: Annotated[Arch | None, typer.Option(help="Processor architecture.")] = None,
+    os_type: Annotated[OsType | None, typer.Option(help="Family of the operating system.")] = None,
+    platform: Annotated[str, typer.Option(help="Distribution, such as Debian.")] = "",
+    os_version: Annotated[str, typer.Option(help="Its version.")] = "",
+    visibility: Annotated[Visibility | None, typer.Option(help="Who may use it.")] = None,
+) -> None:
+    """Change what is said of an image; its bytes stay."""
+    given = {
+        "name": name,
+        "cpuArch": arch,
+        "osType": os_type,
+        "platform": platform,
+        "osVersion": os_version,
+        "visibility": visibility,
+    }
+    image_id = IMAGE.find_id(session.client, image)
+    changes = {field: value for field, value in given.items() if value}
+    session.show(IMAGE, session.client.change("PUT", IMAGE.at(image_id), changes).data)
 
 
 @command(app, "delete")
@@ -180,19 +223,26 @@ def digest(session: Session, file: Path) -> str:
 
 
 def upload(session: Session, file: Path, image_id: str) -> Answer:
-    """Sends the file's bytes to a registered image."""
-    content = chunks(session, file, "Uploading")
-    return session.client.upload(f"{IMAGE.at(image_id)}/file", content, file.stat().st_size)
+    """Sends the file's bytes to a registered image, beginning with the first that has not come yet."""
+    with bar(session, file, "Uploading") as (show, stream):
+        return session.client.upload(f"{IMAGE.at(image_id)}/file", stream, file.stat().st_size, show)
 
 
 def chunks(session: Session, file: Path, verb: str) -> Iterator[bytes]:
     """The file's bytes; a bar shows how far their consumer is."""
+    with bar(session, file, verb) as (show, stream):
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+            show(stream.tell())
+
+
+@contextmanager
+def bar(session: Session, file: Path, verb: str) -> Iterator[tuple[Callable[[int], None], BinaryIO]]:
+    """The file, and what is told how many of its bytes are done."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = session.output.notes
     hidden = not console.is_terminal
     progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden)
     with progress, file.open("rb") as stream:
         task = progress.add_task(f"{verb} {file.name}", total=file.stat().st_size)
-        while chunk := stream.read(CHUNK_BYTES):
-            yield chunk
-            progress.advance(task, len(chunk))
+        yield lambda done_bytes: progress.update(task, completed=done_bytes), stream

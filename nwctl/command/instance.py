@@ -1,6 +1,7 @@
 """`nwctl instance`: virtual machines."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +61,7 @@ Reference = Annotated[str, typer.Argument(metavar="INSTANCE", help="Id or name."
 References = Annotated[
     list[str], typer.Argument(metavar="INSTANCE...", help="Ids or names.", autocompletion=INSTANCE.complete)
 ]
+_EXPORTED = "displayName,ecsId,tenant,department,status,privateIp,az,vcpu,ram,flavor,osInfo,createTime"
 Force = Annotated[bool, typer.Option("--force", help="Cut the power instead of asking the guest.")]
 
 
@@ -76,6 +78,53 @@ def show_instance(session: Session, instance: Reference) -> None:
     session.show(INSTANCE, session.client.get(INSTANCE.at(instance_id)).data)
 
 
+@command(app, "export")
+def export_instances(
+    session: Session,
+    file: Annotated[Path, typer.Argument(help="Where the workbook (xlsx) goes.")],
+    columns: Annotated[str, typer.Option(help="Columns in their order, separated by commas.")] = _EXPORTED,
+    status: Annotated[list[str] | None, typer.Option(help="Only those in this status; can be repeated.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only those with this label, key or key=value.")] = None,
+) -> None:
+    """Write a table of the instances for spreadsheets."""
+    wanted = {"status": status or [], "vmLabels": label or []}
+    content, _ = session.client.make_file(f"{INSTANCE.path}/export", {"exportItem": columns, "filterParams": wanted})
+    file.write_bytes(content)
+    session.output.note(f"Wrote {file}")
+
+
+@command(app, "clone")
+def clone_instance(
+    session: Session,
+    instance: Reference,
+    name: Annotated[str, typer.Argument(help="Of the clone, 1 to 127 characters.")],
+    waiting: Waiting,
+) -> None:
+    """Make an instance with copies of another one's disks, which may run meanwhile, and an identity of its own."""
+    instance_id = INSTANCE.find_id(session.client, instance)
+    source = session.client.get(INSTANCE.at(instance_id)).data
+    answer = session.client.create(f"{INSTANCE.at(instance_id)}/clone", _clone_of(source, name))
+    session.conclude(answer, waiting, f"Cloning {instance_id} as {answer.data['ecsId']}")
+
+
+def _clone_of(source: dict[str, Any], name: str) -> dict[str, Any]:
+    ports = source["networkMappings"]
+    same = ("tenantId", "departmentId", "resourceGroupId", "region", "az", "flavorId", "billingMode")
+    return {
+        **{field: source[field] for field in same},
+        "displayName": name,
+        "sourceEcsId": source["ecsId"],
+        "isClone": True,
+        "archType": source["cpuArch"],
+        "cpus": source["vCpus"],
+        "memory": {"amount": f"{source['ram'] // 2**20}Mi"},
+        "networks": [
+            {field: port[field] for field in ("vpcId", "subnetId", "portType", "networkType")} for port in ports
+        ],
+        "secGroupList": [port["secGroupSpec"] for port in ports][:1],
+    }
+
+
 @command(app, "delete")
 def delete_instances(
     session: Session,
@@ -83,7 +132,7 @@ def delete_instances(
     waiting: Waiting,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete instances and the disks that go with them, whatever state they are in."""
+    """Delete instances and the disks that go with them; `nwctl bin` has them for a time if it is on."""
     ids = [INSTANCE.find_id(session.client, instance) for instance in instances]
     if sys.stdin.isatty() and not yes:
         typer.confirm(f"Delete {', '.join(instances)} with their disks?", abort=True, err=True)

@@ -184,6 +184,20 @@ def set_gpu_mode(
     session.conclude(answer, waiting, f"GPUs of {found['name']} work in the mode {mode}")
 
 
+@command(app, "release-device")
+def release_device(
+    session: Session,
+    node: NodeReference,
+    device: Annotated[str, typer.Argument(help="Id as `nwctl devices` shows it.")],
+    waiting: Waiting,
+) -> None:
+    """Give a device back by force, when it is dead, away or forgotten; a disk that cannot be wiped is withheld."""
+    found = NODE.find(session.client, node)
+    body = {"cell": found["cell"], "name": found["name"], "deviceId": device}
+    answer = session.client.change("PUT", "/api/ecs/v1/devices/release", body)
+    session.conclude(answer, waiting, f"{device} of {found['name']} is given back, or given up")
+
+
 def told(amount: int | None, unit: str) -> str:
     """An amount that may be left to the configuration."""
     return f"the configured {unit}" if amount is None else f"{amount} {unit}"

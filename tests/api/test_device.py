@@ -37,7 +37,7 @@ def a_split_gpu(number: int = 0, **fields: Any) -> host_pb2.Device:
 
 
 def hold(session: Session, node: Node, device_id: str, uuid: str, milli: int = 1000) -> None:
-    held = {"node_id": node.id, "device_id": device_id, "kind": "gpu"}
+    held: dict[str, Any] = {"node_id": node.id, "device_id": device_id, "kind": "gpu"}
     add(session, DeviceAllocation(consumer_uuid=uuid, milli=milli, **held))
 
 

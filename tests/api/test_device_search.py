@@ -61,7 +61,7 @@ class Site:
             add(session, *make_devices(node.id, devices))
 
     def hold(self, node: Node, device: host_pb2.Device, uuid: str) -> None:
-        held = {"node_id": node.id, "device_id": device.id, "kind": device.kind}
+        held: dict[str, Any] = {"node_id": node.id, "device_id": device.id, "kind": device.kind}
         with self.runtime.database.write() as session:
             add(session, DeviceAllocation(consumer_uuid=uuid, milli=1000, **held))
 

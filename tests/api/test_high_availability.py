@@ -9,20 +9,22 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import update
 
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.silence import SilenceClock
 from coordinator.fencing.chain import Fences
 from coordinator.fencing.self_fence import SelfFence
-from coordinator.services import high_availability
 from coordinator.services.high_availability import RecoverySweep
 from coordinator.store.queries.placement import advance_generations
-from coordinator.store.tables import Event, Instance, Interruption, Node
+from coordinator.store.tables import DeviceAllocation, Event, Instance, Interruption, Node, Task
 from coordinator.tasks.kinds import recover_instance
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish
+from tests.api.test_device_search import a_stick
+from tests.api.test_instance_device import a_function, a_gpu, a_gpu_flavor, fill
 from tests.builders import a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -31,7 +33,6 @@ RUNNING = domain_pb2.POWER_STATE_RUNNING
 STORAGE = "one-place"
 SILENT_SECONDS = 300
 # Between attempts, longer than a machine stands still.
-PAUSE_SECONDS = 600
 
 
 def old_clock() -> SilenceClock:
@@ -118,6 +119,60 @@ def cluster(cloud: Cloud, tmp_path: Path) -> Iterator[Cluster]:
     nodes = [cloud.node, *others]
     with all_at_work(cloud.runtime, nodes, tmp_path / "pki") as agents:
         yield Cluster(cloud, nodes, agents)
+
+
+def test_devices_are_had_anew_elsewhere_and_one_of_the_node_is_told_of(customer: Api, cluster: Cluster) -> None:
+    cloud, (lost, *others) = cluster.cloud, cluster.nodes
+    fill(cloud, lost, a_gpu(0), a_function(1), a_stick("1"))
+    fill(cloud, others[0], a_gpu(4), a_function(7), a_stick("1"))
+    flavor = a_gpu_flavor(cloud, sriov=1)
+    ecs_id = cluster.create(customer, "gpu", **flavor)
+    bound = cluster.create(customer, "licence")
+    finish(customer, customer.call("POST", f"/api/ecs/v1/usb/{bound}/bind", [{"name": "node-a-1-1"}]))
+    devices = [it for spec in cluster.agents[0].specs.values() for it in spec.host_devices]
+    [before] = [it.mac_address for it in devices if it.mac_address]
+    cluster.agents[0].gates["ensure_released"] = threading.Event()
+    cluster.lose(lost)
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) == "node-b"
+    [spec] = cluster.agents[1].specs.values()
+    assert {it.device_id: it.mac_address for it in spec.host_devices} == {"0000:3b:00.4": "", "0000:5e:07.0": before}
+    [alarm] = [row for row in cloud.rows(Event) if row.kind == "alarm.instance_not_recovered"]
+    assert (alarm.resource_id, "usb" in alarm.data["reason"]) == (bound, True)
+    # Those of the lost node are nobody's before it is back and clean.
+    left = {row.device_id for row in cloud.rows(DeviceAllocation) if row.node_id == lost.id}
+    assert {"0000:3b:00.0", "0000:5e:01.0"} < left
+    cluster.agents[0].gates["ensure_released"].set()
+    wait_until(
+        lambda: [row.kind for row in cloud.rows(DeviceAllocation) if row.node_id == lost.id] == ["usb"],
+        "they are given back",
+    )
+
+
+def test_devices_that_are_being_attached_keep_nobody_on_a_lost_node(customer: Api, cluster: Cluster) -> None:
+    cloud, lost = cluster.cloud, cluster.nodes[0]
+    fill(cloud, lost, a_stick("1"))
+    ecs_id = cluster.create(customer, "web")
+    away = Refusal(grpc.StatusCode.UNAVAILABLE, "", "no answer")
+    for call in ("ensure_attached", "ensure_detached", "ensure_released", "ensure_removed"):
+        cluster.agents[0].refusals[call] = away
+    answer = customer.call("POST", f"/api/ecs/v1/usb/{ecs_id}/bind", [{"name": "node-a-1-1"}])
+    cluster.lose(lost)
+    assert cluster.sweep() == []
+    assert finish(customer, answer)["state"] in ("Failed", "Canceled")
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["status"], shown["usbMappings"]) == ("Unknown", [])
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in ("node-b", "node-c")
+    # Nobody has the stick before the node has given it back.
+    [left] = cloud.rows(DeviceAllocation)
+    assert left.consumer_uuid not in {row.uuid for row in cloud.rows(Instance)}
+    cluster.agents[0].refusals.clear()
+    cluster.change(lost, ready=True)
+    with cloud.runtime.database.write() as session:
+        session.execute(update(Task).values(not_before=None))
+    cloud.runtime.wake_tasks()
+    wait_until(lambda: cloud.rows(DeviceAllocation) == [], "it is given back")
 
 
 def test_what_a_fenced_node_ran_runs_elsewhere_the_most_important_first(customer: Api, cluster: Cluster) -> None:
@@ -356,25 +411,14 @@ def test_what_its_node_had_not_started_again_when_it_was_lost_once_more_is_recov
     assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}
 
 
-class Later:
-    """Python's clock, by so much later."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self._seconds
-
-
-def test_what_is_refused_again_is_put_off_and_told_once(
-    customer: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_refused_again_is_put_off_and_told_once(customer: Api, cluster: Cluster) -> None:
     """A disk whose lock somebody still has."""
     ecs_id = cluster.create(customer, "web")
     cluster.change(cluster.nodes[2], schedulable=False)
     cluster.agents[1].refusals["ensure_running"] = Refusal(code="VolumeInUse", message="a disk is open")
     cluster.lose(cluster.nodes[0])
-    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=PAUSE_SECONDS)
+    clock = 0.0
+    sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=2, monotonic=lambda: clock)
 
     def failures() -> int:
         moves = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
@@ -384,8 +428,8 @@ def test_what_is_refused_again_is_put_off_and_told_once(
         assert sweep() == [ecs_id]
         wait_until(lambda wanted=count: failures() == wanted, "it has failed")  # type: ignore[misc]
     assert sweep() == []
-    monkeypatch.setattr(high_availability, "time", Later(PAUSE_SECONDS))
-    assert sweep() == [ecs_id]
+    clock += 2
+    wait_until(lambda: sweep() == [ecs_id], "it is tried again")
     wait_until(lambda: failures() == 3, "it has failed")
     assert cluster.alarms() == ["alarm.instance_not_recovered"]
     (alarm,) = [row for row in cluster.cloud.rows(Event) if row.kind == "alarm.instance_not_recovered"]

@@ -246,7 +246,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "ECS.OperationDenied.VolumeNumOverLimit",
         "volumes",
     ),
-    "snapshot": ({"volumes": [an_os_disk(osSnapshotId=7)]}, INVALID, "volumes[0].osSnapshotId"),
+    "unknown snapshot": ({"volumes": [an_os_disk(osSnapshotId=7)]}, NO_DATA, "'7'"),
+    "snapshot of a data disk": (
+        {"volumes": [an_os_disk(), an_os_disk(isOsDisk=False, bootIndex=None, osSnapshotId=7)]},
+        INVALID,
+        "volumes[1].osSnapshotId",
+    ),
     "no network": ({"networks": []}, INVALID, "networks"),
     "no primary interface": ({"networks": [a_network(portType="Extend")]}, INVALID, "networks"),
     "unknown subnet": ({"networks": [a_network(subnetId="snet-nowhere")]}, NO_DATA, "snet-nowhere"),

@@ -11,7 +11,7 @@ import pytest
 from coordinator.agents.device_report import make_devices
 from coordinator.store.queries.device import replace_devices
 from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Node
-from protos.agent.v1 import host_pb2
+from protos.agent.v1 import host_pb2, migration_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, a_network, finish
 from tests.api.launch_template import TEMPLATES, create, launch
@@ -123,6 +123,33 @@ class TestCreation:
         # Another guest's slices of the same GPUs have names of their own.
         cloud.create(customer, **flavor, displayName="more")
         assert len({it.uuid for spec in agents[0].specs.values() for it in spec.host_devices}) == 4
+
+    def test_more_vgpus_than_gpus_are_several_of_one_here_and_after_a_move(
+        self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0, "vgpu"), a_gpu(1, "vgpu"))
+        fill(cloud, other, a_gpu(7, "vgpu"))
+        # A sixteenth of a T4 each.
+        flavor = a_gpu_flavor(cloud, 3, vgpu_type_id="nvidia-222")
+        ecs_id = cloud.create(customer, **flavor, vgpu=3, hostId=cloud.node.id)
+        rows = sorted((row.device_id, row.milli, row.slices) for row in cloud.rows(DeviceAllocation))
+        assert rows == [("0000:3b:00.0", 126, 2), ("0000:3b:00.1", 63, 1)]
+        [spec] = agents[0].specs.values()
+        assert sorted(it.device_id for it in spec.host_devices) == ["0000:3b:00.0", "0000:3b:00.0", "0000:3b:00.1"]
+        assert len({it.uuid for it in spec.host_devices}) == 3
+        shown = [it["gpuId"] for it in show(customer, ecs_id)["vgpus"]]
+        assert shown == ["0000:3b:00.0", "0000:3b:00.0", "0000:3b:00.1"]
+        stop(customer, ecs_id)
+        moved = finish(customer, customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"}))
+        assert moved["state"] == "Succeeded", moved
+        [spec] = agents[1].specs.values()
+        assert [(it.device_id, it.vgpu_type_id) for it in spec.host_devices] == [("0000:3b:00.7", "nvidia-222")] * 3
+        assert len({it.uuid for it in spec.host_devices}) == 3
+        wait_until(lambda: claims(cloud) == [("node-b", "0000:3b:00.7")], "the source is clean")
+        # It has room for 15, of which 12 are left.
+        wide = a_gpu_flavor(cloud, 14, vgpu_type_id="nvidia-222")
+        late = order(customer, cloud, **wide, hostId=other.id, displayName="late")
+        assert late.data["status"] == "ErrorUnschedulable"
 
     def test_a_custom_flavor_has_as_many_gpus_as_are_asked_for(
         self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
@@ -316,6 +343,58 @@ class TestMoves:
         assert "gpu 0000:3b:00.0" in drain.message
         assert {row.node_id for row in cloud.rows(Instance)} == {cloud.node.id}
 
+    def test_virtual_functions_are_let_go_of_before_a_live_migration_and_had_anew_after_it(
+        self, customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_function(1), a_function(2))
+        fill(cloud, other, a_function(7), a_function(8))
+        ecs_id = cloud.create(customer, **a_stored_flavor(cloud, {}, sriov=2), hostId=cloud.node.id)
+        [uuid] = agents[0].journal
+        before = {it.mac_address for it in agents[0].journal[uuid].values()}
+        # As the node sees it for as long as the guest has them.
+        agents[0].blockers["host-device"] = "an interface of the node"
+        refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "DeviceFaulty", "no link", times=1)
+        agents[1].refusals["ensure_attached"] = refusal
+        body = {"nodeName": "node-b"}
+        moved = finish(operator, operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", body))
+        assert moved["state"] == "Succeeded", moved
+        calls = agents[0].calls
+        assert calls.count("ensure_detached") == 2
+        assert calls.index("ensure_detached") < calls.index("migrate")
+        assert not agents[1].incoming[0].spec.host_devices
+        assert {it.mac_address for it in agents[1].journal[uuid].values()} == before
+        # The first one was refused: it comes with the next start.
+        assert agents[1].devices_of(uuid) == {"0000:5e:08.0"}
+        told = customer.ok("GET", f"/api/ecs/v1/events/list?resource={ecs_id}")["list"]
+        [missing] = [it["data"] for it in told if it["kind"] == "instance.device_not_attached"]
+        assert missing == {"deviceId": "0000:5e:07.0", "kind": "vf", "reason": "no link"}
+        wait_until(lambda: {node for node, _ in claims(cloud)} == {"node-b"}, "the source is clean")
+        assert agents[0].is_empty()
+        finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/suspend"))
+        paused = operator.refused("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-a"})
+        assert (paused.code, "vf 0000:5e:07.0" in paused.message) == (UNSUPPORTED, True)
+
+    @pytest.mark.parametrize("failure", ["guest keeps it", "migration fails"])
+    def test_a_live_migration_that_fails_leaves_the_guest_its_virtual_functions(
+        self, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent], failure: str
+    ) -> None:
+        fill(cloud, cloud.node, a_function(1))
+        fill(cloud, other, a_function(7))
+        ecs_id = cloud.create(operator, **a_stored_flavor(cloud, {}, sriov=1), hostId=cloud.node.id)
+        [uuid] = agents[0].journal
+        agents[0].blockers["host-device"] = "an interface of the node"
+        if failure == "migration fails":
+            agents[0].ending = migration_pb2.MIGRATION_STATE_FAILED
+        else:
+            refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "DevicePlugUnsafe", "it boots from it")
+            agents[0].refusals["ensure_detached"] = refusal
+        answer = operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
+        assert finish(operator, answer)["state"] == "Failed"
+        assert agents[0].devices_of(uuid) == {"0000:5e:01.0"}
+        assert show(operator, ecs_id)["status"] == "Running"
+        wait_until(lambda: claims(cloud) == [("node-a", "0000:5e:01.0")], "the target is clean")
+        assert agents[1].is_empty()
+
     @pytest.mark.parametrize("kind", ["usb", "disk"])
     def test_what_is_of_the_node_keeps_an_instance_that_is_off(
         self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent], kind: str
@@ -332,6 +411,50 @@ class TestMoves:
         answer = customer.refused("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"})
         assert (answer.code, kind in answer.message) == (UNSUPPORTED, True)
         assert len(claims(cloud)) == 1
+
+
+class TestForcedRelease:
+    """A device that is not given back by itself."""
+
+    RELEASE = "/api/ecs/v1/devices/release"
+
+    def test_a_disk_that_is_never_wiped_loses_its_claim_by_an_operators_word(
+        self, customer: Api, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_disk(1), a_gpu(0))
+        ecs_id = cloud.create(customer, **a_gpu_flavor(cloud), localDisk=1, hostId=cloud.node.id)
+        body = {"cell": "cell0", "name": "node-a", "deviceId": "wwn-1"}
+        used = operator.refused("PUT", self.RELEASE, body)
+        assert (used.code, ecs_id in used.message) == ("ECS.OperationDenied.InUse", True)
+        agents[0].refusals["ensure_released"] = Refusal(
+            grpc.StatusCode.NOT_FOUND, "DeviceNotFound", "wwn-1 is away: it must be wiped as soon as it is back"
+        )
+        assert finish(customer, customer.call("DELETE", f"{INSTANCES}/{ecs_id}"))["state"] == "Failed"
+        assert len(claims(cloud)) == 2
+        agents[0].gates["ensure_forced_release"] = threading.Event()
+        first = operator.call("PUT", self.RELEASE, body)
+        # Once only, however often it is asked for.
+        assert operator.call("PUT", self.RELEASE, body).headers["x-operation-id"] == first.headers["x-operation-id"]
+        agents[0].gates["ensure_forced_release"].set()
+        assert finish(operator, first)["state"] == "Succeeded"
+        assert "wwn-1" not in {it.device_id for had in agents[0].journal.values() for it in had.values()}
+        del agents[0].refusals["ensure_released"]
+        finish(customer, customer.call("DELETE", f"{INSTANCES}/{ecs_id}"))
+        assert (claims(cloud), agents[0].is_empty(), agents[0].wiped) == ([], True, [])
+        [told] = operator.ok("GET", "/api/ecs/v1/events/list?filter=kind:eq:node.device_released_by_force")["list"]
+        assert told["data"] == {"deviceId": "wwn-1"}
+        assert customer.refused("PUT", self.RELEASE, body).code == "ECS.OperationDenied.Identity"
+
+    @pytest.mark.parametrize(
+        ("fields", "named"),
+        [({"deviceId": ""}, "deviceId"), ({"deviceId": "wwn-9"}, "wwn-9"), ({"name": "node-z"}, "node-z")],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, operator: Api, cloud: Cloud, fields: dict[str, str], named: str
+    ) -> None:
+        fill(cloud, cloud.node, a_disk(1))
+        body = {"name": "node-a", "deviceId": "wwn-1", **fields}
+        assert named in operator.refused("PUT", self.RELEASE, body).message
 
 
 class TestGpuMode:

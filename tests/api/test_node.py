@@ -85,7 +85,7 @@ def test_gpus_are_told_with_their_mode_and_whether_they_are_in_use(operator: Api
     display = host_pb2.Device(id="0000:03:00.0", kind="display")
     with runtime.database.write() as session:
         add(session, *make_devices(node_id, [whole, split, mixed, display]))
-        held = {"node_id": node_id, "device_id": split.id, "kind": "gpu"}
+        held: dict[str, Any] = {"node_id": node_id, "device_id": split.id, "kind": "gpu"}
         add(session, DeviceAllocation(consumer_uuid="somebody", milli=63, **held))
     (node,) = operator.ok("GET", NODES)["list"]
     same = {"gpuType": "10de1eb8", "product": "NVIDIA T4"}

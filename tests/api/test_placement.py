@@ -153,16 +153,22 @@ def test_each_kind_of_difference_is_told(operator: Api, customer: Api, cloud: Cl
             Allocation(consumer_uuid=str(uuid4()), external=True, **leak),
         )
         session.get_one(ReportedDomain, (cloud.node.id, instance.uuid)).vcpus = 8
+        for holder, device_id in ((leaked, "wwn-1"), (instance.uuid, "wwn-2")):
+            held: dict[str, Any] = {"node_id": cloud.node.id, "device_id": device_id, "kind": "disk", "milli": 1000}
+            add(session, DeviceAllocation(consumer_uuid=holder, **held))
     assert differences(operator) == [
         ("allocation-without-instance", "small", leaked),
         ("domain-without-allocation", name, stray),
         ("domain-of-other-size", name, instance.uuid),
+        ("device-without-instance", name, leaked),
     ]
+    assert operator.ok("GET", DIFFERENCES)[-1]["name"] == "wwn-1"
     cloud.change(instance, node_id=other.id, task_id=None, status="Running")
     assert {it for it in differences(operator) if it[2] == instance.uuid} == {
         ("allocation-elsewhere", name, instance.uuid),
         ("instance-without-allocation", "small", instance.uuid),
         ("instance-without-domain", "small", instance.uuid),
+        ("device-elsewhere", name, instance.uuid),
     }
 
 

@@ -244,12 +244,6 @@ def test_a_tenant_has_so_many_tasks(customer: Api, cloud: Cloud, ecs_id: str) ->
     assert refused.code == "ECS.OperationDenied.QuotaExceeded"
 
 
-def test_what_the_cluster_cannot_do_is_refused(customer: Api, cloud: Cloud, ecs_id: str) -> None:
-    for kind in ("hibernateEcs", "snapshotEcs"):
-        answer = customer.refused("POST", SCHEDULER, an_order(cloud, ecs_id, schedulerType=kind))
-        assert (answer.code, f"{kind} is not available yet" in answer.message) == (INVALID, True)
-
-
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"schedulerName": None}, "schedulerName"),
     ({"schedulerName": ""}, "schedulerName"),

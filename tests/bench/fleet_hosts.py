@@ -22,6 +22,7 @@ from agent.coordinator_client import CoordinatorClient
 from agent.devices.change import DeviceWatch
 from agent.enrolment import enrol
 from agent.facts.host import HostReader
+from agent.facts.memory import Memory
 from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.events import DomainEvents
@@ -124,7 +125,7 @@ class CheapHost:
         """Where nobody answers."""
         return f"127.2.{self._number >> 8}.{self._number & 255}:9"
 
-    async def facts(self) -> HostFacts:
+    async def facts(self, _memory: Memory | None = None) -> HostFacts:
         """What differs is set."""
         facts = HostFacts()
         facts.CopyFrom(self._machine.facts)
@@ -132,7 +133,7 @@ class CheapHost:
         facts.machine_uuid = machine_uuid(self._number)
         return facts
 
-    async def inventory(self) -> HostInventory:
+    async def inventory(self, _memory: Memory | None = None) -> HostInventory:
         """Guests have written to their disks, or have not."""
         inventory = HostInventory()
         inventory.CopyFrom(self._machine.inventory)

@@ -22,6 +22,8 @@ EXPECTED: list[dict[str, str]] = json.loads(
 SECOND_IDS = {
     ("GET", "/api/ecs/v1/instances/{ecsId}/house-disk-list"): "listUnusedLocalDisksOfNodeByOtherPath",
     ("POST", "/api/ecs/v1/instances/batch-delete"): "batchDeleteInstancesByPost",
+    ("POST", "/api/ecs/v1/policy"): "createSnapshotPolicyByPost",
+    ("GET", "/api/ecs/v1/policy/{policyId}/bind"): "bindSnapshotPolicyByGet",
     ("DELETE", "/api/ecs/v1/host-group/{hgId}"): "deleteHostGroupBySingularPath",
     ("POST", "/api/ecs/v1/global-config/live-migrate-arch"): "setLiveMigrationAcrossCpuTypesByPost",
 }

@@ -28,6 +28,9 @@ EXAMPLES = 20
 # Each answer comes within milliseconds; a machine that stalls is not what is looked for.
 PATIENCE_SECONDS = 120
 
+# Pieces of files are bytes like whole files.
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+
 OPERATION_IDS = [
     route.operation_id
     for router in (*ROUTERS, *OPEN_ROUTERS)

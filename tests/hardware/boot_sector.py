@@ -35,9 +35,12 @@ _SPEAKER: Final = bytes.fromhex(
     "f4"  # done: hlt
     "ebfd"  # jmp done
 )
-# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of buses 0 to 31
-# again and again, and writes those that have changed as "bbdd ppppvvvv": bus, device and function, product, vendor. It
-# lets go of what it is asked for by ACPI, as an operating system does. Source: QEMU's docs/specs/acpi_pci_hotplug, q35.
+# Tells what speakers the disks of its machine have, then reads the identity of every PCI function of bus 0, and of the
+# first four slots of buses 1 to 31, a few times a second, and writes those that have changed as "bbdd ppppvvvv": bus,
+# device and function, product, vendor. It lets go of what it is asked for by ACPI, as an operating system does. Source:
+# QEMU's docs/specs/acpi_pci_hotplug, q35.
+# Of a virtual function of igb that firmware has given memory it tells the address ("mac:52:..."): it has it reset
+# by its mailbox, and the driver of the card answers with the address. Source: Linux's drivers/net/ethernet/intel/igbvf.
 _WATCHER: Final = bytes.fromhex(
     "fa"  # start: cli
     "31c0"  # xor ax,ax
@@ -45,11 +48,11 @@ _WATCHER: Final = bytes.fromhex(
     "8ed0"  # mov ax,ss
     "bc007c"  # mov 0x7c00,sp
     "fc"  # cld
-    "be017d"  # mov text,si
+    "beda7d"  # mov text,si
     "ac"  # greet: lods ds:(si),al
     "84c0"  # test al,al
     "7405"  # je disks
-    "e8dc00"  # call put
+    "e8f200"  # call put
     "ebf6"  # jmp greet
     "b80020"  # disks: mov 0x2000,ax
     "8ec0"  # mov ax,es
@@ -69,7 +72,7 @@ _WATCHER: Final = bytes.fromhex(
     "46"  # inc si
     "84c0"  # test al,al
     "7405"  # je other
-    "e8ab00"  # call put
+    "e8c100"  # call put
     "ebf3"  # jmp tell
     "45"  # other: inc bp
     "81fd9000"  # cmp 0x90,bp
@@ -93,25 +96,32 @@ _WATCHER: Final = bytes.fromhex(
     "89df"  # mov bx,di
     "c1e702"  # shl 0x2,di
     "26663b05"  # cmp es:(di),eax
-    "7424"  # je same
+    "7427"  # je same
     "26668905"  # mov eax,es:(di)
     "6650"  # push eax
     "89d8"  # mov bx,ax
     "b90400"  # mov 0x4,cx
     "66c1e010"  # shl 0x10,eax
-    "e84100"  # call hex
+    "e85700"  # call hex
     "b020"  # mov 0x20,al
-    "e85100"  # call put
+    "e86700"  # call put
     "6658"  # pop eax
     "b90800"  # mov 0x8,cx
-    "e83400"  # call hex
+    "e84a00"  # call hex
     "b00a"  # mov 0xa,al
-    "e84400"  # call put
+    "e85a00"  # call put
+    "e86600"  # call address
     "43"  # same: inc bx
-    "f6c71f"  # test 0x1f,bh
-    "75b3"  # jne function
+    "84ff"  # test bh,bh
+    "7409"  # je below
+    "f6c320"  # test 0x20,bl
+    "7404"  # je below
+    "30db"  # xor bl,bl
+    "fec7"  # inc bh
+    "f6c71f"  # below: test 0x1f,bh
+    "75a3"  # jne function
     "84db"  # test bl,bl
-    "75af"  # jne function
+    "759f"  # jne function
     "31db"  # xor bx,bx
     "660fb7c3"  # bus: movzx bx,eax
     "bad00c"  # mov 0xcd0,dx
@@ -126,9 +136,11 @@ _WATCHER: Final = bytes.fromhex(
     "f6c320"  # test 0x20,bl
     "74e2"  # je bus
     "fb"  # sti
-    "f4"  # hlt
+    "b90400"  # mov 0x4,cx
+    "f4"  # rest: hlt
+    "e2fd"  # loop rest
     "fa"  # cli
-    "eb88"  # jmp sweep
+    "e972ff"  # jmp sweep
     "66c1c004"  # hex: rol 0x4,eax
     "6650"  # push eax
     "240f"  # and 0xf,al
@@ -148,6 +160,60 @@ _WATCHER: Final = bytes.fromhex(
     "baf803"  # mov 0x3f8,dx
     "ee"  # out al,(dx)
     "c3"  # ret
+    "bafc0c"  # address: mov 0xcfc,dx
+    "66ed"  # in (dx),eax
+    "663d8680ca10"  # cmp 0x10ca8086,eax
+    "755d"  # jne none
+    "baf80c"  # mov 0xcf8,dx
+    "66ed"  # in (dx),eax
+    "b010"  # mov 0x10,al
+    "66ef"  # out eax,(dx)
+    "bafc0c"  # mov 0xcfc,dx
+    "66ed"  # in (dx),eax
+    "6683e0f0"  # and 0xfffffff0,eax
+    "7449"  # je none
+    "6689c7"  # mov eax,edi
+    "660f0116ca7d"  # lgdtl gdt
+    "0f20c0"  # mov cr0,eax
+    "0c01"  # or 0x1,al
+    "0f22c0"  # mov eax,cr0
+    "bd0800"  # mov 0x8,bp
+    "8ee5"  # mov bp,fs
+    "24fe"  # and 0xfe,al
+    "0f22c0"  # mov eax,cr0
+    "66b801000000"  # mov 0x1,eax
+    "646766898700080000"  # mov eax,fs:0x800(edi)
+    "6467668987400c0000"  # mov eax,fs:0xc40(edi)
+    "66b900000001"  # mov 0x1000000,ecx
+    "6467668b87400c0000"  # wait: mov fs:0xc40(edi),eax
+    "a810"  # test 0x10,al
+    "7504"  # jne told
+    "67e2f0"  # loopl wait
+    "c3"  # none: ret
+    "6467668b8704080000"  # told: mov fs:0x804(edi),eax
+    "66a30005"  # mov eax,0x500
+    "6467668b8708080000"  # mov fs:0x808(edi),eax
+    "66a30405"  # mov eax,0x504
+    "b06d"  # mov 0x6d,al
+    "e867ff"  # call put
+    "b061"  # mov 0x61,al
+    "e862ff"  # call put
+    "b063"  # mov 0x63,al
+    "e85dff"  # call put
+    "be0005"  # mov 0x500,si
+    "b03a"  # byte: mov 0x3a,al
+    "e855ff"  # call put
+    "ac"  # lods ds:(si),al
+    "66c1e018"  # shl 0x18,eax
+    "b90200"  # mov 0x2,cx
+    "e835ff"  # call hex
+    "81fe0605"  # cmp 0x506,si
+    "75ea"  # jne byte
+    "b00a"  # mov 0xa,al
+    "e83fff"  # call put
+    "c3"  # ret
+    "0f00ca7d0000ffff"  # gdt: its own size and address, where the processor reads nothing
+    "ffff00000092cf00"  # all memory
 )
 
 
@@ -157,7 +223,7 @@ def make_speaker(text: str) -> bytes:
 
 
 def make_watcher() -> bytes:
-    """A boot sector that tells of the disks and the PCI functions of its machine."""
+    """A boot sector that tells of the disks, the PCI functions and the addresses of virtual ones of its machine."""
     return _make(_WATCHER, _READY)
 
 
@@ -166,8 +232,8 @@ def is_watching(serial: str) -> bool:
     return _READY in serial
 
 
-def read_disks(serial: str) -> list[str]:
-    """What the speakers on the disks say that a watcher has found at its last start."""
+def read_lines(serial: str) -> list[str]:
+    """What the speakers on the disks say that a watcher has found at its last start, and addresses of cards."""
     return [line for line in _last_start(serial).splitlines() if line and not _SEEN.fullmatch(line)]
 
 

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(os.path.dirname(__file__)):
             item.add_marker(pytest.mark.hardware)
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(2400))
             item.add_marker(pytest.mark.xdist_group("hardware"))
             if not os.environ.get(_ENABLED):
                 item.add_marker(pytest.mark.skip(reason="needs the virtual hardware node: tests/run --hardware"))

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from protos.agent.v1.device_pb2 import HostDevice
 from protos.agent.v1.host_pb2 import Device, HostInventory
-from tests.hardware.guest import Guest
 from tests.hardware.host import NodeHost
 from tests.hardware.machine import describe_proof
 
@@ -29,8 +28,9 @@ class DeviceRow:
     wish: Mapping[str, Any] = field(default_factory=dict)
     # "vvvv:pppp" of the PCI functions that the guest sees.
     functions: tuple[str, ...] = ()
-    # The name of the disk that the guest reads.
+    # What the guest's firmware or watcher reads on it, or off it, when the guest starts.
     disk: str = ""
+    address: str = ""
     # It can come and go while the guest runs.
     hot: bool = True
     # What `missing` of the preparation calls it.
@@ -55,12 +55,11 @@ class DeviceRow:
         boot_index = _FIRST_BOOT_INDEX + (ROWS.index(self) if self in ROWS else len(ROWS)) if self.disk else 0
         return HostDevice(device_id=device.id, uuid=str(uuid.uuid4()), boot_index=boot_index, **self.wish)
 
-    def prove(self, guest: Guest, *, present: bool = True) -> None:
-        """The guest sees it from inside, or does not any more; disks are looked at when the guest starts."""
-        for identity in self.functions:
-            guest.wait_for_function(identity, self.functions.count(identity) if present else 0)
-        if self.disk:
-            guest.wait_for_disk(describe_proof(self.disk), present=present)
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the guest says that has it at its start."""
+        disk = (describe_proof(self.disk),) if self.disk else ()
+        return (*disk, f"mac:{self.address}") if self.address else disk
 
 
 _VF_MAC: Final = "52:54:00:00:06:07"
@@ -89,6 +88,7 @@ ROWS: Final = (
         {"number": "1"},
         {"mac_address": _VF_MAC, "vlan_id": 42},
         ("8086:10ca",),
+        address=_VF_MAC,
         needs="igb",
     ),
 )

@@ -18,6 +18,7 @@ from protos.agent.v1.domain_pb2 import (
     EnsureDefinedRequest,
     EnsureRemovedRequest,
     EnsureRunningRequest,
+    EnsureStoppedRequest,
     Firmware,
     RebootRequest,
     TpmModel,
@@ -30,15 +31,15 @@ from protos.agent.v1.storage_pb2 import (
     ImageFormat,
     ImageRef,
 )
-from tests.hardware.boot_sector import make_watcher, read_disks, read_functions
+from tests.hardware.boot_sector import make_watcher, read_functions, read_lines
 from tests.hardware.host import NodeHost
 from tests.lab.waiting import wait_until
 
 _IMAGE_ID: Final = "img-watcher"
 _IMAGE: Final = make_watcher().ljust(64 * 1024, b"\0")
 _VOLUME_BYTES: Final = 1024**2
-_CALL_SECONDS: Final = 120.0
-_PROOF_SECONDS: Final = 90.0
+_CALL_SECONDS: Final = 240.0
+_PROOF_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.7
 _WATCHER_BOOT_INDEX: Final = 2
 
@@ -76,6 +77,10 @@ class Guest:
         """It runs."""
         self._host.domains.EnsureRunning(EnsureRunningRequest(uuid=self.uuid), timeout=_CALL_SECONDS)
 
+    def stop(self) -> None:
+        """It is off, as after a power failure of its own."""
+        list(self._host.domains.EnsureStopped(EnsureStoppedRequest(uuid=self.uuid, force=True), timeout=_CALL_SECONDS))
+
     def reset(self) -> None:
         """It begins anew, with what is plugged in."""
         request = RebootRequest(uuid=self.uuid, operation_id=str(uuid.uuid4()), force=True)
@@ -98,9 +103,13 @@ class Guest:
         request = EnsureReleasedRequest(domain_uuid=self.uuid, device_uuids=[device.uuid for device in devices])
         list(self._host.devices.EnsureReleased(request, timeout=_CALL_SECONDS))
 
+    def undefine(self) -> None:
+        """libvirt does not know it any more; its devices are not the node's yet."""
+        self._host.domains.EnsureRemoved(EnsureRemovedRequest(uuid=self.uuid), timeout=_CALL_SECONDS)
+
     def remove(self) -> None:
         """Nothing is left of it."""
-        self._host.domains.EnsureRemoved(EnsureRemovedRequest(uuid=self.uuid), timeout=_CALL_SECONDS)
+        self.undefine()
         self.release()
         self._host.volumes.EnsureRemoved(EnsureVolumeRemovedRequest(uuid=self._volume_uuid), timeout=_CALL_SECONDS)
 
@@ -112,14 +121,16 @@ class Guest:
 
         wait_until(sees, f"the guest sees {count} of {identity}", _PROOF_SECONDS, _LOOK_SECONDS)
 
-    def wait_for_disk(self, text: str, *, present: bool = True) -> None:
-        """It has read this from the beginning of a disk at its last start; or it has not, though it has looked."""
+    def wait_for_line(self, text: str, *, present: bool = True) -> None:
+        """It has told this of a device at its last start; or it has not, though it has looked at all."""
 
-        def has_read() -> bool:
+        def has_told() -> bool:
             serial = self.serial()
-            return bool(read_functions(serial)) and (text in read_disks(serial)) is present
+            return bool(read_functions(serial)) and (text in read_lines(serial)) is present
 
-        wait_until(has_read, f"the guest {'has' if present else 'has not'} {text}", _PROOF_SECONDS, _LOOK_SECONDS)
+        wait_until(
+            has_told, f"the guest {'tells' if present else 'does not tell'} {text}", _PROOF_SECONDS, _LOOK_SECONDS
+        )
 
     def wait_for_text(self, text: str) -> None:
         """It has written this."""

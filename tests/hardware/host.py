@@ -19,10 +19,10 @@ from tests.unit.agent.coordinator_server import NODE_ID
 
 VIRTUAL_FUNCTIONS: Final = 2
 CHECKOUT: Final = Path(__file__).parents[2]
-_STATE: Final = "/var/lib/nodewright/agent"
+STATE: Final = "/var/lib/nodewright/agent"
 _MACHINE_UUID: Final = "8c1f0e4a-7e64-4a7e-9c60-0e2a4a7a7d99"
-_START_SECONDS: Final = 120.0
-_CALL_SECONDS: Final = 60.0
+_START_SECONDS: Final = 240.0
+_CALL_SECONDS: Final = 120.0
 _LIBVIRT: Final = f"""
 printf 'user = "root"\\ngroup = "root"\\nsecurity_driver = "none"\\n' > /etc/libvirt/qemu.conf
 printf 'host_uuid = "{_MACHINE_UUID}"\\nauth_unix_rw = "none"\\n' > /etc/libvirt/libvirtd.conf
@@ -38,7 +38,7 @@ class NodeHost:
         self.coordinator = coordinator
         self._pid = 0
         coordinator.write_identity(node.shared / "identity")
-        node.run(f"mkdir -p {_STATE} && cp -r {SHARE}/identity/. {_STATE}/")
+        node.run(f"mkdir -p {STATE} && cp -r {SHARE}/identity/. {STATE}/")
         self._channel = self._connect()
         self.domains: Any = domain_pb2_grpc.DomainServiceStub(self._channel)
         self.devices: Any = device_pb2_grpc.DeviceServiceStub(self._channel)

@@ -17,8 +17,8 @@ from tests.lab.waiting import wait_until
 
 INIT: Final = Path(__file__).parent / "node-init"
 SHARE: Final = "/mnt/node"
-_BOOT_SECONDS: Final = 180.0
-_RUN_SECONDS: Final = 120.0
+_BOOT_SECONDS: Final = 400.0
+_RUN_SECONDS: Final = 240.0
 _LOG_TAIL_BYTES: Final = 4000
 
 

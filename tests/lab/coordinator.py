@@ -39,6 +39,7 @@ class CoordinatorProcess:
             "NODEWRIGHT_COORDINATOR_NODE_LEASE": "PT20S",
             "NODEWRIGHT_COORDINATOR_HEARTBEAT_INTERVAL": "PT1S",
             "NODEWRIGHT_COORDINATOR_STOP_GRACE": "PT20S",
+            "NODEWRIGHT_COORDINATOR_NEW_SYSTEM_GRACE": "PT60S",
             "NODEWRIGHT_COORDINATOR_RESERVED_HOST_MEMORY_MIB": "0",
         }
         log = directory / f"coordinator-{first_port}.log"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import dataclass
+from pathlib import Path
 
 from agent.assignment import Assignments
 from agent.configure.host_profile import HostProfile
@@ -22,6 +24,8 @@ from agent.hypervisor.prober import GuestAgentProber, GuestAgentState
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.stop import Stops
 from agent.self_fence import SelfFence
+from agent.storage.image_cache import CachedImage
+from agent.storage.image_transfer import ImageRef
 from agent.storage.seed import Seeds
 from agent.watchdog.record import FenceRecord
 from protos.agent.v1.domain_pb2 import DomainSpec
@@ -30,6 +34,18 @@ from tests.unit.agent.device_provider import AProvider
 from tests.unit.agent.guest_builder import GUEST_UUID, ANetwork, AVolume
 
 DEMO_IMAGE = os.environ.get("NODEWRIGHT_DEMO_IMAGE", "")
+
+
+@dataclass(frozen=True)
+class IsoImages:
+    """ISO images that a test has put into a directory."""
+
+    directory: Path
+
+    async def find(self, image_id: str) -> CachedImage | None:
+        """As the cache finds it."""
+        path = self.directory / f"{image_id}.iso"
+        return CachedImage(ImageRef(image_id, "ab" * 32, "iso", 1), path, 1) if path.exists() else None
 
 
 class DomainAgent:
@@ -47,6 +63,7 @@ class DomainAgent:
         self.stops = Stops(self.guests, self.guest_agents, self.events)
         self.capability = CapabilityReader(self.connection, self.directory / "accelerator.json")
         self.provider = AProvider()
+        self.images = IsoImages(self.directory)
         self.plugs = DevicePlugs(self.connection, self.events, self.affinities)
         self.disk_plugs = DiskPlugs(self.connection, self.events, self.affinities)
         locks = DomainLocks()
@@ -57,6 +74,7 @@ class DomainAgent:
             Seeds(self.directory / "seeds"),
             self.read_profile,
             volumes=self,
+            images=self.images,
             subnets=self,
             ha_guests=self.self_fence,
             assignments=self.assignments,

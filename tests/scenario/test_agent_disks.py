@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,7 @@ from agent.configure.disk import make_serial
 from agent.configure.host_profile import VolumeSource
 from agent.domain_lock import DomainLocks
 from agent.domainxml.assignment import AssignedDomain
-from agent.errors import DevicePlugUnsafe, DeviceStillAttached, RequestInvalid, VolumeInUse
+from agent.errors import DevicePlugUnsafe, DeviceStillAttached, MediumLocked, RequestInvalid, VolumeInUse
 from agent.hypervisor.disk import find_disk_users
 from agent.hypervisor.events import DEVICE_REMOVED
 from agent.hypervisor.guest import find_owned
@@ -23,11 +25,11 @@ from agent.hypervisor.prober import GuestAgentState
 from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import CachedImage
-from protos.agent.v1.domain_pb2 import Disk, DiskBus, DomainSpec
+from protos.agent.v1.domain_pb2 import Disk, DiskBus, DomainSpec, OpticalDrive
 from tests.lab.host import Host
 from tests.scenario.domain_agent import DEMO_IMAGE, DomainAgent
 from tests.stopwatch import Stopwatch
-from tests.unit.agent.guest_builder import GUEST_UUID, VOLUME_UUID, a_spec
+from tests.unit.agent.guest_builder import GUEST_UUID, VOLUME_UUID, a_drive, a_spec
 
 pytestmark = [
     pytest.mark.scenario,
@@ -58,7 +60,7 @@ class DiskAgent(DomainAgent):
             reserved_bytes=0,
         )
         self.volumes.prepare()
-        self.attachments = DiskAttachments(self.disk_plugs, self, self.read_profile, DomainLocks())
+        self.attachments = DiskAttachments(self.disk_plugs, self, self.images, self.read_profile, DomainLocks())
         self.grow_volume = self.volumes.grow_volume
         self.roots: dict[str, VolumeSource] = {}
 
@@ -86,6 +88,11 @@ class DiskAgent(DomainAgent):
         live, definition = (bool(document.find_disk(key)) for document in documents)
         return live, definition
 
+    async def media(self, flags: int) -> dict[str, str]:
+        """What is in the drives, by their keys."""
+        drives = [disk for disk in (await self.document(flags)).disks if disk.key.startswith("cdrom")]
+        return {drive.key: Path((drive.source and drive.source.file) or "").name for drive in drives}
+
     async def run(self, script: str, uuid: str = GUEST_UUID) -> str:
         """What a script writes in the guest."""
         order = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
@@ -108,10 +115,12 @@ class DiskAgent(DomainAgent):
                 return name
         raise AssertionError(f"no disk of {size_mib} MiB: {await self.run('ls /sys/block; dmesg | tail', uuid)}")
 
-    async def boot(self, uuid: str = GUEST_UUID, name: str = "one") -> None:
+    async def boot(self, uuid: str = GUEST_UUID, name: str = "one", drives: Sequence[OpticalDrive] = ()) -> None:
         """A demo guest that answers."""
         root = Disk(volume_uuid=VOLUME_UUID[:-1] + name[0].translate(str.maketrans("ot", "12")), boot_index=1)
-        await self.start(a_spec(uuid=uuid, name=name, vcpus=1, memory_bytes=256 * MIB, nics=[], disks=[root]))
+        await self.start(
+            a_spec(uuid=uuid, name=name, vcpus=1, memory_bytes=256 * MIB, nics=[], disks=[root], optical_drives=drives)
+        )
         deadline = time.monotonic() + 120
         while self.prober.last(await self.guests.get(uuid)).state is not GuestAgentState.RUNNING:
             assert time.monotonic() < deadline, "the guest agent never came"
@@ -289,3 +298,40 @@ async def test_a_guest_without_a_free_port_refuses_one_disk_more(agent: DiskAgen
         await agent.definitions.ensure_removed(GUEST_UUID)
         for uuid in uuids:
             await agent.volumes.ensure_removed(uuid)
+
+
+@needs_demo_image
+async def test_what_is_in_the_drives_changes_while_the_guest_runs(agent: DiskAgent) -> None:
+    for name in ("one", "two"):
+        content = agent.directory / f"content-{name}"
+        content.mkdir()
+        (content / "marker").write_text(f"this is {name}\n")
+        iso = agent.directory / f"img-{name}.iso"
+        subprocess.run(["genisoimage", "-quiet", "-rock", "-output", iso, content], check=True)
+    await agent.boot(drives=[a_drive(0), a_drive(1, "img-two")])
+    mount = "mkdir -p /mnt; for d in /dev/sr*; do mount -t iso9660 -o ro $d /mnt 2>/dev/null || continue;"
+    read = f"{mount} cat /mnt/marker 2>/dev/null; umount /mnt; done"
+    assert await agent.run(read) == "this is two"
+
+    started = time.monotonic()
+    for _ in range(2):
+        await agent.attachments.insert(GUEST_UUID, a_drive(0, "img-one"), force=False)
+    assert time.monotonic() - started < QUICK_SECONDS
+    assert sorted((await agent.run(read)).splitlines()) == ["this is one", "this is two"]
+    assert await agent.media(2) == {"cdrom0": "img-one.iso", "cdrom1": "img-two.iso"}
+
+    # Nothing is taken from under a mounted file system without the guest's consent, unless it is forced.
+    await agent.run(f"{mount} grep one /mnt/marker && break; umount /mnt; done")
+    with pytest.raises(MediumLocked):
+        await agent.attachments.insert(GUEST_UUID, a_drive(0), force=False)
+    assert await agent.run("cat /mnt/marker") == "this is one"
+    assert await agent.media(0) == await agent.media(2) == {"cdrom0": "img-one.iso", "cdrom1": "img-two.iso"}
+    for _ in range(2):
+        await agent.attachments.insert(GUEST_UUID, a_drive(0), force=True)
+    await agent.run("umount -l /mnt")
+    assert await agent.run(read) == "this is two"
+    await agent.attachments.insert(GUEST_UUID, a_drive(1), force=False)
+    assert await agent.run(read) == ""
+    assert await agent.media(0) == await agent.media(2) == {"cdrom0": "", "cdrom1": ""}
+    with pytest.raises(DevicePlugUnsafe):
+        await agent.attachments.insert(GUEST_UUID, a_drive(5, "img-one"), force=False)

@@ -36,6 +36,8 @@ CALLS = {
     "attach_volumes": ("VolumeService/EnsureVolume", "DomainService/EnsureDiskAttached"),
     "detach_volumes": ("DomainService/EnsureDiskDetached",),
     "grow_volume": ("VolumeService/EnsureGrown",),
+    "hibernate_instance": ("DomainService/EnsureDefined", "DomainService/EnsureHibernated"),
+    "resize_instance": ("DomainService/EnsureDefined", "DomainService/EnsureGrown"),
 }
 VOLUMES = "/api/ebs/v1/volumes"
 EXHAUSTIVE = pytest.mark.skipif(
@@ -201,17 +203,17 @@ def volume(cloud: Cloud) -> Iterator[str]:
     wait_until(lambda: not find_leftovers(cloud, made["volumeUuid"].removeprefix("volume-")), "its data is gone")
 
 
-def volume_operations(kinds: tuple[str, ...] = ("attach_volumes", "detach_volumes", "grow_volume")) -> list[object]:
-    """Each commit of these operations and call of the agent at which somebody is killed; by default every fifth."""
+def places(*kinds: str, every: int = 5) -> list[object]:
+    """Each commit of these operations and call of the agent at which somebody is killed; by default some of them."""
     killed: list[tuple[str, str, str | None]] = [(kind, point, None) for kind in kinds for point in commits(kind)]
     killed += [(kind, *call) for kind in kinds for call in calls(kind)]
     return [
-        pytest.param(*place, id=" ".join(filter(None, place[1:])), marks=EXHAUSTIVE if number % 5 else ())
+        pytest.param(*place, id=" ".join(filter(None, place[1:])), marks=EXHAUSTIVE if number % every else ())
         for number, place in enumerate(killed)
     ]
 
 
-@pytest.mark.parametrize(("kind", "point", "call"), volume_operations())
+@pytest.mark.parametrize(("kind", "point", "call"), places("attach_volumes", "detach_volumes", "grow_volume"))
 def test_operations_on_volumes_survive_whoever_is_killed(
     cloud: Cloud, stopped: Instance, volume: str, kind: str, point: str, call: str | None
 ) -> None:
@@ -237,6 +239,34 @@ def test_operations_on_volumes_survive_whoever_is_killed(
     wait_until(lambda: stopped.show()["status"] == "Stopped", "the instance rests")
     has_disk = uuid.removeprefix("volume-") in cloud.host.virsh("dumpxml", stopped.id)
     assert has_disk == (kind != "detach_volumes")
+
+
+@pytest.mark.parametrize(("kind", "point", "call"), places("resize_instance", every=9))
+def test_a_resize_survives_whoever_is_killed(
+    cloud: Cloud, running: Instance, kind: str, point: str, call: str | None
+) -> None:
+    running.wait_for_guest_agent()
+    body = {"cpus": 2, "memory": {"amount": "1Gi"}, "flavorId": cloud.create_flavor(cpu=2)}
+    with killed_agent(cloud, point, call) if call else killed_coordinator(cloud, point):
+        cloud.rest.request("PATCH", running.path, json=body)
+    wait_until(lambda: running.show()["vCpus"] == 2, "it has the new size", timeout_seconds=120)
+    wait_until(lambda: cloud.rest.get("/api/ecs/v1/placement/differences") == [], "all agree on it")
+    assert cloud.host.domain_state(running.id) == "running"
+    assert running.run("nproc") == "2"
+
+
+@pytest.mark.parametrize(("kind", "point", "call"), places("hibernate_instance", every=9))
+def test_hibernating_survives_whoever_is_killed(
+    cloud: Cloud, running: Instance, kind: str, point: str, call: str | None
+) -> None:
+    running.wait_for_guest_agent()
+    boot_id = running.boot_id()
+    with killed_agent(cloud, point, call) if call else killed_coordinator(cloud, point):
+        running.power("hibernate")
+    running.wait_for_status("Hibernated", timeout_seconds=120)
+    assert cloud.host.domain_state(running.id) == "shut off"
+    running.succeed(running.power("start"))
+    assert running.boot_id() == boot_id
 
 
 @pytest.mark.parametrize("state", ["down", "up"])

@@ -11,12 +11,13 @@ from coordinator.api.operation_header import OperationHeader
 from coordinator.api.paging import PageByCurrent
 from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.batch import Batch
-from coordinator.api.schemas.device import DeviceBody, DeviceListBody
+from coordinator.api.schemas.device import DeviceBody, DeviceListBody, ReleaseDeviceRequest
 from coordinator.api.schemas.infiniband import InfinibandModelBody
 from coordinator.api.schemas.usb import UsbDeviceBody, UsbReferenceRequest
 from coordinator.domain.listing import ListQuery
 from coordinator.services import device as service
 from coordinator.services.device_attachment import attach_devices, detach_devices
+from coordinator.services.device_release import release_device as force_release
 from coordinator.services.infiniband import list_infiniband_models
 from coordinator.services.usb import list_usb_devices as find_usb_devices
 
@@ -31,6 +32,15 @@ def list_devices(
     listing = service.list_devices(runtime, caller, ListQuery(page, conditions, orderings))
     devices = [DeviceBody.of(view) for view in listing.items]
     return success(DeviceListBody(size=page.size, current=page.number, total=listing.total, items=devices))
+
+
+@router.put("/devices/release", operation_id="releaseDevice")
+def release_device(
+    body: ReleaseDeviceRequest, caller: Operator, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Gives a device back by force, when it is dead, away or forgotten; a disk that cannot be wiped is withheld."""
+    header.name(force_release(runtime, caller, body.to_reference(), body.device_id))
+    return success(None)
 
 
 @router.get("/usb", operation_id="listUsbDevices")

@@ -45,7 +45,7 @@ def batch_restart_instances(
 
 @router.put("/{ecs_id}/start", operation_id="startInstance")
 def start_instance(ecs_id: str, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader) -> Envelope[None]:
-    """Starts an instance that is shut off."""
+    """Starts an instance that is shut off, or lets one that hibernates go on."""
     header.name(*service.start_instances(runtime, caller, [ecs_id]))
     return success(None)
 
@@ -72,6 +72,13 @@ def restart_instance(
 def suspend_instance(ecs_id: str, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader) -> Envelope[None]:
     """Pauses a running instance."""
     header.name(*service.suspend_instance(runtime, caller, ecs_id))
+    return success(None)
+
+
+@router.put("/{ecs_id}/hibernate", operation_id="hibernateInstance")
+def hibernate_instance(ecs_id: str, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader) -> Envelope[None]:
+    """Puts a running instance, with its memory, on its node's disk; its next start lets it go on from there."""
+    header.name(*service.hibernate_instance(runtime, caller, ecs_id))
     return success(None)
 
 

@@ -51,7 +51,7 @@ def list_scheduled_tasks(
 def create_scheduled_task(
     body: CreateScheduleRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[NewScheduleBody]:
-    """Creates a task that starts, stops or restarts instances at the times of a cron expression."""
+    """Creates a task that starts, stops, restarts or snapshots instances at the times of a cron expression."""
     schedule_id, operations = service.create_schedule(runtime, caller, body.to_order())
     header.name(*operations)
     return success(NewScheduleBody(scheduler_id=schedule_id))

@@ -3,9 +3,11 @@
 from pydantic import Field
 from pydantic.alias_generators import to_camel
 
-from coordinator.api.schemas.base import AnswerModel
+from coordinator.api.schemas.base import AnswerModel, LenientModel
+from coordinator.api.schemas.host import Cell, HostName
 from coordinator.domain.device import DeviceState
 from coordinator.services.device import DeviceView
+from coordinator.services.host import HostReference
 
 
 class VgpuTypeAvailableBody(AnswerModel):
@@ -33,6 +35,18 @@ class RdmaPortBody(AnswerModel):
     link_layer: str = Field(description="InfiniBand or Ethernet.")
     rate: str = Field(examples=["200 Gb/sec (4X HDR)"])
     gid: str
+
+
+class ReleaseDeviceRequest(LenientModel):
+    """A device that is not given back by itself."""
+
+    cell: Cell = ""
+    name: HostName
+    device_id: str = Field(max_length=127, examples=["wwn-0x5000c500a1b2c3d4"])
+
+    def to_reference(self) -> HostReference:
+        """The node."""
+        return HostReference(self.cell, self.name)
 
 
 class DeviceHolderBody(AnswerModel):

@@ -1,25 +1,23 @@
 """Images on the wire."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from coordinator.api.schemas.base import AnswerModel, FieldError, LenientModel, Moment
+from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.url import HttpUrl
 from coordinator.store.tables import Image
-
-
-def _refuse(value: str) -> str:
-    if value:
-        raise FieldError("not available yet on this cluster", "本集群暂不支持")
-    return value
 
 
 class RegisterImageRequest(LenientModel):
     """What is known about an image before its bytes are."""
 
     name: str = Field(min_length=1, max_length=127, description="Name people know it by.", examples=["debian-13"])
-    format: Literal["raw", "qcow2", "iso"] = Field(description="Format of the file.", examples=["qcow2"])
+    format: Literal["raw", "qcow2", "iso", ""] = Field(
+        default="",
+        description="Format that the file must have; unless given, what it is found to be.",
+        examples=["qcow2"],
+    )
     cpu_arch: Literal["x86", "arm"] = Field(default="x86", description="Architecture that it boots on.")
     os_type: Literal["linux", "windows", "other"] = Field(default="linux", description="Family of operating systems.")
     platform: str = Field(default="", max_length=63, description="Distribution.", examples=["Debian"])
@@ -34,7 +32,7 @@ class RegisterImageRequest(LenientModel):
         default="", max_length=1023, description="Where the coordinator fetches the file; absent for an upload."
     )
     tenant_id: str | None = Field(default=None, max_length=19, description="Owner, for operators.")
-    ecs_id: Annotated[str, AfterValidator(_refuse)] = Field(default="", description="Not available yet.")
+    ecs_id: str = Field(default="", max_length=32, description="Instance of whose system disk the image is made.")
 
     def to_row(self) -> Image:
         """The row that this asks for, without id and status."""
@@ -49,19 +47,30 @@ class RegisterImageRequest(LenientModel):
         )
 
 
+class UpdateImageRequest(LenientModel):
+    """What is to be said of an image from now on; what is absent stays."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=127, description="Name people know it by.")
+    cpu_arch: Literal["x86", "arm"] | None = Field(default=None, description="Architecture that it boots on.")
+    os_type: Literal["linux", "windows", "other"] | None = Field(default=None, description="Family of systems.")
+    platform: str | None = Field(default=None, max_length=63, description="Distribution.")
+    os_version: str | None = Field(default=None, max_length=63, description="Version of the distribution.")
+    visibility: Literal["public", "private"] | None = Field(default=None, description="Who may use it.")
+
+
 class ImageBody(AnswerModel):
     """An image."""
 
     image_id: str = Field(description="Id of the image.", examples=["img-4k2m8x0q7r5t1w"])
     name: str
     status: str = Field(description="Queued, Importing, Active or Error.", examples=["Active"])
-    format: str = Field(description="raw, qcow2 or iso.")
+    format: str = Field(description="raw, qcow2 or iso; empty before it is known.")
     cpu_arch: str = Field(description="x86 or arm.")
     os_type: str
     platform: str
     os_version: str
     visibility: str = Field(description="public or private.")
-    size_bytes: int = Field(description="Of the file; 0 before it is there.")
+    size_bytes: int = Field(description="Of the file, or as announced before it is there; 0: not known.")
     virtual_size_bytes: int = Field(description="Of the disk that it describes.")
     sha256: str
     source_url: str = Field(description="Where it was fetched from; empty for an upload.")

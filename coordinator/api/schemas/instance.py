@@ -5,14 +5,17 @@ The parts of an instance are in `instance_part`, its devices in `instance_device
 """
 
 from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
 
 from pydantic import Field
 
-from coordinator.api.schemas.base import NEVER, AnswerModel, Moment
+from coordinator.api.schemas.base import AnswerModel, Moment
 from coordinator.api.schemas.instance_device import InstanceDeviceBodies
 from coordinator.api.schemas.instance_flavor import FlavorBodies, InstanceFlavorBody, InstanceFlavorInfoBody
 from coordinator.api.schemas.instance_part import (
     BlockDeviceBody,
+    BoundPolicyBody,
     InstanceImageBody,
     InstanceKeyBody,
     LabelBody,
@@ -29,8 +32,8 @@ class InstanceBody(InstanceDeviceBodies):
     created_at: Moment
     updated_at: Moment
     deleted_at: None = None
-    expired_at: str = Field(default=NEVER, description="End of the paid time; nothing expires here.")
-    expire_countdown: int = 0
+    expired_at: Moment = Field(description="When it is deleted for good, in the recycle bin; else never.")
+    expire_countdown: int = Field(description="Seconds until then; 0: never, or any moment.")
     id: int
     image_id: str
     image_url: str = Field(description="Where the image's file can be fetched.")
@@ -59,7 +62,7 @@ class InstanceBody(InstanceDeviceBodies):
     billing_mode: str
     order_no: str
     hard_deleted_at: None = None
-    soft_deleted_at: None = None
+    soft_deleted_at: Moment | None = Field(description="Since when it is in the recycle bin; null: it is not.")
     block_device_mappings: list[BlockDeviceBody]
     network_mappings: list[NetworkBody]
     eip_mappings: list[dict[str, str]] = Field(default_factory=list)
@@ -76,13 +79,13 @@ class InstanceBody(InstanceDeviceBodies):
     hg_name: str
     vnc_pwd_enable: bool = Field(description="Whether the caller chose the VNC password.")
     deployment_set: str
-    snapshot_policy_bind: None = None
+    snapshot_policy_bind: BoundPolicyBody | None = Field(description="The snapshot policy that it is bound to.")
     b_operate: bool
     b_create_order: bool
     b_update_quotas: bool
-    is_mounted_iso: bool = Field(default=False, alias="isMountedISO")
+    is_mounted_iso: bool = Field(alias="isMountedISO", description="Whether an ISO image is in one of its drives.")
     ha_enabled: bool = Field(description="Whether it is started elsewhere when its node dies.")
-    b_recycle: bool = Field(default=False, description="Whether a deleted one goes to the recycle bin first.")
+    b_recycle: bool = Field(description="Whether a deleted one goes to the recycle bin first.")
     vmtools_status: VmtoolsBody
     rp_id: str
     rp_name: str
@@ -115,10 +118,15 @@ class InstanceBody(InstanceDeviceBodies):
 
     @classmethod
     def _of(cls, view: InstanceView, flavors: FlavorBodies) -> "InstanceBody":
+        return cls(**cls.values_of(view, flavors))
+
+    @classmethod
+    def values_of(cls, view: InstanceView, flavors: FlavorBodies) -> dict[str, Any]:
+        """The values of its fields, by their names."""
         row, flavor_type = view.instance, view.flavor_type
         pool = view.pools.get(row.rp_id)
         flavor_info, flavor = flavors.of(view.flavor, flavor_type, view.pools)
-        return cls(
+        return dict(
             **{name: getattr(row, name) for name in _COPIED},
             **InstanceDeviceBodies.fields_of(view),
             ram=row.memory_bytes,
@@ -127,6 +135,7 @@ class InstanceBody(InstanceDeviceBodies):
             az=row.zone,
             cpu_arch=row.architecture,
             is_lock=row.is_locked,
+            is_mounted_iso=row.has_iso,
             rp_name=pool.name if pool else "",
             hg_name=row.host_group_name or "",
             image_id=row.image_id or "",
@@ -149,6 +158,11 @@ class InstanceBody(InstanceDeviceBodies):
             resource_group_name=row.resource_group_name or "",
             image=InstanceImageBody.of(view.image) if view.image else None,
             vnc_pwd_enable=row.vnc_password_enabled,
+            expired_at=row.purge_at,
+            expire_countdown=_seconds_between(view.at, row.purge_at),
+            soft_deleted_at=row.recycled_at,
+            snapshot_policy_bind=BoundPolicyBody.of(row),
+            b_recycle=view.recycles,
             b_operate=row.options.get("bOperate", True),
             b_create_order=row.options.get("bCreateOrder", False),
             eviction_strategy=row.options.get("evictionStrategy", "LiveMigrate"),
@@ -161,6 +175,10 @@ class InstanceBody(InstanceDeviceBodies):
             ssh_key_pairs=[InstanceKeyBody.of(key) for key in view.keys],
             namespace=f"tenant-{row.tenant_id}",
         )
+
+
+def _seconds_between(now: datetime, then: datetime | None) -> int:
+    return max(round((then - now).total_seconds()), 0) if then else 0
 
 
 # Columns that are answered under their own names.

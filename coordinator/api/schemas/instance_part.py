@@ -224,3 +224,18 @@ class InstanceKeyBody(AnswerModel):
     def of(cls, key: KeyRow) -> "InstanceKeyBody":
         """The key as callers see it."""
         return cls(key_pair_id=key.id, key_pair_name=key.name, fingerprint=key.fingerprint)
+
+
+class BoundPolicyBody(AnswerModel):
+    """The snapshot policy of an instance."""
+
+    policy_id: str = Field(examples=["ecs.policy-cmms1zb5bgffs8zc"])
+    policy_name: str
+    ecs_id: str
+
+    @classmethod
+    def of(cls, row: InstanceRow) -> "BoundPolicyBody | None":
+        """The policy as callers see it; None: it has none."""
+        if row.policy_id is None:
+            return None
+        return cls(policy_id=row.policy_id, policy_name=row.policy_name or "", ecs_id=row.ecs_id)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from coordinator.api.schemas.base import LenientModel
 from coordinator.domain.device_order import DeviceOrder, InfinibandOrder
@@ -27,6 +27,11 @@ class BatchMemoryRequest(MemoryRequest):
     amount: Text = Field(min_length=1, description="Amount with its unit.", examples=["4Gi"])
 
 
+def _spell(value: Any) -> Any:
+    """Numbers of snapshots are written as numbers."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class ImageRequest(LenientModel):
     """The image of the system disk: by id, or by the URL that it is known under."""
 
@@ -44,7 +49,9 @@ class VolumeRequest(LenientModel):
     volume_mode: Text = Field(default="Block", description="Block or Filesystem.")
     delete_on_termination: bool = Field(default=False, description="Deleted together with the instance.")
     is_os_disk: bool = Field(default=False, description="The system disk, made from the image; exactly one is.")
-    os_snapshot_id: int = Field(default=0, description="Snapshot to make it from; not available yet.")
+    os_snapshot_id: Annotated[str, BeforeValidator(_spell, json_schema_input_type=str | int)] = Field(
+        default="", max_length=64, description="Snapshot whose system disk it becomes a copy of, by id or number."
+    )
 
     def to_order(self) -> VolumeOrder:
         """The same in our words."""
@@ -56,6 +63,7 @@ class VolumeRequest(LenientModel):
             boot_index=self.boot_index or 0,
             delete_on_termination=self.delete_on_termination,
             is_os_disk=self.is_os_disk,
+            snapshot_id="" if self.os_snapshot_id == "0" else self.os_snapshot_id,
         )
 
 
@@ -159,7 +167,9 @@ class CreateInstanceRequest(LenientModel):
     flavor_id: Text = Field(default="", description="Flavor; without one, a flavor of just this size is taken.")
     cpus: int = Field(description="vCPUs; those of the flavor, unless it is a custom one.", examples=[2])
     memory: MemoryRequest = Field(description="Memory; as for the vCPUs.")
-    image: ImageRequest = Field(description="Image of the system disk.")
+    image: ImageRequest = Field(
+        default_factory=ImageRequest, description="Image of the system disk; a snapshot brings its own."
+    )
     image_source: str = Field(default="", max_length=16, description="Answered as given.")
     os_type: Text = Field(default="", description="linux or windows; the image's unless given.")
     volumes: list[VolumeRequest] = Field(description="Disks.")
@@ -181,7 +191,7 @@ class CreateInstanceRequest(LenientModel):
     )
     gpus: int = Field(default=0, ge=0, le=64, description="Whole GPUs; as the flavor has, unless it is a custom one.")
     host_gpus: HostGpusRequest | None = Field(default=None, description="The same, with their model.")
-    vgpu: int = Field(default=0, ge=0, le=64, description="vGPUs; as the flavor has, each of another GPU.")
+    vgpu: int = Field(default=0, ge=0, le=64, description="vGPUs; as the flavor has, of as many GPUs as have room.")
     local_disk: int = Field(default=0, ge=0, le=64, description="Local disks, if more than the flavor has.")
     sriov: int = Field(default=0, ge=0, le=64, description="Virtual functions of network cards, if more likewise.")
     key_pair_id: Text = Field(default="", description="Stored SSH key that may log in.")
@@ -273,8 +283,6 @@ class CreateInstanceRequest(LenientModel):
             "isInstallAgent": self.is_install_agent,
             "cwpEnable": self.cwp_enable,
         }
-        for position, volume in enumerate(self.volumes):
-            asked[f"volumes[{position}].osSnapshotId"] = volume.os_snapshot_id
         for position, network in enumerate(self.networks):
             asked |= {f"networks[{position}].{name}": value for name, value in network.unavailable.items()}
         return tuple(name for name, value in asked.items() if value)

@@ -163,6 +163,12 @@ _MEANINGS: Final = {
     DifferenceKind.DOMAIN_OF_OTHER_SIZE: Message(
         "the domain has other vCPUs or memory than the instance", "虚拟机的CPU或内存与云主机不一致"
     ),
+    DifferenceKind.DEVICE_WITHOUT_INSTANCE: Message(
+        "a device of the node is held for an instance that is not there", "节点设备被不存在的云主机占用"
+    ),
+    DifferenceKind.DEVICE_ELSEWHERE: Message(
+        "the instance holds a device of a node that it is not on", "云主机占用了其不在的节点的设备"
+    ),
 }
 
 
@@ -173,7 +179,7 @@ class DifferenceBody(AnswerModel):
     node_id: str
     node_name: str
     consumer_uuid: str = Field(description="UUID of the instance, the domain, or who else holds the allocation.")
-    name: str = Field(description="Id of the instance, or name of the domain; empty where there is neither.")
+    name: str = Field(description="Id of the instance or the device, or name of the domain; else empty.")
     meaning: str = Field(description="What it means, for people.")
 
     @classmethod

@@ -131,6 +131,7 @@ def _volume_fields(volume: VolumeOrder) -> dict[str, Any]:
         "volume_size": volume.size_gib,
         "boot_index": volume.boot_index or None,
         "is_os_disk": volume.is_os_disk,
+        "os_snapshot_id": volume.snapshot_id,
     }
 
 

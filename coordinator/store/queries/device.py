@@ -120,20 +120,23 @@ def list_devices(session: Session, *conditions: ColumnElement[bool]) -> list[Dev
 
 
 def list_devices_of(session: Session, numbers: Collection[int]) -> dict[int, list[DeviceRow]]:
-    """What the instances with those numeric ids have of their nodes, by kind and id; absent: nothing."""
+    """What the instances with those numeric ids have of their nodes, by kind and id; absent: nothing.
+
+    A device of which one has several slices is there once for each.
+    """
     held = DeviceAllocation
     is_it = and_(col(held.node_id) == col(Device.node_id), col(held.device_id) == col(Device.id))
     statement = (
         _rows()
-        .add_columns(col(Instance.id))
+        .add_columns(col(Instance.id), col(held.slices))
         .join(held, is_it)
         .join(Instance, and_(col(Instance.uuid) == col(held.consumer_uuid), col(Instance.node_id) == col(held.node_id)))
         .where(col(Instance.id).in_(numbers))
         .order_by(col(Device.kind), col(Device.id))
     )
     found: dict[int, list[DeviceRow]] = {}
-    for *row, number in session.execute(statement):
-        found.setdefault(number, []).append(_row(row))
+    for *row, number, slices in session.execute(statement):
+        found.setdefault(number, []).extend([_row(row)] * slices)
     return found
 
 

@@ -22,6 +22,8 @@ class DeviceClaim(NamedTuple):
     device_id: str
     kind: str
     milli: int
+    # How many slices of it; 1 for all of it.
+    slices: int
     # Empty where the node does not know it any more.
     attributes: Mapping[str, str]
 
@@ -29,7 +31,7 @@ class DeviceClaim(NamedTuple):
 def list_claims(session: Session, consumer_uuid: str, node_id: str = "") -> list[DeviceClaim]:
     """What the consumer has, on that node if one is named, in the order of kind and id."""
     held = DeviceAllocation
-    columns: Any = (held.node_id, held.device_id, held.kind, held.milli, Device.attributes)
+    columns: Any = (held.node_id, held.device_id, held.kind, held.milli, held.slices, Device.attributes)
     is_it = and_(col(Device.node_id) == col(held.node_id), col(Device.id) == col(held.device_id))
     statement = (
         select_columns(*columns)
@@ -40,8 +42,8 @@ def list_claims(session: Session, consumer_uuid: str, node_id: str = "") -> list
     if node_id:
         statement = statement.where(col(held.node_id) == node_id)
     return [
-        DeviceClaim(node, device_id, kind, milli, attributes or {})
-        for node, device_id, kind, milli, attributes in session.execute(statement)
+        DeviceClaim(node, device_id, kind, milli, slices, attributes or {})
+        for node, device_id, kind, milli, slices, attributes in session.execute(statement)
     ]
 
 
@@ -78,6 +80,11 @@ def find_holding_instances(session: Session, node_id: str, device_id: str) -> li
     return list(session.exec(statement))
 
 
+def list_instances(session: Session, uuids: Collection[str]) -> Sequence[Instance]:
+    """The instances, those that were deleted included, among these consumers."""
+    return session.exec(select(Instance).where(col(Instance.uuid).in_(uuids)).order_by(col(Instance.id))).all()
+
+
 def add_claims(session: Session, consumer_uuid: str, devices: Sequence[Device]) -> None:
     """The consumer has these devices as a whole; their node is locked, and nobody else has them."""
     session.add_all(
@@ -102,6 +109,17 @@ def drop_claims(session: Session, consumer_uuid: str, device_ids: Collection[str
     nodes = set(session.exec(select(DeviceAllocation.node_id).where(*is_it)))
     session.execute(delete(DeviceAllocation).where(*is_it))
     return nodes
+
+
+def hand_devices_over(session: Session, old: str, new: str, node_id: str, device_ids: Collection[str]) -> None:
+    """These devices of the node, which the one has, the other has now."""
+    held = DeviceAllocation
+    session.execute(
+        update(held)
+        .where(col(held.consumer_uuid) == old, col(held.node_id) == node_id, col(held.device_id).in_(device_ids))
+        .values(consumer_uuid=new)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def hand_claims_over(session: Session, old: str, new: str, node_id: str) -> None:

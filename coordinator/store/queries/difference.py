@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 from coordinator.domain.difference import Difference, DifferenceKind
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import ACTIVE_MIGRATION_STATES
-from coordinator.store.tables import Allocation, Instance, Migration, Node, ReportedDomain, Task
+from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Migration, Node, ReportedDomain, Task
 
 # Differences of one kind that are read at most: who has more has one cause for all of them.
 LIMIT: Final = 1000
@@ -23,6 +23,8 @@ _is_on_its_way = or_(
     exists().where(col(Task.id) == col(Migration.cleaning_id), col(Task.finished_at).is_(None)),
 )
 _NOBODY: Final = literal("")
+# GPUs are its own while they change their mode.
+_MODE_KIND: Final = "set_gpu_mode"
 
 
 def find_differences(session: Session) -> list[Difference]:
@@ -44,6 +46,8 @@ def _reported_at(node_id: Any, uuid: Any) -> Any:
 
 
 _held = (col(Allocation.node_id), col(Node.name), col(Allocation.consumer_uuid))
+_device_consumer = col(DeviceAllocation.consumer_uuid)
+_held_device = (col(DeviceAllocation.node_id), col(Node.name), _device_consumer, col(DeviceAllocation.device_id))
 _resident = (col(Node.id), col(Node.name), col(Instance.uuid), col(Instance.ecs_id))
 _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
     DifferenceKind.ALLOCATION_WITHOUT_INSTANCE: select_columns(*_held, _NOBODY)
@@ -53,6 +57,10 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
         ~exists().where(col(Instance.uuid) == col(Allocation.consumer_uuid), _is_living),
         # What is held on the target of a move until the instance is there, or the target is clean again.
         ~exists().where(col(Migration.id) == col(Allocation.consumer_uuid), _is_on_its_way),
+        # What is held on its own node by an instance that is being changed.
+        ~exists().where(
+            col(Task.args)["reserveUuid"].as_string() == col(Allocation.consumer_uuid), col(Task.finished_at).is_(None)
+        ),
     ),
     DifferenceKind.ALLOCATION_ELSEWHERE: select_columns(*_held, col(Instance.ecs_id))
     .join(Node, col(Node.id) == col(Allocation.node_id))
@@ -91,4 +99,22 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
             col(ReportedDomain.memory_bytes) != col(Instance.memory_bytes),
         ),
     ),
+    DifferenceKind.DEVICE_WITHOUT_INSTANCE: select_columns(*_held_device)
+    .join(Node, col(Node.id) == col(DeviceAllocation.node_id))
+    .where(
+        ~exists().where(col(Allocation.consumer_uuid) == _device_consumer, col(Allocation.external)),
+        ~exists().where(col(Instance.uuid) == _device_consumer, _is_living),
+        # What a move or the return of a lost node has there, and what nobody shall have while it changes.
+        ~exists().where(col(Migration.id) == _device_consumer, _is_on_its_way),
+        ~exists().where(col(Task.resource_id) == _device_consumer, col(Task.finished_at).is_(None)),
+        ~exists().where(
+            col(Task.resource_id) == col(DeviceAllocation.node_id),
+            col(Task.kind) == _MODE_KIND,
+            col(Task.finished_at).is_(None),
+        ),
+    ),
+    DifferenceKind.DEVICE_ELSEWHERE: select_columns(*_held_device)
+    .join(Node, col(Node.id) == col(DeviceAllocation.node_id))
+    .join(Instance, and_(col(Instance.uuid) == _device_consumer, _is_at_rest))
+    .where(or_(col(Instance.node_id).is_(None), col(Instance.node_id) != col(DeviceAllocation.node_id))),
 }

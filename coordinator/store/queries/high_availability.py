@@ -32,8 +32,13 @@ _IS_STRANDED: Final = (
 _WAITING_KINDS: Final = (
     *(f"{verb}_instance" for verb in ("start", "restart", "suspend", "resume", "live_migrate")),
     "attach_volumes",
+    "attach_devices",
+    "detach_devices",
     "detach_volumes",
     "grow_volume",
+    "resize_instance",
+    "hibernate_instance",
+    "change_os",
 )
 _IS_WAITING: Final = (
     *_SHALL_RUN,

@@ -10,9 +10,10 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from coordinator.domain.instance import InstanceStatus
-from coordinator.domain.listing import Listing, ListQuery, Ordering
+from coordinator.domain.listing import Comparison, Listing, ListQuery, Ordering
 from coordinator.domain.placement import ResourceClass
 from coordinator.store.queries.filter import Field, fetch_page, fields
+from coordinator.store.queries.recycle import has_recycled
 from coordinator.store.tables import (
     CellAllocation,
     Flavor,
@@ -23,6 +24,7 @@ from coordinator.store.tables import (
     Inventory,
     Node,
     Port,
+    RecycledInstance,
     ResourcePool,
     Subnet,
     Task,
@@ -168,6 +170,8 @@ class Narrowing:
     rp_name: str = ""
     node_name: str = ""
     label: tuple[str, str] | None = None
+    # Further labels, all of which it has; with None, whatever their value.
+    labels: tuple[tuple[str, str | None], ...] = ()
     is_locked: bool | None = None
     cpu_ratio: float | None = None
     # What instances count as that have no node.
@@ -177,14 +181,27 @@ class Narrowing:
 
 
 def list_numbers(session: Session, tenant_id: str | None, narrowing: Narrowing, query: ListQuery) -> Listing[int]:
-    """Numeric ids of one tenant's instances; tenant None: of all. An index has them: no row before the page is read."""
+    """Numeric ids of one tenant's instances; tenant None: of all. An index has them: no row before the page is read.
+
+    Those in the recycle bin are left out, unless the query names the statuses that it wants.
+    """
     statement: Any = select(Instance.id).where(col(Instance.deleted_at).is_(None), *_conditions(tenant_id, narrowing))
+    if not _names_statuses(query) and has_recycled(session):
+        # Not by status, which not every index of lists has.
+        statement = statement.where(col(Instance.id).not_in(select(RecycledInstance.instance_id)))
     known, tie_break = _FIELDS, col(Instance.id)
     if narrowing.label:
         statement = _with_label(statement, *narrowing.label)
         known, tie_break = _FIELDS_OF_LABELLED, col(InstanceLabel.instance_id)
     page = fetch_page(session, statement, query, known, tie_break=tie_break, default=_NEWEST_FIRST)
     return Listing(tuple(row.id for row in page.items), page.total)
+
+
+def _names_statuses(query: ListQuery) -> bool:
+    return any(
+        condition.field.casefold() == "status" and condition.comparison in (Comparison.EQUAL, Comparison.IN)
+        for condition in query.conditions
+    )
 
 
 def _with_label(statement: Any, key: str, value: str) -> Any:
@@ -229,6 +246,9 @@ def _references(narrowing: Narrowing) -> Iterator[ColumnElement[bool]]:
         wanted = narrowing.flavor_type
         named = or_(col(FlavorType.flavor_type_id) == wanted, col(FlavorType.name) == wanted)
         yield _is_among(Instance.flavor_type_id, FlavorType.flavor_type_id, named)
+    for key, value in narrowing.labels:
+        of_value = () if value is None else (col(InstanceLabel.value) == value,)
+        yield _is_among(Instance.id, InstanceLabel.instance_id, col(InstanceLabel.key) == key, *of_value)
     # All of them must hold for one and the same port.
     of_port = {
         col(Port.vpc_id): narrowing.vpc_id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from sqlalchemy import BindParameter, and_, bindparam
+from sqlalchemy import BindParameter, and_, bindparam, exists
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
@@ -21,10 +21,14 @@ from coordinator.store.tables import (
     Instance,
     InstanceLabel,
     Inventory,
+    IsoAttachment,
     Node,
     Port,
+    RecycledInstance,
     ResourceGroup,
     SecurityGroup,
+    SnapshotPolicy,
+    SnapshotPolicyBinding,
     SshKey,
     SshKeyBinding,
     Subnet,
@@ -86,6 +90,13 @@ class InstanceRow(NamedTuple):
     task_message: str | None
     # vCPUs for each CPU of the node.
     cpu_ratio: float | None
+    # Since when it is in the recycle bin, and until when.
+    recycled_at: datetime | None
+    purge_at: datetime | None
+    # The snapshot policy that it is bound to.
+    policy_id: str | None
+    policy_name: str | None
+    has_iso: bool
 
 
 class VolumeRow(NamedTuple):
@@ -192,15 +203,23 @@ _REFERRED: Mapping[str, Any] = {
     "task_attempts": Task.attempts,
     "task_message": Task.message,
     "cpu_ratio": Inventory.allocation_ratio,
+    "recycled_at": RecycledInstance.recycled_at,
+    "purge_at": RecycledInstance.purge_at,
+    "policy_id": SnapshotPolicy.policy_id,
+    "policy_name": SnapshotPolicy.name,
+    "has_iso": exists().where(col(IsoAttachment.instance_id) == col(Instance.id)),
 }
 _INSTANCES: Statement = (
-    select_columns(*(_REFERRED.get(name) or getattr(Instance, name) for name in InstanceRow._fields))
+    select_columns(*(_REFERRED[name] if name in _REFERRED else getattr(Instance, name) for name in InstanceRow._fields))
     .select_from(Instance)
     .join(Tenant, col(Tenant.id) == col(Instance.tenant_id))
     .outerjoin(Department, col(Department.id) == col(Instance.department_id))
     .outerjoin(ResourceGroup, col(ResourceGroup.id) == col(Instance.resource_group_id))
     .outerjoin(Node, col(Node.id) == col(Instance.node_id))
     .outerjoin(Task, col(Task.id) == col(Instance.task_id))
+    .outerjoin(RecycledInstance, col(RecycledInstance.instance_id) == col(Instance.id))
+    .outerjoin(SnapshotPolicyBinding, col(SnapshotPolicyBinding.instance_id) == col(Instance.id))
+    .outerjoin(SnapshotPolicy, col(SnapshotPolicy.id) == col(SnapshotPolicyBinding.policy_id))
     .outerjoin(HostGroup, col(HostGroup.id) == col(Instance.hg_id))
     .outerjoin(
         Inventory,

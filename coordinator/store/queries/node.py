@@ -250,3 +250,10 @@ def count_instances(session: Session) -> dict[str, int]:
 def share_storage(session: Session, *node_ids: str) -> bool:
     """Whether the nodes keep their volumes in one place."""
     return len({session.get_one(Node, node_id).storage_id or node_id for node_id in node_ids}) == 1
+
+
+def is_storage_shared(session: Session, node_id: str) -> bool:
+    """Whether any other node keeps its volumes in the same place as this one."""
+    storage_id = session.get_one(Node, node_id).storage_id
+    others = select(Node.id).where(Node.storage_id == storage_id, Node.id != node_id).limit(1)
+    return bool(storage_id) and session.exec(others).first() is not None

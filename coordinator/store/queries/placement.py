@@ -146,6 +146,7 @@ _HELD_DEVICES = (
         col(DeviceAllocation.device_id),
         col(DeviceAllocation.kind),
         col(DeviceAllocation.milli),
+        col(DeviceAllocation.slices),
     )
     .where(col(DeviceAllocation.consumer_uuid).in_(bindparam("uuids", expanding=True)))
     .order_by(col(DeviceAllocation.device_id))
@@ -264,11 +265,11 @@ def read_held(session: Session, consumer_uuids: Collection[str]) -> dict[str, He
     if held:
         for uuid, cell, vcpus, memory_mib, page_kib, cpus in connection.execute(_HELD_CELLS, uuids):
             held[uuid].cells.append(CellShare(cell, vcpus, memory_mib, page_kib, tuple(cpus)))
-        for uuid, device_id, kind, milli in connection.execute(_HELD_DEVICES, uuids):
+        for uuid, device_id, kind, milli, slices in connection.execute(_HELD_DEVICES, uuids):
             # Devices alone are nobody's share of a node: they wait to be given back.
             if uuid in held:
-                held[uuid].devices.append(DeviceShare(device_id, milli))
-                held[uuid].kinds.append(kind)
+                held[uuid].devices.extend([DeviceShare(device_id, milli // slices)] * slices)
+                held[uuid].kinds.extend([kind] * slices)
     return held
 
 

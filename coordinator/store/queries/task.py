@@ -1,6 +1,6 @@
 """Questions about tasks."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -128,6 +128,12 @@ def find_active_of(session: Session, kind: str, resource_id: str) -> str | None:
     """The task of that kind that works on the resource."""
     query = select(Task.id).where(Task.kind == kind, Task.resource_id == resource_id)
     return session.exec(query.where(col(Task.state).in_(ACTIVE_STATES))).first()
+
+
+def list_active_of(session: Session, kind: str, resource_id: str) -> Sequence[Task]:
+    """All of them, of kinds of which several work on a resource at once."""
+    query = select(Task).where(Task.kind == kind, Task.resource_id == resource_id)
+    return session.exec(query.where(col(Task.state).in_(ACTIVE_STATES))).all()
 
 
 def find_expired(session: Session, finished_before: datetime, limit: int) -> list[str]:

@@ -10,15 +10,19 @@ from coordinator.store.tables.host_group import GroupHost, HostGroup
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance, InstanceLabel
 from coordinator.store.tables.interruption import Interruption
+from coordinator.store.tables.iso import IsoAttachment
 from coordinator.store.tables.launch_template import LaunchTemplate, LaunchTemplateVersion
 from coordinator.store.tables.migration import Migration
 from coordinator.store.tables.network import Port, SecurityGroup, Subnet, Vpc
 from coordinator.store.tables.node import Allocation, Inventory, Node, ReportedDomain
 from coordinator.store.tables.overcommit import CpuOvercommit
 from coordinator.store.tables.placement import PlacementRecord
+from coordinator.store.tables.recycle import RecycledInstance
 from coordinator.store.tables.region_setting import RegionSetting
 from coordinator.store.tables.resource_pool import PoolHost, ResourcePool
 from coordinator.store.tables.schedule import Schedule, ScheduleRun
+from coordinator.store.tables.snapshot import Snapshot, VolumeSnapshot
+from coordinator.store.tables.snapshot_policy import SnapshotPolicy, SnapshotPolicyBinding
 from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
@@ -47,6 +51,7 @@ __all__ = [
     "InstanceLabel",
     "Interruption",
     "Inventory",
+    "IsoAttachment",
     "LaunchTemplate",
     "LaunchTemplateVersion",
     "Migration",
@@ -54,6 +59,7 @@ __all__ = [
     "PlacementRecord",
     "PoolHost",
     "Port",
+    "RecycledInstance",
     "RegionSetting",
     "ReportedDomain",
     "ResourceGroup",
@@ -61,6 +67,9 @@ __all__ = [
     "Schedule",
     "ScheduleRun",
     "SecurityGroup",
+    "Snapshot",
+    "SnapshotPolicy",
+    "SnapshotPolicyBinding",
     "SshKey",
     "SshKeyBinding",
     "Subnet",
@@ -68,6 +77,7 @@ __all__ = [
     "TaskStep",
     "Tenant",
     "Volume",
+    "VolumeSnapshot",
     "Vpc",
     "Webhook",
 ]

@@ -34,7 +34,10 @@ class DeviceAllocation(SQLModel, table=True):
     node_id: str = Field(primary_key=True, foreign_key="node.id", max_length=32, index=True)
     device_id: str = Field(primary_key=True, max_length=127)
     kind: str = Field(max_length=16)
+    # Of all slices together.
     milli: int
+    # How many it has, all of one size.
+    slices: int = 1
 
 
 class CellAllocation(SQLModel, table=True):

@@ -12,6 +12,7 @@ from coordinator.store.queries.device_claim import drop_claims
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Task
 from coordinator.tasks.blueprint import host_devices
+from coordinator.tasks.device_return import is_lost, leave_behind
 from coordinator.tasks.host_device import device_uuid, release_devices
 from coordinator.tasks.instance_step import Args, admit, agent_of, blueprint_of, load_instance, settle, settle_failure
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
@@ -35,23 +36,33 @@ async def attach(context: StepContext) -> StepResult:
 
 
 async def _detach_again(context: StepContext) -> StepResult:
-    """What the instance did not have before is the node's again; what it had stays, and so does what is not let go."""
+    """What the instance did not have before is the node's again; what it had stays, and so does what is not let go.
+
+    A node that is lost gives them back when it returns: the instance may be needed elsewhere before.
+    """
     blueprint = await blueprint_of(context)
     agent, uuid = agent_of(context, blueprint), blueprint.instance.uuid
-    returned = []
+    returned: list[str] = []
+    left = list(context.args["claimedIds"])
     for device_id in context.args["claimedIds"]:
         device = device_uuid(uuid, device_id)
         try:
             await agent.ensure_device_detached(uuid, device)
             await release_devices(context, agent, uuid, [device])
         except AgentCallError as error:
+            if await is_lost(context, error, blueprint.instance.node_id):
+                break
             if error.transient:
                 raise
             log.warning("device.not_back", deviceId=device_id, code=error.code, reason=error.message)
+            left.remove(device_id)
             continue
         returned.append(device_id)
+        left.remove(device_id)
+    leave = leave_behind(context, left)
 
     def apply(session: Session) -> None:
+        leave(session)
         # The end of the task lets go of these alone: the others are detached by whoever asks for it.
         task = session.get_one(Task, context.task_id)
         task.args = {**task.args, "claimedIds": returned}

@@ -27,7 +27,8 @@ from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
 from protos.agent.v1 import storage_pb2
 
 
-async def _copy_volumes(context: StepContext) -> StepResult:
+async def copy_volumes(context: StepContext) -> StepResult:
+    """A step: unless it shares them, the target has the volumes of the instance, which is off."""
     if context.args["sharesStorage"]:
         return StepResult()
     migration, blueprint = await read_migration(context), await target_blueprint(context)
@@ -69,8 +70,11 @@ async def _copy(context: StepContext, migration: Migration, volume: Volume, tran
     await target.complete_volume_receive(volume.uuid, transfer, outcome.sha256)
 
 
-async def _stop_copying(context: StepContext) -> StepResult:
-    """What has come is removed when the target is cleaned; a source that is away has nobody to send to then."""
+async def stop_copying(context: StepContext) -> StepResult:
+    """Its undoing.
+
+    What has come is removed when the target is cleaned; a source that is away has nobody to send to then.
+    """
     blueprint = await target_blueprint(context)
     for place, volume in enumerate(blueprint.volumes):
         if context.args["sharesStorage"]:
@@ -105,7 +109,7 @@ COLD_MIGRATE_INSTANCE = TaskKind(
             weight=4,
             timeout_seconds=IMAGE_SECONDS,
         ),
-        Step("copy_volumes", _copy_volumes, undo=_stop_copying, weight=12, timeout_seconds=TRANSFER_SECONDS),
+        Step("copy_volumes", copy_volumes, undo=stop_copying, weight=12, timeout_seconds=TRANSFER_SECONDS),
         Step("ensure_ports", ensure_ports),
         Step("define", _define),
     ),

@@ -1,12 +1,16 @@
 """Makes an instance real on the node that was claimed for it."""
 
+from collections.abc import Callable, Mapping
+
 from sqlmodel import Session
 
-from coordinator.agents.client import IMAGE_SECONDS
+from coordinator.agents.client import IMAGE_SECONDS, AgentClient
 from coordinator.agents.device import RELEASE_SECONDS
+from coordinator.agents.snapshot import COPY_SECONDS
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import domain_spec, image_ref, port_message, volume_size_bytes
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import (
@@ -26,6 +30,8 @@ _PROVISIONING = show_status(InstanceStatus.PROVISIONING)
 _STATUS_AFTER_STEP = {
     "ensure_image": InstanceStatus.ERR_IMAGE_PULL,
     "ensure_volumes": InstanceStatus.DATA_VOLUME_ERROR,
+    "take_snapshot": InstanceStatus.DATA_VOLUME_ERROR,
+    "copy_volumes": InstanceStatus.DATA_VOLUME_ERROR,
 }
 
 
@@ -36,26 +42,51 @@ async def _ensure_image(context: StepContext) -> StepResult:
         percent = 100 * progress.done_bytes // max(progress.total_bytes, 1)
         await context.report_progress(percent, f"image: {progress.done_bytes} of {progress.total_bytes} bytes")
 
-    if blueprint.image:
-        await agent_of(context, blueprint).ensure_image_cached(image_ref(blueprint.image), report)
+    for image in blueprint.images.values():
+        await agent_of(context, blueprint).ensure_image_cached(image_ref(image), report)
     return StepResult()
 
 
 async def _ensure_volumes(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     for volume in blueprint.volumes:
-        image = image_ref(blueprint.image) if volume.is_os_disk and blueprint.image else None
+        if origin := context.args.get("origins", {}).get(volume.uuid):
+            await _copy_volume(context, agent_of(context, blueprint), volume, origin)
+            continue
+        image = blueprint.image_below(volume)
         agent = agent_of(context, blueprint)
         await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
 
+    return StepResult(apply=record_volumes(context.args))
+
+
+def record_volumes(args: Args) -> Callable[[Session], None]:
+    """A step's `apply`: the instance's volumes are on its node."""
+
     def apply(session: Session) -> None:
-        instance = load_instance(session, context.args)
+        instance = load_instance(session, args)
         for volume in instance_query.list_volumes(session, instance):
             volume.status = "inUse"
             volume.node_id = instance.node_id
             session.add(volume)
 
-    return StepResult(apply=apply)
+    return apply
+
+
+async def _copy_volume(context: StepContext, agent: AgentClient, volume: Volume, origin: Mapping[str, str]) -> None:
+    """The volume is a copy of another one, or of its snapshot, as `args["origins"]` say by the volume's UUID."""
+
+    async def report(progress: storage_pb2.VolumeCopyProgress) -> None:
+        await context.report_progress(min(99, progress.percent), f"copying {volume.name}: {progress.percent} %")
+
+    await agent.ensure_volume_copied(
+        volume.uuid,
+        volume_size_bytes(volume),
+        volume.volume_type,
+        origin_uuid=origin["volumeUuid"],
+        snapshot_id=origin["snapshotId"],
+        on_progress=report,
+    )
 
 
 async def _remove_volumes(context: StepContext) -> StepResult:
@@ -105,7 +136,7 @@ def _check(session: Session, args: Args) -> None:
     load_instance(session, args)
 
 
-def _let_go(session: Session, args: Args, failure: Failure) -> None:
+def let_go(session: Session, args: Args, failure: Failure) -> None:
     """After the undoing: nothing is held any more, and the instance stays visible with the reason."""
     instance = load_instance(session, args)
     for volume in instance_query.list_volumes(session, instance):
@@ -121,25 +152,32 @@ def _let_go(session: Session, args: Args, failure: Failure) -> None:
     rest(session, instance, status, "canceled" if failure.canceled else failure.message)
 
 
+# What was fetched stays in the node's cache: it harms nobody and serves the next instance.
+ENSURE_IMAGE = Step(
+    "ensure_image",
+    _ensure_image,
+    before=show_status(InstanceStatus.PROVISIONING),
+    weight=6,
+    timeout_seconds=IMAGE_SECONDS,
+)
+# What follows once its volumes are there.
+REALIZE_STEPS = (
+    Step("ensure_ports", _ensure_ports, undo=_remove_ports),
+    # Its undoing may wipe disks; the calls of defining have deadlines of their own.
+    Step("define", _define, undo=_remove_domain, timeout_seconds=RELEASE_SECONDS),
+    # Removing the domain, one step back, also ends a guest that was just started.
+    Step("start", _start, before=show_status(InstanceStatus.STARTING)),
+)
+
 CREATE_INSTANCE = TaskKind(
     name="create_instance",
     steps=(
-        # What was fetched stays in the node's cache: it harms nobody and serves the next instance.
-        Step(
-            "ensure_image",
-            _ensure_image,
-            before=show_status(InstanceStatus.PROVISIONING),
-            weight=6,
-            timeout_seconds=IMAGE_SECONDS,
-        ),
-        Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2),
-        Step("ensure_ports", _ensure_ports, undo=_remove_ports),
-        # Its undoing may wipe disks; the calls of defining have deadlines of their own.
-        Step("define", _define, undo=_remove_domain, timeout_seconds=RELEASE_SECONDS),
-        # Removing the domain, one step back, also ends a guest that was just started.
-        Step("start", _start, before=show_status(InstanceStatus.STARTING)),
+        ENSURE_IMAGE,
+        # Those that are copied take as long as the disk does.
+        Step("ensure_volumes", _ensure_volumes, undo=_remove_volumes, weight=2, timeout_seconds=COPY_SECONDS),
+        *REALIZE_STEPS,
     ),
     check=_check,
     on_success=settle,
-    on_failure=_let_go,
+    on_failure=let_go,
 )

@@ -7,6 +7,7 @@ from coordinator.agents.client import AgentCallError
 from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.domain.instance import InstanceStatus
 from coordinator.tasks.blueprint import host_devices
+from coordinator.tasks.device_return import is_lost, leave_behind
 from coordinator.tasks.host_device import device_uuid, release_devices
 from coordinator.tasks.instance_step import admit, agent_of, blueprint_of, settle, settle_failure
 from coordinator.tasks.kinds.attach_devices import NODE_AWAY_SECONDS, PATIENCE_SECONDS, drop
@@ -33,6 +34,8 @@ async def _attach_again(context: StepContext) -> StepResult:
         try:
             await agent.ensure_device_attached(uuid, device)
         except AgentCallError as error:
+            if await is_lost(context, error, blueprint.instance.node_id):
+                break
             if error.transient:
                 raise
             log.warning("device.not_back", deviceId=device.device_id, code=error.code, reason=error.message)
@@ -43,7 +46,12 @@ async def _release(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     agent, uuid = agent_of(context, blueprint), blueprint.instance.uuid
     uuids = [device_uuid(uuid, device_id) for device_id in context.args["deviceIds"]]
-    await release_devices(context, agent, uuid, uuids)
+    try:
+        await release_devices(context, agent, uuid, uuids)
+    except AgentCallError as error:
+        if not await is_lost(context, error, blueprint.instance.node_id):
+            raise
+        return StepResult(apply=leave_behind(context, context.args["deviceIds"]))
 
     def apply(session: Session) -> None:
         drop(session, context.args, "deviceIds")

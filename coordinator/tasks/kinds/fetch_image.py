@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlmodel import Session
 
 from coordinator.errors import RequestTooLarge, ResourceNotFound
-from coordinator.store.image_file import ImageFacts, ImageWriter
+from coordinator.store.image_file import ImageFacts, ImageLimits, ImageWriter
 from coordinator.store.tables import Image
 from coordinator.tasks.image_source import open_url, unreachable
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
@@ -25,7 +25,8 @@ async def _fetch(context: StepContext) -> StepResult:
     """Idempotent: whatever an earlier attempt left behind is replaced."""
     settings = context.runtime.settings
     image_id = context.args["imageId"]
-    writer = await asyncio.to_thread(ImageWriter, settings.images_dir, image_id, settings.max_image_bytes)
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_virtual_bytes)
+    writer = await asyncio.to_thread(ImageWriter, settings.images_dir, image_id, limits)
     try:
         private_allowed = settings.allow_private_image_urls
         async with open_url(context.args["url"], private_allowed=private_allowed) as response:
@@ -64,6 +65,7 @@ def activate_image(image: Image, facts: ImageFacts) -> None:
     """The image can be used from now on."""
     image.status = "Active"
     image.error_message = ""
+    image.format = facts.format
     image.size_bytes = facts.size_bytes
     image.virtual_size_bytes = facts.virtual_size_bytes
     image.sha256 = facts.sha256

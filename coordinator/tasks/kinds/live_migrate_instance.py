@@ -5,6 +5,7 @@ source cannot be asked it waits, and once the source is given up the target deci
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from sqlmodel import Session
@@ -15,6 +16,7 @@ from coordinator.domain.migration import MigrationNetwork, MigrationOptions
 from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.tables import Node
 from coordinator.tasks.blueprint import domain_spec
+from coordinator.tasks.function_move import attach_functions, detach_functions, functions_of
 from coordinator.tasks.instance_move import (
     NODES_LOST,
     await_turn,
@@ -30,23 +32,55 @@ from coordinator.tasks.instance_move import (
     target_blueprint,
     target_of,
 )
-from coordinator.tasks.instance_step import load_instance, record_power_state, show_status
+from coordinator.tasks.instance_step import blueprint_of, load_instance, record_power_state, show_status
 from coordinator.tasks.migration_progress import describe, percent_of
 from coordinator.tasks.model import Step, StepCanceled, StepContext, StepResult, TaskKind
 from protos.agent.v1 import domain_pb2, migration_pb2
 
 # The guest is either here or there, which is found out however long it takes.
 _SETTLE_SECONDS: Final = 7 * 24 * 3600.0
+# Each call has a deadline of its own, and a guest may have many virtual functions.
+_EQUIP_SECONDS: Final = 24 * 3600.0
+# A guest may boot at this moment, or be busy: then it lets go a little later.
+_LET_GO_SECONDS: Final = 120.0
+# Code of a blocker.
+_DEVICE: Final = "host-device"
 _BLOCKER_CODES: Final = {"iso": "ECS.OperationFailed.MigrateIso"}
 _FAILED: Final = "ECS.OperationFailed.LiveMigrate"
 
 
 async def _inspect(context: StepContext) -> StepResult:
     guest = await source_of(context).inspect_outgoing(context.args["uuid"])
-    if guest.blockers:
-        code = _BLOCKER_CODES.get(guest.blockers[0].code, _FAILED)
-        raise AgentCallError(code, "; ".join(blocker.detail for blocker in guest.blockers), transient=False)
+    blockers = await _without_functions(context, guest.blockers)
+    if blockers:
+        code = _BLOCKER_CODES.get(blockers[0].code, _FAILED)
+        raise AgentCallError(code, "; ".join(blocker.detail for blocker in blockers), transient=False)
     return StepResult({"machine": guest.machine, "cpuXml": guest.cpu_xml})
+
+
+async def _without_functions(
+    context: StepContext, blockers: Sequence[migration_pb2.MigrationBlocker]
+) -> list[migration_pb2.MigrationBlocker]:
+    """What keeps the guest there when it has given its virtual functions back."""
+    devices = sum(blocker.code == _DEVICE for blocker in blockers)
+    if devices and devices <= len(functions_of(await blueprint_of(context))):
+        return [blocker for blocker in blockers if blocker.code != _DEVICE]
+    return list(blockers)
+
+
+async def _make_way(context: StepContext) -> StepResult:
+    """The last thing before the guest goes: what it has of the source's network cards."""
+    result = await ensure_ports(context)
+    await detach_functions(await blueprint_of(context), source_of(context))
+    return result
+
+
+async def _give_back(context: StepContext) -> StepResult:
+    return await attach_functions(context, await blueprint_of(context), source_of(context))
+
+
+async def _equip(context: StepContext) -> StepResult:
+    return await attach_functions(context, await blueprint_of(context), target_of(context))
 
 
 async def _migrate(context: StepContext) -> StepResult:
@@ -102,9 +136,12 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
     """What the source is told. The target's part of it holds a secret, and is asked for instead of stored."""
     migration, blueprint = await read_migration(context), await target_blueprint(context)
     guest, network = context.results["inspect"], MigrationNetwork(migration.network)
+    spec = domain_spec(blueprint, context.runtime)
+    # Its virtual functions are plugged in when it is there.
+    del spec.host_devices[:]
     incoming = await target_of(context).prepare_incoming(
         migration_pb2.PrepareIncomingRequest(
-            spec=domain_spec(blueprint, context.runtime),
+            spec=spec,
             migration_id=migration.id,
             machine=guest["machine"],
             cpu_xml="" if context.args["isCpuTypeFree"] else guest["cpuXml"],
@@ -194,7 +231,7 @@ LIVE_MIGRATE_INSTANCE = TaskKind(
         Step("inspect", _inspect, before=show_status(InstanceStatus.MIGRATING)),
         Step("ensure_image", ensure_image, weight=4, timeout_seconds=IMAGE_SECONDS),
         Step("ensure_volumes", ensure_volumes),
-        Step("ensure_ports", ensure_ports),
+        Step("ensure_ports", _make_way, undo=_give_back, retry_seconds=_LET_GO_SECONDS),
         Step(
             "migrate",
             _migrate,
@@ -203,6 +240,7 @@ LIVE_MIGRATE_INSTANCE = TaskKind(
             retry_seconds=_SETTLE_SECONDS,
             settles_cancellation=True,
         ),
+        Step("attach_functions", _equip, timeout_seconds=_EQUIP_SECONDS),
     ),
     check=check_move,
     on_success=settle_move,

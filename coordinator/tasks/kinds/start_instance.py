@@ -1,4 +1,4 @@
-"""Starts an instance that is shut off, or whose domain somebody removed from its node."""
+"""Starts an instance that is shut off or hibernated, or whose domain somebody removed from its node."""
 
 from sqlmodel import Session
 
@@ -29,7 +29,7 @@ def _check(session: Session, args: Args) -> None:
     instance = load_instance(session, args)
     # Its disks are there, and the first step puts the definition back.
     if instance.task_id or not is_removed_by_hand(instance):
-        require_status(instance, "start", InstanceStatus.STOPPED)
+        require_status(instance, "start", InstanceStatus.STOPPED, InstanceStatus.HIBERNATED)
 
 
 START_INSTANCE = TaskKind(

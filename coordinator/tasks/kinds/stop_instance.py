@@ -31,7 +31,9 @@ async def _stop(context: StepContext) -> StepResult:
 def _check(session: Session, args: Args) -> None:
     instance = load_instance(session, args)
     if args["force"]:
-        require_status(instance, "stop", InstanceStatus.RUNNING, InstanceStatus.PAUSED)
+        # One that hibernates loses what was saved of it.
+        admitted = (InstanceStatus.RUNNING, InstanceStatus.PAUSED, InstanceStatus.HIBERNATED)
+        require_status(instance, "stop", *admitted)
     else:
         # A paused guest cannot hear the request.
         require_status(instance, "stop gracefully", InstanceStatus.RUNNING)

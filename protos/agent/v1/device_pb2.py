@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/agent/v1/device.proto\x12\x13nodewright.agent.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb7\x01\n\nHostDevice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x14\n\x0cvgpu_type_id\x18\x03 \x01(\t\x12\x13\n\x0bmac_address\x18\x04 \x01(\t\x12\x0f\n\x07vlan_id\x18\x05 \x01(\r\x12\x0f\n\x07trusted\x18\x06 \x01(\x08\x12\x12\n\nboot_index\x18\x07 \x01(\r\x12\x17\n\x0fwipe_on_release\x18\x08 \x01(\x08\x12\x0e\n\x06native\x18\t \x01(\x08\"]\n\x15\x45nsureAttachedRequest\x12\x13\n\x0b\x64omain_uuid\x18\x01 \x01(\t\x12/\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x1f.nodewright.agent.v1.HostDevice\"\x18\n\x16\x45nsureAttachedResponse\"k\n\x15\x45nsureDetachedRequest\x12\x13\n\x0b\x64omain_uuid\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_uuid\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x18\n\x16\x45nsureDetachedResponse\"B\n\x15\x45nsureReleasedRequest\x12\x13\n\x0b\x64omain_uuid\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_uuids\x18\x02 \x03(\t\"M\n\x0fReleaseProgress\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x12\n\ndone_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"$\n\x14\x45nsureGpuModeRequest\x12\x0c\n\x04mode\x18\x01 \x01(\t\"+\n\x15\x45nsureGpuModeResponse\x12\x12\n\ndevice_ids\x18\x01 \x03(\t2\xb3\x03\n\rDeviceService\x12i\n\x0e\x45nsureAttached\x12*.nodewright.agent.v1.EnsureAttachedRequest\x1a+.nodewright.agent.v1.EnsureAttachedResponse\x12i\n\x0e\x45nsureDetached\x12*.nodewright.agent.v1.EnsureDetachedRequest\x1a+.nodewright.agent.v1.EnsureDetachedResponse\x12\x64\n\x0e\x45nsureReleased\x12*.nodewright.agent.v1.EnsureReleasedRequest\x1a$.nodewright.agent.v1.ReleaseProgress0\x01\x12\x66\n\rEnsureGpuMode\x12).nodewright.agent.v1.EnsureGpuModeRequest\x1a*.nodewright.agent.v1.EnsureGpuModeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/agent/v1/device.proto\x12\x13nodewright.agent.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb7\x01\n\nHostDevice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x14\n\x0cvgpu_type_id\x18\x03 \x01(\t\x12\x13\n\x0bmac_address\x18\x04 \x01(\t\x12\x0f\n\x07vlan_id\x18\x05 \x01(\r\x12\x0f\n\x07trusted\x18\x06 \x01(\x08\x12\x12\n\nboot_index\x18\x07 \x01(\r\x12\x17\n\x0fwipe_on_release\x18\x08 \x01(\x08\x12\x0e\n\x06native\x18\t \x01(\x08\"]\n\x15\x45nsureAttachedRequest\x12\x13\n\x0b\x64omain_uuid\x18\x01 \x01(\t\x12/\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x1f.nodewright.agent.v1.HostDevice\"\x18\n\x16\x45nsureAttachedResponse\"k\n\x15\x45nsureDetachedRequest\x12\x13\n\x0b\x64omain_uuid\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_uuid\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x18\n\x16\x45nsureDetachedResponse\"B\n\x15\x45nsureReleasedRequest\x12\x13\n\x0b\x64omain_uuid\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_uuids\x18\x02 \x03(\t\"B\n\x1a\x45nsureForcedReleaseRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x11\n\tunclaimed\x18\x02 \x01(\x08\"M\n\x0fReleaseProgress\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x12\n\ndone_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"$\n\x14\x45nsureGpuModeRequest\x12\x0c\n\x04mode\x18\x01 \x01(\t\"+\n\x15\x45nsureGpuModeResponse\x12\x12\n\ndevice_ids\x18\x01 \x03(\t2\xa3\x04\n\rDeviceService\x12i\n\x0e\x45nsureAttached\x12*.nodewright.agent.v1.EnsureAttachedRequest\x1a+.nodewright.agent.v1.EnsureAttachedResponse\x12i\n\x0e\x45nsureDetached\x12*.nodewright.agent.v1.EnsureDetachedRequest\x1a+.nodewright.agent.v1.EnsureDetachedResponse\x12\x64\n\x0e\x45nsureReleased\x12*.nodewright.agent.v1.EnsureReleasedRequest\x1a$.nodewright.agent.v1.ReleaseProgress0\x01\x12n\n\x13\x45nsureForcedRelease\x12/.nodewright.agent.v1.EnsureForcedReleaseRequest\x1a$.nodewright.agent.v1.ReleaseProgress0\x01\x12\x66\n\rEnsureGpuMode\x12).nodewright.agent.v1.EnsureGpuModeRequest\x1a*.nodewright.agent.v1.EnsureGpuModeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,12 +44,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENSUREDETACHEDRESPONSE']._serialized_end=525
   _globals['_ENSURERELEASEDREQUEST']._serialized_start=527
   _globals['_ENSURERELEASEDREQUEST']._serialized_end=593
-  _globals['_RELEASEPROGRESS']._serialized_start=595
-  _globals['_RELEASEPROGRESS']._serialized_end=672
-  _globals['_ENSUREGPUMODEREQUEST']._serialized_start=674
-  _globals['_ENSUREGPUMODEREQUEST']._serialized_end=710
-  _globals['_ENSUREGPUMODERESPONSE']._serialized_start=712
-  _globals['_ENSUREGPUMODERESPONSE']._serialized_end=755
-  _globals['_DEVICESERVICE']._serialized_start=758
-  _globals['_DEVICESERVICE']._serialized_end=1193
+  _globals['_ENSUREFORCEDRELEASEREQUEST']._serialized_start=595
+  _globals['_ENSUREFORCEDRELEASEREQUEST']._serialized_end=661
+  _globals['_RELEASEPROGRESS']._serialized_start=663
+  _globals['_RELEASEPROGRESS']._serialized_end=740
+  _globals['_ENSUREGPUMODEREQUEST']._serialized_start=742
+  _globals['_ENSUREGPUMODEREQUEST']._serialized_end=778
+  _globals['_ENSUREGPUMODERESPONSE']._serialized_start=780
+  _globals['_ENSUREGPUMODERESPONSE']._serialized_end=823
+  _globals['_DEVICESERVICE']._serialized_start=826
+  _globals['_DEVICESERVICE']._serialized_end=1373
 # @@protoc_insertion_point(module_scope)

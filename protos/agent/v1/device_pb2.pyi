@@ -65,6 +65,14 @@ class EnsureReleasedRequest(_message.Message):
     device_uuids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, domain_uuid: _Optional[str] = ..., device_uuids: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class EnsureForcedReleaseRequest(_message.Message):
+    __slots__ = ("device_id", "unclaimed")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    UNCLAIMED_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    unclaimed: bool
+    def __init__(self, device_id: _Optional[str] = ..., unclaimed: _Optional[bool] = ...) -> None: ...
+
 class ReleaseProgress(_message.Message):
     __slots__ = ("device_id", "done_bytes", "total_bytes")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]

@@ -54,6 +54,11 @@ class DeviceServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_device__pb2.EnsureReleasedRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_device__pb2.ReleaseProgress.FromString,
                 _registered_method=True)
+        self.EnsureForcedRelease = channel.unary_stream(
+                '/nodewright.agent.v1.DeviceService/EnsureForcedRelease',
+                request_serializer=protos_dot_agent_dot_v1_dot_device__pb2.EnsureForcedReleaseRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_device__pb2.ReleaseProgress.FromString,
+                _registered_method=True)
         self.EnsureGpuMode = channel.unary_unary(
                 '/nodewright.agent.v1.DeviceService/EnsureGpuMode',
                 request_serializer=protos_dot_agent_dot_v1_dot_device__pb2.EnsureGpuModeRequest.SerializeToString,
@@ -93,6 +98,15 @@ class DeviceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureForcedRelease(self, request, context):
+        """Whatever the journal says of the device, it is given back, because a person says so: as EnsureReleased does it, as far as that can be
+        done. A disk that cannot be wiped is given up: nobody has it, nor is offered it while it holds what its guest wrote; the next such
+        call goes on, for example when it is back. FAILED_PRECONDITION (DeviceInUse) while a domain has it, or is not giving it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EnsureGpuMode(self, request, context):
         """All GPUs of the node work in this mode, also after a reboot. Refused with the list of those that guests have (GpuInUse).
         """
@@ -116,6 +130,11 @@ def add_DeviceServiceServicer_to_server(servicer, server):
             'EnsureReleased': grpc.unary_stream_rpc_method_handler(
                     servicer.EnsureReleased,
                     request_deserializer=protos_dot_agent_dot_v1_dot_device__pb2.EnsureReleasedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_device__pb2.ReleaseProgress.SerializeToString,
+            ),
+            'EnsureForcedRelease': grpc.unary_stream_rpc_method_handler(
+                    servicer.EnsureForcedRelease,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_device__pb2.EnsureForcedReleaseRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_device__pb2.ReleaseProgress.SerializeToString,
             ),
             'EnsureGpuMode': grpc.unary_unary_rpc_method_handler(
@@ -209,6 +228,33 @@ class DeviceService:
             target,
             '/nodewright.agent.v1.DeviceService/EnsureReleased',
             protos_dot_agent_dot_v1_dot_device__pb2.EnsureReleasedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_device__pb2.ReleaseProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureForcedRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.DeviceService/EnsureForcedRelease',
+            protos_dot_agent_dot_v1_dot_device__pb2.EnsureForcedReleaseRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_device__pb2.ReleaseProgress.FromString,
             options,
             channel_credentials,

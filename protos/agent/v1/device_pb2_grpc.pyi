@@ -49,6 +49,11 @@ class DeviceServiceStub:
     disk is wiped when that was asked for. Fails with FAILED_PRECONDITION while the domain has one of them. Streams progress;
     a call that is cut off goes on where it was when it is repeated. Devices that the journal does not know are success.
     """
+    EnsureForcedRelease: _grpc.UnaryStreamMultiCallable[_device_pb2.EnsureForcedReleaseRequest, _device_pb2.ReleaseProgress]
+    """Whatever the journal says of the device, it is given back, because a person says so: as EnsureReleased does it, as far as that can be
+    done. A disk that cannot be wiped is given up: nobody has it, nor is offered it while it holds what its guest wrote; the next such
+    call goes on, for example when it is back. FAILED_PRECONDITION (DeviceInUse) while a domain has it, or is not giving it back.
+    """
     EnsureGpuMode: _grpc.UnaryUnaryMultiCallable[_device_pb2.EnsureGpuModeRequest, _device_pb2.EnsureGpuModeResponse]
     """All GPUs of the node work in this mode, also after a reboot. Refused with the list of those that guests have (GpuInUse)."""
 
@@ -72,6 +77,11 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """Devices that the domain has not any more are the node's again: what was made for them is gone, the host's drivers are back, and a
     disk is wiped when that was asked for. Fails with FAILED_PRECONDITION while the domain has one of them. Streams progress;
     a call that is cut off goes on where it was when it is repeated. Devices that the journal does not know are success.
+    """
+    EnsureForcedRelease: _aio.UnaryStreamMultiCallable[_device_pb2.EnsureForcedReleaseRequest, _device_pb2.ReleaseProgress]  # type: ignore[assignment]
+    """Whatever the journal says of the device, it is given back, because a person says so: as EnsureReleased does it, as far as that can be
+    done. A disk that cannot be wiped is given up: nobody has it, nor is offered it while it holds what its guest wrote; the next such
+    call goes on, for example when it is back. FAILED_PRECONDITION (DeviceInUse) while a domain has it, or is not giving it back.
     """
     EnsureGpuMode: _aio.UnaryUnaryMultiCallable[_device_pb2.EnsureGpuModeRequest, _device_pb2.EnsureGpuModeResponse]  # type: ignore[assignment]
     """All GPUs of the node work in this mode, also after a reboot. Refused with the list of those that guests have (GpuInUse)."""
@@ -111,6 +121,17 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Devices that the domain has not any more are the node's again: what was made for them is gone, the host's drivers are back, and a
         disk is wiped when that was asked for. Fails with FAILED_PRECONDITION while the domain has one of them. Streams progress;
         a call that is cut off goes on where it was when it is repeated. Devices that the journal does not know are success.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureForcedRelease(
+        self,
+        request: _device_pb2.EnsureForcedReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_device_pb2.ReleaseProgress], _abc.AsyncIterator[_device_pb2.ReleaseProgress]]:
+        """Whatever the journal says of the device, it is given back, because a person says so: as EnsureReleased does it, as far as that can be
+        done. A disk that cannot be wiped is given up: nobody has it, nor is offered it while it holds what its guest wrote; the next such
+        call goes on, for example when it is back. FAILED_PRECONDITION (DeviceInUse) while a domain has it, or is not giving it back.
         """
 
     @_abc_1.abstractmethod

@@ -4,6 +4,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from protos.agent.v1 import device_pb2 as _device_pb2
 from protos.agent.v1 import host_pb2 as _host_pb2
+from protos.agent.v1 import storage_pb2 as _storage_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -50,6 +51,7 @@ class PowerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     POWER_STATE_CRASHED: _ClassVar[PowerState]
     POWER_STATE_SUSPENDED: _ClassVar[PowerState]
     POWER_STATE_ABSENT: _ClassVar[PowerState]
+    POWER_STATE_HIBERNATED: _ClassVar[PowerState]
 
 class GuestAgentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -80,13 +82,14 @@ POWER_STATE_SHUTOFF: PowerState
 POWER_STATE_CRASHED: PowerState
 POWER_STATE_SUSPENDED: PowerState
 POWER_STATE_ABSENT: PowerState
+POWER_STATE_HIBERNATED: PowerState
 GUEST_AGENT_STATE_UNSPECIFIED: GuestAgentState
 GUEST_AGENT_STATE_RUNNING: GuestAgentState
 GUEST_AGENT_STATE_NOT_RUNNING: GuestAgentState
 GUEST_AGENT_STATE_NOT_RESPONDING: GuestAgentState
 
 class DomainSpec(_message.Message):
-    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation", "cells", "memory_locked", "has_virtual_numa", "ha_enabled", "machine", "host_devices")
+    __slots__ = ("uuid", "name", "title", "architecture", "vcpus", "memory_bytes", "huge_page_bytes", "cpu_mode", "cpu_model", "firmware", "tpm", "disks", "nics", "cloud_init", "graphics", "labels", "generation", "cells", "memory_locked", "has_virtual_numa", "ha_enabled", "machine", "host_devices", "optical_drives", "max_vcpus", "max_memory_bytes")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +120,9 @@ class DomainSpec(_message.Message):
     HA_ENABLED_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
     HOST_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    OPTICAL_DRIVES_FIELD_NUMBER: _ClassVar[int]
+    MAX_VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     name: str
     title: str
@@ -140,7 +146,22 @@ class DomainSpec(_message.Message):
     ha_enabled: bool
     machine: str
     host_devices: _containers.RepeatedCompositeFieldContainer[_device_pb2.HostDevice]
-    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., cells: _Optional[_Iterable[_Union[GuestCell, _Mapping]]] = ..., memory_locked: _Optional[bool] = ..., has_virtual_numa: _Optional[bool] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ..., host_devices: _Optional[_Iterable[_Union[_device_pb2.HostDevice, _Mapping]]] = ...) -> None: ...
+    optical_drives: _containers.RepeatedCompositeFieldContainer[OpticalDrive]
+    max_vcpus: int
+    max_memory_bytes: int
+    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., title: _Optional[str] = ..., architecture: _Optional[_Union[_host_pb2.Architecture, str]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., huge_page_bytes: _Optional[int] = ..., cpu_mode: _Optional[_Union[CpuMode, str]] = ..., cpu_model: _Optional[str] = ..., firmware: _Optional[_Union[Firmware, str]] = ..., tpm: _Optional[_Union[TpmModel, str]] = ..., disks: _Optional[_Iterable[_Union[Disk, _Mapping]]] = ..., nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., cloud_init: _Optional[_Union[CloudInit, _Mapping]] = ..., graphics: _Optional[_Union[Graphics, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., cells: _Optional[_Iterable[_Union[GuestCell, _Mapping]]] = ..., memory_locked: _Optional[bool] = ..., has_virtual_numa: _Optional[bool] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ..., host_devices: _Optional[_Iterable[_Union[_device_pb2.HostDevice, _Mapping]]] = ..., optical_drives: _Optional[_Iterable[_Union[OpticalDrive, _Mapping]]] = ..., max_vcpus: _Optional[int] = ..., max_memory_bytes: _Optional[int] = ...) -> None: ...
+
+class OpticalDrive(_message.Message):
+    __slots__ = ("number", "bus", "image", "boot_index")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    BUS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    BOOT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    bus: DiskBus
+    image: _storage_pb2.ImageRef
+    boot_index: int
+    def __init__(self, number: _Optional[int] = ..., bus: _Optional[_Union[DiskBus, str]] = ..., image: _Optional[_Union[_storage_pb2.ImageRef, _Mapping]] = ..., boot_index: _Optional[int] = ...) -> None: ...
 
 class GuestCell(_message.Message):
     __slots__ = ("host_cell", "vcpus", "memory_bytes", "pinned_cpu_ids")
@@ -177,18 +198,20 @@ class Nic(_message.Message):
     def __init__(self, port_id: _Optional[str] = ..., mac_address: _Optional[str] = ..., subnet_id: _Optional[str] = ...) -> None: ...
 
 class CloudInit(_message.Message):
-    __slots__ = ("hostname", "password_hash", "ssh_public_keys", "user_data", "instance_id")
+    __slots__ = ("hostname", "password_hash", "ssh_public_keys", "user_data", "instance_id", "renews_identity")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PASSWORD_HASH_FIELD_NUMBER: _ClassVar[int]
     SSH_PUBLIC_KEYS_FIELD_NUMBER: _ClassVar[int]
     USER_DATA_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    RENEWS_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     password_hash: str
     ssh_public_keys: _containers.RepeatedScalarFieldContainer[str]
     user_data: bytes
     instance_id: str
-    def __init__(self, hostname: _Optional[str] = ..., password_hash: _Optional[str] = ..., ssh_public_keys: _Optional[_Iterable[str]] = ..., user_data: _Optional[bytes] = ..., instance_id: _Optional[str] = ...) -> None: ...
+    renews_identity: bool
+    def __init__(self, hostname: _Optional[str] = ..., password_hash: _Optional[str] = ..., ssh_public_keys: _Optional[_Iterable[str]] = ..., user_data: _Optional[bytes] = ..., instance_id: _Optional[str] = ..., renews_identity: _Optional[bool] = ...) -> None: ...
 
 class Graphics(_message.Message):
     __slots__ = ("vnc_password",)
@@ -296,6 +319,38 @@ class RebootProgress(_message.Message):
     domain: Domain
     def __init__(self, elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., method: _Optional[str] = ..., domain: _Optional[_Union[Domain, _Mapping]] = ...) -> None: ...
 
+class EnsureGrownRequest(_message.Message):
+    __slots__ = ("uuid", "vcpus", "memory_bytes")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    vcpus: int
+    memory_bytes: int
+    def __init__(self, uuid: _Optional[str] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+
+class EnsureHibernatedRequest(_message.Message):
+    __slots__ = ("uuid",)
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    def __init__(self, uuid: _Optional[str] = ...) -> None: ...
+
+class HibernateProgress(_message.Message):
+    __slots__ = ("done_bytes", "total_bytes", "domain")
+    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    done_bytes: int
+    total_bytes: int
+    domain: Domain
+    def __init__(self, done_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., domain: _Optional[_Union[Domain, _Mapping]] = ...) -> None: ...
+
+class CancelHibernationRequest(_message.Message):
+    __slots__ = ("uuid",)
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    def __init__(self, uuid: _Optional[str] = ...) -> None: ...
+
 class EnsureRemovedRequest(_message.Message):
     __slots__ = ("uuid",)
     UUID_FIELD_NUMBER: _ClassVar[int]
@@ -329,6 +384,20 @@ class EnsureDiskDetachedRequest(_message.Message):
     def __init__(self, domain_uuid: _Optional[str] = ..., volume_uuid: _Optional[str] = ..., grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class EnsureDiskDetachedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EnsureMediumRequest(_message.Message):
+    __slots__ = ("domain_uuid", "drive", "force")
+    DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    DRIVE_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    domain_uuid: str
+    drive: OpticalDrive
+    force: bool
+    def __init__(self, domain_uuid: _Optional[str] = ..., drive: _Optional[_Union[OpticalDrive, _Mapping]] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class EnsureMediumResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -68,6 +68,21 @@ class DomainServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootProgress.FromString,
                 _registered_method=True)
+        self.EnsureGrown = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/EnsureGrown',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureGrownRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+                _registered_method=True)
+        self.EnsureHibernated = channel.unary_stream(
+                '/nodewright.agent.v1.DomainService/EnsureHibernated',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureHibernatedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.HibernateProgress.FromString,
+                _registered_method=True)
+        self.CancelHibernation = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/CancelHibernation',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.CancelHibernationRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+                _registered_method=True)
         self.EnsureRemoved = channel.unary_unary(
                 '/nodewright.agent.v1.DomainService/EnsureRemoved',
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureRemovedRequest.SerializeToString,
@@ -87,6 +102,11 @@ class DomainServiceStub:
                 '/nodewright.agent.v1.DomainService/EnsureDiskDetached',
                 request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.FromString,
+                _registered_method=True)
+        self.EnsureMedium = channel.unary_unary(
+                '/nodewright.agent.v1.DomainService/EnsureMedium',
+                request_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumResponse.FromString,
                 _registered_method=True)
         self.List = channel.unary_unary(
                 '/nodewright.agent.v1.DomainService/List',
@@ -153,6 +173,30 @@ class DomainServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureGrown(self, request, context):
+        """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+        room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+        restarted for this: its definition, which counts then, is EnsureDefined's business.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnsureHibernated(self, request, context):
+        """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+        progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelHibernation(self, request, context):
+        """Saving is given up: the domain runs, also when it had been saved already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EnsureRemoved(self, request, context):
         """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success.
         """
@@ -177,6 +221,15 @@ class DomainServiceServicer:
     def EnsureDiskDetached(self, request, context):
         """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
         DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnsureMedium(self, request, context):
+        """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+        that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+        DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -229,6 +282,21 @@ def add_DomainServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.RebootProgress.SerializeToString,
             ),
+            'EnsureGrown': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureGrown,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureGrownRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.SerializeToString,
+            ),
+            'EnsureHibernated': grpc.unary_stream_rpc_method_handler(
+                    servicer.EnsureHibernated,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureHibernatedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.HibernateProgress.SerializeToString,
+            ),
+            'CancelHibernation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelHibernation,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.CancelHibernationRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.Domain.SerializeToString,
+            ),
             'EnsureRemoved': grpc.unary_unary_rpc_method_handler(
                     servicer.EnsureRemoved,
                     request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureRemovedRequest.FromString,
@@ -248,6 +316,11 @@ def add_DomainServiceServicer_to_server(servicer, server):
                     servicer.EnsureDiskDetached,
                     request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.SerializeToString,
+            ),
+            'EnsureMedium': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureMedium,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumResponse.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -437,6 +510,87 @@ class DomainService:
             _registered_method=True)
 
     @staticmethod
+    def EnsureGrown(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureGrown',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureGrownRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureHibernated(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureHibernated',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureHibernatedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.HibernateProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelHibernation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/CancelHibernation',
+            protos_dot_agent_dot_v1_dot_domain__pb2.CancelHibernationRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.Domain.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def EnsureRemoved(request,
             target,
             options=(),
@@ -534,6 +688,33 @@ class DomainService:
             '/nodewright.agent.v1.DomainService/EnsureDiskDetached',
             protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_domain__pb2.EnsureDiskDetachedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureMedium(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.DomainService/EnsureMedium',
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_domain__pb2.EnsureMediumResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,17 @@ class DomainServiceStub:
     """The guest was rebooted once for this operation id. Not idempotent by nature: the outcome is kept under the operation id, and a
     repeated call with the same id answers it. Graceful has the same rule as EnsureStopped.
     """
+    EnsureGrown: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureGrownRequest, _domain_pb2.Domain]
+    """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+    room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+    restarted for this: its definition, which counts then, is EnsureDefined's business.
+    """
+    EnsureHibernated: _grpc.UnaryStreamMultiCallable[_domain_pb2.EnsureHibernatedRequest, _domain_pb2.HibernateProgress]
+    """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+    progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+    """
+    CancelHibernation: _grpc.UnaryUnaryMultiCallable[_domain_pb2.CancelHibernationRequest, _domain_pb2.Domain]
+    """Saving is given up: the domain runs, also when it had been saved already."""
     EnsureRemoved: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureRemovedRequest, _domain_pb2.EnsureRemovedResponse]
     """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success."""
     Get: _grpc.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]
@@ -66,6 +77,11 @@ class DomainServiceStub:
     EnsureDiskDetached: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureDiskDetachedRequest, _domain_pb2.EnsureDiskDetachedResponse]
     """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
     DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+    """
+    EnsureMedium: _grpc.UnaryUnaryMultiCallable[_domain_pb2.EnsureMediumRequest, _domain_pb2.EnsureMediumResponse]
+    """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+    that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+    DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
     """
     List: _grpc.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]
     """All domains of the node, foreign ones included."""
@@ -100,6 +116,17 @@ class DomainServiceAsyncStub(DomainServiceStub):
     """The guest was rebooted once for this operation id. Not idempotent by nature: the outcome is kept under the operation id, and a
     repeated call with the same id answers it. Graceful has the same rule as EnsureStopped.
     """
+    EnsureGrown: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureGrownRequest, _domain_pb2.Domain]  # type: ignore[assignment]
+    """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+    room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+    restarted for this: its definition, which counts then, is EnsureDefined's business.
+    """
+    EnsureHibernated: _aio.UnaryStreamMultiCallable[_domain_pb2.EnsureHibernatedRequest, _domain_pb2.HibernateProgress]  # type: ignore[assignment]
+    """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+    progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+    """
+    CancelHibernation: _aio.UnaryUnaryMultiCallable[_domain_pb2.CancelHibernationRequest, _domain_pb2.Domain]  # type: ignore[assignment]
+    """Saving is given up: the domain runs, also when it had been saved already."""
     EnsureRemoved: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureRemovedRequest, _domain_pb2.EnsureRemovedResponse]  # type: ignore[assignment]
     """No domain, managed save, NVRAM, TPM state, seed nor serial log of this UUID is left. Ends a running guest. Absence is success."""
     Get: _aio.UnaryUnaryMultiCallable[_domain_pb2.GetDomainRequest, _domain_pb2.Domain]  # type: ignore[assignment]
@@ -110,6 +137,11 @@ class DomainServiceAsyncStub(DomainServiceStub):
     EnsureDiskDetached: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureDiskDetachedRequest, _domain_pb2.EnsureDiskDetachedResponse]  # type: ignore[assignment]
     """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
     DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+    """
+    EnsureMedium: _aio.UnaryUnaryMultiCallable[_domain_pb2.EnsureMediumRequest, _domain_pb2.EnsureMediumResponse]  # type: ignore[assignment]
+    """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+    that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+    DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
     """
     List: _aio.UnaryUnaryMultiCallable[_domain_pb2.ListDomainsRequest, _domain_pb2.ListDomainsResponse]  # type: ignore[assignment]
     """All domains of the node, foreign ones included."""
@@ -179,6 +211,35 @@ class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def EnsureGrown(
+        self,
+        request: _domain_pb2.EnsureGrownRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
+        """The running domain has at least as many vCPUs and as much memory as asked for, and its guest uses them. Only what its definition left
+        room for (DomainSpec.max_vcpus, max_memory_bytes) can be added. FAILED_PRECONDITION with DomainGrowthUnsupported when it must be
+        restarted for this: its definition, which counts then, is EnsureDefined's business.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureHibernated(
+        self,
+        request: _domain_pb2.EnsureHibernatedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_domain_pb2.HibernateProgress], _abc.AsyncIterator[_domain_pb2.HibernateProgress]]:
+        """The domain is off, and its memory is on disk: EnsureRunning lets it go on from there, also after a reboot of the node. Streams
+        progress. It goes on when nobody listens; a repeated call follows it. EnsureStopped by force gives what was saved up.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelHibernation(
+        self,
+        request: _domain_pb2.CancelHibernationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.Domain, _abc.Awaitable[_domain_pb2.Domain]]:
+        """Saving is given up: the domain runs, also when it had been saved already."""
+
+    @_abc_1.abstractmethod
     def EnsureRemoved(
         self,
         request: _domain_pb2.EnsureRemovedRequest,
@@ -211,6 +272,17 @@ class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_domain_pb2.EnsureDiskDetachedResponse, _abc.Awaitable[_domain_pb2.EnsureDiskDetachedResponse]]:
         """The domain does not have the disk, in its definition nor live; the guest was asked to let go, and has. DEADLINE_EXCEEDED with
         DeviceStillAttached when it has not: it keeps the disk. The volume stays. An absent domain or disk is success.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureMedium(
+        self,
+        request: _domain_pb2.EnsureMediumRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_domain_pb2.EnsureMediumResponse, _abc.Awaitable[_domain_pb2.EnsureMediumResponse]]:
+        """The drive has this image in it, or nothing: in the definition, and at once when the domain runs. The image was cached before. A guest
+        that has locked the tray keeps what is in it, DEADLINE_EXCEEDED with MediumLocked, unless it is forced. FAILED_PRECONDITION with
+        DevicePlugUnsafe when the running guest has no such drive: it has from its next start on.
         """
 
     @_abc_1.abstractmethod

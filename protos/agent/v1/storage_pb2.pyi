@@ -94,6 +94,34 @@ class EnsureVolumeRequest(_message.Message):
     image: ImageRef
     def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
 
+class VolumeOrigin(_message.Message):
+    __slots__ = ("volume_uuid", "snapshot_id")
+    VOLUME_UUID_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    volume_uuid: str
+    snapshot_id: str
+    def __init__(self, volume_uuid: _Optional[str] = ..., snapshot_id: _Optional[str] = ...) -> None: ...
+
+class EnsureVolumeCopiedRequest(_message.Message):
+    __slots__ = ("uuid", "size_bytes", "volume_type", "origin")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    size_bytes: int
+    volume_type: str
+    origin: VolumeOrigin
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., origin: _Optional[_Union[VolumeOrigin, _Mapping]] = ...) -> None: ...
+
+class VolumeCopyProgress(_message.Message):
+    __slots__ = ("percent", "volume")
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    percent: int
+    volume: Volume
+    def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
+
 class Volume(_message.Message):
     __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type")
     UUID_FIELD_NUMBER: _ClassVar[int]
@@ -251,5 +279,49 @@ class EnsureVolumeReceiveEndedRequest(_message.Message):
     def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ...) -> None: ...
 
 class EnsureVolumeReceiveEndedResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EnsureVolumeExportedRequest(_message.Message):
+    __slots__ = ("uuid", "export_id", "domain_uuid")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    export_id: str
+    domain_uuid: str
+    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
+
+class VolumeExportProgress(_message.Message):
+    __slots__ = ("percent", "size_bytes", "sha256")
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    percent: int
+    size_bytes: int
+    sha256: str
+    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class ReadVolumeExportRequest(_message.Message):
+    __slots__ = ("export_id", "offset_bytes")
+    EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    export_id: str
+    offset_bytes: int
+    def __init__(self, export_id: _Optional[str] = ..., offset_bytes: _Optional[int] = ...) -> None: ...
+
+class VolumeExportChunk(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class EnsureVolumeExportRemovedRequest(_message.Message):
+    __slots__ = ("export_id",)
+    EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    export_id: str
+    def __init__(self, export_id: _Optional[str] = ...) -> None: ...
+
+class EnsureVolumeExportRemovedResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -65,7 +65,8 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnsureEvicted(self, request, context):
-        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success.
+        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+        domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,6 +213,11 @@ class VolumeServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
                 _registered_method=True)
+        self.EnsureCopied = channel.unary_stream(
+                '/nodewright.agent.v1.VolumeService/EnsureCopied',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeCopiedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeCopyProgress.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/nodewright.agent.v1.VolumeService/List',
                 request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesRequest.SerializeToString,
@@ -246,6 +252,16 @@ class VolumeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnsureCopied(self, request, context):
+        """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+        of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+        while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+        SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -269,6 +285,11 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.EnsureGrown,
                     request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.Volume.SerializeToString,
+            ),
+            'EnsureCopied': grpc.unary_stream_rpc_method_handler(
+                    servicer.EnsureCopied,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeCopiedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeCopyProgress.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -357,6 +378,33 @@ class VolumeService:
             '/nodewright.agent.v1.VolumeService/EnsureGrown',
             protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeGrownRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_storage__pb2.Volume.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureCopied(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeService/EnsureCopied',
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeCopiedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.VolumeCopyProgress.FromString,
             options,
             channel_credentials,
             insecure,
@@ -714,6 +762,174 @@ class VolumeTransferService:
             '/nodewright.agent.v1.VolumeTransferService/EnsureReceiveEnded',
             protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeReceiveEndedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class VolumeExportServiceStub:
+    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    with ExportNotFound.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.EnsureExported = channel.unary_stream(
+                '/nodewright.agent.v1.VolumeExportService/EnsureExported',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeExportProgress.FromString,
+                _registered_method=True)
+        self.Read = channel.unary_stream(
+                '/nodewright.agent.v1.VolumeExportService/Read',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.ReadVolumeExportRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeExportChunk.FromString,
+                _registered_method=True)
+        self.EnsureRemoved = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeExportService/EnsureRemoved',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportRemovedRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportRemovedResponse.FromString,
+                _registered_method=True)
+
+
+class VolumeExportServiceServicer:
+    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    with ExportNotFound.
+    """
+
+    def EnsureExported(self, request, context):
+        """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
+        (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Read(self, request, context):
+        """The copy's bytes from the offset to its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnsureRemoved(self, request, context):
+        """There is no copy under this id. Absence is success. One that nobody removes is gone after two days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_VolumeExportServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'EnsureExported': grpc.unary_stream_rpc_method_handler(
+                    servicer.EnsureExported,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeExportProgress.SerializeToString,
+            ),
+            'Read': grpc.unary_stream_rpc_method_handler(
+                    servicer.Read,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.ReadVolumeExportRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.VolumeExportChunk.SerializeToString,
+            ),
+            'EnsureRemoved': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnsureRemoved,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportRemovedRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportRemovedResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'nodewright.agent.v1.VolumeExportService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('nodewright.agent.v1.VolumeExportService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class VolumeExportService:
+    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    with ExportNotFound.
+    """
+
+    @staticmethod
+    def EnsureExported(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeExportService/EnsureExported',
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.VolumeExportProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Read(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeExportService/Read',
+            protos_dot_agent_dot_v1_dot_storage__pb2.ReadVolumeExportRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.VolumeExportChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnsureRemoved(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeExportService/EnsureRemoved',
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportRemovedRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.EnsureVolumeExportRemovedResponse.FromString,
             options,
             channel_credentials,
             insecure,

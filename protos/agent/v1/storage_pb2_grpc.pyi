@@ -38,7 +38,9 @@ class ImageServiceStub:
     refers to other files), RESOURCE_EXHAUSTED (no space).
     """
     EnsureEvicted: _grpc.UnaryUnaryMultiCallable[_storage_pb2.EnsureImageEvictedRequest, _storage_pb2.EnsureImageEvictedResponse]
-    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+    domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListImagesRequest, _storage_pb2.ListImagesResponse]
 
 @_typing.type_check_only
@@ -51,7 +53,9 @@ class ImageServiceAsyncStub(ImageServiceStub):
     refers to other files), RESOURCE_EXHAUSTED (no space).
     """
     EnsureEvicted: _aio.UnaryUnaryMultiCallable[_storage_pb2.EnsureImageEvictedRequest, _storage_pb2.EnsureImageEvictedResponse]  # type: ignore[assignment]
-    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+    """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+    domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+    """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListImagesRequest, _storage_pb2.ListImagesResponse]  # type: ignore[assignment]
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -73,7 +77,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.EnsureImageEvictedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.EnsureImageEvictedResponse, _abc.Awaitable[_storage_pb2.EnsureImageEvictedResponse]]:
-        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it. Absence is success."""
+        """The image is not in the cache. Refused with FAILED_PRECONDITION while a volume is backed by it, or a
+        domain has it in a drive. Absence is success. What nobody needs the node evicts by itself after a time, or when it needs the room.
+        """
 
     @_abc_1.abstractmethod
     def List(
@@ -100,6 +106,12 @@ class VolumeServiceStub:
     INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
     while anybody else than that domain has it open.
     """
+    EnsureCopied: _grpc.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeCopiedRequest, _storage_pb2.VolumeCopyProgress]
+    """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+    of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+    while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+    SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
+    """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]
 
 @_typing.type_check_only
@@ -115,6 +127,12 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
     INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
     while anybody else than that domain has it open.
+    """
+    EnsureCopied: _aio.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeCopiedRequest, _storage_pb2.VolumeCopyProgress]  # type: ignore[assignment]
+    """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+    of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+    while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+    SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
     """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]  # type: ignore[assignment]
 
@@ -146,6 +164,18 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         """The volume has at least this size, and the guest that runs with it knows. Never shrinks: a size below the present one is
         INVALID_ARGUMENT. NOT_FOUND with VolumeNotFound; RESOURCE_EXHAUSTED with StorageExhausted; FAILED_PRECONDITION with VolumeInUse
         while anybody else than that domain has it open.
+        """
+
+    @_abc_1.abstractmethod
+    def EnsureCopied(
+        self,
+        request: _storage_pb2.EnsureVolumeCopiedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeCopyProgress], _abc.AsyncIterator[_storage_pb2.VolumeCopyProgress]]:
+        """The volume exists, and has at least this size: made as an independent copy of another volume of this node, of one of its snapshots or
+        of what it holds now. In the latter case nobody may have that volume open for writing (VolumeInUse); a snapshot can be copied
+        while its guest runs. A volume of this UUID that is complete is left as it is. Errors, beside those of EnsureVolume: NOT_FOUND with
+        SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
         """
 
     @_abc_1.abstractmethod
@@ -313,3 +343,70 @@ class VolumeTransferServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
 def add_VolumeTransferServiceServicer_to_server(servicer: VolumeTransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class VolumeExportServiceStub:
+    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    with ExportNotFound.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> VolumeExportServiceAsyncStub: ...
+    EnsureExported: _grpc.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]
+    """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
+    (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    """
+    Read: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]
+    """The copy's bytes from the offset to its end."""
+    EnsureRemoved: _grpc.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeExportRemovedRequest, _storage_pb2.EnsureVolumeExportRemovedResponse]
+    """There is no copy under this id. Absence is success. One that nobody removes is gone after two days."""
+
+@_typing.type_check_only
+class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
+    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    with ExportNotFound.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    EnsureExported: _aio.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]  # type: ignore[assignment]
+    """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
+    (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    """
+    Read: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]  # type: ignore[assignment]
+    """The copy's bytes from the offset to its end."""
+    EnsureRemoved: _aio.UnaryUnaryMultiCallable[_storage_pb2.EnsureVolumeExportRemovedRequest, _storage_pb2.EnsureVolumeExportRemovedResponse]  # type: ignore[assignment]
+    """There is no copy under this id. Absence is success. One that nobody removes is gone after two days."""
+
+class VolumeExportServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    with ExportNotFound.
+    """
+
+    @_abc_1.abstractmethod
+    def EnsureExported(
+        self,
+        request: _storage_pb2.EnsureVolumeExportedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeExportProgress], _abc.AsyncIterator[_storage_pb2.VolumeExportProgress]]:
+        """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
+        (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        """
+
+    @_abc_1.abstractmethod
+    def Read(
+        self,
+        request: _storage_pb2.ReadVolumeExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeExportChunk], _abc.AsyncIterator[_storage_pb2.VolumeExportChunk]]:
+        """The copy's bytes from the offset to its end."""
+
+    @_abc_1.abstractmethod
+    def EnsureRemoved(
+        self,
+        request: _storage_pb2.EnsureVolumeExportRemovedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.EnsureVolumeExportRemovedResponse, _abc.Awaitable[_storage_pb2.EnsureVolumeExportRemovedResponse]]:
+        """There is no copy under this id. Absence is success. One that nobody removes is gone after two days."""
+
+def add_VolumeExportServiceServicer_to_server(servicer: VolumeExportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -43,6 +43,12 @@ class AProvider:
         for done_bytes in (0, 512, 1024):
             yield ReleaseProgress(device_id="wwn-1", done_bytes=done_bytes, total_bytes=1024)
 
+    async def force_release(self, device_id: str, *, unclaimed: bool) -> AsyncGenerator[ReleaseProgress]:
+        """See agent.assignment.DeviceProvider."""
+        self._fail()
+        self.released.append((device_id, ("by force",) if unclaimed else ()))
+        yield ReleaseProgress(device_id=device_id)
+
     async def set_gpu_mode(self, mode: str) -> list[str]:
         """See agent.assignment.DeviceProvider."""
         self._fail()

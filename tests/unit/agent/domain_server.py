@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from agent.assignment import Assignments
+from agent.assignment import Assignments, DeviceProvider
 from agent.attachment import DiskAttachments
 from agent.configure.host_profile import HostProfile
 from agent.definition import Definitions
@@ -23,8 +23,10 @@ from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
+from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.hostdev_change import DevicePlugs
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
@@ -35,11 +37,13 @@ from agent.rpc.guest import GuestServicer
 from agent.rpc.interceptor import CODE_METADATA_KEY, ErrorInterceptor
 from agent.self_fence import SelfFence
 from agent.storage.base import Resize, Volume
+from agent.storage.image_cache import CachedImage
+from agent.storage.image_transfer import ImageRef
 from agent.storage.seed import Seeds
 from agent.watchdog.record import FenceRecord
 from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, guest_pb2_grpc
 from tests.unit.agent.device_provider import AProvider
-from tests.unit.agent.guest_builder import ANetwork, AVolume, a_host
+from tests.unit.agent.guest_builder import ISO_ID, ANetwork, AVolume, a_host
 
 FOREIGN_UUID = "aaaaaaaa-7e64-4a7e-9c60-0e2a4a7a7d11"
 # A node of its own for each connection: with a domain that Nodewright did not create.
@@ -62,6 +66,12 @@ class _Directories:
         if uuid not in a_host().volumes:
             raise VolumeNotFound(f"volume {uuid} is not on this node")
         return AVolume(Path("/srv/agent/volumes/root.qcow2"))
+
+    async def find(self, image_id: str) -> CachedImage | None:
+        """The image that `guest_builder` speaks of, and others by a name alike."""
+        if not image_id.startswith(ISO_ID[:8]):
+            return None
+        return CachedImage(ImageRef(image_id, "ab" * 32, "iso", 1), Path(f"/srv/agent/images/{image_id}.iso"), 1)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         raise VolumeNotFound(f"volume {uuid} has no file")
@@ -92,8 +102,8 @@ class DomainServer:
 
 
 @asynccontextmanager
-async def serve(directory: Path) -> AsyncIterator[DomainServer]:
-    """Serves with all its state in the directory; a second time is a restart."""
+async def serve(directory: Path, devices: DeviceProvider | None = None) -> AsyncIterator[DomainServer]:
+    """Serves with all its state in the directory; a second time is a restart. Devices are a script's, or real ones."""
     node = directory / "node.xml"
     node.write_text(_NODE)
     connection = Connection(f"test://{node}")
@@ -118,15 +128,16 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
 
     directories = _Directories()
     provider, locks = AProvider(), DomainLocks()
-    assignments = Assignments(DevicePlugs(connection, events, affinities), provider, locks)
+    assignments = Assignments(DevicePlugs(connection, events, affinities), devices or provider, locks)
     disk_plugs = DiskPlugs(connection, events, affinities)
-    attachments = DiskAttachments(disk_plugs, directories, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, directories, directories, read_profile, locks)
     definitions = Definitions(
         guests,
         affinities,
         Seeds(directory / "seeds"),
         read_profile,
         volumes=directories,
+        images=directories,
         subnets=directories,
         ha_guests=self_fence,
         assignments=assignments,
@@ -135,7 +146,19 @@ async def serve(directory: Path) -> AsyncIterator[DomainServer]:
     reboots = Reboots(guests, stops, directory / "journal", check_startable=definitions.check_startable, locks=locks)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     domain_pb2_grpc.add_DomainServiceServicer_to_server(
-        DomainServicer(guests, definitions, stops, reboots, events, prober, locks, attachments), server
+        DomainServicer(
+            guests,
+            definitions,
+            stops,
+            reboots,
+            events,
+            prober,
+            locks,
+            attachments,
+            Growths(connection, guests, guest_agents, affinities, events),
+            Hibernations(connection, guests, guest_agents, events, directory / "save"),
+        ),
+        server,
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(assignments), server)
     guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(guest_agents, prober), server)

@@ -19,14 +19,17 @@ from protos.agent.v1.domain_pb2 import (
     Graphics,
     GuestCell,
     Nic,
+    OpticalDrive,
     TpmModel,
 )
 from protos.agent.v1.host_pb2 import Architecture
+from protos.agent.v1.storage_pb2 import ImageFormat, ImageRef
 
 GIB = 1024**3
 GUEST_UUID = "5b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11"
 VOLUME_UUID = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
 DATA_VOLUME_UUID = "7f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13"
+ISO_ID = "img-5dmc7tzc5auj1b"
 SUBNET_ID = "snet-2j328au50t3tjwa9zp12"
 VNC_PASSWORD = "hush1234"
 
@@ -37,6 +40,7 @@ class AVolume:
 
     path: Path
     format: Literal["qcow2", "raw"] = "qcow2"
+    kind: Literal["file", "block"] = "file"
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,15 @@ def a_seed(**changes: Any) -> CloudInit:
     return CloudInit(**{**values, **changes})
 
 
+def a_drive(number: int = 0, image_id: str = "", *, boot_index: int = 0) -> OpticalDrive:
+    """A SCSI drive with that image in it, or empty."""
+    image = ImageRef(image_id=image_id, sha256="ab" * 32, format=ImageFormat.IMAGE_FORMAT_ISO, size_bytes=1)
+    drive = OpticalDrive(number=number, bus=DiskBus.DISK_BUS_SCSI, boot_index=boot_index)
+    if image_id:
+        drive.image.CopyFrom(image)
+    return drive
+
+
 def a_cell(host_cell: int, *pins: int, vcpus: int = 1, memory_bytes: int = GIB) -> GuestCell:
     """A cell of a guest that has these CPUs for itself, or floats."""
     vcpus = len(pins) or vcpus
@@ -112,5 +125,6 @@ def a_host(**changes: Any) -> HostProfile:
             DATA_VOLUME_UUID: AVolume(Path("/srv/agent/volumes/data.raw"), "raw"),
         },
         networks={SUBNET_ID: ANetwork()},
+        images={ISO_ID: Path(f"/srv/agent/images/{ISO_ID}.iso")},
     )
     return replace(host, **changes)

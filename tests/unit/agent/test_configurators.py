@@ -15,6 +15,7 @@ from agent.configure.console import configure_console
 from agent.configure.disk import configure_disks, device_name
 from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
+from agent.configure.growth import configure_growth
 from agent.configure.guest_agent import configure_guest_agent
 from agent.configure.host_cpu import HostCell, HostCpus
 from agent.configure.host_device import configure_host_devices, mark_device, read_mark
@@ -24,17 +25,30 @@ from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
 from agent.configure.numa import configure_numa
+from agent.configure.optical import configure_optical_drives
 from agent.configure.pcie import configure_pcie
 from agent.configure.pipeline import CONFIGURATORS, Configurator, build_domain
 from agent.configure.processor import configure_processor
 from agent.configure.rng import configure_rng
 from agent.configure.tpm import configure_tpm
+from agent.domainxml.disk import DiskSource
 from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document, parse_document
 from agent.domainxml.metadata import AssignedDevice
 from agent.domainxml.tuning import EmulatorPin
 from agent.errors import AgentError, CapabilityMissing, CpuPinned, CpusExhausted, RequestInvalid
-from protos.agent.v1.domain_pb2 import CpuMode, Disk, DiskBus, DomainSpec, Firmware, Graphics, GuestCell, Nic, TpmModel
+from protos.agent.v1.domain_pb2 import (
+    CpuMode,
+    Disk,
+    DiskBus,
+    DomainSpec,
+    Firmware,
+    Graphics,
+    GuestCell,
+    Nic,
+    OpticalDrive,
+    TpmModel,
+)
 from protos.agent.v1.host_pb2 import Architecture
 from tests.unit.agent.assigned_device import (
     CARD,
@@ -48,10 +62,12 @@ from tests.unit.agent.assigned_device import (
 from tests.unit.agent.guest_builder import (
     DATA_VOLUME_UUID,
     GIB,
+    ISO_ID,
     SUBNET_ID,
     VOLUME_UUID,
     AVolume,
     a_cell,
+    a_drive,
     a_host,
     a_seed,
     a_spec,
@@ -71,6 +87,7 @@ _DISKS = [
     Disk(volume_uuid=VOLUME_UUID, bus=DiskBus.DISK_BUS_VIRTIO, boot_index=1),
     Disk(volume_uuid=DATA_VOLUME_UUID, bus=DiskBus.DISK_BUS_SCSI, boot_index=2, read_only=True),
 ]
+_SATA_DRIVE = OpticalDrive(number=2, bus=DiskBus.DISK_BUS_SATA)
 _BUSES = (DiskBus.DISK_BUS_VIRTIO, DiskBus.DISK_BUS_SCSI, DiskBus.DISK_BUS_SATA)
 
 
@@ -83,6 +100,10 @@ def _many_disks(*buses: DiskBus) -> tuple[list[Disk], HostProfile]:
 
 def _with_seed(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
     return configure_cloud_init(configure_disks(domain, spec, host), spec, host)
+
+
+def _with_room(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
+    return configure_growth(configure_processor(configure_memory(domain, spec, host), spec, host), spec, host)
 
 
 def _with_ports(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
@@ -118,6 +139,9 @@ CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "processor-halves": (configure_processor, _HALVES, a_host()),
     "numa-virtual": (configure_numa, _DEDICATED, a_host()),
     "numa-hidden": (configure_numa, a_spec(cells=[a_cell(0), a_cell(1)]), a_host()),
+    "growth": (_with_room, a_spec(max_vcpus=8, max_memory_bytes=16 * GIB), a_host()),
+    "growth-vcpus": (_with_room, a_spec(max_vcpus=8), a_host()),
+    "growth-none": (configure_growth, a_spec(max_vcpus=1), a_host()),
     "numa-none": (configure_numa, a_spec(), a_host()),
     "affinity-dedicated": (configure_affinity, _DEDICATED, a_host()),
     "affinity-cell": (configure_affinity, _FLOATING, a_host(cpus=_NEIGHBOUR)),
@@ -143,6 +167,11 @@ CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "disks-16-scsi": (_with_seed, a_spec(disks=_SIXTEEN_SCSI), _SIXTEEN_SCSI_HOST),
     "disks-mixed": (_with_seed, a_spec(disks=_MIXED), _MIXED_HOST),
     "cloud-init": (configure_cloud_init, a_spec(), a_host()),
+    "optical-drives": (
+        configure_optical_drives,
+        a_spec(optical_drives=[a_drive(0, ISO_ID, boot_index=2), a_drive(1), _SATA_DRIVE]),
+        a_host(),
+    ),
     "nics": (configure_nics, a_spec(nics=[*a_spec().nics, _SECOND_NIC]), a_host()),
     "graphics": (configure_graphics, a_spec(), a_host()),
     "graphics-none": (configure_graphics, DomainSpec(), a_host()),
@@ -183,7 +212,9 @@ def test_a_configurator_writes_its_golden_elements(name: str) -> None:
 
 
 def test_every_configurator_has_a_golden_file() -> None:
-    assert {configure for configure, _, _ in CASES.values()} - {_with_seed, _with_ports} == set(CONFIGURATORS)
+    assert {configure for configure, _, _ in CASES.values()} - {_with_seed, _with_ports, _with_room} == set(
+        CONFIGURATORS
+    )
 
 
 @pytest.mark.parametrize(
@@ -513,3 +544,17 @@ def test_what_was_asked_for_is_in_the_metadata_and_comes_back() -> None:
     for wish in WISHES:
         mark = mark_device(wish)
         assert read_mark(parse_document(AssignedDevice, format_document(mark))) == wish
+
+
+def test_a_block_device_is_opened_as_one_and_past_the_page_cache() -> None:
+    source = AVolume(Path(f"/dev/fast/nw-{VOLUME_UUID}"), format="raw", kind="block")
+    host = a_host(volumes={VOLUME_UUID: source}, direct_io=False)
+    [disk] = configure_disks(Domain("kvm"), a_spec(disks=_DISKS[:1]), host).devices.disks
+    assert (disk.type, disk.source) == ("block", DiskSource(device=str(source.path)))
+    assert disk.driver is not None
+    assert (disk.driver.type, disk.driver.cache, disk.driver.io, disk.driver.discard) == (
+        "raw",
+        "none",
+        "native",
+        "unmap",
+    )

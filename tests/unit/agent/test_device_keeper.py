@@ -487,7 +487,7 @@ class TestUsb:
 
 
 async def test_a_guest_without_devices_waits_for_no_driver(rig: Rig) -> None:
-    async with rig.keeper._changes:
+    async with rig.keeper._decisions, rig.keeper._hold([T4]):
         assert await asyncio.wait_for(rig.keeper.prepare_all(DOMAIN, []), 60) == {}
 
 

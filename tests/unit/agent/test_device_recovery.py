@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pytest
 
 from agent.devices.keeper import DeviceKeeper
 from agent.devices.source import MdevSource, PciSource
-from agent.errors import DeviceFailed, DeviceFaulty, DeviceInUse, DeviceNotFound
+from agent.errors import DeviceFailed, DeviceFaulty, DeviceInUse, DeviceNotFound, GpuInUse
 from agent.hypervisor.connection import Connection
 from agent.recovery import DeviceRecovery
 from protos.agent.v1.device_pb2 import HostDevice
@@ -435,6 +436,49 @@ async def test_who_stops_waiting_does_not_overtake_the_kernel(rig: Rig, monkeypa
     assert [text for path, text in rig.kernel.writes if path.endswith("create")] == [DEVICE]
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_a_driver_that_hangs_holds_nobody_but_who_wants_its_device(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_split_t4(rig.node)
+    add_a100(rig.node)
+    write, hangs, begun = rig.kernel.write, threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def write_or_hang(path: str, text: str) -> None:
+        if T4 in path:
+            loop.call_soon_threadsafe(begun.set)
+            hangs.wait(60)
+        write(path, text)
+
+    monkeypatch.setattr(rig.kernel, "write", write_or_hang)
+    hanging = asyncio.create_task(rig.keeper.prepare(DOMAIN, VGPU))
+    await begun.wait()
+    # All that others do with others.
+    other = wish(A100, OTHER_DEVICE, vgpu_type_id="nvidia-471")
+    async with asyncio.timeout(30):
+        await rig.keeper.prepare(OTHER_DOMAIN, other)
+        await rig.keeper.check_ready(OTHER_DOMAIN)
+        await rig.release(OTHER_DOMAIN)
+    assert read_type(rig.node, VIRTUAL[0]) == 0
+    # Whoever wants the same, or all GPUs, waits; and nothing of it is lost.
+    waiting = [
+        asyncio.create_task(rig.keeper.prepare(OTHER_DOMAIN, wish(T4, OTHER_DEVICE, vgpu_type_id="nvidia-222"))),
+        asyncio.create_task(rig.keeper.set_gpu_mode("passthrough")),
+        asyncio.create_task(rig.release(DOMAIN)),
+    ]
+    await asyncio.wait(waiting, timeout=0.2)
+    assert not any(task.done() for task in (hanging, *waiting))
+    hangs.set()
+    assert await hanging == MdevSource(DEVICE)
+    second, mode, released = await asyncio.gather(*waiting, return_exceptions=True)
+    assert (second, released) == (MdevSource(OTHER_DEVICE), [(0, 0)])
+    assert isinstance(mode, GpuInUse)
+    assert (list_mdevs(rig.node), [entry.uuid for entry in rig.entries()]) == (
+        sorted([FOREIGN, OTHER_DEVICE]),
+        [OTHER_DEVICE],
+    )
 
 
 async def test_a_start_with_many_devices_does_not_look_for_each(rig: Rig) -> None:

@@ -225,6 +225,14 @@ async def test_giving_back_tells_how_far_it_is(server: DomainServer) -> None:
     assert server.provider.released == [(GUEST_UUID, (DISK.uuid,))]
 
 
+async def test_giving_back_by_force_is_the_provider_s(server: DomainServer) -> None:
+    request = messages.EnsureForcedReleaseRequest(device_id="wwn-1", unclaimed=True)
+    assert [step.device_id for step in await drain(server.devices.EnsureForcedRelease(request))] == ["wwn-1"]
+    assert server.provider.released == [("wwn-1", ("by force",))]
+    empty = messages.EnsureForcedReleaseRequest()
+    assert (await failure(lambda: server.devices.EnsureForcedRelease(empty)))[1] == "RequestInvalid"
+
+
 async def test_the_mode_of_gpus_is_the_provider_s(server: DomainServer) -> None:
     answer = await server.devices.EnsureGpuMode(messages.EnsureGpuModeRequest(mode="nvidia-223"))
     assert answer.device_ids == ["gpu-as-nvidia-223"]

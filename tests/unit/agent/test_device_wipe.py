@@ -15,9 +15,9 @@ import pytest
 from agent.devices import wipe as wiping
 from agent.devices.thread import run_to_end
 from agent.devices.wipe import wipe
-from agent.errors import DeviceFaulty, DeviceInUse, DeviceNotFound, DeviceWipeFailed
+from agent.errors import DeviceBusy, DeviceFaulty, DeviceInUse, DeviceNotFound, DeviceWipeFailed
 from tests.unit.agent.device_builder import BLANK
-from tests.unit.agent.device_kernel import DOMAIN, OTHER_DOMAIN, Rig, wish
+from tests.unit.agent.device_kernel import DOMAIN, OTHER_DEVICE, OTHER_DOMAIN, Rig, wish
 
 MIB = 1024**2
 DISK = "wwn-0x5000c500a1b2c3d4"
@@ -52,6 +52,11 @@ def loop_device(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no loop devices here")
     yield device
     subprocess.run(["losetup", "-d", device], check=False)
+
+
+async def force(rig: Rig, *, unclaimed: bool = False) -> list[int]:
+    """To the end; how much was wiped."""
+    return [step.done_bytes async for step in rig.keeper.force_release(DISK, unclaimed=unclaimed)]
 
 
 class TestRelease:
@@ -95,6 +100,46 @@ class TestRelease:
         assert [done for done, _ in await rig.release()] == [0, 4 * MIB, 8 * MIB, 10 * MIB]
         assert file.read_bytes() == bytes(MIB) + b"\xa5" * (3 * MIB) + bytes(6 * MIB)
         assert rig.entries() == []
+
+    async def test_a_dead_disk_is_given_up_and_wiped_should_it_come_back(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        with pytest.raises(DeviceInUse, match="is to give it back first"):
+            await force(rig)
+        link = rig.node.machine.root / "class/block/sdb"
+        target = link.readlink()
+        link.unlink()
+        with pytest.raises(DeviceNotFound, match="is away"):
+            await rig.release()
+        assert (await rig.find(DISK)).fault == "is gone from the node"
+        await force(rig)
+        # Nobody waits for it any more, and nobody is told of it; this outlasts the agent.
+        rig.start()
+        await rig.keeper.restore()
+        assert (await rig.release(), await rig.discover()) == ([], [])
+        link.symlink_to(target)
+        assert (await rig.find(DISK)).withheld_reason.startswith("was given up before it was wiped")
+        with pytest.raises(DeviceBusy):
+            await rig.keeper.prepare(OTHER_DOMAIN, wish(DISK, OTHER_DEVICE))
+        assert (await force(rig))[-1] == 10 * MIB
+        assert file.read_bytes() == bytes(10 * MIB)
+        assert (rig.entries(), (await rig.find(DISK)).withheld_reason) == ([], "")
+
+    async def test_what_the_journal_alone_remembers_is_withheld_until_it_is_given_back(self, rig: Rig) -> None:
+        file = add_disk(rig)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        assert (await rig.find(DISK)).withheld_reason == f"used by domain {DOMAIN}"
+        await rig.keeper.check_ready(DOMAIN)
+        await rig.keeper.prepare(DOMAIN, WISH)
+        rig.domains = {DOMAIN: ["sdb"]}
+        with pytest.raises(DeviceInUse, match="used by domain vm-01"):
+            await force(rig, unclaimed=True)
+        assert not rig.entries()[0].releasing
+        rig.domains = {}
+        await force(rig, unclaimed=True)
+        assert (file.read_bytes(), rig.entries()) == (bytes(10 * MIB), [])
+        rig.domains = None
+        await force(rig, unclaimed=True)  # nothing is left to do
 
     async def test_a_disk_that_is_mounted_meanwhile_is_left_alone(self, rig: Rig) -> None:
         file = add_disk(rig)

@@ -283,3 +283,52 @@ async def test_a_transfer_that_is_resumed_after_a_long_time_is_not_swept_away(tm
     await resumed
     assert source.offsets == [64 * 1024]
     assert await cache.find("img-1")
+
+
+async def test_what_nobody_has_needed_for_long_is_evicted(tmp_path: Path, content: bytes) -> None:
+    needed = {"img-2": ["ecs-web"]}
+
+    async def find_users(image_id: str) -> list[str]:
+        return needed.get(image_id, [])
+
+    source = Source(img_1=content, img_2=content, img_3=content)
+    cache = a_cache(tmp_path, source, find_users=find_users, unused_life_seconds=3600)
+    for image_id in ("img-1", "img-2", "img-3"):
+        await fetch(cache, a_ref(content, image_id=image_id))
+    await cache.evict_unused()
+    assert len(await cache.list_images()) == 3
+    long_ago = time.time() - 3601
+    for image_id in ("img-1", "img-2", "img-3"):
+        os.utime(tmp_path / f"{image_id}.json", (long_ago, long_ago))
+    # Who asks for it needs it, though it was there.
+    await fetch(cache, a_ref(content, image_id="img-3"))
+    await cache.evict_unused()
+    assert [image.ref.image_id for image in await cache.list_images()] == ["img-2", "img-3"]
+    assert list(tmp_path.glob("img-1*")) == []
+    with pytest.raises(ImageInUse):
+        await cache.ensure_evicted("img-2")
+
+
+async def test_room_is_made_by_what_nobody_needs(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(img_1=content, img_2=content, img_3=content)
+    cache = a_cache(tmp_path, source)
+    for age_seconds, image_id in ((5000, "img-1"), (4000, "img-2")):
+        await fetch(cache, a_ref(content, image_id=image_id))
+        asked_at = time.time() - age_seconds
+        os.utime(tmp_path / f"{image_id}.json", (asked_at, asked_at))
+    real = os.statvfs(tmp_path)
+
+    class Full:
+        f_frsize = 1
+        f_blocks = real.f_blocks
+
+        @property
+        def f_bavail(self) -> int:
+            """As if there were room for two images."""
+            return max(0, 2 * len(content) - sum(path.stat().st_size for path in tmp_path.glob("*.qcow2")))
+
+    monkeypatch.setattr(os, "statvfs", lambda _path: Full())
+    await fetch(cache, a_ref(content, image_id="img-3"))
+    assert [image.ref.image_id for image in await cache.list_images()] == ["img-2", "img-3"]

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from agent import reporter as reporter_module
 from agent.coordinator_client import CoordinatorClient
 from agent.errors import HypervisorUnavailable, StorageFailed
+from agent.facts.memory import Memory
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.events import DomainChange, DomainEvents
 from agent.hypervisor.guest import Guests
@@ -59,13 +60,13 @@ class Host:
         )
         self.failures: list[Exception] = []
 
-    async def facts(self) -> host_pb2.HostFacts:
+    async def facts(self, memory: Memory | None = None) -> host_pb2.HostFacts:
         """See agent.reporter.Host."""
         if self.failures:
             raise self.failures.pop(0)
         return host_pb2.HostFacts(hostname=self.hostname)
 
-    async def inventory(self) -> host_pb2.HostInventory:
+    async def inventory(self, memory: Memory | None = None) -> host_pb2.HostInventory:
         """See agent.reporter.Host."""
         inventory = host_pb2.HostInventory()
         inventory.CopyFrom(self.inventory_now)
@@ -78,12 +79,13 @@ class Changes:
     def __init__(self) -> None:
         self.changed = asyncio.Event()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> Memory:
         """See agent.reporter.Changes."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.changed.wait()
         self.changed.clear()
+        return Memory()
 
     def notice(self) -> None:
         """See agent.reporter.Changes."""
@@ -559,7 +561,7 @@ class TestInventory:
         node, bell = Node(Machine(tmp_path / "machine")), Bell()
         node.add_usb("1-4", "0951:1666")
 
-        async def read_inventory() -> host_pb2.HostInventory:
+        async def read_inventory(_known: Memory | None = None) -> host_pb2.HostInventory:
             return host_pb2.HostInventory(vcpus=8, devices=await asyncio.to_thread(node.discover))
 
         monkeypatch.setattr(agent.host, "inventory", read_inventory)

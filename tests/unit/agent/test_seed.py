@@ -66,6 +66,20 @@ async def test_without_a_password_none_is_set_and_no_login_by_password_opened(tm
     assert content["nodewright/password-hash"] == b""
 
 
+async def test_a_clone_renews_its_identity_once_and_keeps_the_passwords_of_its_disks(tmp_path: Path) -> None:
+    content = await _content(tmp_path, a_seed(password_hash="", renews_identity=True))
+    config = json.loads(content["vendor-data"].partition(b"\n")[2])
+    assert [user["name"] for user in config["users"]] == ["root"]
+    assert (config["ssh_deletekeys"], config["preserve_hostname"]) == (True, False)
+    [[program, frequency, _, *command]] = config["bootcmd"]
+    assert (program, frequency, command[:2]) == ("cloud-init-per", "instance", ["sh", "-c"])
+    subprocess.run(["sh", "-n", "-c", command[2]], check=True)
+    assert "systemd-machine-id-setup" in command[2]
+    with_password = await _content(tmp_path, a_seed(renews_identity=True))
+    assert json.loads(with_password["vendor-data"].partition(b"\n")[2])["users"][0] == "default"
+    assert b"bootcmd" not in (await _content(tmp_path, a_seed()))["vendor-data"]
+
+
 async def test_without_user_data_there_is_an_empty_cloud_config(tmp_path: Path) -> None:
     content = await _content(tmp_path, a_seed(user_data=b""))
     assert content["user-data"] == b"#cloud-config\n{}\n"

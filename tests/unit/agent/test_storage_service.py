@@ -19,6 +19,7 @@ from agent.rpc.interceptor import ErrorInterceptor
 from agent.rpc.storage import ImageServicer, VolumeServicer
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
+from agent.storage.snapshot import SnapshotFiles
 from coordinator.pki import Authority
 from protos.agent.v1 import storage_pb2, storage_pb2_grpc
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, connected, serving
@@ -67,10 +68,12 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         cache.prepare()
         volumes.prepare()
         # Nobody names a guest here.
-        attachments = DiskAttachments(cast("DiskPlugs", None), volumes, cast("Any", None), DomainLocks())
+        attachments = DiskAttachments(cast("DiskPlugs", None), volumes, cache, cast("Any", None), DomainLocks())
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(cache), server)
-        storage_pb2_grpc.add_VolumeServiceServicer_to_server(VolumeServicer(volumes, attachments), server)
+        storage_pb2_grpc.add_VolumeServiceServicer_to_server(
+            VolumeServicer(volumes, attachments, SnapshotFiles(volumes)), server
+        )
         address = f"unix:{tmp_path}/agent.sock"
         server.add_insecure_port(address)
         await server.start()

@@ -59,7 +59,7 @@ def test_a_coordinator_that_is_killed_has_run_it_once(installation: Installation
     due_at = read(database)[0].next_at
     assert due_at is not None
     with installation.serving():
-        wait_until(lambda: bool(read(database)[1]), "it is run")
+        wait_until(lambda: bool(read(database)[1]), "it is run", timeout_seconds=90)
     # It was killed; the next one finds nothing that is due.
     with installation.serving() as process:
         installation.wait_until_ready(process)

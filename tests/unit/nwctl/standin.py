@@ -97,7 +97,7 @@ class StandIn:
                 request = Request(self.command, url.path, dict(parse_qsl(url.query)), headers, content)
                 self.send(standin.reply_to(request))
 
-            do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+            do_POST = do_PUT = do_PATCH = do_HEAD = do_DELETE = do_GET  # noqa: N815
 
             def send(self, reply: Reply) -> None:
                 if not reply.status:
@@ -109,7 +109,8 @@ class StandIn:
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                if self.command != "HEAD":
+                    self.wfile.write(content)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 return

@@ -61,6 +61,10 @@ def test_usb_devices_are_listed(cloud: StandIn, nwctl: Nwctl) -> None:
 def test_the_mode_of_gpus_is_set(cloud: StandIn, nwctl: Nwctl) -> None:
     node = {"hostId": "node-" + "a" * 14, "name": "host-1", "cell": "cell0", "hostIp": "192.0.2.1"}
     cloud.on("GET", NODES, {"list": [node], "total": 1})
+    cloud.on("PUT", "/api/ecs/v1/devices/release", ACCEPTED)
+    assert nwctl("node", "release-device", "host-1", "wwn-1", "--wait").exit_code == 0
+    [forced] = cloud.asked("PUT", "/api/ecs/v1/devices/release")
+    assert forced.body == {"cell": "cell0", "name": "host-1", "deviceId": "wwn-1"}
     cloud.on("PUT", f"{NODES}/gpu-mode", ACCEPTED)
     assert nwctl("node", "gpu-mode", "host-1", "nvidia-223", "--wait").exit_code == 0
     [request] = cloud.asked("PUT", f"{NODES}/gpu-mode")

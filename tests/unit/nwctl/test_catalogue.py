@@ -256,3 +256,27 @@ def test_a_node_is_shown_by_name(coordinator: StandIn, nwctl: Nwctl) -> None:
 
     assert data_of(nwctl("node", "show", "host-2", "--json"))["hostId"] == "node-2"
     assert "2 SSD NVME" in nwctl("node", "show", "host-2").stdout
+
+
+def test_snapshots_are_taken_of_instances_and_gone_back_to(coordinator: StandIn, nwctl: Nwctl) -> None:
+    path, snapshot_id = "/api/ecs/v1/snapshot", "ecs.snapshot-x7jz40yae9lrepr5"
+    part = {"volumeUuid": "volume-ab216551-d373-402f-b669-71a393b86235", "volumeSize": 20}
+    shown = {"ecsSnapshotId": snapshot_id, "ecsSnapshotName": "before", "volumeSnapshots": [part]}
+    coordinator.on("GET", path, {"ecsSnapshots": [{**shown, "volumeSnapshots": None}], "totalCount": 1})
+    coordinator.on("GET", f"{path}/{snapshot_id}", {"ecsSnapshots": [shown], "totalCount": 1})
+    coordinator.on("POST", path, None)
+    coordinator.on("POST", f"{path}/{snapshot_id}/rollback", None)
+    coordinator.on("DELETE", f"{path}/{snapshot_id}", None)
+
+    assert nwctl("snapshot", "create", "ecs-00000000000000", "--name", "before", "--no-quiesce").exit_code == 0
+    assert coordinator.requests[-1].body == {
+        "ecsId": "ecs-00000000000000",
+        "snapshotName": "before",
+        "description": "",
+        "quiesce": False,
+    }
+    assert "(20 GiB)" in nwctl("snapshot", "show", "before").stdout
+    assert snapshot_id in nwctl("snapshot", "list").stdout
+    assert nwctl("snapshot", "rollback", snapshot_id, "--force").exit_code == 0
+    assert coordinator.requests[-1].body == {"force": True}
+    assert nwctl("snapshot", "delete", "before").exit_code == 0

@@ -19,7 +19,8 @@ ACTIVE = {"imageId": IMAGE_ID, "name": "debian", "status": "Active"}
 def registry(coordinator: StandIn) -> StandIn:
     """A coordinator that takes images."""
     coordinator.on("POST", IMAGES, {"imageId": IMAGE_ID, "status": "Queued"})
-    coordinator.on("PUT", f"{IMAGES}/{IMAGE_ID}/file")
+    coordinator.on("HEAD", f"{IMAGES}/{IMAGE_ID}/file", Reply(headers={"upload-offset": "0"}))
+    coordinator.on("PATCH", f"{IMAGES}/{IMAGE_ID}/file")
     coordinator.on("GET", f"{IMAGES}/{IMAGE_ID}", ACTIVE)
     return coordinator
 
@@ -60,10 +61,33 @@ def test_a_file_is_described_and_then_sent_byte_for_byte(registry: StandIn, nwct
         "tenantId": TENANT_ID,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    [sent] = registry.asked("PUT", f"{IMAGES}/{IMAGE_ID}/file")
-    assert sent.headers["content-type"] == "application/octet-stream"
-    assert sent.headers["content-length"] == str(len(content))
+    [sent] = registry.asked("PATCH", f"{IMAGES}/{IMAGE_ID}/file")
+    assert sent.headers["content-type"] == "application/offset+octet-stream"
+    assert (sent.headers["upload-offset"], sent.headers["upload-length"]) == ("0", str(len(content)))
     assert sent.content == content
+
+
+def test_an_upload_goes_on_after_a_broken_connection(
+    registry: StandIn, nwctl: Nwctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nwctl.client.PIECE_BYTES", 4)
+    path = f"{IMAGES}/{IMAGE_ID}/file"
+    offsets = [Reply(headers={"upload-offset": offset}) for offset in ("0", "4", "6")]
+    registry.on("HEAD", path, *offsets)
+    # Of the second piece the coordinator keeps two bytes before the connection breaks.
+    registry.on("PATCH", path, Reply(), Reply(status=0), Reply())
+
+    assert nwctl("image", "upload", IMAGE_ID, str(a_file(tmp_path, "x.raw", b"0123456789"))).exit_code == 0
+
+    sent = [(request.headers["upload-offset"], request.content) for request in registry.asked("PATCH", path)]
+    assert sent == [("0", b"0123"), ("4", b"4567"), ("6", b"6789")]
+
+
+def test_what_is_said_of_an_image_is_changed(registry: StandIn, nwctl: Nwctl) -> None:
+    registry.on("PUT", f"{IMAGES}/{IMAGE_ID}", ACTIVE)
+    assert nwctl("image", "update", IMAGE_ID, "--name", "trixie", "--visibility", "public").exit_code == 0
+    [request] = registry.asked("PUT", f"{IMAGES}/{IMAGE_ID}")
+    assert request.body == {"name": "trixie", "visibility": "public"}
 
 
 def test_nothing_is_drawn_where_nobody_watches(registry: StandIn, nwctl: Nwctl, tmp_path: Path) -> None:
@@ -97,7 +121,7 @@ def test_a_url_is_left_for_the_coordinator_to_fetch(
 
     body: dict[str, Any] = registry.requests[0].body
     assert (body["url"], body["name"], body["format"], body["sha256"]) == (url, name, image_format, "ab" * 32)
-    assert not registry.asked("PUT", f"{IMAGES}/{IMAGE_ID}/file")
+    assert not registry.asked("PATCH", f"{IMAGES}/{IMAGE_ID}/file")
 
 
 def test_waiting_ends_with_the_image_as_it_came_in(registry: StandIn, nwctl: Nwctl) -> None:
@@ -111,7 +135,7 @@ def test_waiting_ends_with_the_image_as_it_came_in(registry: StandIn, nwctl: Nwc
 
 def test_a_file_that_the_coordinator_refuses_is_an_error(registry: StandIn, nwctl: Nwctl, tmp_path: Path) -> None:
     refusal = Reply(status=400, code="ECS.InvalidParameter", message="sha256: the file has another digest")
-    registry.on("PUT", f"{IMAGES}/{IMAGE_ID}/file", refusal)
+    registry.on("PATCH", f"{IMAGES}/{IMAGE_ID}/file", refusal)
 
     result = nwctl("image", "register", str(a_file(tmp_path, "x.raw", b"x")))
 

@@ -223,6 +223,7 @@ def test_what_would_fit_nowhere_is_a_failure(cloud: StandIn, nwctl: Nwctl) -> No
         (("restart",), "restart", {"gracePeriodSeconds": 1}),
         (("restart", "--force"), "restart", {"gracePeriodSeconds": 0}),
         (("suspend",), "suspend", None),
+        (("hibernate",), "hibernate", None),
         (("resume",), "resume", None),
         (("lock",), "lock", {"isLock": True}),
         (("unlock",), "lock", {"isLock": False}),
@@ -284,3 +285,27 @@ def test_deleting_waits_for_each_of_several(coordinator: StandIn, nwctl: Nwctl) 
     assert result.exit_code == 0, result.stderr
     assert coordinator.requests[0].body == {"ecsIds": [INSTANCE_ID, OTHER_INSTANCE_ID]}
     assert f"Deleted {INSTANCE_ID} {OTHER_INSTANCE_ID}" in result.stderr
+
+
+def test_a_clone_is_ordered_like_its_source(nwctl: Nwctl, coordinator: StandIn) -> None:
+    port = {"vpcId": "vpc-1", "subnetId": "snet-1", "portType": "Primary", "networkType": "Geneve"}
+    port |= {"secGroupSpec": "sg-1", "ipv4Address": "10.0.0.7"}
+    same = {"resourceGroupId": "", "region": "region0", "az": "AZ0", "flavorId": "flavor-aaaabbbb"}
+    source = an_instance(tenantId=TENANT_ID, departmentId=DEPARTMENT_ID, billingMode="OnDemand", **same)
+    source |= {"cpuArch": "x86", "vCpus": 2, "ram": 4 * 2**30, "networkMappings": [port]}
+    coordinator.on("GET", f"{INSTANCES}/{INSTANCE_ID}", source)
+    accepted = Reply(an_instance(ecsId=OTHER_INSTANCE_ID), headers={"x-operation-id": OPERATION_ID})
+    coordinator.on("POST", f"{INSTANCES}/{INSTANCE_ID}/clone", accepted)
+    nwctl("instance", "clone", INSTANCE_ID, "web-2")
+    [request] = coordinator.asked("POST", f"{INSTANCES}/{INSTANCE_ID}/clone")
+    body = request.body
+    assert (body["displayName"], body["sourceEcsId"], body["memory"]) == ("web-2", INSTANCE_ID, {"amount": "4096Mi"})
+    assert body["networks"] == [{name: port[name] for name in ("vpcId", "subnetId", "portType", "networkType")}]
+    assert body["secGroupList"] == ["sg-1"]
+
+
+def test_a_table_of_instances_is_written_to_a_file(nwctl: Nwctl, coordinator: StandIn, tmp_path: Path) -> None:
+    coordinator.on("POST", f"{INSTANCES}/export", Reply(text="PK workbook"))
+    nwctl("instance", "export", str(tmp_path / "all.xlsx"), "--status", "Running", "--label", "team=a")
+    assert (tmp_path / "all.xlsx").read_bytes() == b"PK workbook"
+    assert coordinator.requests[-1].body["filterParams"] == {"status": ["Running"], "vmLabels": ["team=a"]}

@@ -26,6 +26,7 @@ LISTS = {
     ("ssh-key",): ("/api/ecs/v1/ssh-key", "SSHKeys", "count"),
     ("template",): ("/api/ecs/v1/templates", "templatelist", "totalCount"),
     ("schedule",): ("/api/ecs/v1/scheduler", "records", "count"),
+    ("snapshot-policy",): ("/api/ecs/v1/policy", "snapshotPolicies", "totalCount"),
     ("token",): ("/api/iam/v1/tokens", "list", "totalCount"),
     ("webhook",): ("/api/ecs/v1/webhooks", "list", "totalCount"),
     ("audit",): ("/api/ecs/v1/audit", "list", "totalCount"),

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from coordinator.domain.cell import Cell, CellShare, CellWish
-from coordinator.domain.device import Device, DeviceShare, DeviceType, DeviceWish
+from coordinator.domain.device import Device, DeviceShare, DeviceType, DeviceWish, sum_milli
 from coordinator.domain.placement import Assignment, Consumer, HostView, RejectionReason, ResourceClass
 from coordinator.scheduler import pipeline
-from coordinator.scheduler.fit import fit, holds, locality
+from coordinator.scheduler.fit import fit, holds, locality, sort_devices
 from coordinator.scheduler.snapshot import Snapshot
 from tests.builders import a_consumer, a_gpu_wish, a_host, a_request, gpus
 
@@ -153,6 +153,37 @@ def test_wishes_that_each_would_fit_alone_do_not_fit_together() -> None:
     assert not decision.placed
     [counted] = decision.reasons
     assert (counted.count, counted.rejection.available) == (1, "not all of them at once")
+
+
+@pytest.mark.parametrize(
+    ("used_milli", "wishes", "given"),
+    [
+        # As many devices as there are, then two of one.
+        ((0, 0), (300, 300), {"gpu-0": 300, "gpu-1": 300}),
+        ((0, 0), (300,) * 5, {"gpu-0": 900, "gpu-1": 600}),
+        # Those with just enough room first.
+        ((500, 0), (250,) * 3, {"gpu-0": 500, "gpu-1": 250}),
+        ((900, 0), (250,) * 4, {"gpu-1": 1000}),
+        ((900, 0), (250,) * 5, None),
+        # A whole one is left to who wants one.
+        ((0, 0), (300, 300, 1000), {"gpu-0": 1000, "gpu-1": 600}),
+    ],
+)
+def test_a_consumer_has_several_slices_of_one_device(
+    used_milli: tuple[int, int], wishes: tuple[int, ...], given: dict[str, int] | None
+) -> None:
+    devices = tuple(replace(gpu, used_milli=used) for gpu, used in zip(gpus(2), used_milli, strict=True))
+    host, consumer = a_host(devices=devices), a_consumer(devices=tuple(a_gpu_wish(1, milli) for milli in wishes))
+    found = fit(host, consumer)
+    assert (sum_milli(found.devices) if found else None) == given
+    if found:
+        assert [share.milli for share in found.devices] == list(wishes)
+        assert holds(host, found)
+        taken = host.taken(consumer, found)
+        assert {it.id: it.used_milli for it in taken.devices} == {
+            it.id: it.used_milli + (given or {}).get(it.id, 0) for it in devices
+        }
+        assert sum_milli(sort_devices(taken, consumer.devices, found.devices)) == given
 
 
 def test_no_device_is_given_twice_within_a_batch() -> None:

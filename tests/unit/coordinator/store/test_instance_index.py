@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from coordinator.domain.clock import utc_now
 from coordinator.domain.instance_order import Label
 from coordinator.domain.listing import Comparison, Condition, ListQuery, Ordering, Page
 from coordinator.services.instance import make_labels
@@ -14,6 +15,7 @@ from coordinator.store.database import Database
 from coordinator.store.queries.instance import Narrowing, list_numbers
 from coordinator.store.queries.network import list_ports
 from coordinator.store.queries.volume import list_volumes
+from coordinator.store.tables import RecycledInstance
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
 
 TENANT = "1000000000000000001"
@@ -22,11 +24,11 @@ EQUAL, IN, LIKE = Comparison.EQUAL, Comparison.IN, Comparison.LIKE
 
 @contextmanager
 def statements_of(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """What is read meanwhile, with its parameters."""
+    """What is read meanwhile, with its parameters, beside the look whether anything is in the recycle bin."""
     executed: list[tuple[str, Any]] = []
 
     def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith("SELECT") and "LIMIT" not in statement.partition("FROM recycled_instance")[2][:20]:
             executed.append((statement, parameters))
 
     event.listen(database.engine, "before_cursor_execute", record)
@@ -76,6 +78,19 @@ def test_usual_lists_are_counted_and_paged_without_rows_and_sorting(
     paged, counted = (plan_of(database, *statement) for statement in executed)
     for plan in (paged, counted):
         assert ["COVERING INDEX" in step for step in plan] == [True], plan
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_is_in_the_recycle_bin_is_left_out_without_rows(database: Database) -> None:
+    store_instance(database)
+    now = utc_now()
+    with database.write() as session:
+        session.add(RecycledInstance(instance_id=1, recycled_at=now, purge_at=now, status_before="Stopped"))
+    query = ListQuery(Page(size=1), (Condition("hgId", EQUAL, ("",)),))
+    with database.read() as session, statements_of(database) as executed:
+        assert list_numbers(session, None, Narrowing(), query).total == 0
+    [plan] = (plan_of(database, *statement) for statement in executed)
+    assert plan[0].startswith("SEARCH instance USING COVERING INDEX ix_instance_by_hg_id"), plan
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -1,0 +1,57 @@
+"""VolumeExportService: copies of volumes for the coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+
+from agent.configure.check import check_uuid
+from agent.rpc.field import parse_id
+from agent.storage.exporting import Exports
+from protos.agent.v1 import storage_pb2 as messages
+from protos.agent.v1 import storage_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
+    """Makes copies, and streams them."""
+
+    def __init__(self, exports: Exports) -> None:
+        self._exports = exports
+
+    async def EnsureExported(
+        self, request: messages.EnsureVolumeExportedRequest, context: Context
+    ) -> AsyncIterator[messages.VolumeExportProgress]:
+        """A copy lies ready."""
+        check_uuid(request.uuid, "uuid")
+        if request.domain_uuid:
+            check_uuid(request.domain_uuid, "domain_uuid")
+        export_id = parse_id(request.export_id, "export_id")
+        async with aclosing(self._exports.ensure(request.uuid, export_id, request.domain_uuid)) as looks:
+            async for look in looks:
+                yield messages.VolumeExportProgress(
+                    percent=look.percent, size_bytes=look.size_bytes, sha256=look.sha256
+                )
+
+    async def Read(
+        self, request: messages.ReadVolumeExportRequest, context: Context
+    ) -> AsyncIterator[messages.VolumeExportChunk]:
+        """The copy's bytes."""
+        export_id = parse_id(request.export_id, "export_id")
+        with await asyncio.to_thread(self._exports.open, export_id, request.offset_bytes) as file:
+            while data := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                yield messages.VolumeExportChunk(data=data)
+
+    async def EnsureRemoved(
+        self, request: messages.EnsureVolumeExportRemovedRequest, context: Context
+    ) -> messages.EnsureVolumeExportRemovedResponse:
+        """There is no such copy."""
+        await asyncio.to_thread(self._exports.ensure_removed, parse_id(request.export_id, "export_id"))
+        return messages.EnsureVolumeExportRemovedResponse()

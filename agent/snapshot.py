@@ -1,0 +1,160 @@
+"""Snapshots of volumes, whoever has them: taken and removed by the guest that runs with them, else in their files.
+
+Guests end by themselves at any moment; then the other way is tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from agent.domain_lock import DomainLocks
+from agent.errors import DomainStateConflict, VolumeInUse, VolumeNotFound
+from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.snapshot import LiveSnapshots
+from agent.storage.snapshot import Consistency, SnapshotFiles, VolumeSnapshot, list_partial, name_snapshot
+
+_ATTEMPTS: Final = 3
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class SnapshotOrder:
+    """What is to be taken."""
+
+    snapshot_id: str
+    # Who has the volumes; empty: nobody.
+    domain_uuid: str
+    volume_uuids: tuple[str, ...]
+    quiesces: bool
+
+
+@dataclass(frozen=True)
+class TakenSnapshot:
+    """What there is now."""
+
+    volumes: tuple[VolumeSnapshot, ...]
+    # Why it is not better than after a power failure, though that was asked for.
+    reason: str = ""
+    # How long the guest's writes were held up; None: it did not run, or an earlier call has taken it.
+    paused_seconds: float | None = None
+
+    @property
+    def consistency(self) -> Consistency:
+        """Of the volumes together."""
+        is_torn = any(volume.consistency == "crash" for volume in self.volumes)
+        return "crash" if is_torn else "file-system"
+
+
+class Snapshots:
+    """Those of all volumes of the node."""
+
+    def __init__(self, files: SnapshotFiles, live: LiveSnapshots, freezes: Freezes, locks: DomainLocks) -> None:
+        self._files = files
+        self._live = live
+        self._freezes = freezes
+        self._locks = locks
+
+    async def take(self, order: SnapshotOrder) -> TakenSnapshot:
+        """All the volumes have the snapshot, taken at one moment.
+
+        Raises VolumeNotFound, DomainNotFound, DomainForeign, VolumeInUse, StorageExhausted, StorageFailed.
+        """
+        lock = self._locks.of(order.domain_uuid, "domain_uuid") if order.domain_uuid else contextlib.nullcontext()
+        async with lock:
+            return await _persist(partial(self._take, order))
+
+    async def remove(self, snapshot_id: str, volume_uuids: Sequence[str]) -> None:
+        """None of the volumes has the snapshot. Raises VolumeInUse, StorageFailed."""
+        for uuid in volume_uuids:
+            with contextlib.suppress(VolumeNotFound):
+                await _persist(partial(self._remove, uuid, snapshot_id))
+
+    async def roll_back(self, snapshot_id: str, volume_uuids: Sequence[str]) -> None:
+        """The volumes, which nobody has open, hold what they held then.
+
+        Raises VolumeNotFound, SnapshotNotFound, VolumeInUse, StorageExhausted, StorageFailed.
+        """
+        for uuid in volume_uuids:
+            # Before one of them is touched.
+            await self._files.get(uuid, snapshot_id)
+        for uuid in volume_uuids:
+            await self._files.roll_back(uuid, snapshot_id)
+
+    async def _take(self, order: SnapshotOrder) -> TakenSnapshot:
+        found = [await self._files.find(uuid, order.snapshot_id) for uuid in order.volume_uuids]
+        present = tuple(item for item in found if item is not None)
+        if len(present) == len(order.volume_uuids):
+            return TakenSnapshot(present)
+        for item in list_partial(found):
+            log.info("snapshot.leftover_removed", uuid=item.volume_uuid, snapshot=item.snapshot_id)
+            await self._remove(item.volume_uuid, order.snapshot_id)
+        if not order.domain_uuid or not await self._live.is_active(order.domain_uuid):
+            for uuid in order.volume_uuids:
+                await self._files.take(uuid, order.snapshot_id)
+            return TakenSnapshot(await self._list(order))
+        return await self._take_live(order)
+
+    async def _take_live(self, order: SnapshotOrder) -> TakenSnapshot:
+        nodes = await self._find_nodes(order)
+        if not order.quiesces:
+            paused_seconds = await self._transact(order, nodes, "crash")
+            return TakenSnapshot(await self._list(order), paused_seconds=paused_seconds)
+        began = time.monotonic()
+        async with self._freezes.frozen(order.domain_uuid) as freeze:
+            consistency: Consistency = "crash" if freeze.reason else "file-system"
+            held_seconds = await self._transact(order, nodes, consistency)
+        if freeze.is_broken:
+            log.warning("snapshot.thawed_too_soon", snapshot=order.snapshot_id)
+            await self.remove(order.snapshot_id, order.volume_uuids)
+            held_seconds, consistency = await self._transact(order, nodes, "crash"), "crash"
+        frozen_seconds = time.monotonic() - began
+        paused_seconds = frozen_seconds if consistency == "file-system" else held_seconds
+        reason = freeze.reason or ("the guest had to be thawed too soon" if freeze.is_broken else "")
+        return TakenSnapshot(await self._list(order), reason, paused_seconds)
+
+    async def _find_nodes(self, order: SnapshotOrder) -> list[str]:
+        disks = await self._live.find_disks(order.domain_uuid)
+        paths = {uuid: await self._files.path_of(uuid) for uuid in order.volume_uuids}
+        if missing := [uuid for uuid, path in paths.items() if path not in disks]:
+            raise VolumeInUse(
+                f"volume {', '.join(missing)}: the running guest does not have it; try again when it is off"
+            )
+        return [disks[path].node_name for path in paths.values()]
+
+    async def _transact(self, order: SnapshotOrder, nodes: Sequence[str], consistency: Consistency) -> float:
+        began = time.monotonic()
+        name = name_snapshot(order.snapshot_id, consistency)
+        await self._live.take(order.domain_uuid, dict.fromkeys(nodes, name))
+        return time.monotonic() - began
+
+    async def _remove(self, uuid: str, snapshot_id: str) -> None:
+        found = await self._files.find(uuid, snapshot_id)
+        if found is None:
+            return
+        self._files.refuse_while_copied(uuid, snapshot_id)
+        user = await self._live.find_user(await self._files.path_of(uuid))
+        if user is None:
+            await self._files.remove(uuid, snapshot_id)
+        else:
+            await self._live.remove(user, found.name)
+
+    async def _list(self, order: SnapshotOrder) -> tuple[VolumeSnapshot, ...]:
+        return tuple([await self._files.get(uuid, order.snapshot_id) for uuid in order.volume_uuids])
+
+
+async def _persist(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Tries again when the guest has ended, or begun to run, since it was looked at."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(DomainStateConflict):
+            return await attempt()
+    return await attempt()

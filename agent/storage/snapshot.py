@@ -1,0 +1,199 @@
+"""Snapshots in the files of volumes: qcow2 keeps states of a disk beside the present one, in the same file.
+
+So a volume stays one file with one name, whatever snapshots it has; they go with it wherever it goes, and nothing can
+disagree about what there is. A state's name is the snapshot's id and a letter for what it was like. What is done here
+is done to files that nobody has open; `agent.hypervisor.snapshot` does the same in guests that run.
+
+Source: docs/interop/qcow2.txt of QEMU; https://www.qemu.org/docs/master/tools/qemu-img.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import structlog
+
+from agent.errors import RequestInvalid, SnapshotNotFound, StorageFailed, VolumeInUse
+from agent.storage import qemu_img
+from agent.storage.base import Volume, VolumeSpec
+from agent.storage.directory import DirectoryBackend
+from agent.storage.image_format import DiskSnapshot, read_qcow2_snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Consistency = Literal["crash", "file-system"]
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LETTERS: Final[dict[Consistency, str]] = {"crash": "c", "file-system": "f"}
+_CONSISTENCIES: Final = {letter: consistency for consistency, letter in _LETTERS.items()}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class VolumeSnapshot:
+    """A state of a volume that its file keeps."""
+
+    snapshot_id: str
+    volume_uuid: str
+    size_bytes: int
+    # Seconds since 1970.
+    taken_at_seconds: int
+    consistency: Consistency
+    # Of the volume, with all of its snapshots.
+    allocated_bytes: int
+    # As QEMU knows it.
+    name: str
+
+
+def check_snapshot_id(snapshot_id: str) -> None:
+    """Raises RequestInvalid for what is no id."""
+    if not _ID.fullmatch(snapshot_id):
+        raise RequestInvalid("snapshot_id: letters, digits, '.', '_' and '-', at most 64")
+
+
+def name_snapshot(snapshot_id: str, consistency: Consistency) -> str:
+    """What QEMU calls it."""
+    return f"{snapshot_id}/{_LETTERS[consistency]}"
+
+
+class SnapshotFiles:
+    """The snapshots of the volumes in a directory, and copies of them."""
+
+    def __init__(self, volumes: DirectoryBackend) -> None:
+        self._volumes = volumes
+        # Snapshots that are being copied from: they must stay.
+        self._read: Counter[tuple[str, str]] = Counter()
+
+    async def path_of(self, uuid: str) -> Path:
+        """The volume's file. Raises VolumeNotFound."""
+        return (await self._volumes.describe_volume(uuid)).path
+
+    async def list(self, uuid: str) -> list[VolumeSnapshot]:
+        """All of a volume, the oldest first. Raises VolumeNotFound, StorageFailed."""
+        volume = await self._volumes.get_volume(uuid)
+        path = await self.path_of(uuid)
+        try:
+            found = await asyncio.to_thread(read_qcow2_snapshots, path)
+        except (OSError, ValueError) as error:
+            raise StorageFailed(f"volume {uuid}: {error}") from error
+        return [_describe(volume, item) for item in found if item.name[-2:-1] == "/"]
+
+    async def find(self, uuid: str, snapshot_id: str) -> VolumeSnapshot | None:
+        """One of them, None when there is no such."""
+        return next((item for item in await self.list(uuid) if item.snapshot_id == snapshot_id), None)
+
+    async def get(self, uuid: str, snapshot_id: str) -> VolumeSnapshot:
+        """The same. Raises SnapshotNotFound."""
+        found = await self.find(uuid, snapshot_id)
+        if found is None:
+            raise SnapshotNotFound(f"volume {uuid} has no snapshot {snapshot_id}")
+        return found
+
+    async def take(self, uuid: str, snapshot_id: str) -> None:
+        """The volume, which nobody has open, has the snapshot. Raises VolumeInUse, StorageExhausted."""
+        async with self._volumes.lock(uuid):
+            path = await self.path_of(uuid)
+            await self._volumes.refuse_while_open(uuid)
+            if await self.find(uuid, snapshot_id) is None:
+                await qemu_img.take_snapshot(path, name_snapshot(snapshot_id, "file-system"))
+
+    async def remove(self, uuid: str, snapshot_id: str) -> None:
+        """The volume, which nobody has open, does not have the snapshot. Raises VolumeInUse."""
+        self.refuse_while_copied(uuid, snapshot_id)
+        async with self._volumes.lock(uuid):
+            if found := await self.find(uuid, snapshot_id):
+                await self._volumes.refuse_while_open(uuid)
+                await qemu_img.delete_snapshot(await self.path_of(uuid), found.name)
+
+    async def roll_back(self, uuid: str, snapshot_id: str) -> None:
+        """The volume, which nobody has open, holds what it held then. Raises SnapshotNotFound, VolumeInUse."""
+        async with self._volumes.lock(uuid):
+            found, path = await self.get(uuid, snapshot_id), await self.path_of(uuid)
+            await self._volumes.refuse_while_open(uuid)
+            # Volumes never shrink: a call that is repeated finds what they had in the snapshots that were taken since.
+            present = await self._volumes.get_volume(uuid)
+            size_bytes = max(present.size_bytes, *(item.size_bytes for item in await self.list(uuid)))
+            await qemu_img.apply_snapshot(path, found.name)
+            if found.size_bytes < size_bytes:
+                await qemu_img.grow(path, size_bytes)
+
+    def refuse_while_copied(self, uuid: str, snapshot_id: str) -> None:
+        """Raises VolumeInUse while a copy is made from the snapshot."""
+        if self._read[uuid, snapshot_id]:
+            raise VolumeInUse(f"volume {uuid}: a copy is being made from snapshot {snapshot_id}")
+
+    async def ensure_copied(
+        self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str
+    ) -> AsyncGenerator[int | Volume, None]:
+        """The volume exists, a copy of the origin's snapshot or of what it holds now; yields percentages, then it.
+
+        `spec` names no image: it is the origin's. Raises VolumeNotFound, SnapshotNotFound, VolumeInUse,
+        RequestInvalid (smaller than its origin), StorageExhausted, ImageNotFound.
+        """
+        async with self._volumes.lock(spec.uuid):
+            present = await self._volumes.find_volume(spec.uuid)
+            if present is None:
+                with self._reading(origin_uuid, snapshot_id):
+                    async for percent in self._copy(spec, origin_uuid, snapshot_id):
+                        yield percent
+            yield await self._volumes.get_volume(spec.uuid)
+
+    async def _copy(self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str) -> AsyncGenerator[int, None]:
+        origin, path = await self._volumes.get_volume(origin_uuid), await self.path_of(origin_uuid)
+        found = await self.get(origin_uuid, snapshot_id) if snapshot_id else None
+        if found is None:
+            await self._volumes.refuse_while_open(origin_uuid, for_writing=True)
+        least_bytes = found.size_bytes if found else origin.size_bytes
+        if spec.size_bytes < least_bytes:
+            raise RequestInvalid(f"size_bytes: {spec.size_bytes} is less than the {least_bytes} of its origin")
+        image = await self._volumes.require_image(replace(spec, image_id=origin.image_id))
+        await self._volumes.require_space(origin.allocated_bytes)
+        temporary = self._volumes.reserve(spec.uuid)
+        backing = (image.path, image.disk_format) if image else None
+        name, size_bytes = found.name if found else "", spec.size_bytes
+        try:
+            copying = qemu_img.copy(path, temporary, snapshot=name, size_bytes=size_bytes, backing=backing)
+            async for percent in copying:
+                yield percent
+            # A snapshot comes with the size that its volume has now.
+            await qemu_img.set_size(temporary, least_bytes)
+            await qemu_img.grow(temporary, size_bytes)
+            await self._volumes.publish(temporary, replace(spec, image_id=origin.image_id), image)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:
+        self._read[uuid, snapshot_id] += 1
+        try:
+            yield
+        finally:
+            self._read[uuid, snapshot_id] -= 1
+
+
+def _describe(volume: Volume, found: DiskSnapshot) -> VolumeSnapshot:
+    snapshot_id, _, letter = found.name.rpartition("/")
+    return VolumeSnapshot(
+        snapshot_id=snapshot_id,
+        volume_uuid=volume.uuid,
+        size_bytes=found.size_bytes,
+        taken_at_seconds=found.taken_at_seconds,
+        consistency=_CONSISTENCIES.get(letter, "crash"),
+        allocated_bytes=volume.allocated_bytes,
+        name=found.name,
+    )
+
+
+def list_partial(snapshots: Sequence[VolumeSnapshot | None]) -> list[VolumeSnapshot]:
+    """Those that an interrupted call has left: some, but not all, of the volumes have them."""
+    found = [item for item in snapshots if item is not None]
+    return found if len(found) < len(snapshots) else []

@@ -1,0 +1,288 @@
+"""Other sizes for instances: on their node where it has room, else on another one.
+
+What an instance has it keeps until the new size is in effect; what that needs more is claimed beside it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+from sqlmodel import Session
+
+from coordinator.domain.caller import Caller
+from coordinator.domain.device_order import DeviceOrder
+from coordinator.domain.growth import Room, make_room
+from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.message import Message
+from coordinator.domain.migration import MigrationOptions, MigrationType
+from coordinator.domain.placement import Consumer, PlacementRequest, ResourceClass
+from coordinator.domain.resize import ResizeOrder
+from coordinator.errors import ParameterInvalid, ResizeImpossible, StatusUnsupported, TargetUnsuitable
+from coordinator.placement.claim import claim
+from coordinator.placement.summary import summarize
+from coordinator.runtime import Runtime
+from coordinator.services.device_tie import require_movable
+from coordinator.services.instance import find_own
+from coordinator.services.instance_device import EXTRA_DEVICES, extra_devices_of
+from coordinator.services.instance_placement import make_requests
+from coordinator.services.instance_reference import find_size
+from coordinator.services.instance_resource import InstanceSize, cpu_model_of, floats_over_node, make_consumer
+from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.instance_validation import check_size, huge_page_bytes_of
+from coordinator.services.instance_view import InstanceView, load_views
+from coordinator.services.migration import make_move, require_stateless
+from coordinator.services.quota import Wish, check_quota
+from coordinator.services.resize_order import as_instance_order
+from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries import migration as migration_query
+from coordinator.store.queries.deployment_set import lock_set
+from coordinator.store.queries.placement import read_held
+from coordinator.store.tables import Flavor, FlavorType, Instance, Tenant
+from coordinator.tasks.blueprint import traits_of
+from coordinator.tasks.instance_step import require_status
+from coordinator.tasks.kinds.move_resized_instance import MOVE_RESIZED_INSTANCE
+from coordinator.tasks.kinds.resize_instance import RESIZE_INSTANCE
+
+# What a size is counted in; the rest of what an instance holds stays.
+_COUNTED: Final = (ResourceClass.VCPU, ResourceClass.DEDICATED_VCPU, ResourceClass.MEMORY_MIB)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The instance as it is when its operation begins."""
+
+    view: InstanceView
+    operation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What becomes of an instance."""
+
+    instance: Instance
+    # As it is and as it shall be, both in the name of the instance.
+    before: Consumer
+    after: Consumer
+    flavor_type: FlavorType
+    pool_ids: frozenset[str]
+    # As tasks apply it.
+    size: dict[str, Any]
+    more: Wish
+    # Whether a guest that runs may take it.
+    is_online: bool
+
+    @property
+    def is_full(self) -> bool:
+        """Whether cells of the node play a part, so that nothing can just be added."""
+        return self.before.cells is not None or self.after.cells is not None
+
+
+def resize_instance(runtime: Runtime, caller: Caller, ecs_id: str, order: ResizeOrder) -> Resized:
+    """Gives the instance, which runs or is shut off, another size.
+
+    ParameterInvalid and ResizeImpossible tell what cannot be had, QuotaExceeded and TargetUnsuitable what is too much.
+    """
+    with runtime.database.write() as session:
+        instance = find_own(session, caller, ecs_id)
+        _check(instance)
+        plan = _make_plan(session, runtime, instance, order)
+        check_quota(session, session.get_one(Tenant, instance.tenant_id), plan.more)
+        if instance.deployment_set:
+            lock_set(session, instance.deployment_set)
+        reserve_uuid = runtime.identifiers.new_uuid()
+        refusal, pool_id = _claim_here(session, runtime, plan, reserve_uuid)
+        if refusal is None:
+            operation = _resize_here(session, runtime, caller, plan, reserve_uuid, pool_id)
+        else:
+            operation = _resize_elsewhere(session, runtime, caller, plan, refusal)
+        views = load_views(session, runtime, [instance.id or 0])
+    runtime.wake_tasks()
+    log.info("resize.accepted", ecsId=ecs_id, operationId=operation, elsewhere=refusal is not None)
+    return Resized(views[0], operation)
+
+
+def _check(instance: Instance) -> None:
+    require_unlocked(instance)
+    require_status(instance, "resize", InstanceStatus.RUNNING, InstanceStatus.STOPPED)
+    if instance.node_id is None:
+        raise StatusUnsupported(f"instance {instance.ecs_id} is on no node", f"实例{instance.ecs_id}不在任何节点上")
+
+
+def _make_plan(session: Session, runtime: Runtime, instance: Instance, order: ResizeOrder) -> _Plan:
+    flavor = instance_query.get_flavor(session, instance)
+    flavor_type = instance_query.get_flavor_type(session, instance)
+    wanted = as_instance_order(runtime, instance, order)
+    if not (wanted.devices.gpus or wanted.devices.vgpus):
+        extra_gpus = extra_devices_of(instance).gpus
+        wanted = replace(wanted, devices=DeviceOrder(gpus=flavor.gpu + extra_gpus if extra_gpus else 0))
+    check_size(wanted)
+    found = find_size(session, wanted)
+    page_bytes = huge_page_bytes_of(wanted)
+    volumes = instance_query.list_volumes(session, instance)
+    present = InstanceSize(
+        instance.vcpus, instance.memory_bytes, sum(it.size_gib for it in volumes), instance.huge_page_bytes
+    )
+    size = replace(present, vcpus=order.cpu_count, memory_bytes=found.memory_bytes, huge_page_bytes=page_bytes)
+    if (size, found.flavor.flavor_id) == (present, instance.flavor_id):
+        raise ParameterInvalid("cpus", "the instance has this size already", "实例已是该规格")
+    extra = replace(extra_devices_of(instance), gpus=found.extra_devices.gpus)
+    before = make_consumer(instance.uuid, present, flavor, flavor_type, extra_devices_of(instance))
+    after = make_consumer(instance.uuid, size, found.flavor, found.flavor_type, extra)
+    _check_kept(instance, before, after, found.flavor_type)
+    own_pools = {instance.rp_id} if instance.rp_id else set()
+    floats = floats_over_node(found.flavor_type, page_bytes)
+    room = make_room(
+        size.vcpus,
+        size.memory_bytes,
+        runtime.settings.hot_plug_factor,
+        architecture=instance.architecture,
+        floats=floats,
+    )
+    return _Plan(
+        instance,
+        before,
+        after,
+        found.flavor_type,
+        found.pool_ids or frozenset(own_pools),
+        size=_describe(found.flavor, found.flavor_type, size, room, {EXTRA_DEVICES: extra.to_json()}),
+        more=Wish(vcpus=size.vcpus - present.vcpus, memory_bytes=size.memory_bytes - present.memory_bytes),
+        is_online=floats and _may_grow(instance, flavor_type, found.flavor_type, size),
+    )
+
+
+def _describe(
+    flavor: Flavor, flavor_type: FlavorType, size: InstanceSize, room: Room, options: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "flavorId": flavor.flavor_id,
+        "flavorTypeId": flavor_type.flavor_type_id,
+        "vcpus": size.vcpus,
+        "memoryBytes": size.memory_bytes,
+        "hugePageBytes": size.huge_page_bytes,
+        "vcpuType": flavor_type.vcpu_type,
+        "room": room.to_json(),
+        "options": options,
+    }
+
+
+def _check_kept(instance: Instance, before: Consumer, after: Consumer, flavor_type: FlavorType) -> None:
+    """A size is vCPUs and memory: what else a flavor promises must be what the instance has."""
+    if before.devices != after.devices:
+        raise ResizeImpossible(
+            "flavorId: GPUs, local disks and virtual functions of an instance stay as they are: "
+            "choose a flavor with the same ones, or create another instance",
+            "flavorId：变配不支持变更GPU、本地盘和虚拟网卡，请选择设备相同的规格或新建实例",
+        )
+    local = ResourceClass.LOCAL_STORAGE_GIB
+    if before.resources.get(local) != after.resources.get(local):
+        raise ResizeImpossible(
+            "flavorId: elastic local disks of an instance stay as they are", "flavorId：变配不支持变更弹性本地盘"
+        )
+    if (flavor_type.security_type or "none") != instance.security_type:
+        raise ResizeImpossible(
+            f"flavorId: the flavor's security type is {flavor_type.security_type or 'none'}, "
+            f"the instance was installed with {instance.security_type}",
+            "flavorId：变配不支持变更安全类型",
+        )
+
+
+def _may_grow(instance: Instance, old: FlavorType, new: FlavorType, size: InstanceSize) -> bool:
+    """Whether the difference is vCPUs and memory to be added, for which the definition has left room."""
+    room = Room.of(instance.options)
+    return (
+        instance.status == InstanceStatus.RUNNING
+        and floats_over_node(old, instance.huge_page_bytes)
+        and new.vcpu_type == instance.vcpu_type
+        and instance.vcpus <= size.vcpus <= max(room.vcpus, instance.vcpus)
+        and instance.memory_bytes <= size.memory_bytes <= max(room.memory_bytes, instance.memory_bytes)
+    )
+
+
+def _claim_here(session: Session, runtime: Runtime, plan: _Plan, reserve_uuid: str) -> tuple[Message | None, str]:
+    """Holds on the instance's node what the new size needs more; why it cannot, and the pool that it is in there."""
+    instance, after = plan.instance, plan.after
+    wanted = {name: after.resources.get(name, 0) for name in _COUNTED}
+    if not plan.is_full:
+        wanted = {name: max(amount - plan.before.resources.get(name, 0), 0) for name, amount in wanted.items()}
+    is_same_place = not plan.pool_ids or instance.rp_id in plan.pool_ids
+    if not any(wanted.values()) and is_same_place and plan.size["flavorTypeId"] == instance.flavor_type_id:
+        return None, instance.rp_id
+    request = PlacementRequest(
+        consumers=(Consumer(reserve_uuid, wanted, cells=after.cells if plan.is_full else None),),
+        architecture=instance.architecture,
+        zone=instance.zone,
+        node_id=instance.node_id or "",
+        cpu_model=cpu_model_of(plan.flavor_type),
+        traits=traits_of(instance.architecture, instance.security_type),
+        pool_ids=plan.pool_ids,
+        group_id=instance.hg_id,
+    )
+    decision = claim(session, runtime.hosts, request)
+    if not decision.placed:
+        return summarize(decision), ""
+    return None, decision.assignments[0].host.pool_id if plan.pool_ids else ""
+
+
+def _resize_here(
+    session: Session, runtime: Runtime, caller: Caller, plan: _Plan, reserve_uuid: str, pool_id: str
+) -> str:
+    instance = _lock(session, plan)
+    held = read_held(session, [instance.uuid])[instance.uuid].amounts
+    amounts = {name: amount for name, amount in held.items() if name not in _COUNTED}
+    amounts |= {name: amount for name in _COUNTED if (amount := plan.after.resources.get(name, 0))}
+    args = {
+        "reserveUuid": reserve_uuid,
+        "isFull": plan.is_full,
+        "isOnline": plan.is_online,
+        "amounts": amounts,
+        "poolId": pool_id,
+        **_common_args(plan),
+    }
+    return begin_task(session, runtime, caller, RESIZE_INSTANCE, instance, args=args)
+
+
+def _resize_elsewhere(session: Session, runtime: Runtime, caller: Caller, plan: _Plan, refusal: Message) -> str:
+    instance, kind = plan.instance, MigrationType.COLD
+    require_movable(session, instance, kind)
+    require_stateless(instance)
+    migration_id = runtime.identifiers.new_uuid()
+    (request,) = make_requests(session, [instance], kind)
+    request = replace(
+        request,
+        consumers=(replace(plan.after, uuid=migration_id),),
+        cpu_model=cpu_model_of(plan.flavor_type),
+        pool_ids=plan.pool_ids,
+    )
+    decision = claim(session, runtime.hosts, request)
+    if not decision.placed:
+        elsewhere = summarize(decision)
+        raise TargetUnsuitable(
+            f"its own node: {refusal.en}; others: {elsewhere.en}", f"所在节点：{refusal.zh}；其他节点：{elsewhere.zh}"
+        )
+    host = decision.assignments[0].host
+    _lock(session, plan)
+    migration, args = make_move(session, runtime, instance, kind, migration_id, host, MigrationOptions())
+    args |= {"poolId": host.pool_id if plan.pool_ids else "", **_common_args(plan)}
+    cleaning = migration_query.find_cleaning(session, instance.id, host.node_id)
+    migration.operation_id = begin_task(
+        session, runtime, caller, MOVE_RESIZED_INSTANCE, instance, args=args, after_task_id=cleaning
+    )
+    session.add(migration)
+    return migration.operation_id
+
+
+def _lock(session: Session, plan: _Plan) -> Instance:
+    """Hosts are locked before instances, everywhere. It may have changed until now."""
+    instance, node_id = plan.instance, plan.instance.node_id
+    session.refresh(instance, with_for_update=True)
+    _check(instance)
+    if instance.node_id != node_id:
+        raise StatusUnsupported(f"instance {instance.ecs_id} was moved", f"实例{instance.ecs_id}已迁移")
+    instance.generation += 1
+    return instance
+
+
+def _common_args(plan: _Plan) -> dict[str, Any]:
+    return {"size": plan.size, "runs": plan.instance.status == InstanceStatus.RUNNING}

@@ -1,0 +1,82 @@
+"""`nwctl instance resize` and others that make something else of an instance."""
+
+from typing import Annotated, Any
+
+import typer
+
+from nwctl.binding import command
+from nwctl.command.flavor import FLAVOR
+from nwctl.command.image import IMAGE
+from nwctl.command.instance import INSTANCE, Reference, app, change_power
+from nwctl.command.pool import POOL
+from nwctl.option import Waiting
+from nwctl.secret import read_secret
+from nwctl.session import Session
+
+
+@command(app, "resize")
+def resize_instance(
+    session: Session,
+    instance: Reference,
+    flavor: Annotated[str, typer.Argument(help="Id or name.", autocompletion=FLAVOR.complete)],
+    waiting: Waiting,
+    cpus: Annotated[int | None, typer.Option(min=1, help="vCPUs, of a custom flavor.")] = None,
+    memory: Annotated[str, typer.Option(help="Memory, of a custom flavor: 8Gi.")] = "",
+    pool: Annotated[str, typer.Option(help="Resource pool that it shall be in.")] = "",
+) -> None:
+    """Give an instance another size: while it runs if its guest takes it, else by a restart."""
+    client = session.client
+    flavor_id = FLAVOR.find_id(client, flavor)
+    found: dict[str, Any] = client.get(FLAVOR.at(flavor_id)).data
+    body = {
+        "flavorId": flavor_id,
+        "cpus": cpus or found["cpu"],
+        "memory": {"amount": memory or f"{found['ram']}Gi"},
+        "rpId": POOL.find_id(client, pool) if pool else "",
+    }
+    instance_id = INSTANCE.find_id(client, instance)
+    session.conclude(client.change("PATCH", INSTANCE.at(instance_id), body), waiting, f"{instance_id} is resized")
+
+
+@command(app, "hibernate")
+def hibernate_instance(session: Session, instance: Reference, waiting: Waiting) -> None:
+    """Put an instance on its node's disk, with its memory; start lets it go on."""
+    change_power(session, [instance], "hibernate", waiting)
+
+
+@command(app, "change-os")
+def change_os(
+    session: Session,
+    instance: Reference,
+    waiting: Waiting,
+    image: Annotated[
+        str, typer.Option(help="Image of the new system; the present one.", autocompletion=IMAGE.complete)
+    ] = "",
+    user: Annotated[str, typer.Option(help="Whose password is asked for; root's unless given.")] = "",
+    password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
+) -> None:
+    """Replace an instance's system disk by one made from an image; all else stays."""
+    client = session.client
+    body = {
+        "imageId": IMAGE.find_id(client, image) if image else "",
+        "user": user,
+        "password": read_secret("Password") if password or user else "",
+    }
+    instance_id = INSTANCE.find_id(client, instance)
+    answer = client.change("POST", f"{INSTANCE.at(instance_id)}/change-os", body)
+    session.conclude(answer, waiting, f"{instance_id} has a new system")
+
+
+@command(app, "boot-order")
+def set_boot_order(
+    session: Session,
+    instance: Reference,
+    waiting: Waiting,
+    iso: Annotated[str, typer.Option(help="Start from this ISO image in a drive; from the disks unless given.")] = "",
+) -> None:
+    """Choose from what an instance starts, from its next start on."""
+    client = session.client
+    body = {"bootMode": 1, "bootId": IMAGE.find_id(client, iso)} if iso else {"bootMode": 0}
+    instance_id = INSTANCE.find_id(client, instance)
+    answer = client.change("PUT", f"{INSTANCE.at(instance_id)}/set-boot-order", body)
+    session.conclude(answer, waiting, f"{instance_id} starts from {iso or 'its disks'}")

@@ -1,0 +1,223 @@
+"""Logical volumes: the real LVM on a volume group of its own.
+
+This kernel may have no device mapper, so that LVM keeps its metadata and activates nothing: files of the same size
+stand in for the devices. What is written to them is real, by the real qemu-img.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from agent.errors import RequestInvalid, StorageExhausted, StorageFailed, VolumeInUse, VolumeNotFound
+from agent.storage.base import Volume, VolumeSpec
+from agent.storage.choice import StorageChoice
+from agent.storage.directory import DirectoryBackend
+from agent.storage.image_cache import ImageCache
+from agent.storage.lvm import LvmBackend
+from agent.storage.lvm_tool import LvmTool
+from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody
+
+EXTENT = 4 * MIB
+USED = b"what somebody else had on the disk"
+_CONFIG = """global {{ activation = 0 locking_dir = "{lock}" }}
+devices {{ use_devicesfile = 0 filter = [ "a|^{device}$|", "r|.*|" ] obtain_device_list_from_udev = 0
+  external_device_info_source = "none" }}
+backup {{ backup = 0 archive = 0 }}
+"""
+
+
+class FileTool(LvmTool):
+    """LVM, with files that follow its volumes where a kernel would make devices."""
+
+    def __init__(self, group: str, devices: Path) -> None:
+        super().__init__(group)
+        self._directory = devices / group
+        self._directory.mkdir(parents=True)
+        # The next call of this name ends with a failure, after it was done.
+        self.failing = ""
+
+    async def activate(self, name: str) -> None:
+        await super().activate(name)
+        [found] = await self.list_volumes(f"lv_name={name}")
+        file = self._directory / name
+        old = file.stat().st_size if file.exists() else 0
+        with file.open("ab") as device:
+            device.write((USED * (1 + (found.size_bytes - old) // len(USED)))[: found.size_bytes - old])
+        self._fail("activate")
+
+    async def extend(self, name: str, size_bytes: int) -> None:
+        await super().extend(name, size_bytes)
+        self._fail("extend")
+
+    def _fail(self, call: str) -> None:
+        if self.failing == call:
+            self.failing = ""
+            raise StorageFailed("injected")
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileTool]:
+    """A group of 64 MiB."""
+    disk, configuration = tmp_path / "disk", tmp_path / "lvm"
+    with disk.open("wb") as file:
+        file.truncate(64 * MIB + EXTENT)
+    if os.geteuid() or subprocess.run(["which", "lvm", "losetup"], check=False, capture_output=True).returncode:
+        pytest.skip("root, LVM and loop devices are needed")
+    attached = subprocess.run(["losetup", "-f", "--show", disk], check=False, capture_output=True, text=True)
+    if attached.returncode:
+        pytest.skip(f"there are no loop devices here: {attached.stderr}")
+    device = attached.stdout.strip()
+    try:
+        configuration.mkdir()
+        (configuration / "lvm.conf").write_text(_CONFIG.format(lock=tmp_path / "lock", device=device))
+        monkeypatch.setenv("LVM_SYSTEM_DIR", str(configuration))
+        monkeypatch.setenv("LVM_SUPPRESS_FD_WARNINGS", "1")
+        group = f"nwtest-{uuid4().hex[:8]}"
+        subprocess.run(["lvm", "vgcreate", "-qq", group, device], check=True, capture_output=True)
+        yield FileTool(group, tmp_path / "dev")
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+@pytest.fixture
+async def images(tmp_path: Path) -> ImageCache:
+    """A cache with one image of 4 MiB."""
+    raw, source = tmp_path / "source.raw", tmp_path / "source.qcow2"
+    raw.write_bytes(b"\7" * MIB + bytes(3 * MIB))
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, source], check=True)
+    content = source.read_bytes()
+    cache = a_cache(tmp_path / "images", Source(img_1=content))
+    await fetch(cache, a_ref(content))
+    return cache
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, tool: FileTool, images: ImageCache) -> LvmBackend:
+    return LvmBackend(tool, pool="", find_image=images.find, find_users=nobody, devices=tmp_path / "dev")
+
+
+def a_spec(uuid: str = "", *, size_mib: int = 8, image_id: str | None = None) -> VolumeSpec:
+    return VolumeSpec(uuid or str(uuid4()), size_mib * MIB, "essd", image_id)
+
+
+async def read(volumes: LvmBackend, uuid: str) -> bytes:
+    source = await volumes.describe_volume(uuid)
+    assert (source.format, source.kind) == ("raw", "block")
+    return source.path.read_bytes()
+
+
+async def unseen(_size_bytes: int) -> bool:
+    """No guest runs with it."""
+    return False
+
+
+async def test_a_volume_holds_zeros_or_its_image_and_nothing_of_what_was_there_before(volumes: LvmBackend) -> None:
+    empty, system = a_spec(size_mib=6), a_spec(image_id="img-1")
+    made = await volumes.ensure_volume(empty)
+    assert made == Volume(empty.uuid, 8 * MIB, 8 * MIB, "essd", None)
+    assert await volumes.ensure_volume(empty) == made
+    assert await read(volumes, empty.uuid) == bytes(8 * MIB)
+    assert (await volumes.ensure_volume(system)).image_id == "img-1"
+    assert await read(volumes, system.uuid) == b"\7" * MIB + bytes(7 * MIB)
+    assert {volume.uuid for volume in await volumes.list_volumes()} == {empty.uuid, system.uuid}
+    assert (await volumes.capacity()).free_bytes == (await volumes.capacity()).total_bytes - 16 * MIB
+    await volumes.ensure_removed(empty.uuid)
+    await volumes.ensure_removed(empty.uuid)
+    assert await volumes.find_volume(empty.uuid) is None
+    for wrong in (a_spec(system.uuid, size_mib=4, image_id="img-1"), a_spec(system.uuid), a_spec(image_id="img-2")):
+        with pytest.raises(Exception, match=r"smaller|was made from|not in the cache"):
+            await volumes.ensure_volume(wrong)
+    with pytest.raises(StorageExhausted):
+        await volumes.ensure_volume(a_spec(size_mib=128))
+    with pytest.raises(VolumeNotFound):
+        await volumes.describe_volume(empty.uuid)
+
+
+@pytest.mark.parametrize("failing", ["activate", "extend"])
+async def test_what_a_crash_leaves_is_set_right_before_anybody_sees_it(
+    volumes: LvmBackend, tool: FileTool, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = a_spec()
+    if failing == "extend":
+        await volumes.ensure_volume(spec)
+    else:  # as if killed: nothing is cleaned up
+        monkeypatch.setattr(volumes, "_discard", nobody)
+    tool.failing = failing
+    with pytest.raises(StorageFailed, match="injected"):
+        await volumes.ensure_volume(a_spec(spec.uuid, size_mib=12))
+    monkeypatch.undo()
+    monkeypatch.setenv("LVM_SYSTEM_DIR", str(tool._directory.parents[1] / "lvm"))
+    await volumes.prepare()
+    if failing == "activate":
+        assert await tool.list_volumes() == []
+    else:
+        assert await read(volumes, spec.uuid) == bytes(12 * MIB)
+    assert (await volumes.ensure_volume(a_spec(spec.uuid, size_mib=12))).size_bytes == 12 * MIB
+    assert await read(volumes, spec.uuid) == bytes(12 * MIB)
+
+
+async def test_a_volume_grows_under_its_guest_which_sees_zeros(volumes: LvmBackend, tool: FileTool) -> None:
+    spec = a_spec()
+    await volumes.ensure_volume(spec)
+    seen: list[bytes] = []
+
+    async def resize(size_bytes: int) -> bool:
+        seen.append((tool._directory / f"nw-{spec.uuid}").read_bytes())
+        return size_bytes == 12 * MIB
+
+    assert (await volumes.grow_volume(spec.uuid, 12 * MIB, resize)).size_bytes == 12 * MIB
+    assert seen == [bytes(12 * MIB)]
+    with pytest.raises(RequestInvalid):
+        await volumes.grow_volume(spec.uuid, 4 * MIB, unseen)
+    with pytest.raises(StorageExhausted):
+        await volumes.grow_volume(spec.uuid, 1024 * MIB, unseen)
+
+
+async def test_types_decide_where_new_volumes_go_and_a_group_that_is_away_harms_no_files(
+    tmp_path: Path, volumes: LvmBackend, tool: FileTool, images: ImageCache
+) -> None:
+    directory = DirectoryBackend(
+        tmp_path / "volumes", owner="node-1", find_image=images.find, find_users=nobody, reserved_bytes=0
+    )
+    directory.prepare()
+    away = LvmBackend(LvmTool("nwtest-away"), pool="", find_image=images.find, find_users=nobody)
+    choice = StorageChoice(directory, {"essd": volumes})
+    fast, plain = a_spec(), VolumeSpec(str(uuid4()), 8 * MIB, "hdd")
+    await choice.ensure_volume(fast)
+    await choice.ensure_volume(plain)
+    assert await volumes.find_volume(fast.uuid)
+    assert await directory.find_volume(plain.uuid)
+    assert (await choice.describe_volume(plain.uuid)).kind == "file"
+    assert (await choice.capacity()).total_bytes > (await directory.capacity()).total_bytes
+    assert {volume.uuid for volume in await choice.list_volumes()} == {fast.uuid, plain.uuid}
+    # What is there stays where it is when its type is mapped anew.
+    moved = StorageChoice(directory, {"hdd": volumes})
+    assert (await moved.ensure_volume(plain)).uuid == plain.uuid
+    assert not await volumes.find_volume(plain.uuid)
+    lame = StorageChoice(directory, {"essd": volumes, "ssd": away})
+    await lame.prepare()
+    assert (await lame.grow_volume(plain.uuid, 16 * MIB, unseen)).size_bytes == 16 * MIB
+    assert (await lame.capacity()).total_bytes == (await choice.capacity()).total_bytes
+    # It may be in there.
+    with pytest.raises(StorageFailed, match="nwtest-away"):
+        await lame.ensure_volume(VolumeSpec(str(uuid4()), 8 * MIB, "hdd"))
+    await lame.ensure_removed(plain.uuid)
+    with pytest.raises(StorageFailed, match="nwtest-away"):
+        await lame.ensure_removed(fast.uuid)
+    await choice.ensure_removed(fast.uuid)
+    assert await choice.list_volumes() == []
+
+
+async def test_a_volume_in_use_stays(tmp_path: Path, tool: FileTool, images: ImageCache) -> None:
+    async def users(_path: Path) -> list[str]:
+        return ["ecs-1"]
+
+    volumes = LvmBackend(tool, pool="", find_image=images.find, find_users=users, devices=tmp_path / "dev")
+    spec = a_spec()
+    await volumes.ensure_volume(spec)
+    with pytest.raises(VolumeInUse, match="ecs-1"):
+        await volumes.ensure_removed(spec.uuid)
