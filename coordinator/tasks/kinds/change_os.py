@@ -15,7 +15,6 @@ from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.placement.claim import exchange, release
-from coordinator.store.queries.snapshot import list_of_volumes
 from coordinator.store.queries.volume import find_by_uuid
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
@@ -37,7 +36,7 @@ from coordinator.tasks.instance_step import (
     start_again,
 )
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.volume_step import set_free, undo_unless_lost
+from coordinator.tasks.volume_step import undo_unless_lost
 from protos.agent.v1 import domain_pb2, storage_pb2
 
 # The node may stay away for days; what it holds of the old system is removed when it comes back.
@@ -170,25 +169,13 @@ async def _set_password(context: StepContext, agent: AgentClient, uuid: str) -> 
 
 async def _remove_old(context: StepContext) -> StepResult:
     blueprint, uuid = await blueprint_of(context), context.args["oldUuid"]
-    # What snapshots hold of it stays, until they are deleted.
-    is_held = await asyncio.to_thread(_has_snapshots, context, uuid)
-    if not is_held:
-        await agent_of(context, blueprint).ensure_volume_removed(uuid)
+    await agent_of(context, blueprint).ensure_volume_removed(uuid)
 
     def apply(session: Session) -> None:
-        volume = find_by_uuid(session, uuid)
-        if volume is not None and is_held:
-            set_free(session, volume)
-        elif volume is not None:
+        if (volume := find_by_uuid(session, uuid)) is not None:
             session.delete(volume)
 
     return StepResult(apply=apply)
-
-
-def _has_snapshots(context: StepContext, uuid: str) -> bool:
-    with context.runtime.database.read() as session:
-        volume = find_by_uuid(session, uuid)
-        return volume is not None and bool(list_of_volumes(session, [volume.id]))
 
 
 def _take_over(session: Session, args: Args) -> None:
