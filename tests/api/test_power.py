@@ -24,9 +24,9 @@ def put(cloud: Cloud, status: InstanceStatus) -> str:
 
 
 ADMITTED = {
-    ("start", None): {"Stopped"},
+    ("start", None): {"Stopped", "Hibernated"},
     ("stop", None): {"Running"},
-    ("stop", "force"): {"Running", "Paused"},
+    ("stop", "force"): {"Running", "Paused", "Hibernated"},
     ("restart", None): {"Running"},
     ("restart", "force"): {"Running"},
     ("suspend", None): {"Running"},
