@@ -333,7 +333,15 @@ def test_an_image_in_use_is_not_deleted(operator: Api, runtime: Runtime, tenant:
         add(session, kind, flavor, instance)
     path = f"{IMAGES}/{made['imageId']}"
     assert operator.refused("DELETE", path).code == "ECS.OperationFailed.ImageUsed"
-    disk = Volume(uuid=str(uuid4()), name="kept", tenant_id=tenant.id, size_gib=1, image_id=made["imageId"])
+    disk = Volume(
+        uuid=str(uuid4()),
+        name="kept",
+        tenant_id=tenant.id,
+        size_gib=1,
+        volume_type="hdd",
+        status="available",
+        image_id=made["imageId"],
+    )
     with runtime.database.write() as session:
         instance.deleted_at = runtime.now()
         session.add_all([instance, disk])

@@ -11,7 +11,7 @@ import pytest
 from coordinator.domain.unit import GIB
 from coordinator.store.tables import Allocation, Flavor, FlavorType, Instance, Node
 from tests.api.client import Answer, Api
-from tests.api.cloud import INSTANCES, Cloud, finish
+from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, finish
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
@@ -114,6 +114,24 @@ def test_a_guest_that_does_not_take_it_is_restarted_and_so_is_one_that_shrinks(
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Stopped"
     spec = agent.specs[row_of(cloud, ecs_id).uuid]
     assert (spec.memory_locked, spec.max_vcpus, spec.max_memory_bytes) == (True, 0, 0)
+
+
+def test_a_guest_that_has_grown_though_nobody_waited_for_it_keeps_what_it_holds(
+    customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+) -> None:
+    ecs_id, (agent, _) = create(cloud, customer, agents), agents
+    uuid = row_of(cloud, ecs_id).uuid
+    agent.gates["ensure_grown"] = threading.Event()
+    answer = resize(customer, ecs_id, stored_flavor(cloud, vcpus=6, memory_gib=12))
+    wait_until(lambda: "ensure_grown" in agent.calls, "the guest is asked")
+    domain = agent.domains[uuid]
+    domain.vcpus, domain.memory_bytes = 6, 12 * GIB
+    customer.ok("DELETE", f"{OPERATIONS}/{answer.headers['x-operation-id']}")
+    assert finish(customer, answer)["state"] == "Canceled"
+    (amounts,) = held(cloud).values()
+    assert (amounts["VCPU"], amounts["MEMORY_MIB"]) == (6, 12 * 1024)
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["vCpus"], shown["status"], agent.specs[uuid].vcpus) == (6, "Running", 6)
 
 
 @pytest.mark.parametrize(

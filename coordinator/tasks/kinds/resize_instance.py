@@ -28,6 +28,7 @@ from coordinator.tasks.instance_step import (
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.resize import apply_size, grown_blueprint
 from coordinator.tasks.volume_step import undo_unless_lost
+from protos.agent.v1 import domain_pb2
 
 # The guest cannot, or does not tell that it has: a restart does it.
 _RESTARTABLE: Final = ("DomainGrowthUnsupported", "DomainStateConflict", "AgentOutdated", "HypervisorUnsupported")
@@ -67,6 +68,26 @@ async def _grow(context: StepContext) -> StepResult:
         record_power_state(args, domain)(session)
 
     return StepResult({"grown": True}, apply)
+
+
+async def _keep_growth(context: StepContext) -> StepResult:
+    """A guest that runs gives nothing back: one that has all of it, though nobody waited for that, keeps it."""
+    blueprint, args = await blueprint_of(context), context.args
+    if not args["isOnline"] or _has_grown(context):
+        return StepResult()
+    looking = agent_of(context, blueprint).get_domain(blueprint.instance.uuid)
+    try:
+        domain = await undo_unless_lost(context, blueprint.instance, looking)
+    except AgentCallError as error:
+        if error.transient:
+            raise
+        domain = None
+    if domain is None or domain.power_state != domain_pb2.POWER_STATE_RUNNING:
+        return StepResult()
+    size = args["size"]
+    if domain.vcpus < size["vcpus"] or domain.memory_bytes < size["memoryBytes"]:
+        return StepResult()
+    return StepResult(apply=lambda session: _take_size(session, args))
 
 
 async def _stop(context: StepContext) -> StepResult:
@@ -124,7 +145,7 @@ RESIZE_INSTANCE = TaskKind(
     name="resize_instance",
     steps=(
         Step("define", _define, undo=_restore),
-        Step("grow", _grow, weight=2),
+        Step("grow", _grow, undo=_keep_growth, weight=2),
         Step("stop", _stop, weight=2, timeout_seconds=GUEST_TIMEOUT_SECONDS),
         Step("start", _start, undo=_stop_again, weight=2),
     ),
