@@ -27,10 +27,14 @@ class SnapshotOrigin:
     storage_id: str
 
     def place(self, request: PlacementRequest) -> PlacementRequest:
-        """The same request, for hosts that can read the snapshot."""
+        """The same request, for hosts that can read the snapshot; ParameterInvalid when another one is named."""
         if self.storage_id:
             return replace(request, storage_id=self.storage_id)
-        return replace(request, node_id=request.node_id or self.node_id)
+        if request.node_id not in ("", self.node_id):
+            raise ParameterInvalid(
+                "hostId", f"snapshot {self.snapshot_id} is on another host", f"快照{self.snapshot_id}不在该主机上"
+            )
+        return replace(request, node_id=self.node_id)
 
     def to_args(self) -> dict[str, str]:
         """For a task that makes the disk."""

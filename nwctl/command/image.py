@@ -194,7 +194,7 @@ def update_image(
 
 @command(app, "delete")
 def delete_image(session: Session, image: Reference, waiting: Waiting) -> None:
-    """Delete an image; disks made from it stay."""
+    """Delete an image that no instance, disk or drive needs."""
     image_id = IMAGE.find_id(session.client, image)
     session.conclude(session.client.change("DELETE", IMAGE.at(image_id)), waiting, f"Deleted {image_id}")
 

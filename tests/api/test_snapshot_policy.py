@@ -138,6 +138,10 @@ def test_operators_say_whose_it_is_and_a_tenant_has_so_many(operator: Api, custo
     assert customer.refused("PUT", POLICY, BODY | {"departmentId": "1"}).code == ABSENT
     cloud.runtime.settings.snapshot_policies_per_tenant = 1
     assert "1 snapshot policies" in customer.refused("PUT", POLICY, BODY).message
+    # Nobody is deleted who owns one.
+    assert "snapshot policy" in operator.refused("DELETE", f"/api/iam/v1/tenants/{cloud.tenant.id}").message
+    in_use = operator.refused("DELETE", f"/api/iam/v1/departments/{cloud.department.id}").code
+    assert in_use == "ECS.OperationDenied.InUse"
 
 
 def test_an_instance_has_one_policy_at_most(

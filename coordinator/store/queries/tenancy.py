@@ -19,9 +19,11 @@ from coordinator.store.tables import (
     ResourceGroup,
     Schedule,
     SecurityGroup,
+    SnapshotPolicy,
     SshKey,
     Tenant,
     Volume,
+    VolumeSnapshot,
     Vpc,
 )
 
@@ -100,6 +102,7 @@ def find_tenant_use(session: Session, tenant_id: str) -> str:
         "deployment set": select(DeploymentSet.id).where(DeploymentSet.tenant_id == tenant_id),
         "launch template": select(LaunchTemplate.id).where(LaunchTemplate.tenant_id == tenant_id),
         "scheduled task": select(Schedule.id).where(Schedule.tenant_id == tenant_id),
+        "snapshot policy": select(SnapshotPolicy.id).where(SnapshotPolicy.tenant_id == tenant_id),
         "SSH key": select(SshKey.id).where(SshKey.tenant_id == tenant_id),
         "VPC": select(Vpc.id).where(Vpc.tenant_id == tenant_id),
         "security group": select(SecurityGroup.id).where(SecurityGroup.tenant_id == tenant_id),
@@ -125,7 +128,7 @@ def is_resource_group_used(session: Session, resource_group_id: str) -> bool:
 
 
 # What belongs to a department, and to a resource group where it names one, beside instances.
-_OWNED: tuple[type[SQLModel], ...] = (DeploymentSet, LaunchTemplate, Schedule, SshKey)
+_OWNED: tuple[type[SQLModel], ...] = (DeploymentSet, LaunchTemplate, Schedule, SnapshotPolicy, SshKey)
 
 
 def purge_tenant(session: Session, tenant_id: str) -> None:
@@ -153,3 +156,5 @@ def _forget_images(session: Session, tenant_id: str) -> None:
             .values(image_id=None, updated_at=user.updated_at)
             .execution_options(synchronize_session=False)
         )
+    held = update(VolumeSnapshot).where(col(VolumeSnapshot.image_id).in_(images)).values(image_id=None)
+    session.execute(held.execution_options(synchronize_session=False))
