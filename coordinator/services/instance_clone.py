@@ -1,7 +1,8 @@
 """Clones: instances with copies of another one's disks, and an identity of their own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from sqlmodel import Session
 
@@ -64,20 +65,21 @@ def clone_instance(runtime: Runtime, caller: Caller, ecs_id: str, draft: Instanc
     """
     secrets = make_secrets(runtime, draft)
     with runtime.database.write() as session:
-        source = _find_source(session, caller, ecs_id, draft.tenant_id, for_update=True)
+        source = _find_source(session, caller, ecs_id, draft.tenant_id)
         order = _complete(session, draft, source)
         check_order(order, runtime.settings)
         if not caller.is_operator:
             order = within_quotas(order)
         references = find_references(session, runtime, caller, order, source.image)
         created = add_instances(session, runtime, caller, order, references, secrets, _origin(session, source))
+        _lock(session, source)
         _settle(session, runtime, source.instance, created)
     runtime.wake_tasks()
     return created
 
 
-def _find_source(session: Session, caller: Caller, ecs_id: str, tenant_id: str, *, for_update: bool = False) -> _Source:
-    instance = find_own(session, caller, ecs_id, for_update=for_update)
+def _find_source(session: Session, caller: Caller, ecs_id: str, tenant_id: str) -> _Source:
+    instance = find_own(session, caller, ecs_id)
     if tenant_id and tenant_id != instance.tenant_id:
         raise ResourceNotFound("instance", f"{ecs_id} (tenant {tenant_id})")
     require_unlocked(instance)
@@ -88,6 +90,24 @@ def _find_source(session: Session, caller: Caller, ecs_id: str, tenant_id: str, 
         raise StatusUnsupported(f"instance {ecs_id} has no system disk", f"实例{ecs_id}没有系统盘")
     _check_copyable(session, instance, volumes)
     return _Source(instance, image, volumes)
+
+
+def _lock(session: Session, source: _Source) -> None:
+    """Hosts are locked before instances, everywhere. It may have changed until now."""
+    instance, copied = source.instance, _describe(source.instance, source.volumes)
+    session.refresh(instance, with_for_update=True)
+    for volume in source.volumes:
+        session.refresh(volume)
+    require_unlocked(instance)
+    require_status(instance, "clone it", *_ADMITTED)
+    if _describe(instance, instance_query.list_volumes(session, instance)) != copied:
+        raise StatusUnsupported(
+            f"instance {instance.ecs_id} has just been changed: try again", f"实例{instance.ecs_id}刚被修改，请重试"
+        )
+
+
+def _describe(instance: Instance, volumes: Sequence[Volume]) -> tuple[Any, ...]:
+    return instance.node_id, *((volume.id, volume.size_gib) for volume in volumes)
 
 
 def _check_copyable(session: Session, instance: Instance, volumes: tuple[Volume, ...]) -> None:

@@ -16,6 +16,7 @@ from coordinator.tasks.instance_step import (
     agent_of,
     blueprint_of,
     define_domain,
+    is_being_deleted,
     load_instance,
     record_power_state,
     report_wait,
@@ -52,13 +53,15 @@ async def _start(context: StepContext) -> StepResult:
 
 
 async def _start_again(context: StepContext) -> StepResult:
-    started = StepResult()
+    instance, started = (await blueprint_of(context)).instance, StepResult()
+    if is_being_deleted(instance):
+        return started
 
     async def start() -> None:
         nonlocal started
         started = await _start(context)
 
-    await undo_unless_lost(context, (await blueprint_of(context)).instance, start())
+    await undo_unless_lost(context, instance, start())
     return started
 
 
