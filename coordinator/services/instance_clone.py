@@ -23,7 +23,7 @@ from coordinator.services.instance_creation import (
     within_quotas,
 )
 from coordinator.services.instance_reference import find_references
-from coordinator.services.instance_task import require_unlocked
+from coordinator.services.instance_task import changed_meanwhile, require_unlocked
 from coordinator.services.instance_validation import check_order
 from coordinator.services.launch_order import order_alike, volume_alike
 from coordinator.services.ssh_key_binding import new_binding
@@ -101,9 +101,7 @@ def _lock(session: Session, source: _Source) -> None:
     require_unlocked(instance)
     require_status(instance, "clone it", *_ADMITTED)
     if _describe(instance, instance_query.list_volumes(session, instance)) != copied:
-        raise StatusUnsupported(
-            f"instance {instance.ecs_id} has just been changed: try again", f"实例{instance.ecs_id}刚被修改，请重试"
-        )
+        raise changed_meanwhile(instance)
 
 
 def _describe(instance: Instance, volumes: Sequence[Volume]) -> tuple[Any, ...]:

@@ -15,17 +15,13 @@ from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import begin_task
 from coordinator.store.queries.instance import lock_tasks_of
-from coordinator.store.queries.iso import delete_isos
 from coordinator.store.queries.recycle import find_recycled
 from coordinator.store.queries.recycle_setting import read_recycle_config
-from coordinator.store.queries.snapshot_policy import unbind_instance
-from coordinator.store.queries.ssh_key import delete_bindings
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Task
-from coordinator.tasks.instance_step import forget_secrets
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
-from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
+from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE, forget_belongings
 from coordinator.tasks.kinds.recycle_instance import RECYCLE_INSTANCE
 from coordinator.tasks.model import TaskKind
 from coordinator.tasks.submission import request_cancel
@@ -69,10 +65,7 @@ def _delete_instance(session: Session, runtime: Runtime, caller: Caller, instanc
     if instance.node_id is None and running is None:
         # It was never placed, or its creation undid everything: no node knows it.
         instance.deleted_at = runtime.now()
-        forget_secrets(instance)
-        delete_bindings(session, instance.id)
-        unbind_instance(session, instance.id)
-        delete_isos(session, instance.id)
+        forget_belongings(session, instance)
         session.add(instance)
         return None
     # One that is parked for the operator does not end by itself: the deletion removes what it left behind.

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
-from coordinator.errors import CoordinatorError, InstanceLocked
+from coordinator.errors import CoordinatorError, InstanceLocked, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Instance
 from coordinator.tasks.model import TaskKind
@@ -49,6 +49,13 @@ def require_unlocked(instance: Instance) -> None:
         raise InstanceLocked(
             f"instance {instance.ecs_id} is locked: unlock it first", f"实例{instance.ecs_id}已锁定，请先解锁"
         )
+
+
+def changed_meanwhile(instance: Instance) -> StatusUnsupported:
+    """What was looked at before the instance was locked is not so any more."""
+    return StatusUnsupported(
+        f"instance {instance.ecs_id} has just been changed: try again", f"实例{instance.ecs_id}刚被修改，请重试"
+    )
 
 
 def refuse_together(refusals: Sequence[CoordinatorError]) -> None:

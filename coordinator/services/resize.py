@@ -27,7 +27,7 @@ from coordinator.services.instance_device import EXTRA_DEVICES, extra_devices_of
 from coordinator.services.instance_placement import make_requests
 from coordinator.services.instance_reference import find_size
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, floats_over_node, make_consumer
-from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
 from coordinator.services.instance_validation import check_size, huge_page_bytes_of
 from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.migration import make_move, require_stateless
@@ -279,9 +279,7 @@ def _lock(session: Session, plan: _Plan) -> Instance:
     session.refresh(instance, with_for_update=True)
     _check(instance)
     if (instance.node_id, instance.generation) != (node_id, generation):
-        raise StatusUnsupported(
-            f"instance {instance.ecs_id} has just been changed: try again", f"实例{instance.ecs_id}刚被修改，请重试"
-        )
+        raise changed_meanwhile(instance)
     instance.generation += 1
     return instance
 

@@ -22,7 +22,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.domain_report import VMTOOLS_NOT_INSTALLED
 from coordinator.services.instance import find_own
 from coordinator.services.instance_reference import find_image
-from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
 from coordinator.services.instance_validation import check_password
 from coordinator.services.password import hash_password
 from coordinator.services.quota import Wish, check_quota
@@ -122,9 +122,7 @@ def _require_same_disk(session: Session, instance: Instance, old: Volume) -> Non
     size_gib, node_id = old.size_gib, old.node_id
     session.refresh(old)
     if (old.size_gib, old.node_id, old.instance_id) != (size_gib, node_id, instance.id):
-        raise StatusUnsupported(
-            f"instance {instance.ecs_id} has just been changed: try again", f"实例{instance.ecs_id}刚被修改，请重试"
-        )
+        raise changed_meanwhile(instance)
     _require_no_snapshots(session, old)
 
 

@@ -125,12 +125,17 @@ def _mark_deleted(session: Session, args: Args) -> None:
     instance.task_id = None
     instance.node_id = None
     instance.power_state = PowerState.ABSENT
+    forget_recycled(session, instance.id)
+    forget_belongings(session, instance)
+    session.add(instance)
+
+
+def forget_belongings(session: Session, instance: Instance) -> None:
+    """What is kept for a living instance alone, beside what its node has."""
     forget_secrets(instance)
     delete_bindings(session, instance.id)
-    forget_recycled(session, instance.id)
     unbind_instance(session, instance.id)
     delete_isos(session, instance.id)
-    session.add(instance)
 
 
 def _show_reason(session: Session, args: Args, failure: Failure) -> None:
