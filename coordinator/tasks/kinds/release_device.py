@@ -3,6 +3,7 @@
 Claims go the way that they always go: the operation that gives the device back, and was refused, is tried again.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlmodel import Session
 
 from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.domain.event import Severity
+from coordinator.store.queries.device_claim import find_holders
 from coordinator.store.queries.event import record_event
 from coordinator.tasks.host_device import report_release
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
@@ -17,8 +19,10 @@ from coordinator.tasks.model import Failure, Step, StepContext, StepResult, Task
 
 async def _release(context: StepContext) -> StepResult:
     args = context.args
+    # Somebody may have got it since it was asked for, or since an attempt that failed.
+    is_claimed = args["isClaimed"] or await asyncio.to_thread(_is_claimed, context)
     await context.runtime.agents.of(args["nodeId"]).ensure_forced_release(
-        args["deviceId"], is_claimed=args["isClaimed"], on_progress=report_release(context)
+        args["deviceId"], is_claimed=is_claimed, on_progress=report_release(context)
     )
 
     def apply(session: Session) -> None:
@@ -34,6 +38,12 @@ async def _release(context: StepContext) -> StepResult:
         )
 
     return StepResult(apply=apply)
+
+
+def _is_claimed(context: StepContext) -> bool:
+    node_id, device_id = context.args["nodeId"], context.args["deviceId"]
+    with context.runtime.database.read() as session:
+        return bool(find_holders(session, node_id, [device_id]).get(device_id))
 
 
 def _nothing_to_do(session: Session, args: Mapping[str, Any], failure: Failure | None = None) -> None:
