@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient, NodeAway
 from coordinator.domain.instance import InstanceStatus
@@ -215,10 +215,12 @@ def _set_aside(session: Session, volume: Volume) -> None:
 
 def _forget_password(session: Session, args: Args) -> None:
     """The row of the task stays for a while; what the guest keeps secret does not."""
-    task = session.get(Task, load_instance(session, args).task_id or "")
-    if task is not None and task.kind == CHANGE_OS.name:
-        task.args = {**task.args, "password": "", "passwordHash": ""}
-        session.add(task)
+    # The instance may show the deletion by now that has overtaken it.
+    of_instance = select(Task).where(Task.kind == CHANGE_OS.name, Task.resource_id == args["ecsId"])
+    for task in session.exec(of_instance):
+        if task.args["newUuid"] == args["newUuid"]:
+            task.args = {**task.args, "password": "", "passwordHash": ""}
+            session.add(task)
 
 
 def _settle(session: Session, args: Args) -> None:

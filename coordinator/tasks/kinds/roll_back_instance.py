@@ -25,6 +25,7 @@ from coordinator.tasks.instance_step import (
     settle_failure,
     show_status,
 )
+from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import load_snapshot, places_of, show_snapshot
 from coordinator.tasks.volume_step import undo_unless_lost
@@ -142,7 +143,14 @@ ROLL_BACK_INSTANCE = TaskKind(
         ),
         Step("keep", _keep, undo=_forget_undone, timeout_seconds=_CALL_SECONDS),
         Step("roll_back", _roll_back, undo=_restore, weight=2, timeout_seconds=_CALL_SECONDS),
-        Step("forget", _forget, point_of_no_return=True, timeout_seconds=_CALL_SECONDS),
+        # Given up, it would stay on the disks for good.
+        Step(
+            "forget",
+            _forget,
+            point_of_no_return=True,
+            timeout_seconds=_CALL_SECONDS,
+            retry_seconds=RETRY_SECONDS,
+        ),
         Step("start", _start, before=show_status(InstanceStatus.STARTING), point_of_no_return=True),
     ),
     check=_check,
