@@ -22,9 +22,9 @@ Answer = TypeVar("Answer")
 
 
 async def undo_unless_lost(
-    context: StepContext, instance: Instance | None, undoing: Awaitable[Answer]
+    context: StepContext, instance: Instance | None, undoing: Awaitable[Answer], node_id: str = ""
 ) -> Answer | None:
-    """Part of an undo, for which the instance's node is waited for, however long.
+    """Part of an undo, for which the instance's node, or that one, is waited for, however long.
 
     When that is lost and fenced the guest does not run any more: a highly available one is started elsewhere, and
     does not wait for this, which answers None. For others no node is fenced.
@@ -32,15 +32,17 @@ async def undo_unless_lost(
     try:
         return await undoing
     except NodeAway as error:
-        if not await is_given_up(context, instance):
+        if not await is_given_up(context, instance, node_id):
             raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
         return None
 
 
-async def is_given_up(context: StepContext, instance: Instance | None) -> bool:
-    """Whether the instance is highly available, and its node lost and fenced: it is to be started elsewhere."""
-    node_id = instance.node_id if instance and instance.ha_enabled else None
-    return node_id is not None and await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id)
+async def is_given_up(context: StepContext, instance: Instance | None, node_id: str = "") -> bool:
+    """Whether the instance is highly available, and its node, or that one, lost and fenced."""
+    if instance is None or not instance.ha_enabled:
+        return False
+    node_id = node_id or instance.node_id or ""
+    return bool(node_id) and await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id)
 
 
 def choose(blueprint: Blueprint, uuids: Collection[str]) -> list[Volume]:

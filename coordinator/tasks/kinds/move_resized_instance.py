@@ -73,7 +73,8 @@ def _arrive(session: Session, args: Args, domain: domain_pb2.Domain) -> None:
 
 async def _remove(context: StepContext) -> StepResult:
     """It certainly does not run on the target: only then may it be started on the source."""
-    await target_of(context).ensure_removed(context.args["uuid"])
+    instance, args = (await blueprint_of(context)).instance, context.args
+    await undo_unless_lost(context, instance, target_of(context).ensure_removed(args["uuid"]), args["targetNodeId"])
     return StepResult()
 
 
