@@ -2,7 +2,10 @@
 
 import hashlib
 import secrets
+from contextlib import suppress
 from typing import Final
+
+from sqlalchemy.exc import IntegrityError
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.iso import IsoState
@@ -36,6 +39,21 @@ def attach_vmtools(runtime: Runtime, caller: Caller, ecs_id: str) -> str | None:
 
 def _ensure_image(runtime: Runtime) -> Image:
     """The tools as an image. What is on it names it: the same for all coordinators, another one after an upgrade."""
+    draft = _make_file(runtime)
+    with runtime.database.write() as session:
+        image = session.get(Image, draft.id, with_for_update=True)
+        if image is None:
+            # Another request may make it at this moment.
+            with suppress(IntegrityError), session.begin_nested():
+                session.add(draft)
+            image = session.get_one(Image, draft.id, with_for_update=True)
+        # Somebody may have deleted it when no instance had it.
+        image.deleted_at = None
+        session.add(image)
+    return image
+
+
+def _make_file(runtime: Runtime) -> Image:
     directory = runtime.settings.images_dir
     directory.mkdir(parents=True, exist_ok=True)
     part = directory / f".vmtools.{secrets.token_hex(8)}.part"
@@ -43,27 +61,25 @@ def _ensure_image(runtime: Runtime) -> Image:
         build_vmtools_iso(part, runtime.settings.vmtools_packages_dir)
         with part.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        image_id = f"img-{digest[:_ID_LENGTH]}"
-        size_bytes = part.stat().st_size
-        publish_image_file(part, directory / image_id)
+        image = _describe(digest, part.stat().st_size)
+        publish_image_file(part, directory / image.id)
     finally:
         part.unlink(missing_ok=True)
-    with runtime.database.write() as session:
-        image = session.get(Image, image_id, with_for_update=True) or Image(
-            id=image_id,
-            name="nodewright-vmtools",
-            visibility="public",
-            format="iso",
-            cpu_arch="x86",
-            os_type="linux",
-            platform="Nodewright",
-            status="Active",
-            size_bytes=size_bytes,
-            virtual_size_bytes=size_bytes,
-            sha256=digest,
-            source_url=_SOURCE,
-        )
-        # Somebody may have deleted it when no instance had it.
-        image.deleted_at = None
-        session.add(image)
     return image
+
+
+def _describe(digest: str, size_bytes: int) -> Image:
+    return Image(
+        id=f"img-{digest[:_ID_LENGTH]}",
+        name="nodewright-vmtools",
+        visibility="public",
+        format="iso",
+        cpu_arch="x86",
+        os_type="linux",
+        platform="Nodewright",
+        status="Active",
+        size_bytes=size_bytes,
+        virtual_size_bytes=size_bytes,
+        sha256=digest,
+        source_url=_SOURCE,
+    )
