@@ -324,8 +324,9 @@ def _build_storage(
     reserved_bytes = config.reserved_storage_bytes
 
     async def find_image_users(image_id: str) -> list[str]:
-        holders = await find_file_holders(connection, config.images_dir / f"{image_id}.iso")
-        return [*await volumes.volumes_backed_by(image_id), *holders]
+        backed, path = await volumes.volumes_backed_by(image_id), config.images_dir / f"{image_id}.iso"
+        # Nothing else is in drives, and to ask for every domain takes its time.
+        return [*backed, *(await find_file_holders(connection, path) if path.exists() else ())]
 
     images = ImageCache(
         config.images_dir,
