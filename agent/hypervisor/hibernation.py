@@ -136,7 +136,7 @@ class Hibernations:
         await self._connection.call_migration(save)
 
     async def _read_job(self, uuid: str) -> SaveProgress | None:
-        """How far libvirt is with what it does to the guest; None: nothing."""
+        """How far libvirt is with saving the guest; None: it is not saved now."""
         return await self._connection.call(lambda handle: _read_job(find_owned(handle, uuid)))
 
     async def _check_space(self, uuid: str) -> None:
@@ -160,6 +160,8 @@ def _read_job(domain: libvirt.virDomain) -> SaveProgress | None:
         libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
     ):
         return None
+    if stats.get("operation", libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE) != libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE:
+        return None  # a migration, say, which is not to be given up here
     return SaveProgress(int(stats.get("memory_processed", 0)), int(stats.get("memory_total", 0)))
 
 
