@@ -201,7 +201,7 @@ def build_node(config: AgentConfig) -> Node:
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
         growths=Growths(connection, guests, guest_agents, affinities, events),
-        hibernations=Hibernations(connection, guests, guest_agents, events, config.saved_memory_dir),
+        hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
         snapshots=_build_snapshots(config, connection, guest_agents, volumes, changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
