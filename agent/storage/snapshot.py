@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -149,8 +149,9 @@ class SnapshotFiles:
             present = await self._volumes.find_volume(spec.uuid)
             if present is None:
                 with self._reading(origin_uuid, snapshot_id):
-                    async for percent in self._copy(spec, origin_uuid, snapshot_id):
-                        yield percent
+                    async with aclosing(self._copy(spec, origin_uuid, snapshot_id)) as percents:
+                        async for percent in percents:
+                            yield percent
             yield await self._volumes.get_volume(spec.uuid)
 
     async def _copy(self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str) -> AsyncGenerator[int, None]:
@@ -168,8 +169,10 @@ class SnapshotFiles:
         name, size_bytes = found.name if found else "", spec.size_bytes
         try:
             copying = qemu_img.copy(path, temporary, snapshot=name, size_bytes=size_bytes, backing=backing)
-            async for percent in copying:
-                yield percent
+            # Who stops listening knows that nobody reads the origin any more.
+            async with aclosing(copying) as percents:
+                async for percent in percents:
+                    yield percent
             # A snapshot comes with the size that its volume has now.
             await qemu_img.set_size(temporary, least_bytes)
             await qemu_img.grow(temporary, size_bytes)
