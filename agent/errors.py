@@ -240,6 +240,10 @@ class ExportNotFound(AgentError, category=Category.ABSENT):
     """No copy of a volume lies ready under this id."""
 
 
+class SnapshotUnsupported(AgentError, category=Category.STATE):
+    """Volumes are kept there in a way that has no snapshots yet."""
+
+
 class TransferNotFound(AgentError, category=Category.ABSENT):
     """Nobody waits for a volume under this id, or not any more."""
 

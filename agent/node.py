@@ -203,7 +203,7 @@ def build_node(config: AgentConfig) -> Node:
         growths=Growths(connection, guests, guest_agents, affinities, events),
         hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
-        snapshots=_build_snapshots(config, connection, guest_agents, volumes, changes.locks),
+        snapshots=_build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -267,10 +267,10 @@ def _build_snapshots(
     config: AgentConfig,
     connection: Connection,
     guest_agents: GuestAgents,
-    volumes: DirectoryBackend,
+    files: SnapshotFiles,
     locks: DomainLocks,
 ) -> SnapshotParts:
-    files, live = SnapshotFiles(volumes), LiveSnapshots(connection)
+    live = LiveSnapshots(connection)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
     return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import structlog
 
 from agent.domain_lock import DomainLocks
-from agent.errors import DomainStateConflict, VolumeInUse, VolumeNotFound
+from agent.errors import DomainStateConflict, SnapshotUnsupported, VolumeInUse, VolumeNotFound
 from agent.hypervisor.freeze import Freezes
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.storage.snapshot import Consistency, SnapshotFiles, VolumeSnapshot, list_partial, name_snapshot
@@ -76,7 +76,7 @@ class Snapshots:
     async def remove(self, snapshot_id: str, volume_uuids: Sequence[str]) -> None:
         """None of the volumes has the snapshot. Raises VolumeInUse, StorageFailed."""
         for uuid in volume_uuids:
-            with contextlib.suppress(VolumeNotFound):
+            with contextlib.suppress(VolumeNotFound, SnapshotUnsupported):
                 await _persist(partial(self._remove, uuid, snapshot_id))
 
     async def roll_back(self, snapshot_id: str, volume_uuids: Sequence[str]) -> None:

@@ -344,6 +344,14 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         self._agent.snapshots.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
 
+    async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
+        self._agent.volumes[request.uuid] = request.size_bytes
+        self._agent.orders.append(request)
+        await self._agent.enter("ensure_volume_copied", context)
+        yield storage_pb2.VolumeCopyProgress(percent=50)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
+
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
         # A call that fails may have been done all the same.
         self._agent.volumes[request.uuid] = max(self._agent.volumes.get(request.uuid, 0), request.size_bytes)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
-from agent.errors import RequestInvalid, SnapshotNotFound, StorageFailed, VolumeInUse
+from agent.errors import RequestInvalid, SnapshotNotFound, SnapshotUnsupported, StorageFailed, VolumeInUse
 from agent.storage import qemu_img
-from agent.storage.base import Volume, VolumeSpec
+from agent.storage.base import StorageBackend, Volume, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_format import DiskSnapshot, read_qcow2_snapshots
 
@@ -68,19 +68,22 @@ def name_snapshot(snapshot_id: str, consistency: Consistency) -> str:
 class SnapshotFiles:
     """The snapshots of the volumes in a directory, and copies of them."""
 
-    def __init__(self, volumes: DirectoryBackend) -> None:
+    def __init__(self, volumes: DirectoryBackend, everywhere: StorageBackend | None = None) -> None:
+        """`everywhere` knows the volumes of the node's other backends, too."""
         self._volumes = volumes
+        self._everywhere = everywhere or volumes
         # Snapshots that are being copied from, which must stay, and those that are on their way out.
         self._read: Counter[tuple[str, str]] = Counter()
         self._leaving: Counter[tuple[str, str]] = Counter()
 
     async def path_of(self, uuid: str) -> Path:
-        """The volume's file. Raises VolumeNotFound."""
+        """The volume's file. Raises VolumeNotFound, SnapshotUnsupported."""
+        await self._get(uuid)
         return (await self._volumes.describe_volume(uuid)).path
 
     async def list(self, uuid: str) -> list[VolumeSnapshot]:
-        """All of a volume, the oldest first. Raises VolumeNotFound, StorageFailed."""
-        volume = await self._volumes.get_volume(uuid)
+        """All of a volume, the oldest first. Raises VolumeNotFound, SnapshotUnsupported, StorageFailed."""
+        volume = await self._get(uuid)
         path = await self.path_of(uuid)
         try:
             found = await asyncio.to_thread(read_qcow2_snapshots, path)
@@ -155,7 +158,7 @@ class SnapshotFiles:
             yield await self._volumes.get_volume(spec.uuid)
 
     async def _copy(self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str) -> AsyncGenerator[int, None]:
-        origin, path = await self._volumes.get_volume(origin_uuid), await self.path_of(origin_uuid)
+        origin, path = await self._get(origin_uuid), await self.path_of(origin_uuid)
         found = await self.get(origin_uuid, snapshot_id) if snapshot_id else None
         if found is None:
             await self._volumes.refuse_while_open(origin_uuid, for_writing=True)
@@ -179,6 +182,12 @@ class SnapshotFiles:
             await self._volumes.publish(temporary, replace(spec, image_id=origin.image_id), image)
         finally:
             temporary.unlink(missing_ok=True)
+
+    async def _get(self, uuid: str) -> Volume:
+        if found := await self._volumes.find_volume(uuid):
+            return found
+        await self._everywhere.describe_volume(uuid)
+        raise SnapshotUnsupported(f"volume {uuid} is a logical volume, of which no snapshots are taken yet")
 
     @contextmanager
     def _reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from coordinator.fencing.node import read_subject
 from coordinator.store.tables import Bmc, Node
 from tests.api.client import Api
 from tests.api.cloud import Cloud
+from tests.database import SQLITE_ONLY
 
 REDFISH = {
     "kind": "redfish",
@@ -70,6 +71,7 @@ def test_a_controller_that_does_not_answer_is_told_with_the_reason(operator: Api
     assert "hush" not in answer.message
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -19,6 +19,7 @@ from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
 from tests.builders import add
+from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent
 
@@ -137,6 +138,7 @@ def test_a_claim_is_for_all_of_them_or_none(customer: Api, cloud: Cloud, agent: 
     assert claims(cloud) == {"wwn-2": uuid_of(cloud, other)}
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
@@ -280,6 +282,7 @@ def test_a_deletion_takes_over_from_an_attachment(
     assert (claims(cloud), agent.is_empty()) == ({}, True)
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("status", sorted(set(InstanceStatus) - {InstanceStatus.RUNNING, InstanceStatus.STOPPED}))
 def test_other_statuses_do_not_admit_it(customer: Api, cloud: Cloud, ecs_id: str, status: InstanceStatus) -> None:
     [instance] = cloud.rows(Instance)

@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from tests.api.client import Api
+from tests.database import SQLITE_ONLY
 
 TOKENS = "/api/ecs/v1/nodes/enrolment-tokens"
 AUTHORITY = "/api/ecs/v1/enrolment-authority"
@@ -40,6 +41,7 @@ def test_withdrawn_token_is_gone(operator: Api) -> None:
     assert operator.refused("DELETE", f"{TOKENS}/{made['tokenId']}").code == "ECS.DBGet.NoData"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("seconds", [0, -1, 30 * 24 * 3600 + 1, "soon"])
 def test_bad_life_names_the_field(operator: Api, seconds: object) -> None:
     assert operator.refused("POST", TOKENS, {"validForSeconds": seconds}).message.startswith("validForSeconds:")

@@ -12,11 +12,13 @@ from sqlalchemy.exc import OperationalError
 from coordinator.runtime import Runtime
 from tests.api.client import Api
 from tests.api.order import FLAVORS, a_flavor_order, make_flavor_type
+from tests.database import SQLITE_ONLY
 
 ZONES = "/api/ecs/v1/zones"
 JSON = {"content-type": "application/json"}
 
 
+@SQLITE_ONLY
 def test_success_is_told_in_the_callers_language(operator: Api) -> None:
     assert operator.call("GET", ZONES).message == "Success"
     assert operator.speaking("zh").call("GET", ZONES).message == "调用成功"
@@ -24,6 +26,7 @@ def test_success_is_told_in_the_callers_language(operator: Api) -> None:
     assert operator.speaking("fr;q=1, en;q=0.4, zh;q=0.3").call("GET", ZONES).message == "Success"
 
 
+@SQLITE_ONLY
 def test_a_request_id_from_outside_is_not_taken_over(operator: Api) -> None:
     answer = operator.call("GET", ZONES, headers={"x-request-id": "mine"})
     assert answer.headers["x-request-id"] != "mine"
@@ -66,11 +69,13 @@ def test_bad_credentials_are_refused(client: TestClient, authorization: str) -> 
     assert answer.code == "ECS.OperationDenied.AuthFail"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("query", ["filter=nonsense", "pageSize=x", "name=" + "x" * 128])
 def test_credentials_come_before_everything_else(anybody: Api, query: str) -> None:
     assert anybody.refused("GET", f"{FLAVORS}?{query}", status=401).code == "ECS.OperationDenied.AuthFail"
 
 
+@SQLITE_ONLY
 def test_an_unknown_path_and_an_unknown_method(operator: Api) -> None:
     for path in ("/api/ecs/v1/nothing", f"{ZONES}/", f"{FLAVORS}/"):
         assert operator.refused("GET", path, status=404).code == "ECS.InvalidParameter.Path.NotFound"
@@ -79,6 +84,7 @@ def test_an_unknown_path_and_an_unknown_method(operator: Api) -> None:
     assert answer.headers["allow"] == "GET"
 
 
+@SQLITE_ONLY
 def test_all_paths_need_the_region_but_those_that_tell_it(client: TestClient, operator: Api) -> None:
     wrong = Api(client, operator.token, region="region1").refused("GET", ZONES)
     assert wrong.code == "ECS.InvalidParameter"
@@ -92,6 +98,7 @@ def test_all_paths_need_the_region_but_those_that_tell_it(client: TestClient, op
     assert nowhere.ok("POST", "/api/ecs/v1/service-region-info", body)[0]["regionId"] == "region0"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -122,6 +129,7 @@ def test_an_auditor_looks_and_touches_nothing(auditor: Api, operator: Api) -> No
         assert auditor.refused(method, path, body).code == "ECS.OperationDenied.Identity"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "body",
     [
@@ -148,11 +156,13 @@ def test_a_body_that_is_no_order_is_refused(operator: Api, body: bytes) -> None:
     assert operator.refused("POST", FLAVORS, content=body, headers=JSON).code == "ECS.InvalidParameter"
 
 
+@SQLITE_ONLY
 def test_a_body_of_another_type_is_refused(operator: Api) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     assert operator.refused("POST", FLAVORS, content=b"cpu=1", headers=form).code == "ECS.InvalidParameter"
 
 
+@SQLITE_ONLY
 def test_a_body_without_a_type_is_read_as_json(operator: Api, client: TestClient) -> None:
     flavor_type = make_flavor_type(operator)
     body = f'{{"flavorTypeId": "{flavor_type["flavorTypeId"]}", "name": "n", "cpu": 1, "ram": 1}}'
@@ -162,6 +172,7 @@ def test_a_body_without_a_type_is_read_as_json(operator: Api, client: TestClient
     assert client.send(request).json()["code"] == "Success"
 
 
+@SQLITE_ONLY
 def test_a_body_that_is_too_large_is_refused(operator: Api, runtime: Runtime) -> None:
     too_much = b'{"name": "' + b"x" * runtime.settings.max_body_bytes + b'"}'
     operator.refused("POST", FLAVORS, content=too_much, headers=JSON, status=413)
@@ -185,6 +196,7 @@ def test_strange_queries_never_fail_inside(operator: Api, query: str) -> None:
     assert operator.call("GET", f"{FLAVORS}?{query}").status in {200, 400}
 
 
+@SQLITE_ONLY
 def test_a_failure_inside_is_logged_and_not_shown(own_app: FastAPI, operator: Api) -> None:
     @own_app.get("/api/ecs/v1/broken")
     def break_down() -> None:
@@ -208,6 +220,7 @@ def test_a_database_that_is_away_is_told_as_such(own_app: FastAPI, operator: Api
     assert answer.code == "ECS.ServiceUnavailable"
 
 
+@SQLITE_ONLY
 def test_one_log_line_a_request_without_bodies_or_credentials(operator: Api) -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         answer = operator.refused("DELETE", f"{FLAVORS}/flavor-nothing")

@@ -18,6 +18,7 @@ from coordinator.store.tables import Tenant
 from tests.api.client import Api
 from tests.api.conftest import a_token
 from tests.api.served import listening, served
+from tests.database import SQLITE_ONLY
 
 EVENTS = "/api/ecs/v1/events/list"
 
@@ -121,6 +122,7 @@ def test_a_listener_hears_what_it_asked_for(operator: Api, runtime: Runtime, url
             assert [listener.next().kind for _ in expected] == expected
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("query", "field"), [("after=5", "after"), ("after=x", "after"), ("kind=Instance", "kind"), ("kind=a*", "kind")]
 )

@@ -8,6 +8,7 @@ from coordinator.runtime import Runtime
 from tests.api.client import Api
 from tests.api.order import FLAVORS, a_flavor_order, make_flavor, make_flavor_type
 from tests.builders import a_flavor, a_flavor_type, a_tenant, add, an_instance
+from tests.database import SQLITE_ONLY
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def test_the_answer_has_every_field(operator: Api, flavor_type: dict[str, Any]) 
     assert operator.ok("GET", FLAVORS) == {"flavors": [made], "totalCount": 1}
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("field", ["flavorTypeId", "name", "cpu", "ram"])
 def test_a_required_field_that_is_missing_is_named(operator: Api, flavor_type: dict[str, Any], field: str) -> None:
     order = a_flavor_order(flavor_type)
@@ -58,6 +60,7 @@ def test_a_required_field_that_is_missing_is_named(operator: Api, flavor_type: d
     assert (answer.code, answer.message) == ("ECS.InvalidParameter", f"{field}: is required")
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("field", "lowest", "highest"),
     [("cpu", 1, 256), ("ram", 1, 1024), ("localDisk", 0, 16), ("intranetBWMax", 0, 100), ("sriov", 0, 256)],
@@ -73,12 +76,14 @@ def test_ranges_end_where_they_should(
         assert answer.message.startswith(f"{field}: ")
 
 
+@SQLITE_ONLY
 def test_names_have_1_to_127_characters(operator: Api, flavor_type: dict[str, Any]) -> None:
     for name in ("", "x" * 128):
         assert operator.refused("POST", FLAVORS, a_flavor_order(flavor_type, name=name)).message.startswith("name: ")
     make_flavor(operator, flavor_type, name="规" * 127)
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(("device", "most"), [("gpu", 8), ("vgpu", 16), ("aiSpace", 8), ("normal", 0)])
 def test_gpus_are_counted_by_device_type(operator: Api, device: str, most: int) -> None:
     gpu = {"gpuType": "10de1eb8"} if device in {"gpu", "vgpu"} else {}
@@ -89,6 +94,7 @@ def test_gpus_are_counted_by_device_type(operator: Api, device: str, most: int) 
     assert answer.message.startswith("gpu: ")
 
 
+@SQLITE_ONLY
 def test_a_vgpu_type_is_one_of_the_gpus(operator: Api, flavor_type: dict[str, Any]) -> None:
     kind = make_flavor_type(operator, deviceType="vgpu", gpuType="10de1eb8")
     made = make_flavor(operator, kind, gpu=1, vgpuTypeId="nvidia-231")
@@ -104,6 +110,7 @@ def test_a_vgpu_type_is_one_of_the_gpus(operator: Api, flavor_type: dict[str, An
         assert operator.refused("POST", FLAVORS, order).message.startswith("vgpuTypeId: ")
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("field", "values"),
     [
@@ -126,6 +133,7 @@ def test_elastic_disks_have_their_ranges(operator: Api, elastic: dict[str, Any],
         assert answer.message.startswith(f"{field}: ")
 
 
+@SQLITE_ONLY
 def test_elastic_disks_need_their_sizes(operator: Api, elastic: dict[str, Any]) -> None:
     for field, order in (
         ("elasticityLocalSysDiskSize", a_flavor_order(elastic, useElasticityLocalSysDisk=True)),
@@ -134,6 +142,7 @@ def test_elastic_disks_need_their_sizes(operator: Api, elastic: dict[str, Any]) 
         assert operator.refused("POST", FLAVORS, order).message == f"{field}: is required"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "fields",
     [

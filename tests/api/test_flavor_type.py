@@ -10,6 +10,7 @@ from coordinator.runtime import Runtime
 from tests.api.client import Api
 from tests.api.order import FLAVOR_TYPES, a_flavor_type_order, make_flavor, make_flavor_type
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
+from tests.database import SQLITE_ONLY
 
 
 def without(order: dict[str, Any], field: str) -> dict[str, Any]:
@@ -53,12 +54,14 @@ def test_the_answer_has_every_field(operator: Api) -> None:
     assert listed == [made]
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("field", ["name", "archType", "cpuModel", "deviceType", "flavorPrices", "isSystemLocalDisk"])
 def test_a_required_field_that_is_missing_is_named(operator: Api, field: str) -> None:
     answer = operator.refused("POST", FLAVOR_TYPES, without(a_flavor_type_order(), field))
     assert (answer.code, answer.message) == ("ECS.InvalidParameter", f"{field}: is required")
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -94,6 +97,7 @@ def test_a_value_out_of_range_is_named(operator: Api, fields: dict[str, Any], na
     assert operator.ok("GET", FLAVOR_TYPES)["totalCount"] == 0
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "price"),
     [
@@ -108,6 +112,7 @@ def test_hardware_that_is_offered_has_a_price(operator: Api, fields: dict[str, A
     assert operator.refused("POST", FLAVOR_TYPES, order).message.startswith(f"flavorPrices.0.{price}: ")
 
 
+@SQLITE_ONLY
 def test_names_have_1_to_127_characters(operator: Api) -> None:
     for name in ("x", "x" * 127, "标准型"):
         make_flavor_type(operator, name=name)
@@ -129,6 +134,7 @@ def test_dedicated_cpus_need_a_region_without_overcommitment(
     assert made["cpuOverscalingRatio"] == 1
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("gpu_type", ["10de1eb8", "10DE1EB8", "10deleb8"])
 def test_a_gpu_is_known_by_its_pci_id_however_it_was_read(operator: Api, gpu_type: str) -> None:
     made = make_flavor_type(operator, deviceType="gpu", gpuType=gpu_type)
@@ -231,6 +237,7 @@ def test_named_parameters_select(operator: Api, query: str, expected: list[str])
     assert [flavor_type["name"] for flavor_type in found] == expected
 
 
+@SQLITE_ONLY
 def test_the_gpu_catalogue_is_listed_by_vendor(operator: Api) -> None:
     vendors = {entry["vendor"]: entry["gpuList"] for entry in operator.ok("GET", f"{FLAVOR_TYPES}/supported-gpus")}
     assert {"NVIDIA", "Iluvatar", "AMD", "Intel"} <= vendors.keys()
@@ -242,6 +249,7 @@ def test_the_gpu_catalogue_is_listed_by_vendor(operator: Api) -> None:
     assert {gpu["product"] for gpu in vendors["Iluvatar"]} == {"Iluvatar BI-V100", "Iluvatar MR-V100"}
 
 
+@SQLITE_ONLY
 def test_vgpu_types_of_a_model(operator: Api) -> None:
     types = operator.ok("GET", f"{FLAVOR_TYPES}/supported-vgpus?gpuType=10de1eb8")
     assert types[0] == {

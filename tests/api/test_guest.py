@@ -11,6 +11,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
+from tests.database import SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 
@@ -46,6 +47,7 @@ def test_a_sync_without_a_number_gets_one(customer: Api, path: str, agent: Scrip
     assert isinstance(json.loads(agent.guest_commands[0])["arguments"]["id"], int)
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("refusal", "code"),
     [
@@ -64,6 +66,7 @@ def test_failures_have_their_documented_codes(
     assert (answer.code, "injected" in answer.message) == (code, True)
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("command", ["", "{", "[1]", {}, {"execute": 7}, {"execute": "x", "arguments": []}, 7, None])
 def test_what_is_no_command_is_refused(customer: Api, path: str, agent: ScriptedAgent, command: Any) -> None:
     answer = customer.refused("PUT", path, {"qgaCommand": command})

@@ -9,6 +9,7 @@ from passlib.hash import sha512_crypt
 from coordinator.store.tables import Instance, Task
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish
+from tests.database import SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 from tests.scripted_guest import ScriptedGuest
 
@@ -51,6 +52,7 @@ def test_root_s_new_password_is_the_seed_s_as_well(
     assert PASSWORD not in str([task.model_dump() for task in cloud.rows(Task)])
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
@@ -124,6 +126,7 @@ def test_one_that_is_off_has_it_with_its_next_start(
     assert guest.sent == []
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("name", ["", "-x", "x-", "a.b", "a_b", "主机", "12345", "x" * 64, "a b", None, ["x"]])
 def test_a_host_name_that_dns_does_not_take_is_refused(
     customer: Api, guest: ScriptedGuest, path: str, name: Any

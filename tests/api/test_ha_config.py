@@ -7,6 +7,7 @@ import pytest
 from coordinator.runtime import Runtime
 from coordinator.services.ha_config import read_told_tolerance
 from tests.api.client import Api
+from tests.database import SQLITE_ONLY
 
 HA = "/api/ecs/v1/instances/global-ha-config"
 
@@ -18,6 +19,7 @@ def test_two_minutes_unless_somebody_sets_another_time(operator: Api) -> None:
         assert operator.ok("GET", HA) == {"toleranceTime": seconds}
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("body", [{}, {"toleranceTime": 0}, {"toleranceTime": 61}, {"toleranceTime": "soon"}])
 def test_other_times_are_refused(operator: Api, body: dict[str, Any]) -> None:
     answer = operator.refused("PUT", HA, body)

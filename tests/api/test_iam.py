@@ -10,6 +10,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Instance, Tenant, Volume
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_volume, add, an_image, an_instance
+from tests.database import SQLITE_ONLY
 
 TOKENS = "/api/iam/v1/tokens"
 TENANTS = "/api/iam/v1/tenants"
@@ -54,6 +55,7 @@ def in_an_hour() -> str:
     return (utc_now() + timedelta(hours=1)).isoformat()
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -95,6 +97,7 @@ def test_tenant_knows_who_it_is(customer: Api, tenant: Tenant) -> None:
     assert (identity["role"], identity["tenantId"], identity["tenantName"]) == ("tenant", tenant.id, tenant.name)
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -144,6 +147,7 @@ def test_limit_that_is_not_given_stays_and_null_lifts_it(operator: Api) -> None:
     assert operator.ok("GET", path)["quota"] == changed
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("limit", [-1, 2**31, "many", 1.5])
 def test_bad_limit_names_the_field(operator: Api, limit: Any) -> None:
     made = operator.ok("POST", TENANTS, {"name": "research"})

@@ -17,6 +17,7 @@ from coordinator.store.tables import Image, Tenant
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.builders import a_flavor, a_flavor_type, add, an_image, an_instance
+from tests.database import SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 IMAGES = "/api/image/v1/images"
@@ -94,6 +95,7 @@ def test_the_disk_of_a_qcow2_file_has_its_own_size(customer: Api) -> None:
     assert upload(customer, register(customer, format="iso"), an_iso()).code == "Success"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("image_format", "content", "named"),
     [
@@ -270,6 +272,7 @@ def test_an_active_image_takes_no_other_file(customer: Api, runtime: Runtime) ->
     assert (runtime.settings.images_dir / made["imageId"]).read_bytes() == RAW
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

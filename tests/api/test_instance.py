@@ -9,6 +9,7 @@ import pytest
 from coordinator.store.tables import Instance, InstanceLabel
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, a_network
+from tests.database import SQLITE_ONLY
 
 LOCKED = "ECS.OperationDenied.Identity"
 
@@ -127,6 +128,7 @@ def test_lists_are_narrowed_by_every_parameter(customer: Api, cloud: Cloud) -> N
     assert {query: names(customer, query) for query in expected} == expected
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("query", ["vmLabels=gold", "filter=colour:eq:red", "orderBy=colour", "isLock=perhaps"])
 def test_conditions_that_make_no_sense_are_refused(customer: Api, cloud: Cloud, query: str) -> None:
     assert customer.refused("GET", f"{INSTANCES}?{query}").code == "ECS.InvalidParameter"

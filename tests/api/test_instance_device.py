@@ -17,6 +17,7 @@ from tests.api.cloud import INSTANCES, Cloud, a_network, finish
 from tests.api.launch_template import TEMPLATES, create, launch
 from tests.api.test_device_search import a_disk, a_stick, an_adapter
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
+from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
@@ -517,6 +518,7 @@ class TestGpuMode:
         assert (operation["state"], operation["error"]["code"]) == ("Failed", "GpuInUse")
         assert claims(cloud) == []
 
+    @SQLITE_ONLY
     @pytest.mark.parametrize(
         ("body", "named"),
         [

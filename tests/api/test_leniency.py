@@ -6,6 +6,7 @@ import pytest
 
 from tests.api.client import Api
 from tests.api.order import FLAVOR_TYPES, FLAVORS, a_flavor_order, a_flavor_type_order, make_flavor_type
+from tests.database import SQLITE_ONLY
 
 
 def test_numbers_and_booleans_may_be_text(operator: Api) -> None:
@@ -17,6 +18,7 @@ def test_numbers_and_booleans_may_be_text(operator: Api) -> None:
     assert (flavor["cpu"], flavor["ram"]) == (8, 16)
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "spelling", ["flavorTypeId", "flavorTypeld", "flavorTypeid", "FlavorTypeId", "flavorTypelId", "flavor_type_id"]
 )
@@ -51,6 +53,7 @@ def test_unknown_fields_are_ignored(operator: Api) -> None:
     operator.ok("POST", FLAVORS, a_flavor_order(make_flavor_type(operator), setBandwidth=False, other={"x": [1]}))
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -71,6 +74,7 @@ def test_other_types_are_refused_by_name(operator: Api, field: str, value: Any, 
         assert answer.status in {200, 400}
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

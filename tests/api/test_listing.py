@@ -6,6 +6,7 @@ from coordinator.runtime import Runtime
 from tests.api.client import Api
 from tests.api.order import FLAVORS, make_flavor, make_flavor_type
 from tests.builders import a_node, add
+from tests.database import SQLITE_ONLY
 
 NODES = "/api/ecs/v1/nodes"
 
@@ -63,6 +64,7 @@ def test_pages_together_are_the_whole_list(operator: Api, flavors: list[str]) ->
     assert pages[-1]["flavors"] == []
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "query",
     [
@@ -120,6 +122,7 @@ def test_a_filter_selects(operator: Api, flavors: list[str], condition: str, exp
     assert names(operator, f"filter={condition}&orderBy=createdAt:asc") == expected
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("query", "named"),
     [

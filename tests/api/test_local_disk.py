@@ -10,6 +10,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Device, DeviceAllocation, PoolHost, ResourcePool
 from tests.api.client import Api
 from tests.builders import a_node, add
+from tests.database import SQLITE_ONLY
 
 UNUSED = "/api/ecs/v1/harddisks/nouse-list"
 GIB = 1024**3
@@ -91,6 +92,7 @@ def test_they_are_searched_by_pools(operator: Api, pool_id: str) -> None:
     assert operator.ok("GET", f"{UNUSED}?rpIds=rp-other") == []
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("query", ["localDiskType=tape", "localDiskInterface=usb", "minSize=-1", "maxSize=many"])
 def test_a_bad_search_names_the_field(operator: Api, query: str) -> None:
     answer = operator.refused("GET", f"{UNUSED}?{query}")

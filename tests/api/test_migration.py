@@ -21,6 +21,7 @@ from protos.agent.v1 import domain_pb2, migration_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish, register
 from tests.builders import a_node, add, an_inventory
+from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
@@ -473,6 +474,7 @@ def test_what_a_node_keeps_beside_the_disks_only_moves_live(customer: Api, cloud
     assert (answer.code, "TPM" in answer.message) == (NO_STATUS, True)
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("status", [it for it in InstanceStatus if it not in ("Running", "Paused")])
 def test_only_what_runs_moves_live(customer: Api, cloud: Cloud, target_node: Node, status: InstanceStatus) -> None:
     ecs_id = str(customer.ok("POST", INSTANCES, cloud.order(hostId=cloud.node.id))["ecsId"])

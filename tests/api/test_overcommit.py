@@ -11,6 +11,7 @@ from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.api.order import make_flavor_type
 from tests.builders import a_node, add, an_inventory
+from tests.database import SQLITE_ONLY
 
 OVERCOMMIT = "/api/ecs/v1/global-config/cpu"
 
@@ -71,6 +72,7 @@ def test_new_flavor_types_have_the_regions_ratio(operator: Api) -> None:
     assert make_flavor_type(operator)["cpuOverscalingRatio"] == 3
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("body", "named"),
     [

@@ -10,6 +10,7 @@ from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.api.order import FLAVOR_TYPES, make_flavor_type
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
+from tests.database import SQLITE_ONLY
 
 POOLS = "/api/ecs/v1/resource-pools"
 POOL = "/api/ecs/v1/resource-pool"
@@ -60,6 +61,7 @@ def test_a_pool_is_told_with_all_its_fields(operator: Api) -> None:
     assert operator.ok("GET", POOLS) == {"resourcePools": [made], "totalCount": 1}
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -368,6 +370,7 @@ def test_a_pool_can_be_packed_while_others_are_spread(operator: Api, customer: A
     assert len({it["nodeName"] for it in customer.ok("POST", BATCH, order)}) > 1
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("weights", [{"luck": 1}, {"room": "much"}, {"room": "inf"}, ["room"]])
 def test_weights_that_are_none_are_refused(operator: Api, weights: Any) -> None:
     answer = operator.refused("PUT", f"{POOLS}/{make_pool(operator)}/weights", {"weights": weights})

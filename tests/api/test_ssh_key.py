@@ -14,6 +14,7 @@ from coordinator.store.queries.tenancy import find_tenant_use
 from coordinator.store.tables import AuditRecord, SshKey
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
+from tests.database import SQLITE_ONLY
 
 KEYS = "/api/ecs/v1/ssh-key"
 
@@ -64,6 +65,7 @@ def test_an_rsa_key_has_3072_bits(customer: Api, order: dict[str, Any]) -> None:
     assert private.key_size == 3072
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -117,6 +119,7 @@ def test_other_types_are_taken(customer: Api, order: dict[str, Any], private: An
     customer.ok("POST", f"{KEYS}/import", {**order, "idRSAPub": public_line(private)})
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "text",
     [

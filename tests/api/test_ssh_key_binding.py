@@ -11,6 +11,7 @@ from coordinator.store.tables import Event, Instance, SshKeyBinding, Task
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.api.test_ssh_key import KEYS, public_line
+from tests.database import SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 from tests.scripted_guest import ScriptedGuest
 
@@ -273,6 +274,7 @@ def test_a_key_whose_removal_cannot_be_seen_stays_bound(
     assert finish(customer, unbind(customer, key, instance))["state"] == "Succeeded"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("answer", [None, 7, [], {"keys": 1}, {"supported_commands": [3]}])
 def test_a_guest_that_answers_nonsense_fails_the_operation_in_its_own_words(
     customer: Api, guest: ScriptedGuest, key: str, instance: str, monkeypatch: pytest.MonkeyPatch, answer: object
@@ -373,6 +375,7 @@ def test_several_instances_are_bound_together_or_not_at_all(
     assert resources == {instance, second}
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "code"),
     [

@@ -9,6 +9,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant, Volume
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_node, a_volume, add, an_instance
+from tests.database import SQLITE_ONLY
 
 VOLUMES = "/api/ebs/v1/volumes"
 
@@ -34,6 +35,7 @@ def test_a_volume_is_addressed_by_number_and_by_uuid(customer: Api, tenant: Tena
     assert customer.ok("GET", VOLUMES) == {"list": [made], "totalCount": 1}
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

@@ -15,6 +15,7 @@ from coordinator.store.tables import Tenant, Volume
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish
 from tests.builders import a_node, a_volume, add
+from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent
 
@@ -131,6 +132,7 @@ def test_bodies_as_callers_write_them(
     assert finish(customer, answer)["state"] == "Succeeded"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("action", "body", "named"),
     [
@@ -431,6 +433,7 @@ def test_a_volume_that_no_node_has_made_grows_at_once_within_the_quota(customer:
     assert customer.refused("PUT", path, {"size": 11}).code == "ECS.OperationDenied.QuotaExceeded"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize("size", [0, 65537, "x", None, 2**70])
 def test_a_size_that_no_volume_has_is_named(customer: Api, size: Any) -> None:
     answer = customer.refused("PUT", f"{VOLUMES}/{make(customer)['volumeId']}/resize", {"volumeSize": size})

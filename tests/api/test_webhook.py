@@ -22,6 +22,7 @@ from coordinator.store.queries.event import record_event
 from coordinator.store.tables import Tenant, Webhook
 from tests.api.client import Api
 from tests.api.receiver import Receiver, receiving
+from tests.database import SQLITE_ONLY
 
 WEBHOOKS = "/api/ecs/v1/webhooks"
 SECRET = "0123456789abcdef"
@@ -267,6 +268,7 @@ def test_webhooks_are_made_shown_and_deleted(operator: Api, runtime: Runtime, re
         assert answer.code == "ECS.DBGet.NoData"
 
 
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

@@ -12,14 +12,15 @@ _ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def running_cloud() -> Iterator[Cloud]:
-    """A coordinator and a host that has joined; nothing of them outlives the block. Needs root."""
+def running_cloud(hosts: int = 1) -> Iterator[Cloud]:
+    """A coordinator and hosts that have joined; nothing of them outlives the block. Needs root."""
     built = subprocess.run([_ROOT / "packaging/demo-image", "--quiet"], check=True, capture_output=True, text=True)
     lab = Lab()
     try:
-        lab.add_host()
+        made = [lab.add_host() for _ in range(hosts)]
         cloud = Cloud(lab, Path(built.stdout.strip()))
-        cloud.join(cloud.host)
+        for host in made:
+            cloud.join(host)
         yield cloud
     finally:
         lab.stop()

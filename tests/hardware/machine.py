@@ -39,7 +39,7 @@ DISKS: Final = (
 )
 _CPU: Final = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+rdrand"
 _KERNEL_COMMAND_LINE: Final = (
-    "console=ttyS0 loglevel=4 intel_iommu=on apparmor=0 mitigations=off nopti nokaslr tsc=reliable"
+    "console=ttyS0 loglevel=4 intel_iommu=on apparmor=0 mitigations=off nopti nokaslr tsc=reliable no_timer_check"
     " random.trust_cpu=on panic=-1"
 )
 

@@ -42,7 +42,7 @@ CAN_LOCK = not subprocess.run(
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.xdist_group("lab"),
+    pytest.mark.xdist_group("agents"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(ONLINE[:2] != [0, 1] or CELL_COUNT > 1, reason="needs CPUs 0 and 1, and one cell"),
 ]

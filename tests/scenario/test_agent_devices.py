@@ -32,7 +32,7 @@ from tests.unit.agent.guest_builder import GUEST_UUID, a_spec
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.xdist_group("lab"),
+    pytest.mark.xdist_group("agents"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 

@@ -33,7 +33,7 @@ from tests.unit.agent.guest_builder import GUEST_UUID, VOLUME_UUID, a_drive, a_s
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.xdist_group("lab"),
+    pytest.mark.xdist_group("agents"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 

@@ -18,7 +18,7 @@ from tests.unit.agent.guest_builder import SUBNET_ID, VNC_PASSWORD
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.xdist_group("lab"),
+    pytest.mark.xdist_group("agents"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     # They take minutes, and no coordinator orders migrations yet.
     pytest.mark.skipif(not os.environ.get("NODEWRIGHT_TEST_MIGRATION"), reason="NODEWRIGHT_TEST_MIGRATION=1 runs them"),

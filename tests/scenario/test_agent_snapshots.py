@@ -24,7 +24,7 @@ from tests.unit.agent.guest_builder import GUEST_UUID
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.xdist_group("lab"),
+    pytest.mark.xdist_group("agents"),
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]

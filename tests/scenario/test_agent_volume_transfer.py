@@ -17,7 +17,7 @@ from tests.scenario.migration_lab import GUEST_UUID, MIB, VOLUME_UUID, Migration
 
 pytestmark = [
     pytest.mark.scenario,
-    pytest.mark.xdist_group("lab"),
+    pytest.mark.xdist_group("agents"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 

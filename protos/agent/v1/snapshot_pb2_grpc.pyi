@@ -31,7 +31,7 @@ class SnapshotServiceStub:
     and goes when they go. All of it is found in the files: every call may be repeated, also after a crash in its middle.
 
     Errors: INVALID_ARGUMENT (a field is named); NOT_FOUND with VolumeNotFound, SnapshotNotFound, DomainNotFound; FAILED_PRECONDITION with
-    VolumeInUse (another guest, or something else, has one of them open), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
+    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
     UNAVAILABLE while libvirt is away.
     """
 
@@ -60,7 +60,7 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     and goes when they go. All of it is found in the files: every call may be repeated, also after a crash in its middle.
 
     Errors: INVALID_ARGUMENT (a field is named); NOT_FOUND with VolumeNotFound, SnapshotNotFound, DomainNotFound; FAILED_PRECONDITION with
-    VolumeInUse (another guest, or something else, has one of them open), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
+    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
     UNAVAILABLE while libvirt is away.
     """
 
@@ -85,7 +85,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     and goes when they go. All of it is found in the files: every call may be repeated, also after a crash in its middle.
 
     Errors: INVALID_ARGUMENT (a field is named); NOT_FOUND with VolumeNotFound, SnapshotNotFound, DomainNotFound; FAILED_PRECONDITION with
-    VolumeInUse (another guest, or something else, has one of them open), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
+    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
     UNAVAILABLE while libvirt is away.
     """
 

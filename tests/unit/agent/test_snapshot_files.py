@@ -7,8 +7,15 @@ from uuid import uuid4
 
 import pytest
 
-from agent.errors import RequestInvalid, SnapshotNotFound, StorageFailed, VolumeInUse, VolumeNotFound
-from agent.storage.base import Volume, VolumeSpec
+from agent.errors import (
+    RequestInvalid,
+    SnapshotNotFound,
+    SnapshotUnsupported,
+    StorageFailed,
+    VolumeInUse,
+    VolumeNotFound,
+)
+from agent.storage.base import Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
 from agent.storage.image_format import DiskSnapshot, read_qcow2_snapshots
@@ -196,6 +203,18 @@ async def test_what_cannot_be_done_is_told(snapshots: SnapshotFiles, volumes: Di
     partial = [await snapshots.find(uuid, ONE), None]
     assert [item.snapshot_id for item in list_partial(partial)] == [ONE]
     assert list_partial(partial[:1]) == []
+
+
+async def test_volumes_of_other_backends_are_told_from_none(volumes: DirectoryBackend, tmp_path: Path) -> None:
+    class Groups(DirectoryBackend):
+        async def describe_volume(self, uuid: str) -> VolumeSource:
+            return VolumeSource(Path(f"/dev/group/{uuid}"), "raw")
+
+    elsewhere = Groups(tmp_path, owner="", find_image=volumes._find_image, find_users=nobody, reserved_bytes=0)
+    snapshots = SnapshotFiles(volumes, elsewhere)
+    for attempt in (snapshots.take(str(uuid4()), ONE), snapshots.list(str(uuid4())), copy(snapshots, str(uuid4()))):
+        with pytest.raises(SnapshotUnsupported):
+            await attempt
 
 
 @pytest.mark.parametrize("snapshot_id", ["", "a/b", "-a", "a,b", "a" * 65, "é"])
