@@ -141,6 +141,8 @@ class Definitions:
         if spec.host_devices:
             raise GuestIncompatible("spec.host_devices: a guest does not move with devices of its node while it runs")
         host = await self._host_for(spec)
+        if any(source.kind == "block" for source in host.volumes.values()):
+            raise GuestIncompatible("spec.disks: no disk of a guest that runs is moved into a logical volume")
         host = replace(host, machine=machine or host.machine, cpus=await self._affinities.look(spec.uuid))
         domain = build_domain(spec, host)
         await self._make_files(spec, host)

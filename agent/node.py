@@ -201,7 +201,7 @@ def build_node(config: AgentConfig) -> Node:
         prober=GuestAgentProber(guests, guest_agents, events),
         stops=stops,
         growths=Growths(connection, guests, guest_agents, affinities, events),
-        hibernations=Hibernations(connection, guests, guest_agents, events, config.saved_memory_dir),
+        hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
         snapshots=_build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
@@ -324,8 +324,9 @@ def _build_storage(
     reserved_bytes = config.reserved_storage_bytes
 
     async def find_image_users(image_id: str) -> list[str]:
-        holders = await find_file_holders(connection, config.images_dir / f"{image_id}.iso")
-        return [*await volumes.volumes_backed_by(image_id), *holders]
+        backed, path = await volumes.volumes_backed_by(image_id), config.images_dir / f"{image_id}.iso"
+        # Nothing else is in drives, and to ask for every domain takes its time.
+        return [*backed, *(await find_file_holders(connection, path) if path.exists() else ())]
 
     images = ImageCache(
         config.images_dir,

@@ -141,12 +141,12 @@ class Snapshots:
         found = await self._files.find(uuid, snapshot_id)
         if found is None:
             return
-        self._files.refuse_while_copied(uuid, snapshot_id)
-        user = await self._live.find_user(await self._files.path_of(uuid))
-        if user is None:
-            await self._files.remove(uuid, snapshot_id)
-        else:
-            await self._live.remove(user, found.name)
+        with self._files.leaving(uuid, snapshot_id):
+            user = await self._live.find_user(await self._files.path_of(uuid))
+            if user is None:
+                await self._files.remove(uuid, snapshot_id)
+            else:
+                await self._live.remove(user, found.name)
 
     async def _list(self, order: SnapshotOrder) -> tuple[VolumeSnapshot, ...]:
         return tuple([await self._files.get(uuid, order.snapshot_id) for uuid in order.volume_uuids])

@@ -171,13 +171,21 @@ class DeviceKeeper:
             async for step in progress:
                 yield step
         for entry in entries:
-            failure, current = failures.get(entry.uuid), self._journal.find(entry.domain_uuid, entry.uuid)
-            if isinstance(failure, (HypervisorTimeout, HypervisorUnavailable)):
-                raise failure
-            if current and failure:
-                log.warning("device.given_up", device=device_id, uuid=entry.uuid, reason=failure.message)
-                await self._put(replace(current, given_up=True))
+            if failure := failures.get(entry.uuid):
+                await self._give_up(entry, failure)
         self._notice()
+
+    async def _give_up(self, entry: Entry, failure: AgentError) -> None:
+        if isinstance(failure, (HypervisorTimeout, HypervisorUnavailable)):
+            raise failure
+        async with self._release_lock(entry):
+            # Another call may have given it back meanwhile.
+            if current := self._journal.find(entry.domain_uuid, entry.uuid):
+                log.warning("device.given_up", device=entry.device.id, uuid=entry.uuid, reason=failure.message)
+                await self._put(replace(current, given_up=True))
+
+    def _release_lock(self, entry: Entry) -> asyncio.Lock:
+        return self._releases.setdefault((entry.domain_uuid, entry.uuid), asyncio.Lock())
 
     async def _release_all(
         self, entries: Sequence[Entry], failures: dict[str, AgentError]
@@ -186,9 +194,8 @@ class DeviceKeeper:
         if entries:
             await self._begin_release(entries)
         for entry in entries:
-            lock = self._releases.setdefault((entry.domain_uuid, entry.uuid), asyncio.Lock())
             try:
-                async with lock, aclosing(self._release(entry)) as progress:
+                async with self._release_lock(entry), aclosing(self._release(entry)) as progress:
                     async for step in progress:
                         yield step
             except AgentError as error:

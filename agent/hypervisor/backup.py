@@ -21,6 +21,8 @@ from agent.hypervisor.guest import find_owned
 from agent.hypervisor.unplug import TIMEOUT_SECONDS, read_live
 
 _LOOK_SECONDS: Final = 0.5
+# A job that is given up ends when QEMU has.
+_ABORT_SECONDS: Final = 30.0
 _ENDED: Final = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED
 
 Result = TypeVar("Result")
@@ -58,6 +60,7 @@ class Backups:
 
         Raises DomainStateConflict when the guest has another job or no such disk, StorageFailed.
         """
+        await self._end_former(domain_uuid)
         await self._call(domain_uuid, lambda domain: _begin(domain, volume_uuid, target))
         is_over = False
         try:
@@ -73,6 +76,13 @@ class Backups:
             if not is_over:
                 await asyncio.shield(self._call(domain_uuid, _abort))
 
+    async def _end_former(self, domain_uuid: str) -> None:
+        """Of an agent that has ended nobody waits for the job: it does not run any more."""
+        for _ in range(int(_ABORT_SECONDS / _LOOK_SECONDS)):
+            if not await self._call(domain_uuid, _abort):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def _call(self, domain_uuid: str, run: Callable[[libvirt.virDomain], Result]) -> Result:
         return await self._connection.call(
             lambda handle: run(find_owned(handle, domain_uuid)), timeout_seconds=TIMEOUT_SECONDS
@@ -80,8 +90,6 @@ class Backups:
 
 
 def _begin(domain: libvirt.virDomain, volume_uuid: str, target: Path) -> None:
-    # Of an agent that has ended: nobody waits for it.
-    _abort(domain)
     live = read_live(domain)
     found = [disk for disk in live.disks if disk.key == make_serial(volume_uuid)] if live else []
     if not found:
@@ -100,12 +108,14 @@ def _look(domain: libvirt.virDomain) -> _Look:
     return _Look(None, "" if is_done else str(ended.get("errmsg") or "the guest has ended, or the job was"))
 
 
-def _abort(domain: libvirt.virDomain) -> None:
-    """No backup job runs."""
+def _abort(domain: libvirt.virDomain) -> bool:
+    """Whether a backup job has run, which is over soon."""
     try:
         stats = domain.jobStats()
         if stats.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP and stats.get("type"):
             domain.abortJob()
+            return True
     except libvirt.libvirtError as error:
         # It has ended meanwhile, perhaps with its guest.
         log.info("backup.not_aborted", domain=domain.UUIDString(), reason=str(error))
+    return False

@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from agent.configure.check import check_uuid
-from agent.durable_file import remove_file, write_file
+from agent.durable_file import is_temporary, remove_file, write_file
 from agent.errors import AgentError, DomainForeign, DomainNotFound, GuestAgentCommandFailed, GuestAgentUnavailable
 from agent.hypervisor.guest_agent import GuestAgents
 from agent.hypervisor.snapshot import LiveSnapshots
@@ -61,6 +61,9 @@ class Freezes:
         """Guests that an agent has left frozen when it died are thawed, beside whatever else is done."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._directory.iterdir():
+            if is_temporary(path):  # the agent died before it asked the guest
+                path.unlink(missing_ok=True)
+                continue
             log.warning("guest.found_frozen", uuid=path.name)
             self._begin_thaw(path.name)
 

@@ -8,6 +8,7 @@ Source: https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainManagedSav
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import AsyncGenerator
@@ -19,6 +20,7 @@ import libvirt
 import structlog
 
 from agent.errors import AgentError, DomainForeign, DomainStateConflict, StorageExhausted
+from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import GuestDescription, PowerState, read_power_state
 from agent.hypervisor.events import CHANGED, DomainEvents
@@ -47,12 +49,19 @@ class Hibernations:
     """Puts guests on disk, and gives that up."""
 
     def __init__(
-        self, connection: Connection, guests: Guests, guest_agents: GuestAgents, events: DomainEvents, directory: Path
+        self,
+        connection: Connection,
+        guests: Guests,
+        guest_agents: GuestAgents,
+        affinities: Affinities,
+        events: DomainEvents,
+        directory: Path,
     ) -> None:
         """`directory` is where libvirt keeps what it saves."""
         self._connection = connection
         self._guests = guests
         self._guest_agents = guest_agents
+        self._affinities = affinities
         self._events = events
         self._directory = directory
         # By the UUID of the guest; a restart of the agent forgets them, and finds libvirt at work.
@@ -71,8 +80,8 @@ class Hibernations:
         save = self._saves.get(uuid)
         if save is None and await self._read_job(uuid) is None:
             await self._check_space(uuid)
-            save = self._saves[uuid] = asyncio.create_task(self._save(uuid), name=f"save-{uuid}")
-            save.add_done_callback(lambda _: self._saves.pop(uuid, None))
+            # Another call may have begun meanwhile.
+            save = self._saves.get(uuid) or self._begin(uuid)
         while not save.done() if save is not None else await self._read_job(uuid) is not None:
             if progress := await self._read_job(uuid):
                 yield progress
@@ -101,10 +110,18 @@ class Hibernations:
         before = await self._guests.get(uuid)
         started = await self._guests.start(uuid)
         if before.power_state is PowerState.HIBERNATED:
+            # It floats where it did when it was saved, and others may have pinned these CPUs since.
+            with contextlib.suppress(AgentError):
+                await self._affinities.settle(anew=True)
             clock = asyncio.create_task(self._set_clock(uuid), name=f"clock-{uuid}")
             self._clocks.add(clock)
             clock.add_done_callback(self._clocks.discard)
         return started
+
+    def _begin(self, uuid: str) -> asyncio.Task[None]:
+        save = self._saves[uuid] = asyncio.create_task(self._save(uuid), name=f"save-{uuid}")
+        save.add_done_callback(lambda _: self._saves.pop(uuid, None))
+        return save
 
     async def _set_clock(self, uuid: str) -> None:
         for attempt in range(_CLOCK_ATTEMPTS):
@@ -136,7 +153,7 @@ class Hibernations:
         await self._connection.call_migration(save)
 
     async def _read_job(self, uuid: str) -> SaveProgress | None:
-        """How far libvirt is with what it does to the guest; None: nothing."""
+        """How far libvirt is with saving the guest; None: it is not saved now."""
         return await self._connection.call(lambda handle: _read_job(find_owned(handle, uuid)))
 
     async def _check_space(self, uuid: str) -> None:
@@ -160,6 +177,8 @@ def _read_job(domain: libvirt.virDomain) -> SaveProgress | None:
         libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
     ):
         return None
+    if stats.get("operation", libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE) != libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE:
+        return None  # a migration, say, which is not to be given up here
     return SaveProgress(int(stats.get("memory_processed", 0)), int(stats.get("memory_total", 0)))
 
 

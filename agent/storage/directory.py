@@ -127,7 +127,7 @@ class DirectoryBackend:
         """The same. Raises VolumeNotFound."""
         volume = await self.find_volume(uuid)
         if volume is None:
-            raise VolumeNotFound(f"volume {uuid} does not exist on this node")
+            raise VolumeNotFound(f"volume {uuid} does not exist on this node, or not as a file")
         return volume
 
     def reserve(self, uuid: str) -> Path:

@@ -27,6 +27,7 @@ _DIRECTORY_MODE: Final = 0o711
 _LOOK_SECONDS: Final = 0.5
 # Nobody has fetched it for so long that nobody will.
 _LIFE_SECONDS: Final = 48 * 3600
+_SWEEP_SECONDS: Final = 3600.0
 _MOST_PERCENT: Final = 99
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,24 @@ class Exports:
         """The directory exists, and what a crash or a coordinator left there is gone."""
         self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
         for path in self._directory.iterdir():
-            if is_temporary(path) or path.stat().st_mtime < time.time() - _LIFE_SECONDS:
+            if is_temporary(path):
+                log.info("export.leftover_removed", path=str(path))
+                path.unlink(missing_ok=True)
+        self.sweep()
+
+    async def run(self) -> None:
+        """Removes what nobody fetches, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                await asyncio.to_thread(self.sweep)
+            except OSError as error:  # a copy more or less on the disk ends no agent
+                log.warning("export.sweep_failed", reason=str(error))
+
+    def sweep(self) -> None:
+        """No finished copy is left that nobody will fetch."""
+        for path in self._directory.glob("*.qcow2"):
+            if not is_temporary(path) and path.stat().st_mtime < time.time() - _LIFE_SECONDS:
                 log.info("export.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -71,6 +73,8 @@ class ImageCache:
         self._reserved_bytes = reserved_bytes
         self._unused_life_seconds = unused_life_seconds
         self._transfers: dict[str, Transfer] = {}
+        # Nobody is told that an image is there while it goes.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def prepare(self) -> None:
         """The directory exists, and what a crash left is gone, except for transfers that can be resumed."""
@@ -94,8 +98,8 @@ class ImageCache:
     async def evict_unused(self) -> None:
         """No image is left that nobody has needed for the configured time."""
         if self._unused_life_seconds:
-            for image in await self._list_unused(self._unused_life_seconds):
-                await self._evict(image)
+            for image in await self._list_old(self._unused_life_seconds):
+                await self._evict(image, self._unused_life_seconds)
 
     async def sweep(self) -> None:
         """No transfer is left that ended long ago; those that are under way go on."""
@@ -124,11 +128,7 @@ class ImageCache:
         Raises ImageNotFound, ImageCorrupt, ImageFormatMismatch, ImageSourceUnavailable, StorageExhausted, and
         ImageInUse when volumes are backed by another image of this id.
         """
-        present = await self.find(ref.image_id)
-        if present is not None and present.ref != ref:
-            await self.ensure_evicted(ref.image_id)
-        elif present is not None:
-            await asyncio.to_thread(os.utime, self._description_path(ref.image_id))
+        if await self._claim(ref):
             yield TransferProgress(done_bytes=ref.size_bytes, total_bytes=ref.size_bytes)
             return
         if ref.image_id not in self._transfers:
@@ -142,46 +142,71 @@ class ImageCache:
 
     async def ensure_evicted(self, image_id: str) -> None:
         """The image is not in the cache. Absence is success. Raises ImageInUse while a volume or a drive needs it."""
-        if users := await self._find_users(image_id):
-            raise ImageInUse(f"image {image_id} is needed by {', '.join(users)}")
-        await asyncio.to_thread(self._remove, image_id)
+        async with self._lock(image_id):
+            await self._remove_unneeded(image_id)
 
     async def close(self) -> None:
         """Ends all transfers; what was fetched is kept."""
         for transfer in list(self._transfers.values()):
             await transfer.cancel()
 
-    async def _list_unused(self, seconds: float) -> list[CachedImage]:
-        """Images that nobody has asked for in that time, nor needs: the one that was asked for longest ago first."""
-        found = []
-        for image in await self.list_images():
-            asked_at = self._description_path(image.ref.image_id).stat().st_mtime
-            if asked_at < time.time() - seconds and not await self._find_users(image.ref.image_id):
-                found.append((asked_at, image))
-        return [image for _, image in sorted(found, key=lambda pair: pair[0])]
+    async def _claim(self, ref: ImageRef) -> bool:
+        """Whether the image is there, and stays for a while; another one of this id is gone. Raises ImageInUse."""
+        async with self._lock(ref.image_id):
+            present = await self.find(ref.image_id)
+            if present is not None and present.ref != ref:
+                await self._remove_unneeded(ref.image_id)
+                return False
+            if present is not None:
+                await asyncio.to_thread(os.utime, self._description_path(ref.image_id))
+            return present is not None
+
+    async def _list_old(self, seconds: float) -> list[CachedImage]:
+        """Images that nobody has asked for in that time, the one that was asked for longest ago first."""
+        asked = [(self._asked_at(image.ref.image_id), image) for image in await self.list_images()]
+        asked.sort(key=lambda pair: pair[0])
+        return [image for asked_at, image in asked if asked_at < time.time() - seconds]
+
+    def _asked_at(self, image_id: str) -> float:
+        """Seconds since 1970; of one that has gone meanwhile there is nothing to evict."""
+        try:
+            return self._description_path(image_id).stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
 
     async def _make_room(self, wanted_bytes: int) -> None:
         """Evicts images that nobody needs until there is room, or none is left; the transfer tells of too little."""
         if self._free_bytes() >= wanted_bytes:
             return
-        try:
-            unused = await self._list_unused(_RECENT_SECONDS)
-        except AgentError as error:  # who cannot be asked counts as one who needs them
-            log.warning("image.room_not_made", reason=error.message)
-            return
-        for image in unused:
+        for image in await self._list_old(_RECENT_SECONDS):
             if self._free_bytes() >= wanted_bytes:
                 return
-            await self._evict(image)
+            try:
+                await self._evict(image, _RECENT_SECONDS)
+            except AgentError as error:  # who cannot be asked counts as one who needs them
+                log.warning("image.room_not_made", reason=error.message)
+                return
 
     def _free_bytes(self) -> int:
         status = os.statvfs(self._directory)
         return max(0, status.f_bavail * status.f_frsize - self._reserved_bytes)
 
-    async def _evict(self, image: CachedImage) -> None:
-        log.info("image.evicted", image_id=image.ref.image_id, size_bytes=image.ref.size_bytes)
-        with contextlib.suppress(ImageInUse):
-            await self.ensure_evicted(image.ref.image_id)
+    async def _evict(self, image: CachedImage, seconds: float) -> None:
+        """It is gone, unless somebody needs it, or has asked for it in that time: meanwhile, say."""
+        image_id = image.ref.image_id
+        async with self._lock(image_id):
+            if self._asked_at(image_id) < time.time() - seconds:
+                with contextlib.suppress(ImageInUse):
+                    await self._remove_unneeded(image_id)
+                    log.info("image.evicted", image_id=image_id, size_bytes=image.ref.size_bytes)
+
+    async def _remove_unneeded(self, image_id: str) -> None:
+        if users := await self._find_users(image_id):
+            raise ImageInUse(f"image {image_id} is needed by {', '.join(users)}")
+        await asyncio.to_thread(self._remove, image_id)
+
+    def _lock(self, image_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(image_id, asyncio.Lock())
 
     def _join_transfer(self, ref: ImageRef) -> Transfer:
         transfer = self._transfers.get(ref.image_id)

@@ -30,6 +30,8 @@ _QCOW2_SNAPSHOT: Final = struct.Struct(">QIHHIIQII")
 # In what follows it: the state's size in 64 bits, then that of the disk.
 _QCOW2_SNAPSHOT_EXTRA: Final = struct.Struct(">QQ")
 _QCOW2_SNAPSHOTS_LIMIT: Final = 65536
+# QEMU admits no more of it.
+_QCOW2_SNAPSHOT_EXTRA_LIMIT: Final = 1024
 
 _ISO_MAGIC: Final = b"CD001"
 _ISO_MAGIC_OFFSET: Final = 32769
@@ -108,7 +110,7 @@ def _read_snapshot(file: BinaryIO) -> DiskSnapshot:
     try:
         fields = _QCOW2_SNAPSHOT.unpack(file.read(_QCOW2_SNAPSHOT.size))
         id_length, name_length, taken_at_seconds, extra_length = fields[2], fields[3], fields[4], fields[8]
-        extra = file.read(extra_length)
+        extra = file.read(extra_length if extra_length <= _QCOW2_SNAPSHOT_EXTRA_LIMIT else 0)
         _, size_bytes = _QCOW2_SNAPSHOT_EXTRA.unpack_from(extra)
     except struct.error as error:
         raise ValueError(f"{file.name}: the table of snapshots is broken") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -43,6 +43,8 @@ _MAKING: Final = "nodewright_making"
 _ZERO: Final = "nodewright_zero_"
 _TYPE: Final = "nodewright_type_"
 _IMAGE: Final = "nodewright_image_"
+# So often it is noted how far zeros were written: who is cut off goes on from there.
+_MARK_BYTES: Final = 8 * 1024**3
 # What LVM admits in tags, and nothing else.
 _TAG: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 
@@ -142,11 +144,9 @@ class LvmBackend:
         if not self._pool:
             group = await self._tool.read_group()
             return StorageCapacity(total_bytes=group.size_bytes, free_bytes=group.free_bytes)
-        found = await self._tool.list_volumes(f"lv_name={self._pool}")
-        if not found:
-            raise StorageFailed(f"thin pool {self._tool.group}/{self._pool} does not exist")
-        used = int(found[0].size_bytes * (found[0].used_percent or 0.0) / 100)
-        return StorageCapacity(total_bytes=found[0].size_bytes, free_bytes=found[0].size_bytes - used)
+        pool = await self._read_pool()
+        used = int(pool.size_bytes * (pool.used_percent or 0.0) / 100)
+        return StorageCapacity(total_bytes=pool.size_bytes, free_bytes=pool.size_bytes - used)
 
     async def storage_id(self) -> str:
         """See StorageBackend; no other node uses the group."""
@@ -155,29 +155,52 @@ class LvmBackend:
     async def _create(self, spec: VolumeSpec, size_bytes: int) -> None:
         if not _TAG.fullmatch(spec.volume_type):
             raise RequestInvalid("volume_type: letters, digits, '.', '_' and '-', at most 64")
-        image = await self._require_image(spec)
+        image, name, is_kept = await self._require_image(spec), _name(spec.uuid), False
+        told = (f"{_TYPE}{spec.volume_type}", *((f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()))
+        try:
+            half_made = await self._begin(name, size_bytes, told)
+            zeroed = await self._fill(half_made, image)
+            await self._tool.change_tags(name, add=(_COMPLETE,), remove=(_MAKING, *zeroed))
+            is_kept = True
+        except asyncio.CancelledError:
+            # Large volumes take longer than a call: the next one goes on.
+            is_kept = True
+            raise
+        finally:
+            if not is_kept:
+                await self._discard(name)
+
+    async def _begin(self, name: str, size_bytes: int, told: tuple[str, ...]) -> LogicalVolume:
+        """A half-made volume: a new one, or that of a call for the same that was cut off."""
+        tags = (*told, *(() if self._pool else (f"{_ZERO}0",)))
+        for found in await self._tool.list_volumes(f"lv_name={name}"):
+            if found.size_bytes == size_bytes and found.tags.issuperset(told):
+                return found
+            await self._tool.remove(name)
         available_bytes = (await self.capacity()).free_bytes
         if size_bytes > available_bytes:
             raise StorageExhausted(f"volume: wanted {size_bytes} bytes, available {available_bytes}")
-        name, complete = _name(spec.uuid), False
-        if await self._find(spec.uuid, complete=False):
-            await self._tool.remove(name)  # half made
-        try:
-            await self._tool.create(name, size_bytes, _MAKING, self._pool)
-            await self._fill(spec.uuid, image)
-            told = (f"{_TYPE}{spec.volume_type}", *((f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()))
-            await self._tool.change_tags(name, add=(_COMPLETE, *told), remove=(_MAKING,))
-            complete = True
-        finally:
-            if not complete:
-                await self._discard(name)
+        await self._tool.create(name, size_bytes, _MAKING, self._pool)
+        await self._tool.change_tags(name, add=tags)
+        return LogicalVolume(name, size_bytes, frozenset(tags), None)
 
-    async def _fill(self, uuid: str, image: CachedImage | None) -> None:
-        await self._tool.activate(_name(uuid))
-        if not self._pool:
-            await self._zero(uuid, 0)
+    async def _read_pool(self) -> LogicalVolume:
+        """The thin pool. Raises StorageFailed, also when guests would read in it what was others'."""
+        found, name = await self._tool.list_volumes(f"lv_name={self._pool}"), f"{self._tool.group}/{self._pool}"
+        if not found:
+            raise StorageFailed(f"thin pool {name} does not exist")
+        if not found[0].gives_zeros:
+            raise StorageFailed(f"thin pool {name} gives out what others have written: lvchange --zero y {name}")
+        return found[0]
+
+    async def _fill(self, half_made: LogicalVolume, image: CachedImage | None) -> list[str]:
+        """It holds what it shall; answers its tags that tell of zeros."""
+        await self._tool.activate(half_made.name)
+        zeroed = [await self._zero(half_made.name, tag) for tag in half_made.tags if tag.startswith(_ZERO)]
         if image is not None:
-            await qemu_img.write_raw(image.path, image.disk_format, self._path(uuid))
+            path = self._path(half_made.name.removeprefix(_PREFIX))
+            await qemu_img.write_raw(image.path, image.disk_format, path)
+        return zeroed
 
     async def _discard(self, name: str) -> None:
         try:
@@ -204,17 +227,23 @@ class LvmBackend:
     async def _ensure_zeroed(self, found: LogicalVolume) -> None:
         for tag in [tag for tag in found.tags if tag.startswith(_ZERO)]:
             await self._tool.activate(found.name)
-            await self._zero(found.name.removeprefix(_PREFIX), int(tag.removeprefix(_ZERO)))
-            await self._tool.change_tags(found.name, remove=(tag,))
+            await self._tool.change_tags(found.name, remove=(await self._zero(found.name, tag),))
 
-    async def _zero(self, uuid: str, begin_bytes: int) -> None:
+    async def _zero(self, name: str, tag: str) -> str:
+        """Writes zeros from where the tag tells; answers the tag that tells of the end instead."""
+        begin_bytes = marked_bytes = int(tag.removeprefix(_ZERO))
         try:
-            async for _ in wipe(self._path(uuid), begin_bytes):
-                pass
+            async with aclosing(wipe(self._path(name.removeprefix(_PREFIX)), begin_bytes)) as pieces:
+                async for done_bytes, total_bytes in pieces:
+                    is_due = done_bytes - marked_bytes >= _MARK_BYTES or done_bytes == total_bytes
+                    if is_due and done_bytes != marked_bytes:
+                        former, marked_bytes = f"{_ZERO}{marked_bytes}", done_bytes
+                        await self._tool.change_tags(name, add=(f"{_ZERO}{done_bytes}",), remove=(former,))
         except DeviceInUse as error:
             raise VolumeInUse(error.message) from error
         except DeviceWipeFailed as error:
             raise StorageFailed(error.message) from error
+        return f"{_ZERO}{marked_bytes}"
 
     async def _require_image(self, spec: VolumeSpec) -> CachedImage | None:
         if spec.image_id is None:

@@ -7,10 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.devices.thread import finish
 from agent.errors import StorageExhausted, StorageFailed, VolumeInUse
 
 _TIMEOUT_SECONDS: Final = 120.0
-_FIELDS: Final = "lv_name,lv_size,lv_tags,data_percent"
+# LVM ends at the next safe place then; killed in the middle it may leave devices that guests have suspended.
+_END_SECONDS: Final = 30.0
+_FIELDS: Final = "lv_name,lv_size,lv_tags,data_percent,lv_attr"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class LogicalVolume:
     tags: frozenset[str]
     # Of its size, where it is thin, or a pool.
     used_percent: float | None
+    # Of a thin pool: what it gives out reads as zeros, whoever had it before.
+    gives_zeros: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class LvmTool:
                 size_bytes=int(row["lv_size"]),
                 tags=frozenset(filter(None, row["lv_tags"].split(","))),
                 used_percent=float(row["data_percent"]) if row["data_percent"] else None,
+                gives_zeros=row["lv_attr"][7:8] == "z",
             )
             for row in rows
         ]
@@ -97,6 +103,10 @@ class LvmTool:
         return rows
 
     async def _run(self, command: str, *arguments: str) -> str:
+        """Who is cancelled waits for its end."""
+        return await finish(asyncio.ensure_future(self._execute(command, *arguments)))
+
+    async def _execute(self, command: str, *arguments: str) -> str:
         try:
             process = await asyncio.create_subprocess_exec(
                 *("lvm", command, *arguments),
@@ -113,11 +123,20 @@ class LvmTool:
             raise StorageFailed(f"{command} {self.group} did not end within {_TIMEOUT_SECONDS:g} s") from None
         finally:
             if process.returncode is None:
-                process.kill()
-                await process.wait()
+                await _end(process)
         if process.returncode != 0:
             raise _explain(command, complaint.decode(errors="replace"))
         return output.decode()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    try:
+        async with asyncio.timeout(_END_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 def _explain(command: str, complaint: str) -> StorageFailed | StorageExhausted | VolumeInUse:

@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -72,8 +72,9 @@ class SnapshotFiles:
         """`everywhere` knows the volumes of the node's other backends, too."""
         self._volumes = volumes
         self._everywhere = everywhere or volumes
-        # Snapshots that are being copied from: they must stay.
+        # Snapshots that are being copied from, which must stay, and those that are on their way out.
         self._read: Counter[tuple[str, str]] = Counter()
+        self._leaving: Counter[tuple[str, str]] = Counter()
 
     async def path_of(self, uuid: str) -> Path:
         """The volume's file. Raises VolumeNotFound, SnapshotUnsupported."""
@@ -111,9 +112,11 @@ class SnapshotFiles:
 
     async def remove(self, uuid: str, snapshot_id: str) -> None:
         """The volume, which nobody has open, does not have the snapshot. Raises VolumeInUse."""
-        self.refuse_while_copied(uuid, snapshot_id)
-        async with self._volumes.lock(uuid):
-            if found := await self.find(uuid, snapshot_id):
+        with self.leaving(uuid, snapshot_id):
+            async with self._volumes.lock(uuid):
+                found = await self.find(uuid, snapshot_id)
+                if found is None:
+                    return
                 await self._volumes.refuse_while_open(uuid)
                 await qemu_img.delete_snapshot(await self.path_of(uuid), found.name)
 
@@ -129,10 +132,13 @@ class SnapshotFiles:
             if found.size_bytes < size_bytes:
                 await qemu_img.grow(path, size_bytes)
 
-    def refuse_while_copied(self, uuid: str, snapshot_id: str) -> None:
-        """Raises VolumeInUse while a copy is made from the snapshot."""
+    @contextmanager
+    def leaving(self, uuid: str, snapshot_id: str) -> Iterator[None]:
+        """No copy is made from the snapshot meanwhile. Raises VolumeInUse when one is being made."""
         if self._read[uuid, snapshot_id]:
             raise VolumeInUse(f"volume {uuid}: a copy is being made from snapshot {snapshot_id}")
+        with _counted(self._leaving, (uuid, snapshot_id)):
+            yield
 
     async def ensure_copied(
         self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str
@@ -146,8 +152,9 @@ class SnapshotFiles:
             present = await self._volumes.find_volume(spec.uuid)
             if present is None:
                 with self._reading(origin_uuid, snapshot_id):
-                    async for percent in self._copy(spec, origin_uuid, snapshot_id):
-                        yield percent
+                    async with aclosing(self._copy(spec, origin_uuid, snapshot_id)) as percents:
+                        async for percent in percents:
+                            yield percent
             yield await self._volumes.get_volume(spec.uuid)
 
     async def _copy(self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str) -> AsyncGenerator[int, None]:
@@ -165,8 +172,10 @@ class SnapshotFiles:
         name, size_bytes = found.name if found else "", spec.size_bytes
         try:
             copying = qemu_img.copy(path, temporary, snapshot=name, size_bytes=size_bytes, backing=backing)
-            async for percent in copying:
-                yield percent
+            # Who stops listening knows that nobody reads the origin any more.
+            async with aclosing(copying) as percents:
+                async for percent in percents:
+                    yield percent
             # A snapshot comes with the size that its volume has now.
             await qemu_img.set_size(temporary, least_bytes)
             await qemu_img.grow(temporary, size_bytes)
@@ -182,11 +191,21 @@ class SnapshotFiles:
 
     @contextmanager
     def _reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:
-        self._read[uuid, snapshot_id] += 1
-        try:
+        if self._leaving[uuid, snapshot_id]:
+            raise VolumeInUse(f"volume {uuid}: snapshot {snapshot_id} is being removed")
+        with _counted(self._read, (uuid, snapshot_id)):
             yield
-        finally:
-            self._read[uuid, snapshot_id] -= 1
+
+
+@contextmanager
+def _counted(counts: Counter[tuple[str, str]], key: tuple[str, str]) -> Iterator[None]:
+    counts[key] += 1
+    try:
+        yield
+    finally:
+        counts[key] -= 1
+        if not counts[key]:
+            del counts[key]
 
 
 def _describe(volume: Volume, found: DiskSnapshot) -> VolumeSnapshot:

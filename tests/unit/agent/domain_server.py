@@ -156,7 +156,7 @@ async def serve(directory: Path, devices: DeviceProvider | None = None) -> Async
             locks,
             attachments,
             Growths(connection, guests, guest_agents, affinities, events),
-            Hibernations(connection, guests, guest_agents, events, directory / "save"),
+            Hibernations(connection, guests, guest_agents, affinities, events, directory / "save"),
         ),
         server,
     )

@@ -234,6 +234,24 @@ class TestTooFew:
         start = EnsureRunningRequest(uuid=GUEST_UUID)
         assert await failure(lambda: server.domains.EnsureRunning(start)) == self.REFUSED
 
+    async def test_one_that_goes_on_from_its_memory_is_moved_from_where_it_was(
+        self, server: DomainServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await _run(server)
+        await server.connection.call(lambda handle: handle.lookupByUUIDString(GUEST_UUID).managedSave())
+        await server.domains.EnsureDefined(_dedicated(0))
+        looked, set_affinities = [], affinity._set_affinities
+
+        def look(handle: libvirt.virConnect, occupancy: Occupancy) -> frozenset[str]:
+            looked.append(occupancy)
+            return set_affinities(handle, occupancy)
+
+        # The pins are those of before: nobody looks on their account.
+        monkeypatch.setattr(affinity, "_set_affinities", look)
+        await server.domains.EnsureRunning(EnsureRunningRequest(uuid=GUEST_UUID))
+        assert len(looked) == 1
+        assert await _floats_on(server) == [{2, 4}] * 4
+
 
 class TestRecovery:
     """What a crash or a person left is put right."""

@@ -151,6 +151,8 @@ async def test_the_next_agent_thaws_what_a_dead_one_has_frozen(guest: AGuest, tm
     freezing = an_agent(guest, tmp_path).frozen(GUEST_UUID)
     await freezing.__aenter__()
     assert guest.is_frozen
+    # What another one has left that died while it wrote.
+    (tmp_path / ".new-0123abcd-half").touch()
     freezes = an_agent(guest, tmp_path)
     # Nobody freezes it anew before that has ended.
     async with freezes.frozen(GUEST_UUID) as freeze:

@@ -309,6 +309,25 @@ async def test_what_nobody_has_needed_for_long_is_evicted(tmp_path: Path, conten
         await cache.ensure_evicted("img-2")
 
 
+async def test_what_is_asked_for_while_others_are_evicted_stays(tmp_path: Path, content: bytes) -> None:
+    asked: list[int] = []
+
+    async def find_users(_image_id: str) -> list[str]:
+        if not asked:  # the first is on its way out
+            asked.extend(await fetch(cache, a_ref(content, image_id="img-2")))
+        return []
+
+    source = Source(img_1=content, img_2=content)
+    cache = a_cache(tmp_path, source, find_users=find_users, unused_life_seconds=3600)
+    for age_seconds, image_id in ((5000, "img-1"), (4000, "img-2")):
+        await fetch(cache, a_ref(content, image_id=image_id))
+        long_ago = time.time() - age_seconds
+        os.utime(tmp_path / f"{image_id}.json", (long_ago, long_ago))
+    await cache.evict_unused()
+    assert asked == [len(content)]
+    assert [image.ref.image_id for image in await cache.list_images()] == ["img-2"]
+
+
 async def test_room_is_made_by_what_nobody_needs(
     tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,21 +4,24 @@ This kernel may have no device mapper, so that LVM keeps its metadata and activa
 stand in for the devices. What is written to them is real, by the real qemu-img.
 """
 
+import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from agent.devices.wipe import wipe
 from agent.errors import RequestInvalid, StorageExhausted, StorageFailed, VolumeInUse, VolumeNotFound
+from agent.storage import lvm as lvm_module
 from agent.storage.base import Volume, VolumeSpec
 from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
-from agent.storage.lvm_tool import LvmTool
+from agent.storage.lvm_tool import LogicalVolume, LvmTool
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody
 
 EXTENT = 4 * MIB
@@ -158,6 +161,44 @@ async def test_what_a_crash_leaves_is_set_right_before_anybody_sees_it(
         assert await read(volumes, spec.uuid) == bytes(12 * MIB)
     assert (await volumes.ensure_volume(a_spec(spec.uuid, size_mib=12))).size_bytes == 12 * MIB
     assert await read(volumes, spec.uuid) == bytes(12 * MIB)
+
+
+async def test_a_call_that_is_cut_off_is_gone_on_with(
+    volumes: LvmBackend, tool: FileTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begins: list[int] = []
+
+    async def cut_off(path: Path, begin_bytes: int) -> AsyncGenerator[tuple[int, int]]:
+        begins.append(begin_bytes)
+        async for done in wipe(path, begin_bytes, chunk_bytes=EXTENT):
+            yield done
+            if len(begins) < 3 and done[0] == len(begins) * EXTENT:
+                raise asyncio.CancelledError
+
+    monkeypatch.setattr(lvm_module, "wipe", cut_off)
+    monkeypatch.setattr(lvm_module, "_MARK_BYTES", EXTENT)
+    spec = a_spec(size_mib=16, image_id="img-1")
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError):
+            await volumes.ensure_volume(spec)
+        assert await volumes.list_volumes() == []
+    await volumes.ensure_volume(spec)
+    assert begins == [0, EXTENT, 2 * EXTENT]
+    assert await read(volumes, spec.uuid) == b"\7" * MIB + bytes(15 * MIB)
+    [made] = await tool.list_volumes()
+    assert made.tags == {"nodewright", "nodewright_type_essd", "nodewright_image_img-1"}
+
+
+async def test_a_pool_that_gives_out_what_others_wrote_is_refused(
+    tool: FileTool, images: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def list_volumes(*selection: str) -> list[LogicalVolume]:
+        return [LogicalVolume("pool", 64 * MIB, frozenset(), 25.0)] if "lv_name=pool" in selection else []
+
+    monkeypatch.setattr(tool, "list_volumes", list_volumes)
+    volumes = LvmBackend(tool, pool="pool", find_image=images.find, find_users=nobody)
+    with pytest.raises(StorageFailed, match="--zero y"):
+        await volumes.ensure_volume(a_spec())
 
 
 async def test_a_volume_grows_under_its_guest_which_sees_zeros(volumes: LvmBackend, tool: FileTool) -> None:

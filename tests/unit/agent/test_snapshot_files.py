@@ -180,6 +180,8 @@ async def test_a_copy_that_is_given_up_leaves_nothing_and_keeps_its_snapshot_mea
     await copying.aclose()
 
     assert files_of(tmp_path / "volumes") == before
+    with snapshots.leaving(uuid, ONE), pytest.raises(VolumeInUse, match="being removed"):
+        await copy(snapshots, uuid, ONE)
     await snapshots.remove(uuid, ONE)
 
 
