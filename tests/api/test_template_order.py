@@ -23,7 +23,7 @@ def test_an_instance_of_a_template_is_alike_but_for_what_is_its_own(customer: Ap
     for name in (*same, "ssh_public_keys", "ha_enabled", "tenant_id", "department_id", "zone", "os_type"):
         assert getattr(second, name) == getattr(first, name), name
     assert (second.password_hash, second.host_name) == ("", "web")
-    assert second.options == {"evictionStrategy": "None", "haPriority": 7}
+    assert second.options == {"evictionStrategy": "None", "haPriority": 7, "room": first.options["room"]}
     assert second.uuid != first.uuid
     sizes = {(row.size_gib, row.disk_bus, row.boot_index) for row in cloud.rows(Volume) if row.instance_id == second.id}
     assert sizes == {(20, "virtio", 1), (7, "scsi", 0)}

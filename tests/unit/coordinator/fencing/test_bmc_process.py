@@ -31,7 +31,7 @@ class Board:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def ensure_off(self, seconds: float = 60) -> str:
+    def ensure_off(self, seconds: float = 30) -> str:
         return ensure_off(self.connect, clock=lambda: self.now, sleep=self.sleep, seconds=seconds)
 
 
