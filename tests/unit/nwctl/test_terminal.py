@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.nwctl.builders import INSTANCE_ID, OPERATION_ID, a_running_operation, an_operation
-from tests.unit.nwctl.standin import StandIn
+from tests.unit.nwctl.standin import Reply, StandIn
 from tests.unit.nwctl.terminal import converse
 
 Environment = dict[str, str | None]
@@ -27,7 +27,8 @@ def test_an_upload_is_drawn(coordinator: StandIn, environment: Environment, tmp_
     file = tmp_path / "debian.raw"
     file.write_bytes(bytes(3 << 20))
     coordinator.on("POST", "/api/image/v1/images", {"imageId": "img-1"})
-    coordinator.on("PUT", "/api/image/v1/images/img-1/file")
+    coordinator.on("HEAD", "/api/image/v1/images/img-1/file", Reply(headers={"upload-offset": "0"}))
+    coordinator.on("PATCH", "/api/image/v1/images/img-1/file")
     coordinator.on("GET", "/api/image/v1/images/img-1", {"imageId": "img-1"})
 
     outcome = converse("image", "register", str(file), environment=environment)
