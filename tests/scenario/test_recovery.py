@@ -15,7 +15,7 @@ from tests.lab.cloud import Cloud, Instance
 from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("recovery")]
 
 # The calls that an operation makes to the agent.
 CALLS = {
