@@ -62,7 +62,7 @@ def main() -> None:
     with running_cloud(hosts=2) as cloud, tempfile.TemporaryDirectory() as directory:
         cloud.rest.post("/api/ecs/v1/global-config/cpu", {"globalCpuOR": 6, "azCpuConfigs": []})
         image = cloud.register_image(_make_noise(Path(directory), options.image_mib), name="noise", format="raw")
-        near, far = ({"image": {"imageUid": image}, "hostId": cloud.node(host)["id"]} for host in cloud.lab.hosts)
+        near, far = ({"image": {"imageUid": image}, "hostId": cloud.node(host)["hostId"]} for host in cloud.lab.hosts)
         seconds = [_create_one(cloud, near) for _ in range(options.count)]
         # So that the batch finds the image on both hosts.
         _create_one(cloud, far)
