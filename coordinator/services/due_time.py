@@ -3,6 +3,7 @@
 What was due while no coordinator ran is caught up once, its last time only, unless that is too long ago.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -33,7 +34,7 @@ def last_due(
     return times.last_between(first, min(now, expires_at or now)) if first else None
 
 
-class DueSweep:
+class DueSweep(ABC):
     """The repeated look at what is due; of several coordinators one does it. What fails holds up nobody else."""
 
     # What the log calls it.
@@ -44,13 +45,13 @@ class DueSweep:
         # When one that failed in a way that nobody foresaw is tried again.
         self._not_before: dict[str, datetime] = {}
 
+    @abstractmethod
     def find_due(self, session: Session, now: datetime) -> Sequence[str]:
         """Ids of those that are due, who waits longest first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_due(self, session: Session, due_id: str) -> bool:
         """Does it if it is due still, and moves it on to its next time; False when it is not due any more."""
-        raise NotImplementedError
 
     def __call__(self) -> list[str]:
         """Does what is due; answers the ids of those that were handled."""
