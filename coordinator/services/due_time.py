@@ -6,17 +6,12 @@ What was due while no coordinator ran is caught up once, its last time only, unl
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
 
-import structlog
 from sqlmodel import Session
 
 from coordinator.domain.cron import CronTimes
 from coordinator.runtime import Runtime
-
-_FAILURE_PAUSE: Final = timedelta(minutes=1)
-
-log = structlog.get_logger(__name__)
+from coordinator.services.setback import Setbacks
 
 
 def next_due(times: CronTimes, after: datetime, expires_at: datetime | None) -> datetime | None:
@@ -42,8 +37,7 @@ class DueSweep(ABC):
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # When one that failed in a way that nobody foresaw is tried again.
-        self._not_before: dict[str, datetime] = {}
+        self._setbacks = Setbacks(runtime)
 
     @abstractmethod
     def find_due(self, session: Session, now: datetime) -> Sequence[str]:
@@ -66,16 +60,8 @@ class DueSweep(ABC):
         return handled
 
     def _handle(self, due_id: str) -> bool:
-        now = self._runtime.now()
-        if self._not_before.get(due_id, now) > now:
+        if not self._setbacks.is_over(due_id):
             return False
-        try:
-            with self._runtime.database.write() as session:
-                handled = self.run_due(session, due_id)
-        except Exception:
-            # Others shall not wait for it, nor the log be full of it.
-            log.exception(f"{self.noun}.failed", dueId=due_id)
-            self._not_before[due_id] = now + _FAILURE_PAUSE
-            return False
-        self._not_before.pop(due_id, None)
-        return handled
+        with self._setbacks.noting(due_id, f"{self.noun}.failed"), self._runtime.database.write() as session:
+            return self.run_due(session, due_id)
+        return False

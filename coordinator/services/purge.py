@@ -14,6 +14,7 @@ from coordinator.errors import CoordinatorError
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_deletion import purge
+from coordinator.services.setback import Setbacks
 from coordinator.services.slots import choose
 from coordinator.store.queries import recycle as queries
 from coordinator.store.queries.event import record_event
@@ -33,6 +34,7 @@ class PurgeSweep:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._setbacks = Setbacks(runtime)
 
     def __call__(self) -> list[str]:
         """Begins the deletions whose turn it is; answers the ids of the instances."""
@@ -43,7 +45,7 @@ class PurgeSweep:
             if not queries.has_recycled(session):
                 return []
         self._announce()
-        begun = [ecs_id for ecs_id in self._find_next() if self._begin(ecs_id)]
+        begun = [ecs_id for ecs_id in self._find_next() if self._begin_safely(ecs_id)]
         if begun:
             self._runtime.wake_tasks()
         return begun
@@ -70,7 +72,12 @@ class PurgeSweep:
         with self._runtime.database.read() as session:
             running = queries.count_purges(session)
             expired = queries.find_expired(session, self._runtime.now())
-        return choose(expired, running, most=MOST_PURGES, most_of_node=MOST_PURGES_OF_NODE)
+        return choose(self._setbacks.pass_over(expired), running, most=MOST_PURGES, most_of_node=MOST_PURGES_OF_NODE)
+
+    def _begin_safely(self, ecs_id: str) -> bool:
+        with self._setbacks.noting(ecs_id, "instance.purge_failed"):
+            return self._begin(ecs_id)
+        return False
 
     def _begin(self, ecs_id: str) -> bool:
         try:

@@ -56,7 +56,7 @@ class SnapshotPolicySweep(DueSweep):
             return []
         self._give_up()
         super().__call__()
-        begun = [ecs_id for ecs_id in self._find_next() if self._begin(ecs_id)]
+        begun = [ecs_id for ecs_id in self._find_next() if self._begin_safely(ecs_id)]
         if begun:
             self._runtime.wake_tasks()
         return begun
@@ -76,7 +76,12 @@ class SnapshotPolicySweep(DueSweep):
         with self._runtime.database.read() as session:
             waiting = queries.find_waiting(session, self._runtime.now())
             running = queries.count_in_status(session, SnapshotStatus.CREATING) if waiting else {}
-        return choose(waiting, running, most=MOST_AT_ONCE, most_of_node=MOST_OF_NODE)
+        return choose(self._setbacks.pass_over(waiting), running, most=MOST_AT_ONCE, most_of_node=MOST_OF_NODE)
+
+    def _begin_safely(self, ecs_id: str) -> bool:
+        with self._setbacks.noting(ecs_id, "snapshot_policy.failed"):
+            return self._begin(ecs_id)
+        return False
 
     def _begin(self, ecs_id: str) -> bool:
         try:

@@ -14,6 +14,7 @@ from coordinator.errors import CoordinatorError, ResourceNotFound, StatusUnsuppo
 from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own, find_own_batch
 from coordinator.services.instance_task import require_unlocked
+from coordinator.services.setback import Setbacks
 from coordinator.services.slots import choose
 from coordinator.services.snapshot import begin_deletion, find_own_snapshot
 from coordinator.store.queries import snapshot_recycle as queries
@@ -92,6 +93,7 @@ class SnapshotPurgeSweep:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._setbacks = Setbacks(runtime)
 
     def __call__(self) -> list[str]:
         """Begins the deletions whose turn it is; answers the ids of the snapshots."""
@@ -101,11 +103,16 @@ class SnapshotPurgeSweep:
         with database.read() as session:
             expired = queries.find_expired(session, self._runtime.now())
             running = count_in_status(session, SnapshotStatus.DELETING) if expired else {}
-        chosen = choose(expired, running, most=MOST_AT_ONCE, most_of_node=MOST_OF_NODE)
-        begun = [snapshot_id for snapshot_id in chosen if self._begin(snapshot_id)]
+        chosen = choose(self._setbacks.pass_over(expired), running, most=MOST_AT_ONCE, most_of_node=MOST_OF_NODE)
+        begun = [snapshot_id for snapshot_id in chosen if self._begin_safely(snapshot_id)]
         if begun:
             self._runtime.wake_tasks()
         return begun
+
+    def _begin_safely(self, snapshot_id: str) -> bool:
+        with self._setbacks.noting(snapshot_id, "snapshot.purge_failed"):
+            return self._begin(snapshot_id)
+        return False
 
     def _begin(self, snapshot_id: str) -> bool:
         try:
