@@ -272,6 +272,7 @@ def _begin_loops(node: Node) -> tuple[Coroutine[Any, Any, None], ...]:
         AffinityRecovery(node.connection, node.affinities, node.events).run(),
         EndWatch(node.ends, node.guests, node.events).run(),
         node.images.run(),
+        node.storage.run(),
         node.exports.run(),
     )
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from string import ascii_lowercase
 from typing import Final
 
-from agent.configure.host_profile import HostProfile
+from agent.configure.host_profile import HostProfile, VolumeSource
 from agent.domainxml.address import BootOrder
 from agent.domainxml.device import Controller
-from agent.domainxml.disk import Disk, DiskDriver, DiskPlace, DiskSource, DiskTarget, DriveAddress
+from agent.domainxml.disk import (
+    Disk,
+    DiskDriver,
+    DiskPlace,
+    DiskSource,
+    DiskTarget,
+    DriveAddress,
+    SourceAuth,
+    SourceConfig,
+    SourceSecret,
+)
 from agent.domainxml.domain import Domain
 from agent.errors import RequestInvalid
+from agent.storage.base import RbdSource
 from protos.agent.v1 import domain_pb2
 from protos.agent.v1.domain_pb2 import DiskBus, DomainSpec
 
@@ -48,26 +60,41 @@ def build_disk(requested: domain_pb2.Disk, host: HostProfile, disks: Sequence[Di
         raise RequestInvalid(f"disks.volume_uuid: volume {requested.volume_uuid} is not on this node")
     serial = make_serial(requested.volume_uuid)
     place = find_place(disks, BUSES[requested.bus], serial, host.disk_places)
-    is_block = volume.kind == "block"
-    driver = DiskDriver(
-        "qemu",
-        volume.format,
-        # Past the node's page cache where the file system can: its memory is for guests, and flushes stay true.
-        cache="none" if host.direct_io or is_block else "writeback",
-        io="native" if host.direct_io or is_block else "threads",
-        discard="unmap",
-        detect_zeroes="unmap",
-    )
     return Disk(
         volume.kind,
-        driver=driver,
-        source=DiskSource(device=str(volume.path)) if is_block else DiskSource(str(volume.path)),
+        driver=_build_driver(volume, host),
+        source=_build_source(volume),
         target=place.target,
         read_only=requested.read_only,
         serial=serial,
         boot=BootOrder(requested.boot_index) if requested.boot_index else None,
         address=place.address,
     )
+
+
+def _build_driver(volume: VolumeSource, host: HostProfile) -> DiskDriver:
+    driver = DiskDriver("qemu", volume.format, discard="unmap", detect_zeroes="unmap")
+    if volume.kind == "network":
+        # librbd's cache: it holds what was not flushed, and writes through until the guest has flushed once.
+        return replace(driver, cache="writeback")
+    # Past the node's page cache where the file system can: its memory is for guests, and flushes stay true.
+    is_direct = host.direct_io or volume.kind == "block"
+    return replace(driver, cache="none" if is_direct else "writeback", io="native" if is_direct else "threads")
+
+
+def _build_source(volume: VolumeSource) -> DiskSource:
+    match volume.kind, volume.rbd:
+        case "network", RbdSource(config=config, user=user, secret_uuid=secret_uuid):
+            return DiskSource(
+                protocol="rbd",
+                name=str(volume.path),
+                config=SourceConfig(str(config)),
+                auth=SourceAuth(user, SourceSecret("ceph", secret_uuid)),
+            )
+        case "block", _:
+            return DiskSource(device=str(volume.path))
+        case _:
+            return DiskSource(str(volume.path))
 
 
 def make_serial(volume_uuid: str) -> str:
