@@ -28,7 +28,7 @@ from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.backup import Backups
-from agent.hypervisor.capability import CapabilityReader
+from agent.hypervisor.capability import CapabilityReader, read_libvirt_version
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
@@ -311,6 +311,7 @@ def _build_hardware(
         read_disk_locks=lambda: DiskLocks().find_gap() is None,
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
+        read_libvirt_version=partial(read_libvirt_version, connection),
     )
     watch = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults))
     functions = config.virtual_functions
