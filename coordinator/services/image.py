@@ -7,6 +7,7 @@ from sqlmodel import Session, col, select
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
+from coordinator.domain.image_format import ISO
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import (
     AccessDenied,
@@ -124,7 +125,8 @@ def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
     """Deletes the image and its file; ImageInUse while instances use it. A fetch in progress is cancelled."""
     with runtime.database.write() as session:
         image = find_own_image(session, caller, image_id, for_update=True)
-        instances = queries.count_instances_of_image(session, image_id)
+        # Who was installed from a disc needs it while it is in a drive, see below.
+        instances = queries.count_instances_of_image(session, image_id) if image.format != ISO else 0
         if instances:
             raise ImageInUse(
                 f"image {image_id} is used by {instances} instances", f"镜像{image_id}正被{instances}台虚拟机使用"

@@ -1,5 +1,6 @@
 """Images from REST to the guest and back: discs that a guest reads while it runs, a system disk that becomes one."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from tests.scenario.leftover import find_leftovers
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
+# What the kernel is told by a disc, and by no disk.
+FROM_DISC = "from=disc"
 # Of each disc that the guest finds: its label, and the file that a test has put there.
 READ = (
     "mkdir -p /mnt; for d in /dev/sr*; do mount -t iso9660 -o ro $d /mnt 2>/dev/null || continue;"
@@ -123,3 +126,52 @@ def test_an_instance_is_made_of_the_disk_of_another_that_runs_and_of_its_snapsho
     for image_id in image_ids:
         cloud.rest.delete(f"{IMAGES}/{image_id}")
     assert [line for line in find_leftovers(cloud, *image_ids) if "/exports/" in line] == []
+
+
+def _install_disc(content: Path, file: Path, image: Path) -> None:
+    """A disc that starts the demo guest, and has its disk to be installed."""
+    disk, boot = content / "disk", content / "isolinux"
+    boot.mkdir(parents=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", image, disk], check=True)
+    for name in ("vmlinuz", "initrd"):
+        subprocess.run(["mcopy", "-i", disk, f"::/{name}", boot / name], check=True)
+    for path in ("/usr/lib/ISOLINUX/isolinux.bin", "/usr/lib/syslinux/modules/bios/ldlinux.c32"):
+        shutil.copy(path, boot)
+    append = f"console=ttyS0,115200 quiet net.ifnames=0 panic=5 mitigations=off {FROM_DISC}"
+    (boot / "isolinux.cfg").write_text(
+        f"DEFAULT demo\nLABEL demo\n  KERNEL /isolinux/vmlinuz\n  INITRD /isolinux/initrd\n  APPEND {append}\n"
+    )
+    starting = ("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4")
+    command = ("genisoimage", "-quiet", "-rock", *starting, "-boot-info-table", "-output", file, content)
+    subprocess.run(command, check=True)
+
+
+def test_a_system_is_installed_from_a_disc_and_starts_from_its_disk_then(
+    cloud: Cloud, demo_image: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "install.iso"
+    _install_disc(tmp_path / "content", file, demo_image)
+    iso_id = cloud.register_image(file, name="installer", format="iso")
+    instance = cloud.create_instance(displayName="installed", image={"imageUid": iso_id})
+    instance.wait_for_status("Running")
+    instance.wait_for_guest_agent()
+    # It starts from the disc, and its disk is empty, of the size that was asked for.
+    assert FROM_DISC in instance.run("cat /proc/cmdline")
+    assert instance.run("cat /sys/block/vda/size") == str(1024**3 // 512)
+    assert instance.run("head -c 1048576 /dev/vda | tr -d '\\0' | wc -c") == "0"
+    assert [iso["bootState"] for iso in cloud.rest.get(f"{instance.path}/attached-iso")] == [True]
+
+    find = "for d in /dev/sr*; do mount -t iso9660 -o ro $d /mnt && [ -e /mnt/disk ] && break; umount /mnt; done"
+    instance.run(f"{find}; dd if=/mnt/disk of=/dev/vda bs=1M conv=fsync; umount /mnt")
+    booting = cloud.rest.request("PUT", f"{instance.path}/set-boot-order", json={"bootMode": 0})
+    instance.succeed(booting.headers["x-operation-id"])
+    _put(cloud, instance, "detach-iso", iso_id)
+    instance.succeed(instance.power("stop", gracePeriodSeconds=0))
+    # Nobody needs the disc any more.
+    cloud.rest.delete(f"{IMAGES}/{iso_id}")
+    instance.succeed(instance.power("start"))
+    instance.wait_for_guest_agent()
+    assert FROM_DISC not in instance.run("cat /proc/cmdline")
+    traces = instance.traces()
+    instance.succeed(instance.delete())
+    assert find_leftovers(cloud, *traces) == []
