@@ -158,15 +158,7 @@ def build_node(config: AgentConfig) -> Node:
     storage = _build_choice(config, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
-    exports = Exports(
-        config.exports_dir,
-        volumes,
-        Backups(connection),
-        find_image=images.find,
-        reserved_bytes=config.reserved_storage_bytes,
-    )
     remove_leftovers(images, volumes, seeds)
-    exports.prepare()
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
@@ -187,6 +179,16 @@ def build_node(config: AgentConfig) -> Node:
         self_fence,
         keeper,
     )
+    snapshots = _build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks)
+    exports = Exports(
+        config.exports_dir,
+        volumes,
+        snapshots.files,
+        Backups(connection, snapshots.freezes, changes.locks),
+        find_image=images.find,
+        reserved_bytes=config.reserved_storage_bytes,
+    )
+    exports.prepare()
     return Node(
         config=config,
         identity=identity,
@@ -203,7 +205,7 @@ def build_node(config: AgentConfig) -> Node:
         growths=Growths(connection, guests, guest_agents, affinities, events),
         hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
-        snapshots=_build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks),
+        snapshots=snapshots,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),

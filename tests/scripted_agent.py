@@ -82,6 +82,8 @@ class ScriptedAgent:
     # Ids of copies of volumes, and what each of them consists of.
     exports: set[str] = field(default_factory=set)
     exported: bytes = b""
+    # Why guests that run are not frozen for that.
+    unfrozen_reason: str = ""
     reboots: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     # Calls by these names wait until the event is set.
@@ -405,8 +407,18 @@ class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
         await self._agent.enter("ensure_volume_exported", context)
         self._agent.exports.add(request.export_id)
         yield storage_pb2.VolumeExportProgress(percent=50)
+        self._agent.orders.append(request)
         digest = hashlib.sha256(self._agent.exported).hexdigest()
-        yield storage_pb2.VolumeExportProgress(percent=100, size_bytes=len(self._agent.exported), sha256=digest)
+        consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM
+        if self._agent.unfrozen_reason:
+            consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_CRASH
+        yield storage_pb2.VolumeExportProgress(
+            percent=100,
+            size_bytes=len(self._agent.exported),
+            sha256=digest,
+            consistency=consistency,
+            reason=self._agent.unfrozen_reason,
+        )
 
     async def Read(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportChunk]:
         await self._agent.enter("read_volume_export", context)

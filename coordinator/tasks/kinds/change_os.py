@@ -15,6 +15,7 @@ from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.placement.claim import exchange, release
+from coordinator.store.queries.iso import list_isos
 from coordinator.store.queries.volume import find_by_uuid
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
@@ -59,8 +60,10 @@ async def new_blueprint(context: StepContext) -> Blueprint:
             image, volume = session.get(Image, args["imageId"]), find_by_uuid(session, args["newUuid"])
             assert volume is not None  # noqa: S101 - nobody removes it while its task runs
             # What is changed from here on is stored nowhere.
-            session.expunge(blueprint.instance)
+            session.expunge_all()
             _apply_system(blueprint.instance, args)
+            for attachment, _ in blueprint.isos:
+                attachment.is_boot = False
             others = [it for it in blueprint.volumes if it.uuid not in (args["oldUuid"], args["newUuid"])]
             return replace(blueprint, image=image, volumes=(volume, *others))
 
@@ -206,6 +209,10 @@ def _take_over(session: Session, args: Args) -> None:
         _set_aside(session, old)
     _apply_system(instance, args)
     session.add(instance)
+    # It starts from its new system, not from the disc that an older one was installed from.
+    for attachment, _ in list_isos(session, instance.id):
+        attachment.is_boot = False
+        session.add(attachment)
 
 
 def _set_aside(session: Session, volume: Volume) -> None:

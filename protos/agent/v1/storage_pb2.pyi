@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from protos.agent.v1 import snapshot_pb2 as _snapshot_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -283,24 +284,32 @@ class EnsureVolumeReceiveEndedResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class EnsureVolumeExportedRequest(_message.Message):
-    __slots__ = ("uuid", "export_id", "domain_uuid")
+    __slots__ = ("uuid", "export_id", "domain_uuid", "snapshot_id", "quiesce")
     UUID_FIELD_NUMBER: _ClassVar[int]
     EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    QUIESCE_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     export_id: str
     domain_uuid: str
-    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
+    snapshot_id: str
+    quiesce: bool
+    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., quiesce: _Optional[bool] = ...) -> None: ...
 
 class VolumeExportProgress(_message.Message):
-    __slots__ = ("percent", "size_bytes", "sha256")
+    __slots__ = ("percent", "size_bytes", "sha256", "consistency", "reason")
     PERCENT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     percent: int
     size_bytes: int
     sha256: str
-    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+    consistency: _snapshot_pb2.SnapshotConsistency
+    reason: str
+    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., consistency: _Optional[_Union[_snapshot_pb2.SnapshotConsistency, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReadVolumeExportRequest(_message.Message):
     __slots__ = ("export_id", "offset_bytes")
