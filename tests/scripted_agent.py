@@ -522,6 +522,10 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
     async def InspectOutgoing(self, request: Any, context: Any) -> storage_pb2.OutgoingVolume:
         await self._agent.enter("inspect_outgoing_volume", context)
+        if request.content == storage_pb2.TRANSFER_CONTENT_SAVED_MEMORY:
+            if self._agent.domains[request.uuid].power_state != domain_pb2.POWER_STATE_HIBERNATED:
+                await refuse(context, "DomainStateConflict", f"domain {request.uuid} does not hibernate")
+            return storage_pb2.OutgoingVolume(size_bytes=1 << 20, content=request.content, cpu_xml="<cpu/>")
         return storage_pb2.OutgoingVolume(size_bytes=self._agent.volumes[request.uuid])
 
     async def PrepareReceive(self, request: Any, context: Any) -> storage_pb2.IncomingVolume:
@@ -543,6 +547,10 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
     async def CompleteReceive(self, request: Any, context: Any) -> storage_pb2.Volume:
         # What a failed call half made is there all the same: the cleaning must take it away.
+        if request.content == storage_pb2.TRANSFER_CONTENT_SAVED_MEMORY:
+            self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_HIBERNATED)
+            await self._agent.enter("complete_memory_receive", context)
+            return storage_pb2.Volume(uuid=request.uuid)
         self._agent.volumes[request.uuid] = 1
         await self._agent.enter("complete_volume_receive", context)
         return storage_pb2.Volume(uuid=request.uuid)
