@@ -4,9 +4,9 @@ Of an instance that runs it is the disk as it was at one moment, as after a powe
 """
 
 import asyncio
-import contextlib
 from typing import Final
 
+import structlog
 from sqlmodel import Session
 
 from coordinator.agents.client import TRANSFER_SECONDS, AgentCallError
@@ -19,9 +19,12 @@ from coordinator.tasks.blueprint import Blueprint
 from coordinator.tasks.instance_step import Args, admit, agent_of, blueprint_of, settle, settle_failure
 from coordinator.tasks.kinds.fetch_image import activate_image
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.volume_step import undo_unless_lost
 from protos.agent.v1 import storage_pb2
 
 FORMAT: Final = "qcow2"
+
+log = structlog.get_logger(__name__)
 
 
 async def _export(context: StepContext) -> StepResult:
@@ -38,10 +41,15 @@ async def _export(context: StepContext) -> StepResult:
 
 
 async def _remove_export(context: StepContext) -> StepResult:
-    """As far as the node is there: what nobody removes is gone after two days."""
-    agent = agent_of(context, await blueprint_of(context))
-    with contextlib.suppress(AgentCallError):
-        await agent.ensure_volume_export_removed(context.args["imageId"])
+    """A node that is away is waited for, unless it is given up. What it does not remove is gone after two days."""
+    blueprint = await blueprint_of(context)
+    removing = agent_of(context, blueprint).ensure_volume_export_removed(context.args["imageId"])
+    try:
+        await undo_unless_lost(context, blueprint.instance, removing)
+    except AgentCallError as error:
+        if error.transient:
+            raise
+        log.warning("image.copy_left", imageId=context.args["imageId"], code=error.code, reason=error.message)
     return StepResult()
 
 
