@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from agent.assignment import Assignments, UsbReturn
 from agent.attachment import DiskAttachments, DiskReturn
 from agent.config import AgentConfig
-from agent.configure.host_profile import HostProfile, supports_direct_io
+from agent.configure.host_profile import HostProfile
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
 from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
@@ -21,6 +21,7 @@ from agent.devices.maker import Tools
 from agent.devices.network_function_maker import run_ip
 from agent.devices.state import DeviceStates
 from agent.devices.writer import SysfsWriter
+from agent.disk_limit import DiskLimits
 from agent.disk_lock import DiskLocks
 from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
@@ -32,6 +33,7 @@ from agent.hypervisor.capability import CapabilityReader
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
+from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.freeze import Freezes
 from agent.hypervisor.growth import Growths
@@ -69,6 +71,7 @@ from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
 from agent.storage.snapshot import SnapshotFiles
+from agent.storage.volume_file import supports_direct_io
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -132,6 +135,7 @@ class Node:
     images: ImageCache
     volumes: DirectoryBackend
     storage: StorageChoice
+    disk_limits: DiskLimits
     sends: Sends
     receivers: Receivers
     exports: Exports
@@ -171,7 +175,12 @@ def build_node(config: AgentConfig) -> Node:
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
     hardware = _build_hardware(config, connection, capability, storage, roles)
-    profile, keeper = _build_profile(config, capability), hardware.keeper
+    disk_limits = DiskLimits(
+        config.journal_dir / "disk-limits.json",
+        apply=partial(apply_disk_limits, connection),
+        list_volumes=storage.list_volumes,
+    )
+    profile, keeper = _build_profile(config, capability, disk_limits), hardware.keeper
     changes = _build_changes(
         config,
         connection,
@@ -211,6 +220,7 @@ def build_node(config: AgentConfig) -> Node:
         images=images,
         volumes=volumes,
         storage=storage,
+        disk_limits=disk_limits,
         sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
         receivers=_build_receivers(config, membership.node_id, volumes, roles),
         exports=exports,
@@ -357,15 +367,18 @@ def _build_choice(
     return StorageChoice(volumes, {kind: backends[name] for kind, name in config.volume_backends.items()})
 
 
-def _build_profile(config: AgentConfig, capability: CapabilityReader) -> Callable[[], Awaitable[HostProfile]]:
+def _build_profile(
+    config: AgentConfig, capability: CapabilityReader, disk_limits: DiskLimits
+) -> Callable[[], Awaitable[HostProfile]]:
     direct_io = supports_direct_io(config.volumes_dir)
 
     async def read_profile() -> HostProfile:
-        return (await capability.get()).host_profile(
+        profile = (await capability.get()).host_profile(
             seed_directory=config.seeds_dir,
             serial_log_directory=config.serial_dir,
             vnc_address=config.vnc_listen,
             direct_io=direct_io,
         )
+        return replace(profile, disk_limits=disk_limits.limits)
 
     return read_profile

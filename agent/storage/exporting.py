@@ -127,9 +127,11 @@ class Exports:
     async def _copy(self, uuid: str, domain_uuid: str, path: Path) -> AsyncGenerator[int]:
         """Yields how many percent are done."""
         self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        source = (await self._volumes.describe_volume(uuid)).path
+        volume = await self._volumes.describe_volume(uuid)
+        source, source_format = volume.path, volume.format
         total_bytes = await self._measure(uuid)
-        is_live = bool(domain_uuid) and await self._live.has(domain_uuid, uuid)
+        # What other guests write meanwhile is not held back: a shared volume is copied while nobody has it open.
+        is_live = bool(domain_uuid) and not volume.shared and await self._live.has(domain_uuid, uuid)
         # Of a guest that runs the disk is copied as it is first, and compressed then.
         self._require_space(total_bytes * (1 + is_live))
         whole, temporary = temporary_beside(path), temporary_beside(path)
@@ -141,7 +143,7 @@ class Exports:
                 source = whole
             else:
                 await self._volumes.refuse_while_open(uuid, for_writing=True)
-            async with contextlib.aclosing(_compress(source, temporary, total_bytes)) as looks:
+            async with contextlib.aclosing(_compress(source, source_format, temporary, total_bytes)) as looks:
                 async for percent in looks:
                     yield (_MOST_PERCENT + percent) // 2 if is_live else percent
             await asyncio.to_thread(publish, temporary, path)
@@ -166,10 +168,10 @@ class Exports:
         return self._directory / f"{export_id}.qcow2"
 
 
-async def _compress(source: Path, target: Path, total_bytes: int) -> AsyncGenerator[int]:
+async def _compress(source: Path, source_format: str, target: Path, total_bytes: int) -> AsyncGenerator[int]:
     """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
     program = await Program.start(
-        *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-c", "-W", str(source), str(target))
+        *("qemu-img", "convert", "-f", source_format, "-O", "qcow2", "-c", "-W", str(source), str(target))
     )
     ending = asyncio.create_task(program.wait())
     try:

@@ -162,6 +162,8 @@ class Sends:
     async def inspect(self, uuid: str) -> OutgoingVolume:
         """What a target has to know. Raises VolumeNotFound, VolumeInUse, ImageNotFound."""
         volume = await self._volumes.get_volume(uuid)
+        if volume.shared:
+            raise RequestInvalid(f"uuid: volume {uuid} is shared by guests, and stays where they all find it")
         await self._volumes.refuse_while_open(uuid, for_writing=True)
         image = None
         if volume.image_id is not None:
