@@ -6,6 +6,7 @@ from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE
+from coordinator.tasks.kinds.capture_snapshot import CAPTURE_SNAPSHOT
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
 from coordinator.tasks.kinds.change_os import CHANGE_OS
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
@@ -79,5 +80,6 @@ KINDS: dict[str, TaskKind] = {
         CHANGE_OS,
         MOVE_RESIZED_INSTANCE,
         CAPTURE_IMAGE,
+        CAPTURE_SNAPSHOT,
     )
 }
