@@ -25,6 +25,10 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
     live, there = _parse(live_xml), _parse(definition_xml)
     for tag in _REPLACED:
         _replace(live, there, tag)
+    if live.find("iothreads") is None:
+        # It was started before such guests had I/O threads: there are none to be pinned.
+        for pin in live.findall("cputune/iothreadpin"):
+            pin.getparent().remove(pin)  # type: ignore[union-attr]  # it was found below one
     _replace_ownership(live, there)
     _copy_text(live, there, "devices/emulator")
     others = _disks_by_key(there)
@@ -78,6 +82,11 @@ def has_coherent_disks(live_xml: str) -> bool:
     cached = (disk for disk in disks if _attribute(disk, "driver", "cache") not in ("none", "directsync"))
     # What librbd caches is the guest's alone, and flushed before it goes.
     return all(_attribute(disk, "source", "protocol") == "rbd" for disk in cached)
+
+
+def find_uuid(document: str) -> str:
+    """Of the domain."""
+    return (_parse(document).findtext("uuid") or "").strip()
 
 
 def find_nvram(live_xml: str) -> str:

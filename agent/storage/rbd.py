@@ -23,7 +23,15 @@ from weakref import WeakValueDictionary
 import psutil
 import structlog
 
-from agent.errors import ImageNotFound, RequestInvalid, StorageExhausted, VolumeInUse, VolumeNotFound
+from agent.errors import (
+    CapabilityMissing,
+    ImageNotFound,
+    RequestInvalid,
+    StorageExhausted,
+    StorageFailed,
+    VolumeInUse,
+    VolumeNotFound,
+)
 from agent.storage.base import RbdSource, Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import ImageLookup
 from agent.storage.image_cache import CachedImage
@@ -88,6 +96,8 @@ class RbdBackend:
 
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend; the first volume of an image takes as long as it takes to bring that into the pool."""
+        if spec.shared:
+            raise CapabilityMissing("shared: volumes in Ceph are not shared by guests yet")
         size_bytes = _in_blocks(spec.size_bytes)
         async with self.lock(spec.uuid):
             present = await self.find_volume(spec.uuid)
@@ -137,22 +147,21 @@ class RbdBackend:
     async def find_volume(self, uuid: str) -> Volume | None:
         """The complete volume, None when it is not there."""
         name = self.name_of(uuid)
-        note = await self.tool.find_note(name, _NOTE)
+        note = await self._read_note(uuid)
         found = await self.tool.find_image(name) if note is not None else None
         if note is None or found is None:
             return None
-        told = json.loads(note)
         return Volume(
             uuid=uuid,
             size_bytes=found.size_bytes,
             allocated_bytes=await self.tool.measure(name),
-            volume_type=told.get("volumeType", ""),
-            image_id=told.get("imageId") or None,
+            volume_type=note.get("volumeType", ""),
+            image_id=note.get("imageId") or None,
         )
 
     async def has_volume(self, uuid: str) -> bool:
         """Whether the complete volume is there."""
-        return await self.tool.find_note(self.name_of(uuid), _NOTE) is not None
+        return await self._read_note(uuid) is not None
 
     async def get_volume(self, uuid: str) -> Volume:
         """The same. Raises VolumeNotFound."""
@@ -163,7 +172,8 @@ class RbdBackend:
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
         """See StorageBackend; libvirt has the key."""
-        if not await self.has_volume(uuid):
+        note = await self._read_note(uuid)
+        if note is None:
             raise VolumeNotFound(f"volume {uuid} does not exist in pool {self.tool.pool}")
         await self.prepare()
         access = self.tool.access
@@ -172,6 +182,7 @@ class RbdBackend:
             format="raw",
             kind="network",
             rbd=RbdSource(access.config, access.user, self._secret_uuid()),
+            volume_type=note.get("volumeType", ""),
         )
 
     async def capacity(self) -> StorageCapacity:
@@ -228,6 +239,15 @@ class RbdBackend:
         found = _NAME.fullmatch(path.name)
         return found[1] if found and path == self.path_of(found[1]) else None
 
+    async def _read_note(self, uuid: str) -> dict[str, str] | None:
+        text = await self.tool.find_note(self.name_of(uuid), _NOTE)
+        if text is None:
+            return None
+        try:
+            return {str(key): str(value) for key, value in json.loads(text).items()}
+        except (ValueError, AttributeError) as error:
+            raise StorageFailed(f"volume {uuid}: the note at its image is not ours: {text!r}") from error
+
     async def _create(self, spec: VolumeSpec, size_bytes: int) -> None:
         image, name = await self._require_image(spec), self.name_of(spec.uuid)
         half_made = await self.tool.find_image(name)
@@ -240,10 +260,7 @@ class RbdBackend:
             await self._bases.clone(image, name)
             if size_bytes > image.virtual_size_bytes:
                 await self.tool.resize(name, size_bytes)
-        await self.complete(spec)
-
-    async def complete(self, spec: VolumeSpec) -> None:
-        """What there is under the volume's name is the volume."""
+        # Now it is the volume.
         note = {"volumeType": spec.volume_type, "imageId": spec.image_id or ""}
         await self.tool.note(self.name_of(spec.uuid), _NOTE, json.dumps(note))
 
@@ -251,12 +268,6 @@ class RbdBackend:
         log.info("volume.leftover_removed", uuid=uuid, parent=found.parent)
         await self.refuse_while_open(uuid)
         await self.tool.remove(self.name_of(uuid))
-
-    async def discard(self, uuid: str) -> None:
-        """There is nothing under the volume's name unless it is complete."""
-        if not await self.has_volume(uuid):
-            with contextlib.suppress(VolumeNotFound):
-                await self.tool.remove(self.name_of(uuid))
 
     async def _extend(self, present: Volume, size_bytes: int) -> None:
         if size_bytes > present.size_bytes:

@@ -36,7 +36,7 @@ _WAITING_VERBS: Final = (
 # want the guest to be off.
 _WAITING_KINDS: Final = (
     *(f"{verb}_instance" for verb in _WAITING_VERBS),
-    *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos")),
+    *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos", "shared_volume")),
     *("create_snapshot", "delete_snapshot", "grow_volume", "capture_image", "change_os"),
 )
 _IS_WAITING: Final = (

@@ -43,6 +43,8 @@ class AVolume:
     format: Literal["qcow2", "raw"] = "qcow2"
     kind: Literal["file", "block", "network"] = "file"
     rbd: RbdSource | None = None
+    shared: bool = False
+    volume_type: str = "ssd"
 
 
 @dataclass(frozen=True)
