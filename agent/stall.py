@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -81,9 +81,7 @@ class StallWatch:
         uuids = {guest.uuid for guest in stalled}
         now = time.monotonic()
         # Who went on a while ago begins anew.
-        self._due = {
-            uuid: due for uuid, due in self._due.items() if uuid in uuids or due[0] + _LONGEST_SECONDS > now
-        }
+        self._due = {uuid: due for uuid, due in self._due.items() if uuid in uuids or due[0] + _LONGEST_SECONDS > now}
         for guest in stalled:
             await self._help(guest, now)
         return bool(stalled)
@@ -110,11 +108,11 @@ class StallWatch:
     async def _has_room(self, uuid: str) -> bool:
         """Whether it is stalled for want of space, and there is some now."""
         files = await self._connection.call(lambda handle: _find_full_disks(find_owned(handle, uuid)))
-        return bool(files) and all(await asyncio.to_thread(self._has_space, path) for path in files)
+        return bool(files) and await asyncio.to_thread(self._have_space, files)
 
-    def _has_space(self, path: Path) -> bool:
+    def _have_space(self, files: Sequence[Path]) -> bool:
         # What is not of a file system of this node tells by itself: the guest is paused again.
-        return not path.is_file() or self._free_bytes(path) >= _ROOM_BYTES
+        return all(not path.is_file() or self._free_bytes(path) >= _ROOM_BYTES for path in files)
 
 
 def _is_stalled(guest: GuestDescription) -> bool:

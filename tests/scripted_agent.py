@@ -85,6 +85,8 @@ class ScriptedAgent:
     # Ids of copies of volumes, and what each of them consists of.
     exports: set[str] = field(default_factory=set)
     exported: bytes = b""
+    # Why guests that run are not frozen for that.
+    unfrozen_reason: str = ""
     reboots: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     # Calls by these names wait until the event is set.
@@ -417,8 +419,18 @@ class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
         await self._agent.enter("ensure_volume_exported", context)
         self._agent.exports.add(request.export_id)
         yield storage_pb2.VolumeExportProgress(percent=50)
+        self._agent.orders.append(request)
         digest = hashlib.sha256(self._agent.exported).hexdigest()
-        yield storage_pb2.VolumeExportProgress(percent=100, size_bytes=len(self._agent.exported), sha256=digest)
+        consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM
+        if self._agent.unfrozen_reason:
+            consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_CRASH
+        yield storage_pb2.VolumeExportProgress(
+            percent=100,
+            size_bytes=len(self._agent.exported),
+            sha256=digest,
+            consistency=consistency,
+            reason=self._agent.unfrozen_reason,
+        )
 
     async def Read(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportChunk]:
         await self._agent.enter("read_volume_export", context)
@@ -522,6 +534,10 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
     async def InspectOutgoing(self, request: Any, context: Any) -> storage_pb2.OutgoingVolume:
         await self._agent.enter("inspect_outgoing_volume", context)
+        if request.content == storage_pb2.TRANSFER_CONTENT_SAVED_MEMORY:
+            if self._agent.domains[request.uuid].power_state != domain_pb2.POWER_STATE_HIBERNATED:
+                await refuse(context, "DomainStateConflict", f"domain {request.uuid} does not hibernate")
+            return storage_pb2.OutgoingVolume(size_bytes=1 << 20, content=request.content, cpu_xml="<cpu/>")
         return storage_pb2.OutgoingVolume(size_bytes=self._agent.volumes[request.uuid])
 
     async def PrepareReceive(self, request: Any, context: Any) -> storage_pb2.IncomingVolume:
@@ -545,6 +561,10 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
     async def CompleteReceive(self, request: Any, context: Any) -> storage_pb2.Volume:
         # What a failed call half made is there all the same: the cleaning must take it away.
+        if request.content == storage_pb2.TRANSFER_CONTENT_SAVED_MEMORY:
+            self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_HIBERNATED)
+            await self._agent.enter("complete_memory_receive", context)
+            return storage_pb2.Volume(uuid=request.uuid)
         self._agent.volumes[request.uuid] = 1
         await self._agent.enter("complete_volume_receive", context)
         return storage_pb2.Volume(uuid=request.uuid)

@@ -33,6 +33,9 @@ _LATE_RETRY_SECONDS: Final = 10.0
 # What is thawed by then needs no word in the log.
 _PATIENCE_SECONDS: Final = 20.0
 
+# Told of what was done to a guest whose time was over before.
+THAWED_TOO_SOON: Final = "the guest had to be thawed too soon"
+
 log = structlog.get_logger(__name__)
 
 

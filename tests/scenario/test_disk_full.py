@@ -69,7 +69,9 @@ def test_a_full_disk_stops_nobody_for_good(cloud: Cloud) -> None:
 
     # The guest writes more than fits, and its agent dies meanwhile.
     at_mib = AT_MIB + 40
-    guest.run(f"(dd if=/tmp/new of=/dev/vda bs=1M seek={at_mib} conv=notrunc,fsync; touch /tmp/written) > /tmp/o 2>&1 &")
+    guest.run(
+        f"(dd if=/tmp/new of=/dev/vda bs=1M seek={at_mib} conv=notrunc,fsync; touch /tmp/written) > /tmp/o 2>&1 &"
+    )
     shown = guest.wait_for_status("Paused")
     assert "space" in shown["errMessage"]
     assert [it["resourceId"] for it in cloud.rest.get("/api/ecs/v1/events/list", kind="alarm.instance_stalled")["list"]]

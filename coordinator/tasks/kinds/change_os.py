@@ -15,6 +15,7 @@ from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.placement.claim import exchange, release
+from coordinator.store.queries.iso import list_isos
 from coordinator.store.queries.volume import find_by_uuid
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
@@ -38,7 +39,7 @@ from coordinator.tasks.instance_step import (
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.submission import submit_follow_up
-from coordinator.tasks.volume_step import is_given_up, undo_unless_lost
+from coordinator.tasks.volume_step import is_given_up, start_unless_lost, undo_unless_lost
 from protos.agent.v1 import domain_pb2, storage_pb2
 
 # The node may stay away for days; what it holds of the old system is removed when it comes back.
@@ -59,8 +60,10 @@ async def new_blueprint(context: StepContext) -> Blueprint:
             image, volume = session.get(Image, args["imageId"]), find_by_uuid(session, args["newUuid"])
             assert volume is not None  # noqa: S101 - nobody removes it while its task runs
             # What is changed from here on is stored nowhere.
-            session.expunge(blueprint.instance)
+            session.expunge_all()
             _apply_system(blueprint.instance, args)
+            for attachment, _ in blueprint.isos:
+                attachment.is_boot = False
             others = [it for it in blueprint.volumes if it.uuid not in (args["oldUuid"], args["newUuid"])]
             return replace(blueprint, image=image, volumes=(volume, *others))
 
@@ -114,7 +117,7 @@ async def _stop(context: StepContext) -> StepResult:
 async def _restore(context: StepContext) -> StepResult:
     """The guest has its old disk, and runs if it did."""
     instance = (await blueprint_of(context)).instance
-    return await undo_unless_lost(context, instance, start_again(context)) or StepResult()
+    return await start_unless_lost(context, instance, start_again(context), runs=context.args["runs"])
 
 
 async def _define(context: StepContext) -> StepResult:
@@ -211,6 +214,10 @@ def _take_over(session: Session, args: Args) -> None:
         _set_aside(session, old)
     _apply_system(instance, args)
     session.add(instance)
+    # It starts from its new system, not from the disc that an older one was installed from.
+    for attachment, _ in list_isos(session, instance.id):
+        attachment.is_boot = False
+        session.add(attachment)
 
 
 def _set_aside(session: Session, volume: Volume) -> None:
