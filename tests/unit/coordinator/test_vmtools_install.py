@@ -1,4 +1,4 @@
-"""What the disc with the guest tools does to a guest, in a root directory where packages and services are only written down."""
+"""What the disc with the guest tools does to a guest, in a root where packages and services are only written down."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class Guest:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """In the guest."""
-        chroot = ("/usr/sbin/chroot", self.root, *command)
+        chroot = ("/usr/sbin/chroot", str(self.root), *command)
         return subprocess.run(chroot, check=False, capture_output=True, text=True, env={"PATH": "/bin"})
 
     def install(self) -> subprocess.CompletedProcess[str]:
