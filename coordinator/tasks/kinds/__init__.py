@@ -23,6 +23,7 @@ from coordinator.tasks.kinds.detach_shared_volume import DETACH_SHARED_VOLUME
 from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
+from coordinator.tasks.kinds.forget_snapshot import FORGET_SNAPSHOT
 from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
 from coordinator.tasks.kinds.hibernate_instance import HIBERNATE_INSTANCE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
@@ -78,6 +79,7 @@ KINDS: dict[str, TaskKind] = {
         CREATE_SNAPSHOT,
         DELETE_SNAPSHOT,
         ROLL_BACK_INSTANCE,
+        FORGET_SNAPSHOT,
         ATTACH_ISOS,
         DETACH_ISOS,
         RESIZE_INSTANCE,
