@@ -55,6 +55,8 @@ class AgentConfig:
     saved_memory_dir: Path = Path("/var/lib/libvirt/qemu/save")
     # Where volumes of a type are kept, by type: "lvm:GROUP", or "lvm:GROUP/POOL" with a thin pool; others are files.
     volume_backends: Mapping[str, str] = field(default_factory=dict)
+    # What has to be mounted for the files of volumes to be used: a path; empty: they are where they should be.
+    volumes_mount: str = ""
     # Address that VNC servers of guests listen on: a private one.
     vnc_listen: str = "127.0.0.1"
     # Networks of the node, each an interface's name or a network in CIDR notation. Empty: of "manage" the address of
@@ -182,6 +184,8 @@ def _check(config: AgentConfig) -> None:
         split_address("advertise_address", config.advertise_address)
     for address in filter(None, config.coordinator_address.split(",")):
         split_address("coordinator_address", address)
+    if config.volumes_mount and not config.volumes_mount.startswith("/"):
+        raise ConfigInvalid(f"volumes_mount: {config.volumes_mount!r} is not an absolute path")
     for function, count in config.virtual_functions.items():
         if not (count == "all" or count.isdecimal()):
             raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from agent.assignment import Assignments, UsbReturn
 from agent.attachment import DiskAttachments, DiskReturn
@@ -25,6 +27,7 @@ from agent.disk_limit import DiskLimits
 from agent.disk_lock import DiskLocks
 from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
+from agent.errors import StorageFailed
 from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
 from agent.hypervisor.affinity import Affinities
@@ -70,8 +73,8 @@ from agent.storage.lvm_tool import LvmTool
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
+from agent.storage.share import Share
 from agent.storage.snapshot import SnapshotFiles
-from agent.storage.volume_file import supports_direct_io
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -180,7 +183,7 @@ def build_node(config: AgentConfig) -> Node:
         apply=partial(apply_disk_limits, connection),
         list_volumes=storage.list_volumes,
     )
-    profile, keeper = _build_profile(config, capability, disk_limits), hardware.keeper
+    profile, keeper = _build_profile(config, capability, volumes, disk_limits), hardware.keeper
     changes = _build_changes(
         config,
         connection,
@@ -295,7 +298,7 @@ def _build_guests(connection: Connection, events: DomainEvents, self_fence: Self
 
 
 def _build_receivers(config: AgentConfig, node_id: str, volumes: DirectoryBackend, roles: NetworkRoles) -> Receivers:
-    return Receivers(volumes, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
+    return Receivers(volumes, roles, lambda: node_id)
 
 
 def _build_hardware(
@@ -332,6 +335,8 @@ def _build_storage(
     config: AgentConfig, node_id: str, coordinator: CoordinatorClient, connection: Connection
 ) -> tuple[ImageCache, DirectoryBackend]:
     reserved_bytes = config.reserved_storage_bytes
+    mount_point = Path(config.volumes_mount) if config.volumes_mount else None
+    share = Share(config.volumes_dir, mount_point=mount_point)
 
     async def find_image_users(image_id: str) -> list[str]:
         backed, path = await volumes.volumes_backed_by(image_id), config.images_dir / f"{image_id}.iso"
@@ -351,6 +356,7 @@ def _build_storage(
         find_image=images.find,
         find_users=lambda path: find_disk_users(connection, path),
         reserved_bytes=reserved_bytes,
+        share=share,
     )
     return images, volumes
 
@@ -368,11 +374,12 @@ def _build_choice(
 
 
 def _build_profile(
-    config: AgentConfig, capability: CapabilityReader, disk_limits: DiskLimits
+    config: AgentConfig, capability: CapabilityReader, volumes: DirectoryBackend, disk_limits: DiskLimits
 ) -> Callable[[], Awaitable[HostProfile]]:
-    direct_io = supports_direct_io(config.volumes_dir)
-
     async def read_profile() -> HostProfile:
+        direct_io = False
+        with contextlib.suppress(StorageFailed):  # no file is given to a guest while that cannot be told
+            direct_io = await volumes.supports_direct_io()
         profile = (await capability.get()).host_profile(
             seed_directory=config.seeds_dir,
             serial_log_directory=config.serial_dir,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from agent.errors import AgentError
+from agent.errors import AgentError, StorageFailed
 from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
@@ -22,6 +22,7 @@ class StorageChoice:
         self._by_type = groups
         # One backend may serve several types.
         self._groups = list(dict.fromkeys(groups.values()))
+        self._storage_id = ""
 
     async def prepare(self) -> None:
         """What a crash left half-made in the groups is gone, except in those that are away."""
@@ -64,17 +65,21 @@ class StorageChoice:
 
     async def capacity(self) -> StorageCapacity:
         """See StorageBackend: of all of them together, those left out that are away."""
-        found = [await self._directory.capacity()]
-        for group in self._groups:
+        found, backends = [], list[StorageBackend]((self._directory, *self._groups))
+        for backend in backends:
             try:
-                found.append(await group.capacity())
+                found.append(await backend.capacity())
             except AgentError as error:
-                log.warning("volume_group.away", reason=error.message)
+                log.warning("volumes.away", reason=error.message)
         return StorageCapacity(sum(it.total_bytes for it in found), sum(it.free_bytes for it in found))
 
     async def storage_id(self) -> str:
-        """See StorageBackend: the directory's. Groups are never shared."""
-        return await self._directory.storage_id()
+        """See StorageBackend: the directory's, while that is away as it was told last. Groups are never shared."""
+        try:
+            self._storage_id = await self._directory.storage_id()
+        except AgentError as error:
+            log.warning("volumes.away", reason=error.message)
+        return self._storage_id
 
     async def volumes_backed_by(self, image_id: str) -> list[str]:
         """UUIDs of the volumes that need the image: a logical volume holds all of its own."""
@@ -85,9 +90,16 @@ class StorageChoice:
         return await self._find_home(uuid) or self._directory
 
     async def _find_home(self, uuid: str) -> StorageBackend | None:
-        if await self._directory.find_volume(uuid) is not None:
-            return self._directory
+        absence: StorageFailed | None = None
+        try:
+            if await self._directory.find_volume(uuid) is not None:
+                return self._directory
+        except StorageFailed as error:
+            # What is in a group can be had meanwhile.
+            absence = error
         for group in self._groups:
             if await group.find_volume(uuid) is not None:
                 return group
+        if absence:
+            raise absence
         return None

@@ -93,13 +93,11 @@ class Receivers:
         roles: NetworkRoles,
         read_node_id: Callable[[], str],
         *,
-        direct_io: bool,
         ports: range = PORTS,
     ) -> None:
         self._volumes = volumes
         self._roles = roles
         self._read_node_id = read_node_id
-        self._direct_io = direct_io
         self._ports = ports
         self._receivers: dict[str, _Receiver] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -175,7 +173,7 @@ class Receivers:
                 export = Export(order.transfer_id, address, port, order.tls)
                 if any(other.export.port == port for other in self._receivers.values()):
                     continue
-                program = await start_export(file, export, direct_io=self._direct_io)
+                program = await start_export(file, export, direct_io=await self._volumes.supports_direct_io())
                 if program is not None:
                     return _Receiver(order, file, export, program)
         except BaseException:

@@ -52,7 +52,7 @@ class TransferNode:
         self.volumes.prepare()
         self.sends = Sends(self.volumes, directory / "journal", find_image=self.cache.find)
         roles = NetworkRoles({"manage": "lo", "storage": "lo"}, lambda: "127.0.0.1", read=lambda: {"lo": ["127.0.0.1"]})
-        self.receivers = Receivers(self.volumes, roles, lambda: node_id, direct_io=False, ports=ports)
+        self.receivers = Receivers(self.volumes, roles, lambda: node_id, ports=ports)
         self.peers = Peers(directory / "tls", hosts=directory / "hosts")
         self.transfers: Any = None
 
