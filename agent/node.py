@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,10 @@ from agent.ended_guest import EndRecord
 from agent.errors import StorageFailed
 from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
+from agent.hibernated import HibernatedGuests
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.backup import Backups
-from agent.hypervisor.capability import CapabilityReader
+from agent.hypervisor.capability import CapabilityReader, read_libvirt_version
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
@@ -50,6 +51,7 @@ from agent.hypervisor.network import Networks
 from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
+from agent.hypervisor.saved_memory import SavedMemory
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
@@ -70,11 +72,13 @@ from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LvmTool
+from agent.storage.moving import Content, Movable
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
 from agent.storage.share import Share
 from agent.storage.snapshot import SnapshotFiles
+from agent.storage.volume_moving import VolumeMoves
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -157,7 +161,7 @@ def build_node(config: AgentConfig) -> Node:
     events = DomainEvents(connection)
     self_fence = SelfFence(config.run_dir, FenceRecord(config.fence_dir))
     ends = EndRecord(config.journal_dir / "ended")
-    guests = _build_guests(connection, events, self_fence, ends)
+    guests = _build_guests(connection, events, self_fence, ends, config.saved_memory_dir)
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
@@ -165,15 +169,7 @@ def build_node(config: AgentConfig) -> Node:
     storage = _build_choice(config, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
-    exports = Exports(
-        config.exports_dir,
-        volumes,
-        Backups(connection),
-        find_image=images.find,
-        reserved_bytes=config.reserved_storage_bytes,
-    )
     remove_leftovers(images, volumes, seeds)
-    exports.prepare()
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
@@ -199,6 +195,27 @@ def build_node(config: AgentConfig) -> Node:
         self_fence,
         keeper,
     )
+    snapshots = _build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks)
+    exports = Exports(
+        config.exports_dir,
+        volumes,
+        snapshots.files,
+        Backups(connection, snapshots.freezes, changes.locks),
+        find_image=images.find,
+        reserved_bytes=config.reserved_storage_bytes,
+    )
+    exports.prepare()
+    hibernated = HibernatedGuests(
+        SavedMemory(connection, events, config.saved_memory_dir),
+        changes.locks,
+        profile,
+        config.journal_dir / "memory",
+    )
+    hibernated.prepare()
+    movables: dict[Content, Movable] = {
+        "volume": VolumeMoves(volumes, find_image=images.find),
+        "saved-memory": hibernated,
+    }
     return Node(
         config=config,
         identity=identity,
@@ -215,7 +232,7 @@ def build_node(config: AgentConfig) -> Node:
         growths=Growths(connection, guests, guest_agents, affinities, events),
         hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
-        snapshots=_build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks),
+        snapshots=snapshots,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -224,8 +241,8 @@ def build_node(config: AgentConfig) -> Node:
         volumes=volumes,
         storage=storage,
         disk_limits=disk_limits,
-        sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
-        receivers=_build_receivers(config, membership.node_id, volumes, roles),
+        sends=Sends(movables, config.journal_dir / "transfers"),
+        receivers=_build_receivers(membership.node_id, volumes, movables, roles),
         exports=exports,
         networks=networks,
         hardware=hardware,
@@ -288,17 +305,21 @@ def _build_snapshots(
     return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
 
 
-def _build_guests(connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord) -> Guests:
+def _build_guests(
+    connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord, saved_memory: Path
+) -> Guests:
     def check_start(uuid: str) -> None:
         self_fence.check_startable(uuid)
         # Before it runs: should the power fail right afterwards, it has not ended by itself.
         ends.discard(uuid)
 
-    return Guests(connection, events, check_start=check_start)
+    return Guests(connection, events, check_start=check_start, saved_memory=saved_memory)
 
 
-def _build_receivers(config: AgentConfig, node_id: str, volumes: DirectoryBackend, roles: NetworkRoles) -> Receivers:
-    return Receivers(volumes, roles, lambda: node_id)
+def _build_receivers(
+    node_id: str, volumes: DirectoryBackend, movables: Mapping[Content, Movable], roles: NetworkRoles
+) -> Receivers:
+    return Receivers(movables, roles, lambda: node_id, supports_direct_io=volumes.supports_direct_io)
 
 
 def _build_hardware(
@@ -324,6 +345,7 @@ def _build_hardware(
         read_disk_locks=lambda: DiskLocks().find_gap() is None,
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
+        read_libvirt_version=partial(read_libvirt_version, connection),
     )
     watch = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults))
     functions = config.virtual_functions

@@ -36,6 +36,7 @@ from agent.rpc.snapshot import SnapshotServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
 from agent.rpc.volume_export import VolumeExportServicer
 from agent.rpc.volume_transfer import VolumeTransferServicer
+from agent.stall import StallWatch
 from protos.agent.v1 import (
     device_pb2,
     device_pb2_grpc,
@@ -273,6 +274,7 @@ def _begin_loops(node: Node) -> tuple[Coroutine[Any, Any, None], ...]:
         AffinityRecovery(node.connection, node.affinities, node.events).run(),
         node.disk_limits.run(),
         EndWatch(node.ends, node.guests, node.events).run(),
+        StallWatch(node.connection, node.guests, node.events, node.changes.locks).run(),
         node.images.run(),
         node.exports.run(),
     )

@@ -76,6 +76,11 @@ def has_coherent_disks(live_xml: str) -> bool:
     return all(_attribute(disk, "driver", "cache") in ("none", "directsync") for disk in disks)
 
 
+def find_uuid(document: str) -> str:
+    """Of the domain."""
+    return (_parse(document).findtext("uuid") or "").strip()
+
+
 def find_nvram(live_xml: str) -> str:
     """The file of the firmware's variables; empty without one."""
     return (_parse(live_xml).findtext("os/nvram") or "").strip()

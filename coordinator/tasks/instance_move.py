@@ -170,12 +170,23 @@ def transfer_id(args: Args, position: int) -> str:
     return f"{args['migrationId']}-{position}"
 
 
+def hibernates(args: Args) -> bool:
+    """Whether the instance's memory goes with it."""
+    return bool(args.get("hibernates"))
+
+
+def memory_transfer_id(args: Args) -> str:
+    """Names the copying of the instance's memory."""
+    return f"{args['migrationId']}-memory"
+
+
 def _settle_failure(session: Session, args: Args, failure: Failure, *, is_incoming: bool) -> None:
     instance = load_instance(session, args)
     state = MigrationState.CANCELED if failure.canceled else MigrationState.FAILED
     remains = _remains(session, instance, args, args["targetNodeId"])
     transfers = [] if is_incoming else [transfer_id(args, place) for place in range(len(remains.volume_uuids))]
-    remains = replace(remains, is_incoming=is_incoming, transfer_ids=transfers)
+    memory = memory_transfer_id(args) if hibernates(args) else ""
+    remains = replace(remains, is_incoming=is_incoming, transfer_ids=transfers, memory_transfer_id=memory)
     _end(session, args, state, "canceled on request" if failure.canceled else failure.message, remains)
     settle_failure(session, args, failure)
     migration_query.nudge_waiting(session)
