@@ -62,6 +62,8 @@ class AgentConfig:
     # Where Ceph's monitors are; `ceph.client.USER.keyring` beside it has the key of who opens the images of guests.
     ceph_config: Path = Path("/etc/ceph/ceph.conf")
     ceph_user: str = "nodewright"
+    # What has to be mounted for the files of volumes to be used: a path; empty: they are where they should be.
+    volumes_mount: str = ""
     # Address that VNC servers of guests listen on: a private one.
     vnc_listen: str = "127.0.0.1"
     # Networks of the node, each an interface's name or a network in CIDR notation. Empty: of "manage" the address of
@@ -189,6 +191,8 @@ def _check(config: AgentConfig) -> None:
         split_address("advertise_address", config.advertise_address)
     for address in filter(None, config.coordinator_address.split(",")):
         split_address("coordinator_address", address)
+    if config.volumes_mount and not config.volumes_mount.startswith("/"):
+        raise ConfigInvalid(f"volumes_mount: {config.volumes_mount!r} is not an absolute path")
     for function, count in config.virtual_functions.items():
         if not (count == "all" or count.isdecimal()):
             raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')
