@@ -191,11 +191,17 @@ def _check(config: AgentConfig) -> None:
         split_address("advertise_address", config.advertise_address)
     for address in filter(None, config.coordinator_address.split(",")):
         split_address("coordinator_address", address)
-    if config.volumes_mount and not config.volumes_mount.startswith("/"):
-        raise ConfigInvalid(f"volumes_mount: {config.volumes_mount!r} is not an absolute path")
     for function, count in config.virtual_functions.items():
         if not (count == "all" or count.isdecimal()):
             raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')
+    _check_storage(config)
+    if config.log_level not in _LOG_LEVELS:
+        raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
+
+
+def _check_storage(config: AgentConfig) -> None:
+    if config.volumes_mount and not config.volumes_mount.startswith("/"):
+        raise ConfigInvalid(f"volumes_mount: {config.volumes_mount!r} is not an absolute path")
     for volume_type, backend in config.volume_backends.items():
         if not _BACKEND.fullmatch(backend):
             raise ConfigInvalid(
@@ -203,8 +209,6 @@ def _check(config: AgentConfig) -> None:
             )
     if not _CEPH_USER.fullmatch(config.ceph_user):
         raise ConfigInvalid(f"ceph_user: {config.ceph_user!r} is no name of a user of Ceph")
-    if config.log_level not in _LOG_LEVELS:
-        raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
 
 
 def split_address(name: str, address: str) -> tuple[str, int]:
