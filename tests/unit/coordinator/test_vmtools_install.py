@@ -1,4 +1,4 @@
-"""What the disc with the guest tools does to a guest, in a root directory where packages and services are only written down."""
+"""What the disc with the guest tools does to a guest, in a root directory where packages and services do nothing."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class Guest:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """In the guest."""
-        chroot = ("/usr/sbin/chroot", self.root, *command)
+        chroot = ("/usr/sbin/chroot", str(self.root), *command)
         return subprocess.run(chroot, check=False, capture_output=True, text=True, env={"PATH": "/bin"})
 
     def install(self) -> subprocess.CompletedProcess[str]:
@@ -95,7 +95,9 @@ def test_rhel_lets_the_cloud_run_commands(tmp_path: Path) -> None:
     done = guest.install()
     assert done.returncode == 0, done.stderr
     booleans = ("virt_qemu_ga_run_unconfined", "virt_qemu_ga_manage_ssh", "virt_qemu_ga_read_nonsecurity_files")
-    allowing = [f"{words} {name}{end}" for name in booleans for words, end in (("getsebool", ""), ("setsebool -P", " on"))]
+    allowing = [
+        f"{words} {name}{end}" for name in booleans for words, end in (("getsebool", ""), ("setsebool -P", " on"))
+    ]
     asked = [line for line in guest.log() if not line.startswith(("systemctl", "selinuxenabled"))]
     assert asked == ["dnf --assumeyes install qemu-guest-agent", *allowing, f"restorecon {PROGRAM} {UNIT}"]
     assert [line for line in guest.log() if line.startswith("systemctl")] == services()
