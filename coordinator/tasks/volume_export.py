@@ -4,21 +4,24 @@
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from sqlmodel import Session
 
 from coordinator.agents.client import AgentCallError, AgentClient
 from coordinator.store.image_file import ImageFacts, ImageLimits, ImageWriter, remove_image_file
-from coordinator.store.tables import Image
+from coordinator.store.tables import Image, Instance
 from coordinator.tasks.kinds.fetch_image import activate_image
 from coordinator.tasks.model import Failure, StepContext, StepResult
 from coordinator.tasks.snapshot_step import CONSISTENCIES
+from coordinator.tasks.volume_step import undo_unless_lost
 from protos.agent.v1 import storage_pb2
 
 FORMAT: Final = "qcow2"
+
+log = structlog.get_logger(__name__)
 
 
 async def export_volume(
@@ -48,10 +51,18 @@ async def export_volume(
     return StepResult(result=result)
 
 
-async def remove_export(context: StepContext, agent: AgentClient) -> StepResult:
-    """As far as the node is there: what nobody removes is gone after two days."""
-    with contextlib.suppress(AgentCallError):
-        await agent.ensure_volume_export_removed(context.args["imageId"])
+async def remove_export(context: StepContext, agent: AgentClient, instance: Instance | None) -> StepResult:
+    """A node that is away is waited for, unless the instance is to run elsewhere.
+
+    What the node does not remove is gone after two days.
+    """
+    removing = agent.ensure_volume_export_removed(context.args["imageId"])
+    try:
+        await undo_unless_lost(context, instance, removing, agent.node_id)
+    except AgentCallError as error:
+        if error.transient:
+            raise
+        log.warning("image.copy_left", imageId=context.args["imageId"], code=error.code, reason=error.message)
     return StepResult()
 
 

@@ -24,7 +24,8 @@ async def _export(context: StepContext) -> StepResult:
 
 
 async def _remove_export(context: StepContext) -> StepResult:
-    return await remove_export(context, agent_of(context, await blueprint_of(context)))
+    blueprint = await blueprint_of(context)
+    return await remove_export(context, agent_of(context, blueprint), blueprint.instance)
 
 
 async def _fetch(context: StepContext) -> StepResult:

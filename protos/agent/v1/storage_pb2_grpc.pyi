@@ -190,6 +190,12 @@ def add_VolumeServiceServicer_to_server(servicer: VolumeServiceServicer, server:
 class VolumeTransferServiceStub:
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -233,6 +239,12 @@ class VolumeTransferServiceStub:
 class VolumeTransferServiceAsyncStub(VolumeTransferServiceStub):
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -272,6 +284,12 @@ class VolumeTransferServiceAsyncStub(VolumeTransferServiceStub):
 class VolumeTransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
