@@ -63,6 +63,7 @@ from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.snapshot import Snapshots
 from agent.storage.choice import StorageChoice
+from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
@@ -107,6 +108,7 @@ class SnapshotParts:
 
     snapshots: Snapshots
     files: SnapshotFiles
+    copies: VolumeCopies
     freezes: Freezes
 
 
@@ -165,7 +167,7 @@ def build_node(config: AgentConfig) -> Node:
     seeds = Seeds(config.seeds_dir)
     exports = Exports(
         config.exports_dir,
-        volumes,
+        storage,
         Backups(connection),
         find_image=images.find,
         reserved_bytes=config.reserved_storage_bytes,
@@ -200,7 +202,7 @@ def build_node(config: AgentConfig) -> Node:
     )
     hibernated.prepare()
     movables: dict[Content, Movable] = {
-        "volume": VolumeMoves(volumes, find_image=images.find),
+        "volume": VolumeMoves(volumes, storage, find_image=images.find),
         "saved-memory": hibernated,
     }
     return Node(
@@ -219,7 +221,7 @@ def build_node(config: AgentConfig) -> Node:
         growths=Growths(connection, guests, guest_agents, affinities, events),
         hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
-        snapshots=_build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks),
+        snapshots=_build_snapshots(config, connection, guest_agents, volumes, storage, changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -283,12 +285,14 @@ def _build_snapshots(
     config: AgentConfig,
     connection: Connection,
     guest_agents: GuestAgents,
-    files: SnapshotFiles,
+    volumes: DirectoryBackend,
+    storage: StorageChoice,
     locks: DomainLocks,
 ) -> SnapshotParts:
-    live = LiveSnapshots(connection)
+    live, files = LiveSnapshots(connection), SnapshotFiles(volumes, storage)
+    copies = VolumeCopies(volumes, storage, files)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
+    return SnapshotParts(Snapshots(files, live, freezes, locks), files, copies, freezes)
 
 
 def _build_guests(

@@ -80,6 +80,29 @@ class StorageChoice:
         """UUIDs of the volumes that need the image: a logical volume holds all of its own."""
         return await self._directory.volumes_backed_by(image_id)
 
+    async def find_group(self, uuid: str) -> LvmBackend | None:
+        """The volume group that has the volume; None: the directory, or nobody."""
+        if await self._directory.find_volume(uuid) is None:
+            for group in self._groups:
+                if await group.find_volume(uuid) is not None:
+                    return group
+        return None
+
+    def group_of(self, volume_type: str) -> LvmBackend | None:
+        """Where new volumes of this type are made; None: in the directory."""
+        return self._by_type.get(volume_type)
+
+    async def get_volume(self, uuid: str) -> Volume:
+        """The complete volume. Raises VolumeNotFound."""
+        return await (await self.find_group(uuid) or self._directory).get_volume(uuid)
+
+    async def refuse_while_open(self, uuid: str) -> None:
+        """Raises VolumeInUse while somebody has it open for writing."""
+        if group := await self.find_group(uuid):
+            await group.refuse_while_open(uuid)
+        else:
+            await self._directory.refuse_while_open(uuid, for_writing=True)
+
     async def _home(self, uuid: str) -> StorageBackend:
         # The directory tells best that there is no such volume.
         return await self._find_home(uuid) or self._directory
@@ -87,7 +110,4 @@ class StorageChoice:
     async def _find_home(self, uuid: str) -> StorageBackend | None:
         if await self._directory.find_volume(uuid) is not None:
             return self._directory
-        for group in self._groups:
-            if await group.find_volume(uuid) is not None:
-                return group
-        return None
+        return await self.find_group(uuid)

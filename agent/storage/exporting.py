@@ -18,8 +18,10 @@ import structlog
 
 from agent.durable_file import is_temporary, publish, remove_file, temporary_beside
 from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_out_of_space
+from agent.storage.base import VolumeSource
 from agent.storage.checksum import compute_sha256
-from agent.storage.directory import DirectoryBackend, ImageLookup, measure_capacity
+from agent.storage.choice import StorageChoice
+from agent.storage.directory import ImageLookup, measure_capacity
 from agent.storage.nbd import Program
 
 # QEMU of a guest that runs writes here, too.
@@ -58,7 +60,7 @@ class Exports:
     def __init__(
         self,
         directory: Path,
-        volumes: DirectoryBackend,
+        volumes: StorageChoice,
         live: LiveCopies,
         *,
         find_image: ImageLookup,
@@ -127,7 +129,7 @@ class Exports:
     async def _copy(self, uuid: str, domain_uuid: str, path: Path) -> AsyncGenerator[int]:
         """Yields how many percent are done."""
         self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        source = (await self._volumes.describe_volume(uuid)).path
+        source = await self._volumes.describe_volume(uuid)
         total_bytes = await self._measure(uuid)
         is_live = bool(domain_uuid) and await self._live.has(domain_uuid, uuid)
         # Of a guest that runs the disk is copied as it is first, and compressed then.
@@ -138,9 +140,9 @@ class Exports:
                 async with contextlib.aclosing(self._live.copy(domain_uuid, uuid, whole)) as looks:
                     async for percent in looks:
                         yield percent // 2
-                source = whole
+                source = VolumeSource(whole, "qcow2")
             else:
-                await self._volumes.refuse_while_open(uuid, for_writing=True)
+                await self._volumes.refuse_while_open(uuid)
             async with contextlib.aclosing(_compress(source, temporary, total_bytes)) as looks:
                 async for percent in looks:
                     yield (_MOST_PERCENT + percent) // 2 if is_live else percent
@@ -152,7 +154,8 @@ class Exports:
     async def _measure(self, uuid: str) -> int:
         """How many bytes are read at most."""
         volume = await self._volumes.get_volume(uuid)
-        image = await self._find_image(volume.image_id) if volume.image_id else None
+        stands_on_image = volume.image_id and await self._volumes.find_group(uuid) is None
+        image = await self._find_image(volume.image_id) if volume.image_id and stands_on_image else None
         below_bytes = min(image.virtual_size_bytes, volume.size_bytes) if image else 0
         return volume.allocated_bytes + below_bytes
 
@@ -166,10 +169,10 @@ class Exports:
         return self._directory / f"{export_id}.qcow2"
 
 
-async def _compress(source: Path, target: Path, total_bytes: int) -> AsyncGenerator[int]:
+async def _compress(source: VolumeSource, target: Path, total_bytes: int) -> AsyncGenerator[int]:
     """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
     program = await Program.start(
-        *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-c", "-W", str(source), str(target))
+        *("qemu-img", "convert", "-f", source.format, "-O", "qcow2", "-c", "-W", str(source.path), str(target))
     )
     ending = asyncio.create_task(program.wait())
     try:

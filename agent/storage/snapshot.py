@@ -187,7 +187,7 @@ class SnapshotFiles:
         if found := await self._volumes.find_volume(uuid):
             return found
         await self._everywhere.describe_volume(uuid)
-        raise SnapshotUnsupported(f"volume {uuid} is a logical volume, of which no snapshots are taken yet")
+        raise SnapshotUnsupported(f"volume {uuid} is a logical volume, of which no snapshots are taken")
 
     @contextmanager
     def _reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:

@@ -18,6 +18,7 @@ from agent.domainxml.backup import BackupDisk, BackupDisks, BackupDriver, Backup
 from agent.domainxml.element import format_document
 from agent.errors import ExportNotFound, StorageExhausted, VolumeInUse, VolumeNotFound
 from agent.storage.base import VolumeSpec
+from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_format import read_qcow2_header
@@ -53,7 +54,11 @@ async def a_node(directory: Path, *, reserved_bytes: int = 0) -> tuple[Exports, 
     path = (await volumes.describe_volume(UUID)).path
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 32M 1M", path], check=True, capture_output=True)
     exports = Exports(
-        directory / "exports", volumes, NobodyRuns(), find_image=cache.find, reserved_bytes=reserved_bytes
+        directory / "exports",
+        StorageChoice(volumes, {}),
+        NobodyRuns(),
+        find_image=cache.find,
+        reserved_bytes=reserved_bytes,
     )
     exports.prepare()
     return exports, path
