@@ -38,6 +38,7 @@ _WAITING_KINDS: Final = (
     *(f"{verb}_instance" for verb in _WAITING_VERBS),
     *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos")),
     *("create_snapshot", "delete_snapshot", "grow_volume", "capture_image", "change_os"),
+    "redefine_instance",
 )
 _IS_WAITING: Final = (
     *_SHALL_RUN,
