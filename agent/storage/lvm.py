@@ -45,6 +45,7 @@ _ZERO: Final = "nodewright_zero_"
 _TYPE: Final = "nodewright_type_"
 _IMAGE: Final = "nodewright_image_"
 _TRANSFER: Final = "nodewright_transfer_"
+_SHARED: Final = "nodewright_shared"
 # So often it is noted how far zeros were written: who is cut off goes on from there.
 _MARK_BYTES: Final = 8 * 1024**3
 # What LVM admits in tags, and nothing else.
@@ -95,6 +96,8 @@ class LvmBackend:
                 )
             elif (spec.image_id or "") != _told(present, _IMAGE):
                 raise RequestInvalid(f"image: volume {spec.uuid} was made from {_told(present, _IMAGE) or 'no image'}")
+            elif spec.shared != (_SHARED in present.tags):
+                raise RequestInvalid(f"shared: volume {spec.uuid} was made otherwise")
             else:
                 await self._extend(present, size_bytes)
             return await self.get_volume(spec.uuid)
@@ -138,7 +141,13 @@ class LvmBackend:
             found = await self._get(uuid)
             await self._tool.activate(found.name)
             await self._ensure_zeroed(found)
-        return VolumeSource(path=self._path(uuid), format="raw", kind="block")
+        return VolumeSource(
+            path=self._path(uuid),
+            format="raw",
+            kind="block",
+            shared=_SHARED in found.tags,
+            volume_type=_told(found, _TYPE),
+        )
 
     async def reserve(self, spec: VolumeSpec, content_bytes: int) -> Path:
         """The device of a half-made volume, of which so many bytes are going to be overwritten: see `adopt`.
@@ -329,7 +338,8 @@ def _tell(spec: VolumeSpec) -> tuple[str, ...]:
     """Tags. Raises RequestInvalid."""
     if not _TAG.fullmatch(spec.volume_type):
         raise RequestInvalid("volume_type: letters, digits, '.', '_' and '-', at most 64")
-    return (f"{_TYPE}{spec.volume_type}", *((f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()))
+    image = (f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()
+    return (f"{_TYPE}{spec.volume_type}", *image, *((_SHARED,) if spec.shared else ()))
 
 
 def _told(found: LogicalVolume, prefix: str) -> str:
@@ -345,4 +355,5 @@ def _describe(found: LogicalVolume) -> Volume:
         volume_type=_told(found, _TYPE),
         image_id=_told(found, _IMAGE) or None,
         transfer_id=_told(found, _TRANSFER),
+        shared=_SHARED in found.tags,
     )

@@ -11,7 +11,7 @@ import os
 from contextlib import aclosing
 from pathlib import Path
 
-from agent.errors import ImageNotFound
+from agent.errors import ImageNotFound, RequestInvalid
 from agent.storage import qemu_img
 from agent.storage.base import Volume
 from agent.storage.choice import StorageChoice
@@ -39,8 +39,11 @@ class VolumeMoves:
         self._reserved: dict[Path, tuple[LvmBackend, str]] = {}
 
     async def inspect(self, uuid: str) -> Outgoing:
-        """See Movable; also ImageNotFound."""
-        volume, opened = await self._everywhere.get_volume(uuid), await self.open_source(uuid)
+        """See Movable; also ImageNotFound, and RequestInvalid for a volume that guests share."""
+        volume = await self._everywhere.get_volume(uuid)
+        if volume.shared:
+            raise RequestInvalid(f"uuid: volume {uuid} is shared by guests, and stays where they all find it")
+        opened = await self.open_source(uuid)
         if await self._everywhere.find_group(uuid):
             return Outgoing(volume, opened.file_bytes, is_raw=True)
         image = None

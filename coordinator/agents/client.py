@@ -110,12 +110,18 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         return [image.image_id for image in images]
 
     async def ensure_volume(
-        self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
+        self,
+        uuid: str,
+        size_bytes: int,
+        volume_type: str,
+        image: storage_pb2.ImageRef | None = None,
+        *,
+        shared: bool = False,
     ) -> storage_pb2.Volume:
-        """The volume exists, backed by `image` (cached before) or empty."""
+        """The volume exists, backed by `image` (cached before) or empty; `shared`: several domains may have it."""
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         request = storage_pb2.EnsureVolumeRequest(
-            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image
+            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image, shared=shared
         )
         return await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
 
@@ -147,12 +153,20 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         self,
         uuid: str,
         export_id: str,
-        domain_uuid: str,
         on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None,
+        *,
+        domain_uuid: str = "",
+        snapshot_id: str = "",
+        quiesces: bool = False,
     ) -> storage_pb2.VolumeExportProgress:
-        """A copy of the volume, which nobody but that domain has open, lies ready; answers its size and SHA-256."""
+        """A copy of the volume's snapshot, or of what it holds now, lies ready; answers its size and SHA-256.
+
+        In the latter case nobody but the named domain may have the volume open.
+        """
         stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
-        request = storage_pb2.EnsureVolumeExportedRequest(uuid=uuid, export_id=export_id, domain_uuid=domain_uuid)
+        request = storage_pb2.EnsureVolumeExportedRequest(
+            uuid=uuid, export_id=export_id, domain_uuid=domain_uuid, snapshot_id=snapshot_id, quiesce=quiesces
+        )
         last = await self._follow(stub.EnsureExported, request, TRANSFER_SECONDS, on_progress)
         if not last.sha256:
             raise AgentCallError("AgentCallFailed", "the agent ended the copying early", transient=True)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from protos.agent.v1 import snapshot_pb2 as _snapshot_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -90,16 +91,18 @@ class ListImagesResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[ImageRef, _Mapping]]] = ...) -> None: ...
 
 class EnsureVolumeRequest(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "volume_type", "image")
+    __slots__ = ("uuid", "size_bytes", "volume_type", "image", "shared")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     volume_type: str
     image: ImageRef
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
+    shared: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class VolumeOrigin(_message.Message):
     __slots__ = ("volume_uuid", "snapshot_id")
@@ -130,18 +133,20 @@ class VolumeCopyProgress(_message.Message):
     def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type")
+    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     allocated_bytes: int
     image_id: str
     volume_type: str
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ...) -> None: ...
+    shared: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class EnsureVolumeRemovedRequest(_message.Message):
     __slots__ = ("uuid",)
@@ -302,24 +307,32 @@ class EnsureVolumeReceiveEndedResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class EnsureVolumeExportedRequest(_message.Message):
-    __slots__ = ("uuid", "export_id", "domain_uuid")
+    __slots__ = ("uuid", "export_id", "domain_uuid", "snapshot_id", "quiesce")
     UUID_FIELD_NUMBER: _ClassVar[int]
     EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    QUIESCE_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     export_id: str
     domain_uuid: str
-    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
+    snapshot_id: str
+    quiesce: bool
+    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., quiesce: _Optional[bool] = ...) -> None: ...
 
 class VolumeExportProgress(_message.Message):
-    __slots__ = ("percent", "size_bytes", "sha256")
+    __slots__ = ("percent", "size_bytes", "sha256", "consistency", "reason")
     PERCENT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     percent: int
     size_bytes: int
     sha256: str
-    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+    consistency: _snapshot_pb2.SnapshotConsistency
+    reason: str
+    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., consistency: _Optional[_Union[_snapshot_pb2.SnapshotConsistency, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReadVolumeExportRequest(_message.Message):
     __slots__ = ("export_id", "offset_bytes")

@@ -826,7 +826,10 @@ class VolumeExportServiceServicer:
 
     def EnsureExported(self, request, context):
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-        (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+        `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+        copy that is there; cancelling the call leaves nothing, and the next begins anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -373,7 +373,10 @@ class VolumeExportServiceStub:
     def __new__(cls, channel: _aio.Channel) -> VolumeExportServiceAsyncStub: ...
     EnsureExported: _grpc.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-    (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+    `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+    copy that is there; cancelling the call leaves nothing, and the next begins anew.
     """
     Read: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]
     """The copy's bytes from the offset to its end."""
@@ -389,7 +392,10 @@ class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     EnsureExported: _aio.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]  # type: ignore[assignment]
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-    (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+    `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+    copy that is there; cancelling the call leaves nothing, and the next begins anew.
     """
     Read: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]  # type: ignore[assignment]
     """The copy's bytes from the offset to its end."""
@@ -408,7 +414,10 @@ class VolumeExportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeExportProgress], _abc.AsyncIterator[_storage_pb2.VolumeExportProgress]]:
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-        (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+        `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+        copy that is there; cancelling the call leaves nothing, and the next begins anew.
         """
 
     @_abc_1.abstractmethod

@@ -29,7 +29,7 @@ from agent.storage.base import Volume, VolumeSpec
 from agent.storage.choice import StorageChoice
 from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
-from agent.storage.exporting import Exports
+from agent.storage.exporting import ExportOrder, Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LogicalVolume, LvmTool
@@ -296,10 +296,18 @@ async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
     raw = tmp_path / "raw"
     qemu_img("convert", "-O", "raw", (await files.describe_volume(plain.uuid)).path, raw)
     assert raw.read_bytes() == content + bytes(4 * MIB)
-    exports = Exports(tmp_path / "exports", choice, NobodyRuns(), find_image=images.find, reserved_bytes=0)
-    async for _ in exports.ensure(origin.uuid, "img-2"):
+    exports = Exports(
+        tmp_path / "exports",
+        choice,
+        SnapshotFiles(files, choice),
+        NobodyRuns(),
+        find_image=images.find,
+        reserved_bytes=0,
+    )
+    async for _ in exports.ensure(ExportOrder(origin.uuid, "img-2")):
         pass
-    qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(origin.uuid), tmp_path / "exports/img-2.qcow2")
+    [copy] = (tmp_path / "exports").glob("img-2.*")
+    qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(origin.uuid), copy)
     for wrong, snapshot_id, told in ((a_spec(size_mib=4), "", RequestInvalid), (a_spec(), "s", SnapshotUnsupported)):
         with pytest.raises(told):
             [step async for step in copies.ensure(wrong, origin.uuid, snapshot_id)]
