@@ -68,6 +68,7 @@ from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.snapshot import Snapshots
 from agent.storage.choice import ANY_TYPE, StorageChoice
+from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
@@ -116,6 +117,7 @@ class SnapshotParts:
 
     snapshots: Snapshots
     files: SnapshotFiles
+    copies: VolumeCopies
     freezes: Freezes
 
 
@@ -199,10 +201,10 @@ def build_node(config: AgentConfig) -> Node:
         self_fence,
         keeper,
     )
-    snapshots = _build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks)
+    snapshots = _build_snapshots(config, connection, guest_agents, volumes, storage, changes.locks)
     exports = Exports(
         config.exports_dir,
-        volumes,
+        storage,
         snapshots.files,
         Backups(connection, snapshots.freezes, changes.locks),
         find_image=images.find,
@@ -217,7 +219,7 @@ def build_node(config: AgentConfig) -> Node:
     )
     hibernated.prepare()
     movables: dict[Content, Movable] = {
-        "volume": VolumeMoves(volumes, find_image=images.find),
+        "volume": VolumeMoves(volumes, storage, find_image=images.find),
         "saved-memory": hibernated,
     }
     return Node(
@@ -302,12 +304,14 @@ def _build_snapshots(
     config: AgentConfig,
     connection: Connection,
     guest_agents: GuestAgents,
-    files: SnapshotFiles,
+    volumes: DirectoryBackend,
+    storage: StorageChoice,
     locks: DomainLocks,
 ) -> SnapshotParts:
-    live = LiveSnapshots(connection)
+    live, files = LiveSnapshots(connection), SnapshotFiles(volumes, storage)
+    copies = VolumeCopies(volumes, storage, files)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
+    return SnapshotParts(Snapshots(files, live, freezes, locks), files, copies, freezes)
 
 
 def _build_guests(

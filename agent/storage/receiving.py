@@ -7,7 +7,6 @@ sender begins anew. What has arrived is told by the volume itself, which knows t
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -152,8 +151,6 @@ class Receivers:
         order, file, movable = receiver.order, receiver.file, self._movables[receiver.order.content]
         try:
             await receiver.program.end()
-            if file.is_file():
-                os.truncate(file, order.file_bytes)
             found = await compute_sha256(file, order.file_bytes)
             if found != sha256:
                 raise VolumeCorrupt(f"{order.content} {order.spec.uuid}: SHA-256 {found} has come, {sha256} was sent")
