@@ -51,15 +51,18 @@ async def export_volume(
     return StepResult(result=result)
 
 
-async def remove_export(context: StepContext, agent: AgentClient, instance: Instance | None = None) -> StepResult:
-    """A node that is away is waited for, unless it is given up. What it does not remove is gone after two days."""
-    image_id = context.args["imageId"]
+async def remove_export(context: StepContext, agent: AgentClient, instance: Instance | None) -> StepResult:
+    """A node that is away is waited for, unless the instance is to run elsewhere.
+
+    What the node does not remove is gone after two days.
+    """
+    removing = agent.ensure_volume_export_removed(context.args["imageId"])
     try:
-        await undo_unless_lost(context, instance, agent.ensure_volume_export_removed(image_id))
+        await undo_unless_lost(context, instance, removing, agent.node_id)
     except AgentCallError as error:
         if error.transient:
             raise
-        log.warning("image.copy_left", imageId=image_id, code=error.code, reason=error.message)
+        log.warning("image.copy_left", imageId=context.args["imageId"], code=error.code, reason=error.message)
     return StepResult()
 
 

@@ -24,7 +24,7 @@ async def _export(context: StepContext) -> StepResult:
 
 
 async def _remove_export(context: StepContext) -> StepResult:
-    return await remove_export(context, _agent(context))
+    return await remove_export(context, _agent(context), None)
 
 
 async def _fetch(context: StepContext) -> StepResult:

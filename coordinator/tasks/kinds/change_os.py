@@ -39,7 +39,7 @@ from coordinator.tasks.instance_step import (
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.submission import submit_follow_up
-from coordinator.tasks.volume_step import is_given_up, undo_unless_lost
+from coordinator.tasks.volume_step import is_given_up, start_unless_lost, undo_unless_lost
 from protos.agent.v1 import domain_pb2, storage_pb2
 
 # The node may stay away for days; what it holds of the old system is removed when it comes back.
@@ -117,7 +117,7 @@ async def _stop(context: StepContext) -> StepResult:
 async def _restore(context: StepContext) -> StepResult:
     """The guest has its old disk, and runs if it did."""
     instance = (await blueprint_of(context)).instance
-    return await undo_unless_lost(context, instance, start_again(context)) or StepResult()
+    return await start_unless_lost(context, instance, start_again(context), runs=context.args["runs"])
 
 
 async def _define(context: StepContext) -> StepResult:
