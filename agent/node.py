@@ -184,7 +184,8 @@ def build_node(config: AgentConfig) -> Node:
         self_fence,
         keeper,
     )
-    snapshots = _build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks)
+    files, memory = SnapshotFiles(volumes, storage), SavedMemory(connection, events, config.saved_memory_dir)
+    snapshots = _build_snapshots(config, connection, guest_agents, files, changes.locks, memory)
     exports = Exports(
         config.exports_dir,
         volumes,
@@ -195,7 +196,7 @@ def build_node(config: AgentConfig) -> Node:
     )
     exports.prepare()
     hibernated = HibernatedGuests(
-        SavedMemory(connection, events, config.saved_memory_dir),
+        memory,
         changes.locks,
         profile,
         config.journal_dir / "memory",
@@ -287,10 +288,11 @@ def _build_snapshots(
     guest_agents: GuestAgents,
     files: SnapshotFiles,
     locks: DomainLocks,
+    memory: SavedMemory,
 ) -> SnapshotParts:
     live = LiveSnapshots(connection)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
+    return SnapshotParts(Snapshots(files, live, freezes, locks, memory.find_holder), files, freezes)
 
 
 def _build_guests(

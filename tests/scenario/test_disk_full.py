@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 IMAGES = "/api/image/v1/images"
-DISK_MIB = 700
+DISK_MIB = 3000
 # Behind what the demo guest has on its disk.
 AT_MIB = 600
 
