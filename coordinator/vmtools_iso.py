@@ -11,6 +11,8 @@ from typing import Final
 from coordinator.errors import ServiceUnavailable
 
 VOLUME_LABEL: Final = "NWVMTOOLS"
+# Of the monitoring helper on the disc, which says it itself.
+MONITOR_VERSION: Final = 1
 _PROGRAM: Final = "xorriso"
 _TIMEOUT_SECONDS: Final = 300.0
 # Of all that is on it: the same content is the same disc, byte for byte, whoever makes it.
@@ -24,7 +26,8 @@ def build_vmtools_iso(target: Path, packages_dir: Path) -> None:
         content = Path(staging) / "content"
         with as_file(files("coordinator.data") / "vmtools") as own:
             shutil.copytree(own, content)
-        (content / "install.sh").chmod(0o755)
+        for program in ("install.sh", "nodewright-monitor"):
+            (content / program).chmod(0o755)
         for package in _list_packages(packages_dir):
             (content / "packages").mkdir(exist_ok=True)
             shutil.copyfile(package, content / "packages" / package.name)

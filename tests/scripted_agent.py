@@ -70,6 +70,8 @@ class ScriptedAgent:
     domains: dict[str, domain_pb2.Domain] = field(default_factory=dict)
     specs: dict[str, domain_pb2.DomainSpec] = field(default_factory=dict)
     volumes: dict[str, int] = field(default_factory=dict)
+    # Those that several domains may have.
+    shared: set[str] = field(default_factory=set)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
     # What volumes hold, by volume and id; rolled back to which, in their order.
@@ -341,6 +343,8 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         # What a failed call half made is there all the same: the undo must take it away.
         self._agent.volumes.setdefault(request.uuid, request.size_bytes)
         self._agent.contents.setdefault(request.uuid, request.image.image_id)
+        if request.shared:
+            self._agent.shared.add(request.uuid)
         await self._agent.enter("ensure_volume", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
 

@@ -10,12 +10,13 @@ from lxml import etree
 from agent.hypervisor.connection import Connection
 
 
-async def find_disk_users(connection: Connection, path: Path) -> list[str]:
+async def find_disk_users(connection: Connection, path: Path, besides_uuid: str = "") -> list[str]:
     """Names of the running domains that use this file, as a disk or otherwise. Raises HypervisorUnavailable."""
 
     def run(handle: libvirt.virConnect) -> list[str]:
         domains = handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-        return [domain.name() for domain in domains if str(path) in _files(domain)]
+        others = (domain for domain in domains if domain.UUIDString() != besides_uuid)
+        return [domain.name() for domain in others if str(path) in _files(domain)]
 
     return await connection.call(run)
 
@@ -33,25 +34,25 @@ async def find_file_holders(connection: Connection, path: Path) -> list[str]:
     return await connection.call(run)
 
 
-async def find_written_files(connection: Connection) -> dict[Path, str]:
+async def find_written_files(connection: Connection) -> dict[Path, list[str]]:
     """Names of the running domains by the file of each disk that they may write to. Raises HypervisorUnavailable.
 
-    Those that are paused are not among them.
+    Those that are paused are not among them. Of a shared disk there may be several.
     """
 
-    def run(handle: libvirt.virConnect) -> dict[Path, str]:
-        return {
-            Path(file): domain.name()
-            for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
-            for file in _written_files(domain)
-        }
+    def run(handle: libvirt.virConnect) -> dict[Path, list[str]]:
+        names: dict[Path, list[str]] = {}
+        for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING):
+            for file in _written_files(domain):
+                names.setdefault(Path(file), []).append(domain.name())
+        return names
 
     return await connection.call(run)
 
 
 def _files(domain: libvirt.virDomain, flags: int = 0) -> set[str]:
     sources = (source for device in find_devices(domain, flags) for source in device.iterfind(".//source"))
-    return {source.get("file") or source.get("dev") or "" for source in sources}
+    return {source.get("file") or source.get("dev") or source.get("name") or "" for source in sources}
 
 
 def _written_files(domain: libvirt.virDomain) -> set[str]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import libvirt
 from lxml import etree
 
 from agent.configure.disk import with_scsi_controller
+from agent.configure.io_thread import with_io_thread
 from agent.domainxml.assignment import AssignedDomain, put_medium
 from agent.domainxml.disk import Disk, DiskPlace
 from agent.domainxml.domain import Domain
@@ -37,6 +39,12 @@ def read_places(domain: libvirt.virDomain) -> dict[str, DiskPlace]:
     return _places([*documents, *([live] if live else [])])
 
 
+def read_images(domain: libvirt.virDomain) -> list[Path]:
+    """What the guest has in Ceph, as it would start: "POOL/IMAGE"."""
+    sources = [disk.source for disk in read_definition(domain).disks] if domain.isPersistent() else []
+    return [Path(source.name) for source in sources if source and source.protocol == "rbd" and source.name]
+
+
 def plug_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:
     """A guest that runs has the disk. Raises DevicePlugUnsafe, RequestInvalid."""
     definition, live = read_definition(domain), read_live(domain)
@@ -51,6 +59,7 @@ def plug_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:
     if disk.target.bus == "scsi" and not live.has_controller("scsi"):
         for controller in _controllers(disk):
             domain.attachDeviceFlags(format_document(controller), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    disk = with_io_thread(disk, is_there=live.has_io_threads)
     # The boot order counts from the next start; a guest that runs may have another kind of order.
     domain.attachDeviceFlags(format_document(replace(disk, boot=None)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
@@ -70,7 +79,7 @@ def define_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:
     disk = _build(build, definition, read_live(domain))
     for controller in _controllers(disk):
         definition.put_controller(controller)
-    if definition.put_disk(disk):
+    if definition.put_disk(with_io_thread(disk, is_there=definition.has_io_threads)):
         define(domain, definition)
 
 

@@ -186,10 +186,11 @@ class Exports:
 
     async def _choose(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
         """Each way yields how many percent are done, and says what the copy is like."""
-        await self._volumes.get_volume(order.uuid)
+        volume = await self._volumes.get_volume(order.uuid)
         if order.snapshot_id:
             return self._copy_snapshot(order, target, outcome)
-        if order.domain_uuid and await self._live.has(order.domain_uuid, order.uuid):
+        # A shared volume is copied while nobody has it open: what other guests write is not held back.
+        if order.domain_uuid and not volume.shared and await self._live.has(order.domain_uuid, order.uuid):
             return self._copy_live(order, target, outcome)
         return self._copy_idle(order, target)
 
@@ -199,7 +200,7 @@ class Exports:
             found = await self._snapshots.get(order.uuid, order.snapshot_id)
             source, total_bytes = await self._snapshots.path_of(order.uuid), await self._measure(order.uuid)
             self._require_space(total_bytes)
-            async with contextlib.aclosing(_compress(source, target, total_bytes, found.name)) as percents:
+            async with contextlib.aclosing(_compress(source, "qcow2", target, total_bytes, found.name)) as percents:
                 async for percent in percents:
                     yield percent
         # The copy has the size that the volume has now.
@@ -217,7 +218,7 @@ class Exports:
                 async with contextlib.aclosing(copy.percents()) as percents:
                     async for percent in percents:
                         yield percent // 2
-            async with contextlib.aclosing(_compress(whole, target, total_bytes)) as percents:
+            async with contextlib.aclosing(_compress(whole, "qcow2", target, total_bytes)) as percents:
                 async for percent in percents:
                     yield (_MOST_PERCENT + percent) // 2
         finally:
@@ -225,11 +226,11 @@ class Exports:
 
     async def _copy_idle(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
         """Of a volume that nobody writes to meanwhile."""
-        source = (await self._volumes.describe_volume(order.uuid)).path
+        volume = await self._volumes.describe_volume(order.uuid)
         total_bytes = await self._measure(order.uuid)
         self._require_space(total_bytes)
         await self._volumes.refuse_while_open(order.uuid, for_writing=True)
-        async with contextlib.aclosing(_compress(source, target, total_bytes)) as percents:
+        async with contextlib.aclosing(_compress(volume.path, volume.format, target, total_bytes)) as percents:
             async for percent in percents:
                 yield percent
 
@@ -258,11 +259,13 @@ class Exports:
         return path
 
 
-async def _compress(source: Path, target: Path, total_bytes: int, snapshot: str = "") -> AsyncGenerator[int]:
+async def _compress(
+    source: Path, source_format: str, target: Path, total_bytes: int, snapshot: str = ""
+) -> AsyncGenerator[int]:
     """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
     # Of a snapshot, QEMU may have the file open.
     chosen = ("-U", "-l", f"snapshot.name={snapshot}") if snapshot else ()
-    options = ("-f", "qcow2", "-O", "qcow2", "-c", "-W")
+    options = ("-f", source_format, "-O", "qcow2", "-c", "-W")
     program = await Program.start("qemu-img", "convert", *chosen, *options, str(source), str(target))
     ending = asyncio.create_task(program.wait())
     try:

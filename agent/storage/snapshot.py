@@ -186,9 +186,11 @@ class SnapshotFiles:
 
     async def _get(self, uuid: str) -> Volume:
         if found := await self._volumes.find_volume(uuid):
+            if found.shared:
+                raise SnapshotUnsupported(f"volume {uuid} is shared by guests, of which no one moment can be kept")
             return found
         await self._everywhere.describe_volume(uuid)
-        raise SnapshotUnsupported(f"volume {uuid} is a logical volume, of which no snapshots are taken yet")
+        raise SnapshotUnsupported(f"volume {uuid} is no file: no snapshots are taken of it yet")
 
     @contextmanager
     def reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:

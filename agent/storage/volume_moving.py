@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from agent.errors import ImageNotFound
+from agent.errors import ImageNotFound, RequestInvalid
 from agent.storage.base import Volume
 from agent.storage.directory import DirectoryBackend, ImageLookup
 from agent.storage.moving import Opened, Outgoing, ReceiveOrder, make_empty, open_file, refuse_other, refuse_other_image
@@ -19,8 +19,10 @@ class VolumeMoves:
         self._find_image = find_image
 
     async def inspect(self, uuid: str) -> Outgoing:
-        """See Movable; also ImageNotFound."""
+        """See Movable; also ImageNotFound, and RequestInvalid for a volume that guests share."""
         volume = await self._volumes.get_volume(uuid)
+        if volume.shared:
+            raise RequestInvalid(f"uuid: volume {uuid} is shared by guests, and stays where they all find it")
         opened = await self.open_source(uuid)
         image = None
         if volume.image_id is not None:

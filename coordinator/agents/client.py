@@ -110,12 +110,18 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         return [image.image_id for image in images]
 
     async def ensure_volume(
-        self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
+        self,
+        uuid: str,
+        size_bytes: int,
+        volume_type: str,
+        image: storage_pb2.ImageRef | None = None,
+        *,
+        shared: bool = False,
     ) -> storage_pb2.Volume:
-        """The volume exists, backed by `image` (cached before) or empty."""
+        """The volume exists, backed by `image` (cached before) or empty; `shared`: several domains may have it."""
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         request = storage_pb2.EnsureVolumeRequest(
-            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image
+            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image, shared=shared
         )
         return await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
 

@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.device import DeviceKind
+from coordinator.domain.device_order import DeviceOrder
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import CLONED_FROM, InstanceOrder, Label
 from coordinator.domain.ssh_key import WANTED_STATES, BindingState
@@ -25,11 +26,12 @@ from coordinator.services.instance_creation import (
 from coordinator.services.instance_reference import find_references
 from coordinator.services.instance_task import changed_meanwhile, require_unlocked
 from coordinator.services.instance_validation import check_order
-from coordinator.services.launch_order import order_alike, volume_alike
+from coordinator.services.launch_order import devices_alike, order_alike, volume_alike
 from coordinator.services.ssh_key_binding import new_binding
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device import list_devices_of
 from coordinator.store.queries.ssh_key import list_bindings
+from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.store.tables import Image, Instance, Node, SshKey, Volume
 from coordinator.tasks.instance_step import require_status
 
@@ -88,7 +90,7 @@ def _find_source(session: Session, caller: Caller, ecs_id: str, tenant_id: str) 
     image = session.get(Image, instance.image_id) if instance.image_id else None
     if image is None or not any(volume.is_os_disk for volume in volumes):
         raise StatusUnsupported(f"instance {ecs_id} has no system disk", f"实例{ecs_id}没有系统盘")
-    _check_copyable(session, instance, volumes)
+    _check_copyable(session, instance)
     return _Source(instance, image, volumes)
 
 
@@ -108,8 +110,8 @@ def _describe(instance: Instance, volumes: Sequence[Volume]) -> tuple[Any, ...]:
     return instance.node_id, *((volume.id, volume.size_gib) for volume in volumes)
 
 
-def _check_copyable(session: Session, instance: Instance, volumes: tuple[Volume, ...]) -> None:
-    shared = [volume.name for volume in volumes if volume.multi_attach]
+def _check_copyable(session: Session, instance: Instance) -> None:
+    shared = [volume.name for _, volume in list_shared(session, instance.id)]
     if shared:
         raise StatusUnsupported(
             f"instance {instance.ecs_id} shares volume {', '.join(shared)} with others: detach it first",
@@ -143,10 +145,28 @@ def _complete(session: Session, draft: InstanceOrder, source: _Source) -> Instan
         os_type=instance.os_type,
         description=draft.description or instance.description,
         host_group_id=draft.host_group_id or instance.hg_id,
+        devices=_settle_devices(session, draft, instance),
         labels=draft.labels or _labels_of(session, instance),
         ssh_public_keys=draft.ssh_public_keys or tuple(instance.ssh_public_keys),
         ha_enabled=instance.ha_enabled,
         options={**draft.options, CLONED_FROM: instance.ecs_id},
+    )
+
+
+def _settle_devices(session: Session, draft: InstanceOrder, source: Instance) -> DeviceOrder:
+    """Of the source's flavor as many as the source has, where the draft says nothing; of another one what that has.
+
+    They are claimed for the clone, like the source's: those of the source are nobody else's.
+    """
+    if draft.flavor_id != source.flavor_id:
+        return draft.devices
+    wanted, alike = draft.devices, devices_alike(session, source)
+    names_gpus = bool(wanted.gpus or wanted.vgpus)
+    return replace(
+        wanted,
+        gpus=wanted.gpus if names_gpus else alike.gpus,
+        functions=wanted.functions or alike.functions,
+        infiniband=wanted.infiniband or alike.infiniband,
     )
 
 

@@ -20,6 +20,7 @@ from coordinator.store.queries import migration as migration_query
 from coordinator.store.queries.device_claim import hand_claims_over
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.placement import advance_generations
+from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.store.tables import Instance, Migration
 from coordinator.tasks.blueprint import Blueprint, image_ref, port_message, read_blueprint, volume_size_bytes
 from coordinator.tasks.instance_step import Args, ensure_media, load_instance, settle, settle_failure
@@ -128,6 +129,10 @@ def change_node(session: Session, args: Args) -> Instance:
     migration_query.rename_consumer(session, migration_id, instance.uuid, target_id)
     instance.node_id, instance.rp_id = target_id, args["poolId"]
     for volume in instance_query.list_volumes(session, instance):
+        volume.node_id = target_id
+        session.add(volume)
+    for _, volume in list_shared(session, instance.id):
+        # Both nodes have it: that one of its instances' nodes is asked to change it.
         volume.node_id = target_id
         session.add(volume)
     session.add(instance)

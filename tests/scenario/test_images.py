@@ -1,5 +1,6 @@
 """Images from REST to the guest and back: discs that a guest reads while it runs, a system disk that becomes one."""
 
+import hashlib
 import shutil
 import subprocess
 import time
@@ -13,7 +14,7 @@ from tests.lab.cloud import IMAGES, Cloud, Instance
 from tests.lab.rest import RestError
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.timeout(1200)]
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 # What the kernel is told by a disc, and by no disk.
@@ -86,46 +87,72 @@ def _make(cloud: Cloud, instance: Instance, **origin: object) -> dict[str, Any]:
     return image
 
 
-def _fill(instance: Instance) -> str:
-    """Something new in a file, of which only the guest's memory may know yet; its checksum."""
-    instance.run("dd if=/dev/urandom of=/boot/pattern bs=64k count=16")
-    return instance.run("sha256sum < /boot/pattern")
+def _write(instance: Instance, name: str, after: str = "") -> str:
+    """The checksum of a new file on the guest's disk."""
+    instance.run(f"dd if=/dev/urandom of=/boot/{name} bs=64k count=16 {after}")
+    return instance.run(f"sha256sum < /boot/{name}")
 
 
-def test_an_instance_is_made_of_the_disk_of_another_that_runs_and_of_its_snapshot(cloud: Cloud) -> None:
+def _read_file(cloud: Cloud, image_id: str, name: str, directory: Path) -> str:
+    """The checksum of a file in an image, of an ext file system without partitions."""
+    disk, raw = cloud.lab.coordinator.state_dir / "images" / image_id, directory / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", disk, raw], check=True)
+    content = subprocess.run(["debugfs", "-R", f"cat /{name}", raw], check=True, capture_output=True).stdout
+    return f"{hashlib.sha256(content).hexdigest()}  -"
+
+
+@pytest.fixture
+def original(cloud: Cloud) -> Iterator[Instance]:
+    """A guest whose disk is changed."""
     instance = cloud.create_instance(displayName="original")
     instance.wait_for_status("Running")
     instance.wait_for_guest_agent()
-    boot_id, then = instance.boot_id(), _fill(instance)
-    taking = cloud.rest.request("POST", SNAPSHOTS, json={"ecsId": instance.id, "snapshotName": "then"})
-    instance.succeed(taking.headers["x-operation-id"])
-    snapshot_id = cloud.rest.get(SNAPSHOTS, ecsid=instance.id)["ecsSnapshots"][0]["ecsSnapshotId"]
+    yield instance
+    instance.succeed(instance.delete())
 
-    now = _fill(instance)
-    images = [_make(cloud, instance, ecsId=instance.id), _make(cloud, instance, snapshotId=snapshot_id)]
-    assert [(image["consistency"], image["warning"]) for image in images] == [("fileSystem", "")] * 2
-    # Frozen for that moment, and no longer.
-    assert instance.guest_agent("guest-fsfreeze-status") == "thawed"
-    assert (instance.boot_id(), instance.run("sha256sum < /boot/pattern")) == (boot_id, now)
+
+def test_an_image_is_made_of_a_disk_that_a_guest_writes_to(cloud: Cloud, original: Instance, tmp_path: Path) -> None:
+    boot_id = original.boot_id()
+    # It runs in memory; its disk gets a file system that can be frozen.
+    original.run("umount /boot && mke2fs /dev/vda && mount -t ext4 /dev/vda /boot")
+    # Of what the guest has in memory alone all is in the image: it was frozen for that moment, and no longer.
+    written = _write(original, "pattern")
+    frozen = _make(cloud, original, ecsId=original.id)
+    assert (frozen["consistency"], frozen["warning"]) == ("fileSystem", "")
+    assert original.guest_agent("guest-fsfreeze-status") == "thawed"
+    assert original.boot_id() == boot_id
+    _write(original, "later")
+    assert _read_file(cloud, frozen["imageId"], "pattern", tmp_path) == written
 
     # A guest agent that never answers: an image of a moment all the same, and a word about it.
-    instance.run("(sleep 1; kill -STOP $(pidof qemu-ga)) > /dev/null 2>&1 &")
+    original.run("(sleep 1; kill -STOP $(pidof qemu-ga)) > /dev/null 2>&1 &")
     time.sleep(3)
-    images.append(_make(cloud, instance, ecsId=instance.id))
-    assert (images[-1]["consistency"], bool(images[-1]["warning"])) == ("crash", True)
+    torn = _make(cloud, original, ecsId=original.id)
+    assert (torn["consistency"], bool(torn["warning"])) == ("crash", True)
+    for image in (frozen, torn):
+        cloud.rest.delete(f"{IMAGES}/{image['imageId']}")
+    assert [line for line in find_leftovers(cloud, frozen["imageId"]) if "/exports/" in line] == []
 
-    # They stand alone: neither the original nor its snapshot is needed any more.
-    instance.succeed(instance.delete())
-    image_ids = [image["imageId"] for image in images]
-    twins = [cloud.create_instance(displayName="twin", image={"imageUid": image_id}) for image_id in image_ids[:2]]
-    for twin, written in zip(twins, (now, then), strict=True):
+
+def test_an_instance_is_made_of_the_snapshot_of_another_that_runs(cloud: Cloud, original: Instance) -> None:
+    then, boot_id = _write(original, "pattern", "&& sync"), original.boot_id()
+    taking = cloud.rest.request("POST", SNAPSHOTS, json={"ecsId": original.id, "snapshotName": "then"})
+    original.succeed(taking.headers["x-operation-id"])
+    snapshot_id = cloud.rest.get(SNAPSHOTS, ecsid=original.id)["ecsSnapshots"][0]["ecsSnapshotId"]
+    assert _write(original, "pattern", "&& sync") != then
+    image_id = _make(cloud, original, snapshotId=snapshot_id)["imageId"]
+    assert original.boot_id() == boot_id
+    # It stands alone: the snapshot is not needed any more.
+    deleting = cloud.rest.request("DELETE", f"{SNAPSHOTS}/{snapshot_id}")
+    original.succeed(deleting.headers["x-operation-id"])
+    twin = cloud.create_instance(displayName="twin", image={"imageUid": image_id})
+    try:
         twin.wait_for_status("Running")
         twin.wait_for_guest_agent()
-        assert twin.run("sha256sum < /boot/pattern") == written
+        assert twin.run("sha256sum < /boot/pattern") == then
+    finally:
         twin.succeed(twin.delete())
-    for image_id in image_ids:
-        cloud.rest.delete(f"{IMAGES}/{image_id}")
-    assert [line for line in find_leftovers(cloud, *image_ids) if "/exports/" in line] == []
+    cloud.rest.delete(f"{IMAGES}/{image_id}")
 
 
 def _install_disc(content: Path, file: Path, image: Path) -> None:
@@ -154,7 +181,8 @@ def test_a_system_is_installed_from_a_disc_and_starts_from_its_disk_then(
     iso_id = cloud.register_image(file, name="installer", format="iso")
     instance = cloud.create_instance(displayName="installed", image={"imageUid": iso_id})
     instance.wait_for_status("Running")
-    instance.wait_for_guest_agent()
+    # Firmware reads a disc slowly.
+    instance.wait_for_guest_agent(timeout_seconds=400)
     # It starts from the disc, and its disk is empty, of the size that was asked for.
     assert FROM_DISC in instance.run("cat /proc/cmdline")
     assert instance.run("cat /sys/block/vda/size") == str(1024**3 // 512)

@@ -4,6 +4,7 @@ from coordinator.tasks.device_return import RETURN_DEVICES
 from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
 from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
+from coordinator.tasks.kinds.attach_shared_volume import ATTACH_SHARED_VOLUME
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE
 from coordinator.tasks.kinds.capture_snapshot import CAPTURE_SNAPSHOT
@@ -18,6 +19,7 @@ from coordinator.tasks.kinds.delete_snapshot import DELETE_SNAPSHOT
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
 from coordinator.tasks.kinds.detach_isos import DETACH_ISOS
+from coordinator.tasks.kinds.detach_shared_volume import DETACH_SHARED_VOLUME
 from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
@@ -71,6 +73,8 @@ KINDS: dict[str, TaskKind] = {
         REDEFINE_INSTANCE,
         ATTACH_VOLUMES,
         DETACH_VOLUMES,
+        ATTACH_SHARED_VOLUME,
+        DETACH_SHARED_VOLUME,
         GROW_VOLUME,
         CREATE_SNAPSHOT,
         DELETE_SNAPSHOT,

@@ -91,16 +91,18 @@ class ListImagesResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[ImageRef, _Mapping]]] = ...) -> None: ...
 
 class EnsureVolumeRequest(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "volume_type", "image")
+    __slots__ = ("uuid", "size_bytes", "volume_type", "image", "shared")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     volume_type: str
     image: ImageRef
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
+    shared: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class VolumeOrigin(_message.Message):
     __slots__ = ("volume_uuid", "snapshot_id")
@@ -131,18 +133,20 @@ class VolumeCopyProgress(_message.Message):
     def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type")
+    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     allocated_bytes: int
     image_id: str
     volume_type: str
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ...) -> None: ...
+    shared: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class EnsureVolumeRemovedRequest(_message.Message):
     __slots__ = ("uuid",)
