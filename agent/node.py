@@ -69,6 +69,7 @@ from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
 from agent.storage.snapshot import SnapshotFiles
+from agent.storage.state_export import StateCopies
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -158,10 +159,12 @@ def build_node(config: AgentConfig) -> Node:
     storage = _build_choice(config, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
+    files = SnapshotFiles(volumes, storage)
     exports = Exports(
         config.exports_dir,
         volumes,
         Backups(connection),
+        StateCopies(files),
         find_image=images.find,
         reserved_bytes=config.reserved_storage_bytes,
     )
@@ -203,7 +206,7 @@ def build_node(config: AgentConfig) -> Node:
         growths=Growths(connection, guests, guest_agents, affinities, events),
         hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
-        snapshots=_build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks),
+        snapshots=_build_snapshots(config, connection, guest_agents, files, changes.locks),
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
@@ -10,14 +11,18 @@ from typing import Any, Final
 import grpc
 
 from agent.configure.check import check_uuid
+from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id
 from agent.storage.exporting import Exports
+from agent.storage.snapshot import check_snapshot_id
+from agent.storage.state_export import StateOrder
 from protos.agent.v1 import storage_pb2 as messages
 from protos.agent.v1 import storage_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _CHUNK_BYTES: Final = 1024 * 1024
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
@@ -34,10 +39,15 @@ class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
         if request.domain_uuid:
             check_uuid(request.domain_uuid, "domain_uuid")
         export_id = parse_id(request.export_id, "export_id")
-        async with aclosing(self._exports.ensure(request.uuid, export_id, request.domain_uuid)) as looks:
+        state = _parse_state(request.state) if request.HasField("state") else None
+        async with aclosing(self._exports.ensure(request.uuid, export_id, request.domain_uuid, state)) as looks:
             async for look in looks:
                 yield messages.VolumeExportProgress(
-                    percent=look.percent, size_bytes=look.size_bytes, sha256=look.sha256
+                    percent=look.percent,
+                    size_bytes=look.size_bytes,
+                    sha256=look.sha256,
+                    is_increment=look.is_increment,
+                    whole_because=look.whole_because,
                 )
 
     async def Read(
@@ -55,3 +65,15 @@ class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
         """There is no such copy."""
         await asyncio.to_thread(self._exports.ensure_removed, parse_id(request.export_id, "export_id"))
         return messages.EnsureVolumeExportRemovedResponse()
+
+
+def _parse_state(state: messages.ExportedState) -> StateOrder:
+    """Raises RequestInvalid."""
+    check_snapshot_id(state.snapshot_id)
+    if state.parent_snapshot_id or state.parent_name:
+        check_snapshot_id(state.parent_snapshot_id)
+        if not _NAME.fullmatch(state.parent_name):
+            raise RequestInvalid("state.parent_name: letters, digits, '.', '_' and '-', at most 64")
+    if state.parent_snapshot_id == state.snapshot_id:
+        raise RequestInvalid("state.parent_snapshot_id: an earlier snapshot than the one that is copied")
+    return StateOrder(state.snapshot_id, state.parent_snapshot_id, state.parent_name)

@@ -1,4 +1,4 @@
-"""Copies of volumes that stand alone, made for the coordinator's images.
+"""Copies of volumes, made for the coordinator's images and for backups.
 
 `<export id>.qcow2` is a finished copy: it gets this name only when it is complete and on disk.
 """
@@ -17,18 +17,18 @@ from weakref import WeakValueDictionary
 import structlog
 
 from agent.durable_file import is_temporary, publish, remove_file, temporary_beside
-from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_out_of_space
+from agent.errors import ExportNotFound, StorageExhausted
 from agent.storage.checksum import compute_sha256
+from agent.storage.compressing import MOST_PERCENT, compress
 from agent.storage.directory import DirectoryBackend, ImageLookup, measure_capacity
-from agent.storage.nbd import Program
+from agent.storage.image_format import read_qcow2_header
+from agent.storage.state_export import StateCopies, StateOrder
 
 # QEMU of a guest that runs writes here, too.
 _DIRECTORY_MODE: Final = 0o711
-_LOOK_SECONDS: Final = 0.5
 # Nobody has fetched it for so long that nobody will.
 _LIFE_SECONDS: Final = 48 * 3600
 _SWEEP_SECONDS: Final = 3600.0
-_MOST_PERCENT: Final = 99
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,9 @@ class ExportProgress:
     percent: int
     size_bytes: int = 0
     sha256: str = ""
+    # It holds only what has changed since an earlier state; if it does not, why, when that was wanted.
+    is_increment: bool = False
+    whole_because: str = ""
 
 
 class LiveCopies(Protocol):
@@ -60,6 +63,7 @@ class Exports:
         directory: Path,
         volumes: DirectoryBackend,
         live: LiveCopies,
+        states: StateCopies,
         *,
         find_image: ImageLookup,
         reserved_bytes: int,
@@ -67,6 +71,7 @@ class Exports:
         self._directory = directory
         self._volumes = volumes
         self._live = live
+        self._states = states
         self._find_image = find_image
         self._reserved_bytes = reserved_bytes
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -96,19 +101,24 @@ class Exports:
                 log.info("export.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
 
-    async def ensure(self, uuid: str, export_id: str, domain_uuid: str = "") -> AsyncGenerator[ExportProgress]:
+    async def ensure(
+        self, uuid: str, export_id: str, domain_uuid: str = "", state: StateOrder | None = None
+    ) -> AsyncGenerator[ExportProgress]:
         """A copy of the volume is ready; of one that the named guest runs with, as it was at one moment.
 
+        `state`: a copy of what a snapshot holds instead, whoever has the volume open.
+
         Who stops listening ends it, and nothing is left of it then. Raises VolumeNotFound, VolumeInUse,
-        DomainStateConflict, StorageExhausted, StorageFailed.
+        DomainStateConflict, SnapshotNotFound, StorageExhausted, StorageFailed.
         """
         path = self._path(export_id)
         async with self._locks.setdefault(export_id, asyncio.Lock()):
             if not path.exists():
-                async with contextlib.aclosing(self._copy(uuid, domain_uuid, path)) as looks:
+                copying = self._copy_state(uuid, state, path) if state else self._copy(uuid, domain_uuid, path)
+                async with contextlib.aclosing(copying) as looks:
                     async for percent in looks:
                         yield ExportProgress(percent)
-            yield ExportProgress(100, path.stat().st_size, await compute_sha256(path))
+            yield await self._describe(uuid, path, state)
 
     def open(self, export_id: str, offset_bytes: int) -> BinaryIO:
         """The copy, positioned there; the caller closes it. Raises ExportNotFound."""
@@ -141,13 +151,33 @@ class Exports:
                 source = whole
             else:
                 await self._volumes.refuse_while_open(uuid, for_writing=True)
-            async with contextlib.aclosing(_compress(source, temporary, total_bytes)) as looks:
+            async with contextlib.aclosing(compress(source, temporary, total_bytes)) as looks:
                 async for percent in looks:
-                    yield (_MOST_PERCENT + percent) // 2 if is_live else percent
+                    yield (MOST_PERCENT + percent) // 2 if is_live else percent
             await asyncio.to_thread(publish, temporary, path)
         finally:
             whole.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
+
+    async def _copy_state(self, uuid: str, order: StateOrder, path: Path) -> AsyncGenerator[int]:
+        """Yields how many percent are done."""
+        self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        total_bytes, temporary = await self._measure(uuid), temporary_beside(path)
+        try:
+            copying = self._states.copy(uuid, order, temporary, total_bytes, self._require_space)
+            async with contextlib.aclosing(copying) as looks:
+                async for percent in looks:
+                    yield percent
+            await asyncio.to_thread(publish, temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    async def _describe(self, uuid: str, path: Path, order: StateOrder | None) -> ExportProgress:
+        header = await asyncio.to_thread(read_qcow2_header, path)
+        is_increment = header is not None and header.backing_file is not None
+        because = "" if order is None or is_increment else await self._states.explain_whole(uuid, order)
+        size_bytes = await asyncio.to_thread(_measure_file, path)
+        return ExportProgress(100, size_bytes, await compute_sha256(path), is_increment, because)
 
     async def _measure(self, uuid: str) -> int:
         """How many bytes are read at most."""
@@ -166,17 +196,5 @@ class Exports:
         return self._directory / f"{export_id}.qcow2"
 
 
-async def _compress(source: Path, target: Path, total_bytes: int) -> AsyncGenerator[int]:
-    """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
-    program = await Program.start(
-        *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-c", "-W", str(source), str(target))
-    )
-    ending = asyncio.create_task(program.wait())
-    try:
-        while not ending.done():
-            yield min(_MOST_PERCENT, 100 * program.moved_bytes // max(total_bytes, 1))
-            await asyncio.wait((ending,), timeout=_LOOK_SECONDS)
-        if complaint := await ending:
-            raise (StorageExhausted if tells_out_of_space(complaint) else StorageFailed)(complaint)
-    finally:
-        await program.end()
+def _measure_file(path: Path) -> int:
+    return path.stat().st_size

@@ -151,7 +151,7 @@ class SnapshotFiles:
         async with self._volumes.lock(spec.uuid):
             present = await self._volumes.find_volume(spec.uuid)
             if present is None:
-                with self._reading(origin_uuid, snapshot_id):
+                with self.reading(origin_uuid, snapshot_id):
                     async with aclosing(self._copy(spec, origin_uuid, snapshot_id)) as percents:
                         async for percent in percents:
                             yield percent
@@ -190,7 +190,8 @@ class SnapshotFiles:
         raise SnapshotUnsupported(f"volume {uuid} is a logical volume, of which no snapshots are taken yet")
 
     @contextmanager
-    def _reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:
+    def reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:
+        """The snapshot stays meanwhile. Raises VolumeInUse when it is being removed."""
         if self._leaving[uuid, snapshot_id]:
             raise VolumeInUse(f"volume {uuid}: snapshot {snapshot_id} is being removed")
         with _counted(self._read, (uuid, snapshot_id)):

@@ -774,8 +774,8 @@ class VolumeTransferService:
 
 
 class VolumeExportServiceStub:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
-    with ExportNotFound.
+    """Copies of volumes: whole ones, which need no image below, for the coordinator's images; of what a snapshot holds, for backups. Errors,
+    beside those of VolumeService: NOT_FOUND with ExportNotFound.
     """
 
     def __init__(self, channel):
@@ -802,13 +802,16 @@ class VolumeExportServiceStub:
 
 
 class VolumeExportServiceServicer:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
-    with ExportNotFound.
+    """Copies of volumes: whole ones, which need no image below, for the coordinator's images; of what a snapshot holds, for backups. Errors,
+    beside those of VolumeService: NOT_FOUND with ExportNotFound.
     """
 
     def EnsureExported(self, request, context):
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
         (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        With a state the copy is of what that snapshot holds, whoever has the volume open. With a parent it has only what has changed since
+        the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it is whole all the same, and
+        whole_because says why. Errors: NOT_FOUND with SnapshotNotFound; FAILED_PRECONDITION with SnapshotUnsupported.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -855,8 +858,8 @@ def add_VolumeExportServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VolumeExportService:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
-    with ExportNotFound.
+    """Copies of volumes: whole ones, which need no image below, for the coordinator's images; of what a snapshot holds, for backups. Errors,
+    beside those of VolumeService: NOT_FOUND with ExportNotFound.
     """
 
     @staticmethod

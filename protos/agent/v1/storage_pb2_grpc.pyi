@@ -345,8 +345,8 @@ class VolumeTransferServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_VolumeTransferServiceServicer_to_server(servicer: VolumeTransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class VolumeExportServiceStub:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
-    with ExportNotFound.
+    """Copies of volumes: whole ones, which need no image below, for the coordinator's images; of what a snapshot holds, for backups. Errors,
+    beside those of VolumeService: NOT_FOUND with ExportNotFound.
     """
 
     @_typing.overload
@@ -356,6 +356,9 @@ class VolumeExportServiceStub:
     EnsureExported: _grpc.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
     (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    With a state the copy is of what that snapshot holds, whoever has the volume open. With a parent it has only what has changed since
+    the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it is whole all the same, and
+    whole_because says why. Errors: NOT_FOUND with SnapshotNotFound; FAILED_PRECONDITION with SnapshotUnsupported.
     """
     Read: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]
     """The copy's bytes from the offset to its end."""
@@ -364,14 +367,17 @@ class VolumeExportServiceStub:
 
 @_typing.type_check_only
 class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
-    with ExportNotFound.
+    """Copies of volumes: whole ones, which need no image below, for the coordinator's images; of what a snapshot holds, for backups. Errors,
+    beside those of VolumeService: NOT_FOUND with ExportNotFound.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EnsureExported: _aio.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]  # type: ignore[assignment]
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
     (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    With a state the copy is of what that snapshot holds, whoever has the volume open. With a parent it has only what has changed since
+    the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it is whole all the same, and
+    whole_because says why. Errors: NOT_FOUND with SnapshotNotFound; FAILED_PRECONDITION with SnapshotUnsupported.
     """
     Read: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]  # type: ignore[assignment]
     """The copy's bytes from the offset to its end."""
@@ -379,8 +385,8 @@ class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
     """There is no copy under this id. Absence is success. One that nobody removes is gone after two days."""
 
 class VolumeExportServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
-    with ExportNotFound.
+    """Copies of volumes: whole ones, which need no image below, for the coordinator's images; of what a snapshot holds, for backups. Errors,
+    beside those of VolumeService: NOT_FOUND with ExportNotFound.
     """
 
     @_abc_1.abstractmethod
@@ -391,6 +397,9 @@ class VolumeExportServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeExportProgress], _abc.AsyncIterator[_storage_pb2.VolumeExportProgress]]:
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
         (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        With a state the copy is of what that snapshot holds, whoever has the volume open. With a parent it has only what has changed since
+        the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it is whole all the same, and
+        whole_because says why. Errors: NOT_FOUND with SnapshotNotFound; FAILED_PRECONDITION with SnapshotUnsupported.
         """
 
     @_abc_1.abstractmethod

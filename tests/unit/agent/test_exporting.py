@@ -21,6 +21,8 @@ from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_format import read_qcow2_header
+from agent.storage.snapshot import SnapshotFiles
+from agent.storage.state_export import StateCopies
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch, nobody
 
 UUID = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
@@ -53,7 +55,12 @@ async def a_node(directory: Path, *, reserved_bytes: int = 0) -> tuple[Exports, 
     path = (await volumes.describe_volume(UUID)).path
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 32M 1M", path], check=True, capture_output=True)
     exports = Exports(
-        directory / "exports", volumes, NobodyRuns(), find_image=cache.find, reserved_bytes=reserved_bytes
+        directory / "exports",
+        volumes,
+        NobodyRuns(),
+        StateCopies(SnapshotFiles(volumes)),
+        find_image=cache.find,
+        reserved_bytes=reserved_bytes,
     )
     exports.prepare()
     return exports, path
