@@ -406,11 +406,22 @@ class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
         self._agent.exports.add(request.export_id)
         yield storage_pb2.VolumeExportProgress(percent=50)
         digest = hashlib.sha256(self._agent.exported).hexdigest()
-        yield storage_pb2.VolumeExportProgress(percent=100, size_bytes=len(self._agent.exported), sha256=digest)
+        done = storage_pb2.VolumeExportProgress(percent=100, size_bytes=len(self._agent.exported), sha256=digest)
+        if request.HasField("state"):
+            kept, state = self._agent.snapshots.get(request.uuid, set()), request.state
+            if state.snapshot_id not in kept:
+                await context.abort(grpc.StatusCode.NOT_FOUND, request.uuid, (("nodewright-code", "SnapshotNotFound"),))
+            done.is_increment = state.parent_snapshot_id in kept
+            if state.parent_snapshot_id and not done.is_increment:
+                done.whole_because = "the volume does not hold the former state any more"
+        yield done
 
     async def Read(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportChunk]:
         await self._agent.enter("read_volume_export", context)
-        yield storage_pb2.VolumeExportChunk(data=self._agent.exported[request.offset_bytes :])
+        if request.export_id not in self._agent.exports:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no copy", (("nodewright-code", "ExportNotFound"),))
+        for start in range(request.offset_bytes, len(self._agent.exported), 1000):
+            yield storage_pb2.VolumeExportChunk(data=self._agent.exported[start : start + 1000])
 
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeExportRemovedResponse:
         await self._agent.enter("ensure_volume_export_removed", context)

@@ -1,5 +1,6 @@
 """All tables; importing this package fills `SQLModel.metadata`."""
 
+from coordinator.store.tables.backup import VolumeBackup
 from coordinator.store.tables.bmc import Bmc
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
 from coordinator.store.tables.deployment_set import DeploymentSet
@@ -77,6 +78,7 @@ __all__ = [
     "TaskStep",
     "Tenant",
     "Volume",
+    "VolumeBackup",
     "VolumeSnapshot",
     "Vpc",
     "Webhook",
