@@ -51,6 +51,8 @@ class Surroundings:
     gpu_mode: GpuMode = GpuMode()
     # What is known already of places where nothing has happened.
     memory: Memory = field(default_factory=Memory)
+    # Of the daemon, "major.minor.release"; empty: nobody can tell now.
+    libvirt_version: str = ""
 
     @property
     def guests(self) -> Mapping[str, str] | None:

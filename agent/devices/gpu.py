@@ -12,6 +12,11 @@ from agent.devices.vgpu import VENDOR_VFIO, VgpuSupport, read_vgpus, restrict_vg
 from protos.agent.v1.host_pb2 import Device
 
 _DISPLAY: Final = 0x03
+# Earlier ones (9.0 of Debian 12 for certain) know a driver for guests by its name alone, and refuse unmanaged functions
+# of all others when the guest starts; a managed one they would take away from the driver that makes the vGPU. This one
+# knows such drivers by `vfio-dev` in sysfs. Source: libvirt's virpci.c, virPCIDeviceGetCurrentDriverNameAndType.
+_VARIANT_LIBVIRT: Final = (10, 0, 0)
+_PLAIN_VFIO: Final = "vfio-pci"
 _ACCELERATOR: Final = 0x12
 # Whose accelerators are GPUs to those who ask for them; those of others are FPGAs, NPUs of laptops and the like.
 _ACCELERATOR_VENDORS: Final = frozenset(("10de", "1002", "19e5", "1d94", "1e3e", "cabc"))
@@ -127,3 +132,14 @@ def _find_split_obstacles(
     virtual = [around.pci.functions.get(address) for address in function.virtual_functions]
     if support.framework == VENDOR_VFIO and not all(one and one.iommu_group for one in virtual):
         yield "its virtual functions are in no IOMMU group: the IOMMU is off, or does not reach them"
+    if support.framework == VENDOR_VFIO and _is_too_old(around.libvirt_version):
+        drivers = sorted({one.driver for one in virtual if one} - {"", _PLAIN_VFIO})
+        if drivers:
+            needed = ".".join(map(str, _VARIANT_LIBVIRT))
+            yield f"libvirt {around.libvirt_version} gives no function of driver {drivers[0]} to guests: {needed} does"
+
+
+def _is_too_old(libvirt_version: str) -> bool:
+    """Whether libvirt takes only what vfio-pci itself has; a version that is not known is none."""
+    numbers = tuple(int(part) for part in libvirt_version.split(".") if part.isdecimal())
+    return bool(numbers) and numbers < _VARIANT_LIBVIRT

@@ -24,6 +24,11 @@ ReadUsers = Callable[[str], Awaitable[Mapping[str, str]]]
 CompleteDevices = Callable[[Sequence[Device], Surroundings], list[Device]]
 
 
+async def read_no_version() -> str:
+    """Nobody can tell."""
+    return ""
+
+
 async def read_no_users(_besides: str) -> Mapping[str, str]:
     """No domain has anything."""
     return {}
@@ -46,28 +51,32 @@ class DeviceSurvey:
     read_role_addresses: Callable[[], Mapping[str, str]] = dict
     read_gpu_mode: Callable[[], GpuMode] = GpuMode
     complete: CompleteDevices = keep_as_found
+    # Of libvirt, "major.minor.release".
+    read_libvirt_version: Callable[[], Awaitable[str]] = read_no_version
 
     async def look(self, besides: str = "") -> Surroundings:
         """The node with what guests have, but the domain of this UUID. Raises HypervisorUnavailable."""
-        return await asyncio.to_thread(self._read, await self.read_users(besides))
+        users, version = await self.read_users(besides), await self.read_libvirt_version()
+        return await asyncio.to_thread(self._read, users, version)
 
     async def look_anyway(self, memory: Memory | None = None) -> Surroundings:
         """The same; while libvirt is away what guests have is not known, and nothing is offered.
 
         Of places that the memory knows only what nothing tells of is read; without one everything is.
         """
-        guests = None
+        guests, version = None, ""
         with contextlib.suppress(AgentError):
+            version = await self.read_libvirt_version()
             guests = await self.read_users("")
-        return await asyncio.to_thread(self._read, guests, memory)
+        return await asyncio.to_thread(self._read, guests, version, memory)
 
     async def discover(self, around: Surroundings) -> list[Device]:
         """All devices, in the order of kind and id."""
         return await asyncio.to_thread(lambda: self.complete(discover_devices(around), around))
 
-    def _read(self, guests: Mapping[str, str] | None, memory: Memory | None = None) -> Surroundings:
+    def _read(self, guests: Mapping[str, str] | None, version: str, memory: Memory | None = None) -> Surroundings:
         use = read_block_use(self.procfs, guests)
         roles = {address: role for role, address in reversed(list(self.read_role_addresses().items()))}
         networks = NetUse(collect_addresses(), roles)
         mode, known = self.read_gpu_mode(), memory or Memory()
-        return Surroundings(self.sysfs, self.read_properties, use, networks, mode, known)
+        return Surroundings(self.sysfs, self.read_properties, use, networks, mode, known, version)

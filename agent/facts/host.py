@@ -14,7 +14,7 @@ import psutil
 
 from agent.cpu_list import parse_cpu_list
 from agent.devices.base import GpuMode
-from agent.devices.survey import CompleteDevices, DeviceSurvey, ReadUsers, keep_as_found, read_no_users
+from agent.devices.survey import CompleteDevices, DeviceSurvey, ReadUsers, keep_as_found, read_no_users, read_no_version
 from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
 from agent.facts.memory import Memory
@@ -93,6 +93,8 @@ class HostReader:
     read_disk_locks: Callable[[], bool] = _no_locks
     read_gpu_mode: Callable[[], GpuMode] = GpuMode
     complete_devices: CompleteDevices = keep_as_found
+    # Of libvirt, "major.minor.release".
+    read_libvirt_version: Callable[[], Awaitable[str]] = read_no_version
 
     @property
     def survey(self) -> DeviceSurvey:
@@ -105,6 +107,7 @@ class HostReader:
             self.read_role_addresses,
             self.read_gpu_mode,
             self.complete_devices,
+            self.read_libvirt_version,
         )
 
     async def facts(self, memory: Memory | None = None) -> HostFacts:

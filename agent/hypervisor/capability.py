@@ -149,6 +149,12 @@ async def _test_driver_capability(connection: Connection) -> Capability:
     )
 
 
+async def read_libvirt_version(connection: Connection) -> str:
+    """Of the daemon, "major.minor.release", as it is now. Raises HypervisorUnavailable."""
+    libvirt_version, _ = await connection.call(_read_versions)
+    return libvirt_version
+
+
 def _read_versions(handle: libvirt.virConnect) -> tuple[str, str]:
     return _dotted(handle.getLibVersion()), _dotted(handle.getVersion())
 

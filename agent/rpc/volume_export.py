@@ -13,9 +13,9 @@ import grpc
 from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id
-from agent.storage.exporting import Exports
+from agent.rpc.snapshot import encode_consistency
+from agent.storage.exporting import ExportOrder, Exports
 from agent.storage.snapshot import check_snapshot_id
-from agent.storage.state_export import StateOrder
 from protos.agent.v1 import storage_pb2 as messages
 from protos.agent.v1 import storage_pb2_grpc
 
@@ -38,14 +38,20 @@ class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
         check_uuid(request.uuid, "uuid")
         if request.domain_uuid:
             check_uuid(request.domain_uuid, "domain_uuid")
+        if request.snapshot_id:
+            check_snapshot_id(request.snapshot_id)
+        _check_parent(request)
         export_id = parse_id(request.export_id, "export_id")
-        state = _parse_state(request.state) if request.HasField("state") else None
-        async with aclosing(self._exports.ensure(request.uuid, export_id, request.domain_uuid, state)) as looks:
+        parent = (request.parent_snapshot_id, request.parent_name)
+        order = ExportOrder(request.uuid, export_id, request.domain_uuid, request.snapshot_id, request.quiesce, *parent)
+        async with aclosing(self._exports.ensure(order)) as looks:
             async for look in looks:
                 yield messages.VolumeExportProgress(
                     percent=look.percent,
                     size_bytes=look.size_bytes,
                     sha256=look.sha256,
+                    consistency=encode_consistency(look.consistency),
+                    reason=look.reason,
                     is_increment=look.is_increment,
                     whole_because=look.whole_because,
                 )
@@ -67,13 +73,12 @@ class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
         return messages.EnsureVolumeExportRemovedResponse()
 
 
-def _parse_state(state: messages.ExportedState) -> StateOrder:
+def _check_parent(request: messages.EnsureVolumeExportedRequest) -> None:
     """Raises RequestInvalid."""
-    check_snapshot_id(state.snapshot_id)
-    if state.parent_snapshot_id or state.parent_name:
-        check_snapshot_id(state.parent_snapshot_id)
-        if not _NAME.fullmatch(state.parent_name):
-            raise RequestInvalid("state.parent_name: letters, digits, '.', '_' and '-', at most 64")
-    if state.parent_snapshot_id == state.snapshot_id:
-        raise RequestInvalid("state.parent_snapshot_id: an earlier snapshot than the one that is copied")
-    return StateOrder(state.snapshot_id, state.parent_snapshot_id, state.parent_name)
+    if not request.parent_snapshot_id and not request.parent_name:
+        return
+    check_snapshot_id(request.parent_snapshot_id)
+    if not request.snapshot_id or request.parent_snapshot_id == request.snapshot_id:
+        raise RequestInvalid("parent_snapshot_id: an earlier snapshot than the one that is copied")
+    if not _NAME.fullmatch(request.parent_name):
+        raise RequestInvalid("parent_name: letters, digits, '.', '_' and '-', at most 64")

@@ -1,6 +1,7 @@
 """Copies of volumes, made for the coordinator's images and for backups.
 
-`<export id>.qcow2` is a finished copy: it gets this name only when it is complete and on disk.
+`<export id>.<letter>.qcow2` is a finished copy: it gets this name only when it is complete and on disk. The letter
+tells what the copy is like, as it does of snapshots.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -17,32 +19,73 @@ from weakref import WeakValueDictionary
 import structlog
 
 from agent.durable_file import is_temporary, publish, remove_file, temporary_beside
-from agent.errors import ExportNotFound, StorageExhausted
+from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_out_of_space
+from agent.storage import qemu_img
 from agent.storage.checksum import compute_sha256
-from agent.storage.compressing import MOST_PERCENT, compress
 from agent.storage.directory import DirectoryBackend, ImageLookup, measure_capacity
-from agent.storage.image_format import read_qcow2_header
-from agent.storage.state_export import StateCopies, StateOrder
+from agent.storage.nbd import Program
+from agent.storage.qcow2_table import DifferenceUnknown
+from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, SnapshotFiles
+from agent.storage.state_export import Difference, find_states, is_overlay, write_difference
 
 # QEMU of a guest that runs writes here, too.
 _DIRECTORY_MODE: Final = 0o711
+_LOOK_SECONDS: Final = 0.5
 # Nobody has fetched it for so long that nobody will.
 _LIFE_SECONDS: Final = 48 * 3600
 _SWEEP_SECONDS: Final = 3600.0
+_NO_PARENT: Final = "the volume does not hold the former state any more"
+_UNTOLD: Final = "the volume's file does not tell what has changed: it was rolled back to an older state, or compressed"
+_MOST_PERCENT: Final = 99
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class ExportOrder:
+    """What is to be copied."""
+
+    uuid: str
+    export_id: str
+    # Who may run with the volume; empty: nobody.
+    domain_uuid: str = ""
+    # One of the volume's snapshots; empty: what it holds now.
+    snapshot_id: str = ""
+    # Whether the file systems of a guest that runs are to be frozen for that moment.
+    quiesces: bool = False
+    # An earlier snapshot, and the name of the file that holds its state: only what has changed since is copied.
+    parent_id: str = ""
+    parent_name: str = ""
+
+
+@dataclass(frozen=True)
 class ExportProgress:
-    """How far a copy is; the last one tells its size and its SHA-256 in lower-case hex."""
+    """How far a copy is; the last one tells all about it, the SHA-256 in lower-case hex."""
 
     percent: int
     size_bytes: int = 0
     sha256: str = ""
-    # It holds only what has changed since an earlier state; if it does not, why, when that was wanted.
+    consistency: Consistency | None = None
+    # Why it is no better than after a power failure, though that was asked for; empty when an earlier call has made it.
+    reason: str = ""
+    # It holds only what has changed since the parent; if it does not, why.
     is_increment: bool = False
     whole_because: str = ""
+
+
+class LiveCopy(Protocol):
+    """A disk of a guest that runs, on its way to a file."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the guest's file systems were frozen at the moment of which the copy is."""
+
+    @property
+    def reason(self) -> str:
+        """Why they were not, though that was asked for."""
+
+    def percents(self) -> AsyncGenerator[int]:
+        """How far it is, until it is done."""
 
 
 class LiveCopies(Protocol):
@@ -51,8 +94,18 @@ class LiveCopies(Protocol):
     async def has(self, domain_uuid: str, volume_uuid: str) -> bool:
         """Whether the domain runs, and has the volume."""
 
-    def copy(self, domain_uuid: str, volume_uuid: str, target: Path) -> AsyncGenerator[int]:
-        """Writes the disk, as it is at the beginning, to a qcow2 file; yields percents."""
+    def copying(
+        self, domain_uuid: str, volume_uuid: str, target: Path, *, quiesces: bool
+    ) -> AbstractAsyncContextManager[LiveCopy]:
+        """The disk, as it is at the beginning, goes to a qcow2 file; at the end of the context it does no more."""
+
+
+@dataclass
+class _Outcome:
+    """What becomes of a copy."""
+
+    consistency: Consistency = "file-system"
+    reason: str = ""
 
 
 class Exports:
@@ -62,16 +115,16 @@ class Exports:
         self,
         directory: Path,
         volumes: DirectoryBackend,
+        snapshots: SnapshotFiles,
         live: LiveCopies,
-        states: StateCopies,
         *,
         find_image: ImageLookup,
         reserved_bytes: int,
     ) -> None:
         self._directory = directory
         self._volumes = volumes
+        self._snapshots = snapshots
         self._live = live
-        self._states = states
         self._find_image = find_image
         self._reserved_bytes = reserved_bytes
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -101,83 +154,129 @@ class Exports:
                 log.info("export.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
 
-    async def ensure(
-        self, uuid: str, export_id: str, domain_uuid: str = "", state: StateOrder | None = None
-    ) -> AsyncGenerator[ExportProgress]:
-        """A copy of the volume is ready; of one that the named guest runs with, as it was at one moment.
-
-        `state`: a copy of what a snapshot holds instead, whoever has the volume open.
+    async def ensure(self, order: ExportOrder) -> AsyncGenerator[ExportProgress]:
+        """A copy of the volume, or of its snapshot, is ready; of one that a guest runs with, as it was at one moment.
 
         Who stops listening ends it, and nothing is left of it then. Raises VolumeNotFound, VolumeInUse,
-        DomainStateConflict, SnapshotNotFound, StorageExhausted, StorageFailed.
+        SnapshotNotFound, DomainStateConflict, StorageExhausted, StorageFailed.
         """
-        path = self._path(export_id)
-        async with self._locks.setdefault(export_id, asyncio.Lock()):
-            if not path.exists():
-                copying = self._copy_state(uuid, state, path) if state else self._copy(uuid, domain_uuid, path)
-                async with contextlib.aclosing(copying) as looks:
+        outcome = _Outcome()
+        async with self._locks.setdefault(order.export_id, asyncio.Lock()):
+            if self._find(order.export_id) is None:
+                async with contextlib.aclosing(self._copy(order, outcome)) as looks:
                     async for percent in looks:
                         yield ExportProgress(percent)
-            yield await self._describe(uuid, path, state)
+            path = self._require(order.export_id)
+            consistency, sha256 = CONSISTENCIES[path.suffixes[-2][1:]], await compute_sha256(path)
+            is_increment = await asyncio.to_thread(is_overlay, path)
+            because = "" if is_increment else await self._explain_whole(order)
+            yield ExportProgress(100, path.stat().st_size, sha256, consistency, outcome.reason, is_increment, because)
 
     def open(self, export_id: str, offset_bytes: int) -> BinaryIO:
         """The copy, positioned there; the caller closes it. Raises ExportNotFound."""
-        try:
-            file = self._path(export_id).open("rb")
-        except FileNotFoundError:
-            raise ExportNotFound(f"there is no copy {export_id} on this node") from None
+        file = self._require(export_id).open("rb")
         file.seek(offset_bytes)
         return file
 
     def ensure_removed(self, export_id: str) -> None:
         """There is no such copy. Absence is success."""
-        if self._path(export_id).exists():
-            remove_file(self._path(export_id))
+        if path := self._find(export_id):
+            remove_file(path)
 
-    async def _copy(self, uuid: str, domain_uuid: str, path: Path) -> AsyncGenerator[int]:
+    async def _copy(self, order: ExportOrder, outcome: _Outcome) -> AsyncGenerator[int]:
         """Yields how many percent are done."""
         self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        source = (await self._volumes.describe_volume(uuid)).path
-        total_bytes = await self._measure(uuid)
-        is_live = bool(domain_uuid) and await self._live.has(domain_uuid, uuid)
-        # Of a guest that runs the disk is copied as it is first, and compressed then.
-        self._require_space(total_bytes * (1 + is_live))
-        whole, temporary = temporary_beside(path), temporary_beside(path)
+        temporary = temporary_beside(self._directory / order.export_id)
         try:
-            if is_live:
-                async with contextlib.aclosing(self._live.copy(domain_uuid, uuid, whole)) as looks:
-                    async for percent in looks:
+            async with contextlib.aclosing(await self._choose(order, temporary, outcome)) as percents:
+                async for percent in percents:
+                    yield percent
+            letter = LETTERS[outcome.consistency]
+            await asyncio.to_thread(publish, temporary, self._directory / f"{order.export_id}.{letter}.qcow2")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    async def _choose(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
+        """Each way yields how many percent are done, and says what the copy is like."""
+        volume = await self._volumes.get_volume(order.uuid)
+        if order.snapshot_id:
+            return self._copy_snapshot(order, target, outcome)
+        # A shared volume is copied while nobody has it open: what other guests write is not held back.
+        if order.domain_uuid and not volume.shared and await self._live.has(order.domain_uuid, order.uuid):
+            return self._copy_live(order, target, outcome)
+        return self._copy_idle(order, target)
+
+    async def _copy_snapshot(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
+        """Its data does not change, whoever writes to the volume."""
+        with self._snapshots.reading(order.uuid, order.snapshot_id):
+            outcome.consistency = (await self._snapshots.get(order.uuid, order.snapshot_id)).consistency
+            try:
+                async with contextlib.aclosing(self._copy_changes(order, target)) as percents:
+                    async for percent in percents:
+                        yield percent
+            except DifferenceUnknown as reason:
+                log.info("export.whole", volume=order.uuid, snapshot=order.snapshot_id, reason=str(reason))
+                await asyncio.to_thread(target.unlink, missing_ok=True)
+                async with contextlib.aclosing(self._copy_whole(order, target)) as percents:
+                    async for percent in percents:
+                        yield percent
+
+    async def _copy_whole(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
+        found = await self._snapshots.get(order.uuid, order.snapshot_id)
+        source, total_bytes = await self._snapshots.path_of(order.uuid), await self._measure(order.uuid)
+        self._require_space(total_bytes)
+        async with contextlib.aclosing(_compress(source, "qcow2", target, total_bytes, found.name)) as percents:
+            async for percent in percents:
+                yield percent
+        # The copy has the size that the volume has now.
+        await qemu_img.set_size(target, found.size_bytes)
+
+    async def _copy_changes(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
+        """Raises DifferenceUnknown when the copy must be whole."""
+        if not order.parent_id:
+            raise DifferenceUnknown("nobody has asked for less")
+        if await self._snapshots.find(order.uuid, order.parent_id) is None:
+            raise DifferenceUnknown(_NO_PARENT)
+        with self._snapshots.reading(order.uuid, order.parent_id):
+            path = await self._snapshots.path_of(order.uuid)
+            states = await asyncio.to_thread(find_states, path, order.parent_id, order.snapshot_id)
+            difference = Difference(path, *states, order.parent_name, target)
+            async with contextlib.aclosing(write_difference(difference, self._require_space)) as percents:
+                async for percent in percents:
+                    yield percent
+
+    async def _explain_whole(self, order: ExportOrder) -> str:
+        """Why a copy has more than what has changed, as far as that can be told now; empty: nobody asked for less."""
+        if not order.parent_id:
+            return ""
+        return _NO_PARENT if await self._snapshots.find(order.uuid, order.parent_id) is None else _UNTOLD
+
+    async def _copy_live(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
+        """The disk is copied as it is first, and compressed then."""
+        total_bytes, whole = await self._measure(order.uuid), temporary_beside(target)
+        self._require_space(2 * total_bytes)
+        copying = self._live.copying(order.domain_uuid, order.uuid, whole, quiesces=order.quiesces)
+        try:
+            async with copying as copy:
+                outcome.consistency, outcome.reason = "file-system" if copy.is_frozen else "crash", copy.reason
+                async with contextlib.aclosing(copy.percents()) as percents:
+                    async for percent in percents:
                         yield percent // 2
-                source = whole
-            else:
-                await self._volumes.refuse_while_open(uuid, for_writing=True)
-            async with contextlib.aclosing(compress(source, temporary, total_bytes)) as looks:
-                async for percent in looks:
-                    yield (MOST_PERCENT + percent) // 2 if is_live else percent
-            await asyncio.to_thread(publish, temporary, path)
+            async with contextlib.aclosing(_compress(whole, "qcow2", target, total_bytes)) as percents:
+                async for percent in percents:
+                    yield (_MOST_PERCENT + percent) // 2
         finally:
             whole.unlink(missing_ok=True)
-            temporary.unlink(missing_ok=True)
 
-    async def _copy_state(self, uuid: str, order: StateOrder, path: Path) -> AsyncGenerator[int]:
-        """Yields how many percent are done."""
-        self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        total_bytes, temporary = await self._measure(uuid), temporary_beside(path)
-        try:
-            copying = self._states.copy(uuid, order, temporary, total_bytes, self._require_space)
-            async with contextlib.aclosing(copying) as looks:
-                async for percent in looks:
-                    yield percent
-            await asyncio.to_thread(publish, temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    async def _describe(self, uuid: str, path: Path, order: StateOrder | None) -> ExportProgress:
-        header = await asyncio.to_thread(read_qcow2_header, path)
-        is_increment = header is not None and header.backing_file is not None
-        because = "" if order is None or is_increment else await self._states.explain_whole(uuid, order)
-        size_bytes = await asyncio.to_thread(_measure_file, path)
-        return ExportProgress(100, size_bytes, await compute_sha256(path), is_increment, because)
+    async def _copy_idle(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
+        """Of a volume that nobody writes to meanwhile."""
+        volume = await self._volumes.describe_volume(order.uuid)
+        total_bytes = await self._measure(order.uuid)
+        self._require_space(total_bytes)
+        await self._volumes.refuse_while_open(order.uuid, for_writing=True)
+        async with contextlib.aclosing(_compress(volume.path, volume.format, target, total_bytes)) as percents:
+            async for percent in percents:
+                yield percent
 
     async def _measure(self, uuid: str) -> int:
         """How many bytes are read at most."""
@@ -192,9 +291,32 @@ class Exports:
         if wanted_bytes > available_bytes:
             raise StorageExhausted(f"export: wanted up to {wanted_bytes} bytes, available {available_bytes}")
 
-    def _path(self, export_id: str) -> Path:
-        return self._directory / f"{export_id}.qcow2"
+    def _find(self, export_id: str) -> Path | None:
+        """The finished copy."""
+        paths = (self._directory / f"{export_id}.{letter}.qcow2" for letter in CONSISTENCIES)
+        return next((path for path in paths if path.exists()), None)
+
+    def _require(self, export_id: str) -> Path:
+        path = self._find(export_id)
+        if path is None:
+            raise ExportNotFound(f"there is no copy {export_id} on this node")
+        return path
 
 
-def _measure_file(path: Path) -> int:
-    return path.stat().st_size
+async def _compress(
+    source: Path, source_format: str, target: Path, total_bytes: int, snapshot: str = ""
+) -> AsyncGenerator[int]:
+    """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
+    # Of a snapshot, QEMU may have the file open.
+    chosen = ("-U", "-l", f"snapshot.name={snapshot}") if snapshot else ()
+    options = ("-f", source_format, "-O", "qcow2", "-c", "-W")
+    program = await Program.start("qemu-img", "convert", *chosen, *options, str(source), str(target))
+    ending = asyncio.create_task(program.wait())
+    try:
+        while not ending.done():
+            yield min(_MOST_PERCENT, 100 * program.moved_bytes // max(total_bytes, 1))
+            await asyncio.wait((ending,), timeout=_LOOK_SECONDS)
+        if complaint := await ending:
+            raise (StorageExhausted if tells_out_of_space(complaint) else StorageFailed)(complaint)
+    finally:
+        await program.end()

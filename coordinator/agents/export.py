@@ -20,18 +20,28 @@ class ExportCalls(AgentCaller):
         self,
         uuid: str,
         export_id: str,
-        domain_uuid: str,
         on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None,
         *,
-        state: storage_pb2.ExportedState | None = None,
+        domain_uuid: str = "",
+        snapshot_id: str = "",
+        quiesces: bool = False,
+        parent_snapshot_id: str = "",
+        parent_name: str = "",
     ) -> storage_pb2.VolumeExportProgress:
-        """A copy of the volume, which nobody but that domain has open, lies ready; answers its size and SHA-256.
+        """A copy of the volume's snapshot, or of what it holds now, lies ready; answers its size and SHA-256.
 
-        `state`: of what a snapshot holds, whoever has the volume open.
+        In the latter case nobody but the named domain may have the volume open. With a parent, an earlier snapshot, the
+        copy has what has changed since, and calls the file with the parent's state by that name.
         """
         stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
         request = storage_pb2.EnsureVolumeExportedRequest(
-            uuid=uuid, export_id=export_id, domain_uuid=domain_uuid, state=state
+            uuid=uuid,
+            export_id=export_id,
+            domain_uuid=domain_uuid,
+            snapshot_id=snapshot_id,
+            quiesce=quiesces,
+            parent_snapshot_id=parent_snapshot_id,
+            parent_name=parent_name,
         )
         last = await self._follow(stub.EnsureExported, request, EXPORT_SECONDS, on_progress)
         if not last.sha256:

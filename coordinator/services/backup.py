@@ -86,7 +86,11 @@ def _find_volumes(session: Session, caller: Caller, order: BackupOrder) -> tuple
         if not volumes:
             raise StatusUnsupported(f"instance {order.ecs_id} has no volumes", f"实例{order.ecs_id}没有云盘")
         return instance, volumes
-    volume, ecs_id, _ = find_volume(session, caller, order.volume_id)
+    volume, ecs_id, *_ = find_volume(session, caller, order.volume_id)
+    if volume.multi_attach:
+        raise StatusUnsupported(
+            f"volume {order.volume_id} is shared: it is not backed up", f"云盘{order.volume_id}为共享盘，不支持备份"
+        )
     if not ecs_id:
         raise StatusUnsupported(
             f"no instance has volume {order.volume_id}: attach it before",

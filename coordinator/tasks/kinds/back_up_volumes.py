@@ -17,9 +17,9 @@ from coordinator.store.queries import backup as queries
 from coordinator.store.tables import VolumeBackup
 from coordinator.tasks.backup_step import forget_states, read_rows, remove_files, remove_states, rows_of, show_backups
 from coordinator.tasks.instance_step import Args, admit, agent_of, blueprint_of, settle, settle_failure
+from coordinator.tasks.kinds.forget_snapshot import remove_unless_lost
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import CONSISTENCIES
-from coordinator.tasks.volume_step import undo_unless_lost
 from protos.agent.v1 import snapshot_pb2, storage_pb2
 
 
@@ -46,10 +46,10 @@ def _record_state(context: StepContext, session: Session, taken: snapshot_pb2.Ta
 
 
 async def _remove_states(context: StepContext) -> StepResult:
-    instance = (await blueprint_of(context)).instance
+    blueprint = await blueprint_of(context)
     rows = await read_rows(context, lambda session: rows_of(session, context.args))
-    await undo_unless_lost(context, instance, remove_states(context, rows))
-    return StepResult()
+    uuids, agent = [row.volume_uuid for row in rows], agent_of(context, blueprint)
+    return await remove_unless_lost(context, blueprint.instance, agent, context.args["pointId"], uuids)
 
 
 async def _export(context: StepContext) -> StepResult:
@@ -65,8 +65,15 @@ async def _export(context: StepContext) -> StepResult:
             percent = (100 * number + progress.percent) // len(rows)
             await context.report_progress(percent, f"copying volume-{row.volume_uuid}: {progress.percent}%")
 
-        state = await _state_of(context, row)
-        done = await agent.ensure_volume_exported(row.volume_uuid, row.backup_id, "", report, state=state)
+        parent_snapshot_id, parent_name = await _parent_of(context, row)
+        done = await agent.ensure_volume_exported(
+            row.volume_uuid,
+            row.backup_id,
+            report,
+            snapshot_id=row.point_id,
+            parent_snapshot_id=parent_snapshot_id,
+            parent_name=parent_name,
+        )
         found[row.backup_id] = {
             "fileBytes": done.size_bytes,
             "sha256": done.sha256,
@@ -76,12 +83,12 @@ async def _export(context: StepContext) -> StepResult:
     return StepResult(result=found, apply=lambda session: _record_files(context, session, found))
 
 
-async def _state_of(context: StepContext, row: VolumeBackup) -> storage_pb2.ExportedState:
-    state = storage_pb2.ExportedState(snapshot_id=row.point_id)
-    if row.parent_id:
-        [parent] = await read_rows(context, lambda session: queries.list_by_ids(session, [row.parent_id]))
-        state.parent_snapshot_id, state.parent_name = parent.point_id, name_file(parent.backup_id)
-    return state
+async def _parent_of(context: StepContext, row: VolumeBackup) -> tuple[str, str]:
+    """The state that the backup is based on, and how its file is called."""
+    if not row.parent_id:
+        return "", ""
+    [parent] = await read_rows(context, lambda session: queries.list_by_ids(session, [row.parent_id]))
+    return parent.point_id, name_file(parent.backup_id)
 
 
 def _record_files(context: StepContext, session: Session, found: dict[str, dict[str, Any]]) -> None:

@@ -29,6 +29,7 @@ class Node:
         self.guests: dict[str, str] | None = {}
         self.addresses: dict[str, Sequence[str]] = {}
         self.roles: dict[str, str] = {}
+        self.libvirt_version = ""
         # Paths of PCI functions below /sys/devices, by address.
         self.paths: dict[str, str] = {}
 
@@ -167,7 +168,8 @@ class Node:
         """All devices, or those of a kind."""
         use = BlockUse(frozenset(self.mounted), frozenset(self.swaps), self.guests)
         properties = lambda _subsystem, name: self.udev.get(name, {})  # noqa: E731
-        around = Surroundings(self.machine.sysfs, properties, use, NetUse(self.addresses, self.roles))
+        networks = NetUse(self.addresses, self.roles)
+        around = Surroundings(self.machine.sysfs, properties, use, networks, libvirt_version=self.libvirt_version)
         return [device for device in discover_devices(around) if kind in ("", device.kind)]
 
     def reason(self, device_id: str = "") -> str:

@@ -286,6 +286,27 @@ class TestVendorVfio:
         (node.machine.root / f"bus/pci/devices/{addresses[2]}/iommu_group").unlink()
         assert node.reason().startswith("its virtual functions are in no IOMMU group")
 
+    @pytest.mark.parametrize(("version", "driver"), [("10.0.0", "nvidia"), ("", "nvidia"), ("9.0.0", "vfio-pci")])
+    def test_a_libvirt_that_knows_the_driver_gives_its_functions_to_guests(
+        self, node: Node, version: str, driver: str
+    ) -> None:
+        addresses = add_a100(node, count=1, nvidia__creatable_vgpu_types=self.CREATABLE)
+        node.libvirt_version = version
+        link = node.machine.root / f"bus/pci/devices/{addresses[0]}/driver"
+        link.unlink()
+        link.symlink_to(node.machine.root / f"bus/pci/drivers/{driver}")
+        assert node.reason() == ""
+
+    @pytest.mark.parametrize("version", ["9.0.0", "9.10.0"])
+    def test_an_older_libvirt_would_refuse_them_when_the_guest_starts(self, node: Node, version: str) -> None:
+        add_a100(node, nvidia__creatable_vgpu_types=self.CREATABLE)
+        node.libvirt_version = version
+        assert node.reason() == f"libvirt {version} gives no function of driver nvidia to guests: 10.0.0 does"
+        # As a whole, and by mediated devices, GPUs go to guests under any.
+        node.add_t4()
+        node.add_mdev_type(T4, "nvidia-222", "GRID T4-1B", mib=1024, most=16, available=16)
+        assert node.reason(T4) == ""
+
     def test_functions_that_are_not_there_yet_do_no_harm(self, node: Node) -> None:
         addresses = add_a100(node, nvidia__creatable_vgpu_types=self.CREATABLE)
         (node.machine.root / f"bus/pci/devices/{addresses[3]}").unlink()

@@ -12,10 +12,9 @@ from agent.errors import SnapshotNotFound, StorageExhausted
 from agent.storage import qemu_img as qemu_img_module
 from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
-from agent.storage.exporting import ExportProgress, Exports
+from agent.storage.exporting import ExportOrder, ExportProgress, Exports
 from agent.storage.image_format import read_qcow2_header
 from agent.storage.snapshot import SnapshotFiles
-from agent.storage.state_export import StateCopies, StateOrder
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch, holding, nobody, qemu_img
 from tests.unit.agent.test_exporting import UUID, NobodyRuns
 
@@ -44,8 +43,10 @@ class Lab:
 
     async def export(self, name: str, parent: str = "") -> ExportProgress:
         """The copy of a snapshot, as it was told last."""
-        order = StateOrder(name, parent, f"{parent}.qcow2" if parent else "")
-        return [progress async for progress in self.exports.ensure(UUID, name, state=order)][-1]
+        order = an_order(name, parent)
+        told = [progress async for progress in self.exports.ensure(order)][-1]
+        self.copy(name)
+        return told
 
     def read(self, path: Path, snapshot: str = "") -> bytes:
         """What a disk holds, with all that its file is based on."""
@@ -55,7 +56,15 @@ class Lab:
         return raw.read_bytes()
 
     def copy(self, name: str) -> Path:
-        return self.directory / "exports" / f"{name}.qcow2"
+        """The file, by the name that increments know."""
+        path = self.directory / "exports" / f"{name}.qcow2"
+        if not path.exists():
+            path.symlink_to(f"{name}.f.qcow2")
+        return path
+
+
+def an_order(name: str, parent: str = "") -> ExportOrder:
+    return ExportOrder(UUID, name, snapshot_id=name, parent_id=parent, parent_name=f"{parent}.qcow2" if parent else "")
 
 
 @pytest.fixture(params=["img-1", None], ids=["image-below", "empty"])
@@ -72,9 +81,7 @@ async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Lab:
     volumes.prepare()
     await volumes.ensure_volume(VolumeSpec(UUID, SIZE_MIB * MIB, "ssd", request.param))
     files = SnapshotFiles(volumes)
-    exports = Exports(
-        tmp_path / "exports", volumes, NobodyRuns(), StateCopies(files), find_image=cache.find, reserved_bytes=0
-    )
+    exports = Exports(tmp_path / "exports", volumes, files, NobodyRuns(), find_image=cache.find, reserved_bytes=0)
     exports.prepare()
     return Lab(tmp_path, volumes, files, exports, (await volumes.describe_volume(UUID)).path)
 
@@ -161,8 +168,8 @@ async def test_what_is_broken_off_or_fails_leaves_nothing(lab: Lab, monkeypatch:
     await lab.take("two")
     with pytest.raises(SnapshotNotFound):
         await lab.export("none")
-    for order in (StateOrder("two", "one", "one.qcow2"), StateOrder("two")):
-        async with aclosing(lab.exports.ensure(UUID, "two", state=order)) as looks:
+    for parent in ("one", ""):
+        async with aclosing(lab.exports.ensure(an_order("two", parent))) as looks:
             await anext(looks)
         assert list((lab.directory / "exports").iterdir()) == []
     monkeypatch.setattr(lab.exports, "_reserved_bytes", 1 << 60)

@@ -6,8 +6,7 @@ import pytest
 
 from agent.errors import RequestInvalid
 from agent.rpc.volume_export import VolumeExportServicer
-from agent.storage.exporting import ExportProgress, Exports
-from agent.storage.state_export import StateOrder
+from agent.storage.exporting import ExportOrder, ExportProgress, Exports
 from protos.agent.v1 import storage_pb2
 
 UUID = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
@@ -22,7 +21,7 @@ class Recorder:
     async def ensure(self, *order: Any) -> Any:
         """As Exports."""
         self.asked.append(order)
-        yield ExportProgress(100, 7, "ab", is_increment=True, whole_because="")
+        yield ExportProgress(100, 7, "ab", "crash", is_increment=True)
 
 
 async def ask(recorder: Recorder, **fields: Any) -> list[storage_pb2.VolumeExportProgress]:
@@ -35,20 +34,17 @@ async def test_a_state_is_asked_for_and_what_came_of_it_told() -> None:
     recorder = Recorder()
     [told] = await ask(recorder)
     assert (told.size_bytes, told.sha256, told.is_increment) == (7, "ab", True)
-    await ask(recorder, state=storage_pb2.ExportedState(snapshot_id="two"))
-    state = storage_pb2.ExportedState(snapshot_id="two", parent_snapshot_id="one", parent_name="backup-0.qcow2")
-    await ask(recorder, state=state)
-    assert [order[-1] for order in recorder.asked] == [
-        None,
-        StateOrder("two"),
-        StateOrder("two", "one", "backup-0.qcow2"),
+    await ask(recorder, snapshot_id="two", parent_snapshot_id="one", parent_name="backup-0.qcow2")
+    assert [order for (order,) in recorder.asked] == [
+        ExportOrder(UUID, "backup-1"),
+        ExportOrder(UUID, "backup-1", snapshot_id="two", parent_id="one", parent_name="backup-0.qcow2"),
     ]
 
 
 @pytest.mark.parametrize(
     ("state", "field"),
     [
-        ({}, "snapshot_id"),
+        ({"parent_snapshot_id": "one", "parent_name": "x.qcow2"}, "parent_snapshot_id"),
         ({"snapshot_id": "a/b"}, "snapshot_id"),
         ({"snapshot_id": "two", "parent_snapshot_id": "one"}, "parent_name"),
         ({"snapshot_id": "two", "parent_name": "x.qcow2"}, "snapshot_id"),
@@ -60,5 +56,5 @@ async def test_a_state_is_asked_for_and_what_came_of_it_told() -> None:
 async def test_what_makes_no_sense_is_refused(state: dict[str, str], field: str) -> None:
     recorder = Recorder()
     with pytest.raises(RequestInvalid, match=field):
-        await ask(recorder, state=storage_pb2.ExportedState(**state))
+        await ask(recorder, **state)
     assert recorder.asked == []
