@@ -55,8 +55,11 @@ class DeviceProvider(Protocol):
     async def prepare_all(self, domain_uuid: str, wishes: Sequence[HostDevice]) -> dict[str, DeviceSource]:
         """The same for several, by HostDevice.uuid."""
 
-    async def check_ready(self, domain_uuid: str) -> None:
-        """All that the journal says the guest has is there, made again after a reboot. Raises what `prepare` raises."""
+    async def check_ready(self, domain_uuid: str, device_uuids: Collection[str] | None = None) -> None:
+        """What of these the journal says the guest has is there, made again after a reboot; all unless some are named.
+
+        Raises what `prepare` raises.
+        """
 
     def release(self, domain_uuid: str, device_uuids: Collection[str]) -> AsyncGenerator[ReleaseProgress]:
         """The devices are the node's again; of an empty collection all that the guest had. Raises DeviceInUse."""
@@ -89,7 +92,8 @@ class Assignments:
         guest = await self._plugs.read(domain_uuid)
         if guest.is_active:
             return
-        await self._provider.check_ready(domain_uuid)
+        # What its definition names no more, be it broken, is on its way back to the node.
+        await self._provider.check_ready(domain_uuid, {wish.uuid for wish in guest.wishes})
         if guest.wishes:
             sources = await self.prepare(domain_uuid, guest.wishes)
             await self._plugs.refresh(domain_uuid, [(wish, sources[wish.uuid]) for wish in guest.wishes])

@@ -50,6 +50,7 @@ from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.saved_memory import SavedMemory
+from agent.hypervisor.secret import ensure_secret
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
@@ -64,13 +65,16 @@ from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.snapshot import Snapshots
-from agent.storage.choice import StorageChoice
+from agent.storage.choice import ANY_TYPE, StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LvmTool
 from agent.storage.moving import Content, Movable
+from agent.storage.rbd import RbdBackend
+from agent.storage.rbd_base import shorten
+from agent.storage.rbd_tool import CephAccess, RbdTool
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
@@ -164,7 +168,7 @@ def build_node(config: AgentConfig) -> Node:
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
     images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
-    storage = _build_choice(config, volumes, images, connection)
+    storage = _build_choice(config, membership.node_id, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
     remove_leftovers(images, volumes, seeds)
@@ -266,7 +270,7 @@ def _build_changes(
     locks = DomainLocks()
     plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
     assignments = Assignments(plugs, keeper, locks)
-    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks, check_volume=volumes.check_volume)
     definitions = Definitions(
         guests,
         affinities,
@@ -278,6 +282,7 @@ def _build_changes(
         ha_guests=self_fence,
         assignments=assignments,
         disks=disk_plugs,
+        check_image=volumes.check_image,
     )
     startable = definitions.check_startable
     return GuestChanges(
@@ -379,12 +384,26 @@ def _build_storage(
 
 
 def _build_choice(
-    config: AgentConfig, volumes: DirectoryBackend, images: ImageCache, connection: Connection
+    config: AgentConfig, node_id: str, volumes: DirectoryBackend, images: ImageCache, connection: Connection
 ) -> StorageChoice:
-    def build(name: str) -> LvmBackend:
-        group, _, pool = name.removeprefix("lvm:").partition("/")
-        find_users = partial(find_disk_users, connection)
-        return LvmBackend(LvmTool(group), pool=pool, find_image=images.find, find_users=find_users)
+    find_users = partial(find_disk_users, connection)
+    default = config.volume_backends.get(ANY_TYPE, "")
+    # The coordinator knows one storage of a node: what nodes share there, they share in the other pools as well.
+    others = shorten(default if default.startswith("rbd:") else node_id)
+
+    def build(name: str) -> LvmBackend | RbdBackend:
+        kind, _, place = name.partition(":")
+        if kind == "lvm":
+            group, _, pool = place.partition("/")
+            return LvmBackend(LvmTool(group), pool=pool, find_image=images.find, find_users=find_users)
+        return RbdBackend(
+            RbdTool(CephAccess(config.ceph_config, config.ceph_user), place),
+            owner=node_id,
+            namespace="" if name == default else others,
+            find_image=images.find,
+            find_users=find_users,
+            keep_key=partial(ensure_secret, connection),
+        )
 
     backends = {name: build(name) for name in set(config.volume_backends.values())}
     return StorageChoice(volumes, {kind: backends[name] for kind, name in config.volume_backends.items()})

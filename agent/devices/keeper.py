@@ -120,20 +120,24 @@ class DeviceKeeper:
                     seen = None
         return sources
 
-    async def check_ready(self, domain_uuid: str) -> None:
-        """All that the guest has is there, made again where a reboot took it away.
+    async def check_ready(self, domain_uuid: str, device_uuids: Collection[str] | None = None) -> None:
+        """All that the guest has, or what is named of that, is there, made again where a reboot took it away.
 
         Raises DeviceNotFound, DeviceInUse, DeviceFaulty, DeviceFailed with the reason: then the guest must not start.
         """
         self._journal.check_readable(domain_uuid)
-        held = {entry.device.id for entry in self._journal.entries_of(domain_uuid)}
+        held = {entry.device.id for entry in self._find_needed(domain_uuid, device_uuids)}
         if not held:
             return
         async with self._hold(held):
             seen = await self._look(domain_uuid)
-            for entry in self._journal.entries_of(domain_uuid):
+            for entry in self._find_needed(domain_uuid, device_uuids):
                 if entry.device.id in held and not entry.releasing:
                     await self._make(await self._plan(entry, *seen), seen[1])
+
+    def _find_needed(self, domain_uuid: str, device_uuids: Collection[str] | None) -> list[Entry]:
+        entries = self._journal.entries_of(domain_uuid)
+        return [entry for entry in entries if device_uuids is None or entry.uuid in device_uuids]
 
     async def release(self, domain_uuid: str, device_uuids: Collection[str] = ()) -> AsyncGenerator[ReleaseProgress]:
         """The devices, all of the domain when none is named, are the node's again; goes on where it was cut off.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from coordinator.domain.device_order import DeviceOrder
+from coordinator.domain.device_order import DeviceOrder, InfinibandOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,5 +15,10 @@ class ResizeOrder:
     # None: what it has; empty: ordinary pages.
     huge_page: str | None = None
     pool_id: str = ""
-    # GPUs; 0: as many as it has.
+    # GPUs alone; 0: as many as the flavor has, of a custom one as many as it has.
     devices: DeviceOrder = field(default_factory=DeviceOrder)
+    # All together; None: as many beside the flavor's as it has.
+    local_disks: int | None = None
+    functions: int | None = None
+    # None: those that it has.
+    infiniband: tuple[InfinibandOrder, ...] | None = None

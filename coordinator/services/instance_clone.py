@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.device import DeviceKind
+from coordinator.domain.device_order import DeviceOrder
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import CLONED_FROM, InstanceOrder, Label
 from coordinator.domain.ssh_key import WANTED_STATES, BindingState
@@ -25,7 +26,7 @@ from coordinator.services.instance_creation import (
 from coordinator.services.instance_reference import find_references
 from coordinator.services.instance_task import changed_meanwhile, require_unlocked
 from coordinator.services.instance_validation import check_order
-from coordinator.services.launch_order import order_alike, volume_alike
+from coordinator.services.launch_order import devices_alike, order_alike, volume_alike
 from coordinator.services.ssh_key_binding import new_binding
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device import list_devices_of
@@ -144,10 +145,28 @@ def _complete(session: Session, draft: InstanceOrder, source: _Source) -> Instan
         os_type=instance.os_type,
         description=draft.description or instance.description,
         host_group_id=draft.host_group_id or instance.hg_id,
+        devices=_settle_devices(session, draft, instance),
         labels=draft.labels or _labels_of(session, instance),
         ssh_public_keys=draft.ssh_public_keys or tuple(instance.ssh_public_keys),
         ha_enabled=instance.ha_enabled,
         options={**draft.options, CLONED_FROM: instance.ecs_id},
+    )
+
+
+def _settle_devices(session: Session, draft: InstanceOrder, source: Instance) -> DeviceOrder:
+    """Of the source's flavor as many as the source has, where the draft says nothing; of another one what that has.
+
+    They are claimed for the clone, like the source's: those of the source are nobody else's.
+    """
+    if draft.flavor_id != source.flavor_id:
+        return draft.devices
+    wanted, alike = draft.devices, devices_alike(session, source)
+    names_gpus = bool(wanted.gpus or wanted.vgpus)
+    return replace(
+        wanted,
+        gpus=wanted.gpus if names_gpus else alike.gpus,
+        functions=wanted.functions or alike.functions,
+        infiniband=wanted.infiniband or alike.infiniband,
     )
 
 

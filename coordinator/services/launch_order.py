@@ -42,7 +42,7 @@ def order_alike(session: Session, runtime: Runtime, instance: Instance) -> Insta
         volumes=tuple(volume_alike(volume) for volume in volumes),
         networks=tuple(_network_alike(port) for port in ports),
         security_group_ids=(ports[0].security_group_id,),
-        devices=_devices_alike(session, instance),
+        devices=devices_alike(session, instance),
         image_id=instance.image_id or "",
         pool_id=_pool_asked_for(instance, instance_query.get_flavor_type(session, instance)),
         host_group_id=instance.hg_id,
@@ -131,7 +131,7 @@ def _network_alike(port: Port) -> NetworkOrder:
     )
 
 
-def _devices_alike(session: Session, instance: Instance) -> DeviceOrder:
+def devices_alike(session: Session, instance: Instance) -> DeviceOrder:
     """What it was ordered with beside its flavor's, which orders tell as totals."""
     extra, flavor = extra_devices_of(instance), instance_query.get_flavor(session, instance)
     return DeviceOrder(

@@ -10,7 +10,6 @@ import structlog
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
-from coordinator.domain.device_order import DeviceOrder
 from coordinator.domain.growth import Room, make_room
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.message import Message
@@ -18,10 +17,10 @@ from coordinator.domain.migration import MigrationOptions, MigrationType
 from coordinator.domain.placement import Consumer, PlacementRequest, ResourceClass
 from coordinator.domain.resize import ResizeOrder
 from coordinator.errors import ParameterInvalid, ResizeImpossible, StatusUnsupported, TargetUnsuitable
-from coordinator.placement.claim import claim
+from coordinator.placement.claim import claim, release
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
-from coordinator.services.device_tie import require_movable
+from coordinator.services.device_tie import find_ties
 from coordinator.services.instance import find_own
 from coordinator.services.instance_device import EXTRA_DEVICES, extra_devices_of
 from coordinator.services.instance_placement import make_requests
@@ -32,13 +31,23 @@ from coordinator.services.instance_validation import check_size, huge_page_bytes
 from coordinator.services.instance_view import InstanceView, load_views
 from coordinator.services.migration import make_move, require_stateless
 from coordinator.services.quota import Wish, check_quota
+from coordinator.services.resize_device import (
+    DeviceChange,
+    check_disks,
+    find_change,
+    settle_extra,
+    with_present_gpus,
+)
 from coordinator.services.resize_order import as_instance_order
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries import migration as migration_query
 from coordinator.store.queries.deployment_set import lock_set
+from coordinator.store.queries.device_claim import list_claims
+from coordinator.store.queries.flavor import find_flavor_with_type
 from coordinator.store.queries.placement import read_held
 from coordinator.store.tables import Flavor, FlavorType, Instance, Tenant
 from coordinator.tasks.blueprint import traits_of
+from coordinator.tasks.device_return import find_return
 from coordinator.tasks.instance_step import require_status
 from coordinator.tasks.kinds.move_resized_instance import MOVE_RESIZED_INSTANCE
 from coordinator.tasks.kinds.resize_instance import RESIZE_INSTANCE
@@ -72,6 +81,8 @@ class _Plan:
     more: Wish
     # Whether a guest that runs may take it.
     is_online: bool
+    # Of its devices, where it stays on its node.
+    change: DeviceChange
 
     @property
     def is_full(self) -> bool:
@@ -114,9 +125,8 @@ def _make_plan(session: Session, runtime: Runtime, instance: Instance, order: Re
     flavor = instance_query.get_flavor(session, instance)
     flavor_type = instance_query.get_flavor_type(session, instance)
     wanted = as_instance_order(runtime, instance, order)
-    if not (wanted.devices.gpus or wanted.devices.vgpus):
-        extra_gpus = extra_devices_of(instance).gpus
-        wanted = replace(wanted, devices=DeviceOrder(gpus=flavor.gpu + extra_gpus if extra_gpus else 0))
+    if named := find_flavor_with_type(session, order.flavor_id):
+        wanted = with_present_gpus(wanted, instance, flavor, *named)
     check_size(wanted)
     found = find_size(session, wanted)
     page_bytes = huge_page_bytes_of(wanted)
@@ -125,12 +135,16 @@ def _make_plan(session: Session, runtime: Runtime, instance: Instance, order: Re
         instance.vcpus, instance.memory_bytes, sum(it.size_gib for it in volumes), instance.huge_page_bytes
     )
     size = replace(present, vcpus=order.cpu_count, memory_bytes=found.memory_bytes, huge_page_bytes=page_bytes)
-    if (size, found.flavor.flavor_id) == (present, instance.flavor_id):
+    present_extra, extra = extra_devices_of(instance), settle_extra(order, instance, found.extra_devices)
+    if (size, found.flavor.flavor_id, extra) == (present, instance.flavor_id, present_extra):
         raise ParameterInvalid("cpus", "the instance has this size already", "实例已是该规格")
-    extra = replace(extra_devices_of(instance), gpus=found.extra_devices.gpus)
-    before = make_consumer(instance.uuid, present, flavor, flavor_type, extra_devices_of(instance))
+    before = make_consumer(instance.uuid, present, flavor, flavor_type, present_extra)
     after = make_consumer(instance.uuid, size, found.flavor, found.flavor_type, extra)
     _check_kept(instance, before, after, found.flavor_type)
+    claims = list_claims(session, instance.uuid, instance.node_id or "")
+    keeps_slices = flavor.vgpu_type_id == found.flavor.vgpu_type_id
+    change = find_change(before.devices, after.devices, claims, keeps_slices=keeps_slices)
+    check_disks(order, after.devices, claims, change)
     own_pools = {instance.rp_id} if instance.rp_id else set()
     floats = floats_over_node(found.flavor_type, page_bytes)
     room = make_room(
@@ -147,8 +161,13 @@ def _make_plan(session: Session, runtime: Runtime, instance: Instance, order: Re
         found.flavor_type,
         found.pool_ids or frozenset(own_pools),
         size=_describe(found.flavor, found.flavor_type, size, room, {EXTRA_DEVICES: extra.to_json()}),
-        more=Wish(vcpus=size.vcpus - present.vcpus, memory_bytes=size.memory_bytes - present.memory_bytes),
-        is_online=floats and _may_grow(instance, flavor_type, found.flavor_type, size),
+        more=Wish(
+            vcpus=size.vcpus - present.vcpus,
+            memory_bytes=size.memory_bytes - present.memory_bytes,
+            gpus=found.flavor.gpu + extra.gpus - flavor.gpu - present_extra.gpus,
+        ),
+        is_online=floats and not change and _may_grow(instance, flavor_type, found.flavor_type, size),
+        change=change,
     )
 
 
@@ -168,13 +187,7 @@ def _describe(
 
 
 def _check_kept(instance: Instance, before: Consumer, after: Consumer, flavor_type: FlavorType) -> None:
-    """A size is vCPUs and memory: what else a flavor promises must be what the instance has."""
-    if before.devices != after.devices:
-        raise ResizeImpossible(
-            "flavorId: GPUs, local disks and virtual functions of an instance stay as they are: "
-            "choose a flavor with the same ones, or create another instance",
-            "flavorId：变配不支持变更GPU、本地盘和虚拟网卡，请选择设备相同的规格或新建实例",
-        )
+    """A size is vCPUs, memory and devices: what else a flavor promises must be what the instance has."""
     local = ResourceClass.LOCAL_STORAGE_GIB
     if before.resources.get(local) != after.resources.get(local):
         raise ResizeImpossible(
@@ -207,10 +220,12 @@ def _claim_here(session: Session, runtime: Runtime, plan: _Plan, reserve_uuid: s
     if not plan.is_full:
         wanted = {name: max(amount - plan.before.resources.get(name, 0), 0) for name, amount in wanted.items()}
     is_same_place = not plan.pool_ids or instance.rp_id in plan.pool_ids
-    if not any(wanted.values()) and is_same_place and plan.size["flavorTypeId"] == instance.flavor_type_id:
+    is_same_kind = is_same_place and plan.size["flavorTypeId"] == instance.flavor_type_id
+    if not any(wanted.values()) and not plan.change.wanted and is_same_kind:
         return None, instance.rp_id
+    cells = after.cells if plan.is_full else None
     request = PlacementRequest(
-        consumers=(Consumer(reserve_uuid, wanted, cells=after.cells if plan.is_full else None),),
+        consumers=(Consumer(reserve_uuid, wanted, plan.change.wanted, cells),),
         architecture=instance.architecture,
         zone=instance.zone,
         node_id=instance.node_id or "",
@@ -222,6 +237,11 @@ def _claim_here(session: Session, runtime: Runtime, plan: _Plan, reserve_uuid: s
     decision = claim(session, runtime.hosts, request)
     if not decision.placed:
         return summarize(decision), ""
+    if shared := {share.device_id for share in decision.assignments[0].devices}.intersection(plan.change.returned):
+        # The names of slices, old and new, would be the same.
+        release(session, [reserve_uuid])
+        names = ", ".join(sorted(shared))
+        return Message(f"only {names} has room, whose slices it gives back", f"仅有待释放的设备{names}可用"), ""
     return None, decision.assignments[0].host.pool_id if plan.pool_ids else ""
 
 
@@ -238,14 +258,19 @@ def _resize_here(
         "isOnline": plan.is_online,
         "amounts": amounts,
         "poolId": pool_id,
+        "returned": dict(plan.change.returned),
+        "returnUuid": runtime.identifiers.new_uuid(),
         **_common_args(plan),
     }
-    return begin_task(session, runtime, caller, RESIZE_INSTANCE, instance, args=args)
+    # What it has given back before is named like what it gets now, where both are slices of one device.
+    returning = find_return(session, instance.uuid)
+    return begin_task(session, runtime, caller, RESIZE_INSTANCE, instance, args=args, after_task_id=returning)
 
 
 def _resize_elsewhere(session: Session, runtime: Runtime, caller: Caller, plan: _Plan, refusal: Message) -> str:
     instance, kind = plan.instance, MigrationType.COLD
-    require_movable(session, instance, kind)
+    if (tie := find_ties(session, [instance], kind).get(instance.ecs_id)) is not None:
+        raise _nowhere(refusal, tie)
     require_stateless(instance)
     migration_id = runtime.identifiers.new_uuid()
     (request,) = make_requests(session, [instance], kind)
@@ -257,10 +282,7 @@ def _resize_elsewhere(session: Session, runtime: Runtime, caller: Caller, plan: 
     )
     decision = claim(session, runtime.hosts, request)
     if not decision.placed:
-        elsewhere = summarize(decision)
-        raise TargetUnsuitable(
-            f"its own node: {refusal.en}; others: {elsewhere.en}", f"所在节点：{refusal.zh}；其他节点：{elsewhere.zh}"
-        )
+        raise _nowhere(refusal, summarize(decision))
     host = decision.assignments[0].host
     _lock(session, plan)
     migration, args = make_move(session, runtime, instance, kind, migration_id, host, MigrationOptions())
@@ -271,6 +293,12 @@ def _resize_elsewhere(session: Session, runtime: Runtime, caller: Caller, plan: 
     )
     session.add(migration)
     return migration.operation_id
+
+
+def _nowhere(here: Message, elsewhere: Message) -> TargetUnsuitable:
+    return TargetUnsuitable(
+        f"its own node: {here.en}; others: {elsewhere.en}", f"所在节点：{here.zh}；其他节点：{elsewhere.zh}"
+    )
 
 
 def _lock(session: Session, plan: _Plan) -> Instance:

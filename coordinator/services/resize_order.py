@@ -1,9 +1,12 @@
 """A size in the words of an order of instances, whose checks then count for both."""
 
+from dataclasses import replace
+
 from coordinator.domain.instance_order import InstanceOrder
 from coordinator.domain.resize import ResizeOrder
 from coordinator.domain.unit import KIB
 from coordinator.runtime import Runtime
+from coordinator.services.instance_device import extra_devices_of
 from coordinator.store.tables import Instance
 
 
@@ -25,5 +28,10 @@ def as_instance_order(runtime: Runtime, instance: Instance, order: ResizeOrder) 
         flavor_id=order.flavor_id,
         pool_id=order.pool_id,
         huge_page=present_page if order.huge_page is None else order.huge_page,
-        devices=order.devices,
+        devices=replace(
+            order.devices,
+            local_disks=order.local_disks or 0,
+            functions=order.functions or 0,
+            infiniband=extra_devices_of(instance).infiniband if order.infiniband is None else order.infiniband,
+        ),
     )

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from coordinator.agents.client import AgentCallError
 from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.placement.claim import release
 from coordinator.store.queries.device_claim import hand_devices_over
 from coordinator.store.queries.placement import advance_generations
-from coordinator.store.tables import Node
+from coordinator.store.tables import Instance, Node, Task
 from coordinator.tasks.host_device import device_uuid, release_devices
 from coordinator.tasks.instance_step import load_instance
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
@@ -42,16 +42,36 @@ def leave_behind(context: StepContext, device_ids: Sequence[str]) -> Callable[[S
             return
         advance_generations(session, [instance.node_id])
         hand_devices_over(session, instance.uuid, consumer_uuid, instance.node_id, device_ids)
-        args = {
-            "ecsId": instance.ecs_id,
-            "uuid": instance.uuid,
-            "nodeId": instance.node_id,
-            "consumerUuid": consumer_uuid,
-            "deviceUuids": [device_uuid(instance.uuid, device_id) for device_id in device_ids],
-        }
-        submit_follow_up(session, RETURN_DEVICES, args=args, resource_id=consumer_uuid)
+        uuids = [device_uuid(instance.uuid, device_id) for device_id in device_ids]
+        return_devices(session, instance, consumer_uuid, instance.node_id, uuids)
 
     return apply
+
+
+def return_devices(
+    session: Session, instance: Instance, consumer_uuid: str, node_id: str, device_uuids: Sequence[str]
+) -> None:
+    """A task of its own gives back what is the consumer's on that node, and named so in the instance's domain."""
+    if not device_uuids:
+        return
+    args = {
+        "ecsId": instance.ecs_id,
+        "uuid": instance.uuid,
+        "nodeId": node_id,
+        "consumerUuid": consumer_uuid,
+        "deviceUuids": list(device_uuids),
+    }
+    submit_follow_up(session, RETURN_DEVICES, args=args, resource_id=consumer_uuid)
+
+
+def find_return(session: Session, instance_uuid: str) -> str | None:
+    """The last task that still gives back what the instance had."""
+    statement = select(Task.id).where(
+        Task.kind == RETURN_DEVICES.name,
+        col(Task.args)["uuid"].as_string() == instance_uuid,
+        col(Task.finished_at).is_(None),
+    )
+    return session.exec(statement.order_by(col(Task.created_at).desc(), col(Task.id))).first()
 
 
 async def _return(context: StepContext) -> StepResult:

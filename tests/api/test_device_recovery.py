@@ -16,6 +16,7 @@ from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
 from tests.api.test_instance_device import NODES, a_gpu, a_gpu_flavor
 from tests.builders import add
+from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, at_work
 
@@ -149,3 +150,30 @@ def test_a_mode(operator: Api, cloud: Cloud, agent: ScriptedAgent, death: Death,
         ("0000:3b:00.0", "vgpu"),
         ("0000:3b:00.1", "vgpu"),
     }
+
+
+RESIZE_POINTS = points("resize_instance", "define.result", "start.intent", "start.result")
+UNDO_POINTS = points("resize_instance", "start.undo", "define.undo")
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize(
+    ("point", "fails"), [*((it, False) for it in RESIZE_POINTS), *((it, True) for it in UNDO_POINTS)]
+)
+def test_other_devices(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, death: Death, point: str, fails: bool
+) -> None:
+    flavors = [a_gpu_flavor(cloud), a_gpu_flavor(cloud, 2, sriov=0)]
+    ecs_id = cloud.create(customer, **flavors[0], localDisk=1)
+    agent.calls.clear()
+    if fails:
+        agent.refusals["ensure_running"] = Refusal(grpc.StatusCode.INTERNAL, "Failed", "injected", times=1)
+    death.point = point
+    body = {"cpus": 2, "memory": {"amount": "4Gi"}, "localDisk": 0, **flavors[1]}
+    answer = customer.call("PATCH", f"{INSTANCES}/{ecs_id}", body)
+    assert end(customer, cloud, death, answer)["state"] == ("Failed" if fails else "Succeeded")
+    held = ["0000:3b:00.0", "wwn-1"] if fails else ["0000:3b:00.0", "0000:3b:00.1"]
+    wait_until(lambda: claims(cloud) == held, "the others are given back")
+    [uuid] = agent.journal
+    assert agent.devices_of(uuid) == {it.device_id for it in agent.journal[uuid].values()} == set(held)
+    assert agent.wiped == ([] if fails else ["wwn-1"])

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, a_network, finish
 from tests.api.launch_template import TEMPLATES, create, launch
 from tests.api.test_device_search import a_disk, a_stick, an_adapter
+from tests.api.test_instance_clone import draft
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
 from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
@@ -411,6 +413,213 @@ class TestMoves:
         answer = customer.refused("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"})
         assert (answer.code, kind in answer.message) == (UNSUPPORTED, True)
         assert len(claims(cloud)) == 1
+
+
+def a_resize(api: Api, ecs_id: str, flavor: dict[str, Any], **fields: Any) -> Answer:
+    """The same vCPUs and memory; what changes are its devices."""
+    body = {"cpus": 2, "memory": {"amount": "4Gi"}, **flavor, **fields}
+    return api.call("PATCH", f"{INSTANCES}/{ecs_id}", body)
+
+
+def holders(cloud: Cloud) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in cloud.rows(DeviceAllocation):
+        found.setdefault(row.consumer_uuid, set()).add(row.device_id)
+    return found
+
+
+class TestResize:
+    """Other devices: claimed before, given back after, and put back when it fails."""
+
+    def test_new_ones_are_claimed_before_and_old_ones_free_once_given_back(
+        self, customer: Api, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(
+            cloud, cloud.node, *(a_gpu(n) for n in range(3)), *(a_function(n) for n in (1, 2, 3)), a_disk(1), a_disk(2)
+        )
+        plain, agent = a_stored_flavor(cloud, {}, sriov=2), agents[0]
+        ecs_id = cloud.create(customer, **plain, hostId=cloud.node.id)
+        [uuid] = agent.journal
+        addresses = {it.device_id: it.mac_address for it in agent.specs[uuid].host_devices}
+        two = a_gpu_flavor(cloud, 2, sriov=1)
+        agent.calls.clear()
+        agent.gates["ensure_stopped"], agent.gates["ensure_released"] = threading.Event(), threading.Event()
+        cloud.change(cloud.tenant, quota_gpus=1)
+        assert a_resize(customer, ecs_id, two, localDisk=1).code == "ECS.OperationDenied.QuotaExceeded"
+        cloud.change(cloud.tenant, quota_gpus=2)
+        answer = a_resize(customer, ecs_id, two, localDisk=1)
+        wait_until(lambda: "ensure_stopped" in agent.calls, "the guest is asked to stop")
+        (reserve,) = holders(cloud).keys() - {uuid}
+        assert holders(cloud) == {
+            uuid: {"0000:5e:01.0", "0000:5e:02.0"},
+            reserve: {"0000:3b:00.0", "0000:3b:00.1", "wwn-1"},
+        }
+        assert operator.ok("GET", "/api/ecs/v1/placement/differences") == []
+        agent.gates["ensure_stopped"].set()
+        assert finish(customer, answer)["state"] == "Succeeded"
+        assert agent.calls[:3] == ["ensure_defined", "ensure_stopped", "ensure_running"]
+        kept = {"0000:3b:00.0", "0000:3b:00.1", "0000:5e:01.0", "wwn-1"}
+        assert agent.devices_of(uuid) == kept == holders(cloud)[uuid]
+        assert {it.device_id: it.mac_address for it in agent.specs[uuid].host_devices}["0000:5e:01.0"] == (
+            addresses["0000:5e:01.0"]
+        )
+        # Nobody gets what is still on its way back.
+        late = order(customer, cloud, **a_stored_flavor(cloud, {}, sriov=2), hostId=cloud.node.id, displayName="late")
+        assert late.data["status"] == "ErrorUnschedulable"
+        differences = operator.ok("GET", "/api/ecs/v1/placement/differences")
+        assert not [it for it in differences if it["kind"].startswith("device")]
+        agent.gates["ensure_released"].set()
+        wait_until(lambda: set(holders(cloud)) == {uuid}, "the other function is given back")
+        assert len(agent.journal[uuid]) == 4
+        shown = show(customer, ecs_id)
+        assert (shown["status"], shown["localDisk"], shown["sriov"]) == ("Running", 1, 1)
+        assert [it["number"] for it in shown["hostGPUs"]] == [2]
+        # What is on a local disk is given up by who says so alone.
+        refused = a_resize(customer, ecs_id, a_stored_flavor(cloud, {}), localDisk=None)
+        assert (refused.code, shown["localDisk"]) == ("Success", 1), refused
+        assert finish(customer, refused)["state"] == "Succeeded"
+        assert holders(cloud)[uuid] == {"wwn-1"}
+        assert (
+            finish(customer, a_resize(customer, ecs_id, a_stored_flavor(cloud, {}), localDisk=0))["state"]
+            == "Succeeded"
+        )
+        wait_until(lambda: not claims(cloud), "all is given back")
+        assert agent.wiped == ["wwn-1"]
+
+    @pytest.mark.parametrize("call", ["ensure_defined", "ensure_stopped", "ensure_running"])
+    def test_a_failure_leaves_it_the_devices_that_it_had(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent], call: str
+    ) -> None:
+        fill(cloud, cloud.node, a_gpu(0), a_gpu(1), a_function(1))
+        ecs_id, agent = cloud.create(customer, **a_gpu_flavor(cloud), hostId=cloud.node.id), agents[0]
+        [uuid] = agent.journal
+        agent.calls.clear()
+        agent.refusals[call] = Refusal(grpc.StatusCode.INTERNAL, "Failed", "injected", times=1)
+        operation = finish(customer, a_resize(customer, ecs_id, a_gpu_flavor(cloud, 2, sriov=1)))
+        assert operation["state"] == "Failed", operation
+        wait_until(lambda: claims(cloud) == [("node-a", "0000:3b:00.0")], "what was claimed is given back")
+        assert set(holders(cloud)) == {uuid}
+        assert [it.device_id for it in agent.journal[uuid].values()] == ["0000:3b:00.0"]
+        assert (agent.devices_of(uuid), show(customer, ecs_id)["status"]) == ({"0000:3b:00.0"}, "Running")
+
+    def test_slices_of_one_gpu_come_and_go(self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]) -> None:
+        fill(cloud, cloud.node, a_gpu(0, "vgpu"))
+        one, three = (a_gpu_flavor(cloud, count, vgpu_type_id="nvidia-222") for count in (1, 3))
+        ecs_id, agent = cloud.create(customer, **one, hostId=cloud.node.id), agents[0]
+        [uuid] = agent.journal
+        first = set(agent.journal[uuid])
+        assert finish(customer, a_resize(customer, ecs_id, three))["state"] == "Succeeded"
+        assert [(row.milli, row.slices) for row in cloud.rows(DeviceAllocation)] == [(189, 3)]
+        assert len(agent.plugged[uuid]) == 3
+        assert first < agent.plugged[uuid]
+        agent.gates["ensure_released"] = threading.Event()
+        assert finish(customer, a_resize(customer, ecs_id, one))["state"] == "Succeeded"
+        assert sorted((row.milli, row.slices) for row in cloud.rows(DeviceAllocation)) == [(63, 1), (126, 2)]
+        assert agent.plugged[uuid] == first
+        # Their names come back: not before those of before are gone.
+        again = a_resize(customer, ecs_id, three)
+        agent.gates["ensure_released"].set()
+        assert finish(customer, again)["state"] == "Succeeded"
+        wait_until(lambda: [row.slices for row in cloud.rows(DeviceAllocation)] == [3], "there is nothing else")
+        assert set(agent.journal[uuid]) == agent.plugged[uuid]
+        # Another type cannot be made of the GPU that makes this one.
+        other_type = a_resize(customer, ecs_id, a_gpu_flavor(cloud, 1, vgpu_type_id="nvidia-223"))
+        assert other_type.code == "ECS.OperationFailed.Unschedulable"
+
+    def test_another_node_is_taken_where_its_own_lacks_the_device(
+        self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_function(1))
+        fill(cloud, other, a_gpu(4, "vgpu"), a_function(7))
+        ecs_id = cloud.create(customer, **a_stored_flavor(cloud, {}, sriov=1), hostId=cloud.node.id)
+        vgpu = a_gpu_flavor(cloud, vgpu_type_id="nvidia-222", sriov=1)
+        assert finish(customer, a_resize(customer, ecs_id, vgpu))["state"] == "Succeeded"
+        [spec] = agents[1].specs.values()
+        assert [(it.device_id, it.vgpu_type_id) for it in spec.host_devices] == [
+            ("0000:3b:00.4", "nvidia-222"),
+            ("0000:5e:07.0", ""),
+        ]
+        assert (show(customer, ecs_id)["nodeName"], show(customer, ecs_id)["status"]) == ("node-b", "Running")
+        wait_until(lambda: {node for node, _ in claims(cloud)} == {"node-b"}, "its own node is clean")
+        assert agents[0].is_empty()
+
+    def test_a_rush_on_few_devices_doubles_none(
+        self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, *(a_gpu(number) for number in range(3)))
+        flavor = a_gpu_flavor(cloud)
+        made = [cloud.create(customer, hostId=cloud.node.id, displayName=f"n{n}") for n in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(lambda ecs_id: a_resize(customer, ecs_id, flavor), made))
+        assert sum(answer.code == "Success" for answer in answers) == 3
+        assert {finish(customer, it)["state"] for it in answers if it.code == "Success"} == {"Succeeded"}
+        assert sorted(len(held) for held in holders(cloud).values()) == [1, 1, 1]
+        assert claims(cloud) == [("node-a", f"0000:3b:00.{number}") for number in range(3)]
+
+    def test_bad_wishes_are_refused_and_hold_nothing(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_disk(1), a_disk(2), a_disk(3), an_adapter(0, "1021"))
+        ecs_id = cloud.create(customer, **a_stored_flavor(cloud, {}, local_disk=1), hostId=cloud.node.id)
+        attached = cloud.create(customer, hostId=cloud.node.id, displayName="attached")
+        body = [{"diskName": "wwn-2"}]
+        finish(customer, customer.call("PUT", f"{INSTANCES}/{attached}/attach-localdisks", body))
+        held, bare = holders(cloud), a_stored_flavor(cloud, {})
+        adapters = [{"networkType": "IBNic", "vendorId": "15B3", "productId": "1021"}]
+        for code, field, which, fields in (
+            ("ECS.OperationFailed.Resize", "wwn-1", ecs_id, {}),
+            ("ECS.OperationFailed.Resize", "detach", attached, {"localDisk": 1}),
+            ("ECS.InvalidParameter", "hostGpus", ecs_id, {"hostGpus": {"gpuType": "10de1eb8", "number": 1}}),
+            ("ECS.InvalidParameter", "localDisk", ecs_id, {"localDisk": 65}),
+            ("ECS.InvalidParameter", "networkType", ecs_id, {"networks": [{"networkType": "Geneve"}]}),
+            ("ECS.OperationFailed.Unschedulable", "vf", attached, {"sriov": 1}),
+        ):
+            answer = a_resize(customer, which, bare, **fields)
+            assert (answer.code, field in answer.message) == (code, True), (answer, fields)
+        assert holders(cloud) == held
+        assert (
+            finish(customer, a_resize(customer, ecs_id, bare, localDisk=2, networks=adapters))["state"] == "Succeeded"
+        )
+        assert [it["productID"] for it in show(customer, ecs_id)["ibNics"]] == ["1021"]
+        assert finish(customer, a_resize(customer, ecs_id, bare, networks=[]))["state"] == "Succeeded"
+        wait_until(lambda: ("node-a", "0000:af:00.0") not in claims(cloud), "the adapter is given back")
+        assert (show(customer, ecs_id)["ibNics"], show(customer, ecs_id)["localDisk"]) == ([], 2)
+
+
+class TestClone:
+    """Devices of its own, like those of the source."""
+
+    def test_a_clone_gets_as_many_as_its_source_has_or_as_are_asked_for(
+        self, customer: Api, cloud: Cloud, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, *(a_gpu(n) for n in range(4)), *(a_function(n) for n in range(5)), an_adapter(0))
+        custom = a_gpu_flavor(cloud, 0, is_custom=True)
+        adapter = a_network(portType="Extend", networkType="IBNic", vendorId="15b3")
+        two = {"gpus": 2, "sriov": 2, "networks": [a_network(), adapter]}
+        source = {"ecsId": cloud.create(customer, **custom, **two, hostId=cloud.node.id)}
+        checked = customer.call("GET", f"{INSTANCES}/{source['ecsId']}/check-clone?tenantId={cloud.tenant.id}")
+        assert checked.code == "Success"
+        # The only adapter is the source's, and stays so.
+        path = f"{INSTANCES}/{source['ecsId']}/clone"
+        refused = customer.call("POST", path, draft(cloud, source, **custom))
+        assert (refused.code, "infiniband" in refused.message) == ("ECS.OperationFailed.Unschedulable", True)
+        fill(
+            cloud,
+            cloud.node,
+            *(a_gpu(n) for n in range(4)),
+            *(a_function(n) for n in range(5)),
+            *map(an_adapter, (0, 1)),
+        )
+        cloned = customer.call("POST", path, draft(cloud, source, **custom))
+        assert finish(customer, cloned)["state"] == "Succeeded"
+        shown, own = show(customer, cloned.data["ecsId"]), show(customer, source["ecsId"])
+        assert ([it["number"] for it in shown["hostGPUs"]], shown["sriov"], len(shown["ibNics"])) == ([2], 2, 1)
+        assert not set(shown["hostGPUs"][0]["ids"]) & set(own["hostGPUs"][0]["ids"])
+        assert len(claims(cloud)) == len(set(claims(cloud))) == 10
+        # Another flavor has its own.
+        plain = customer.call("POST", path, draft(cloud, source, sriov=1, displayName="plain"))
+        assert finish(customer, plain)["state"] == "Succeeded"
+        assert (show(customer, plain.data["ecsId"])["hostGPUs"], len(claims(cloud))) == ([], 11)
 
 
 class TestForcedRelease:

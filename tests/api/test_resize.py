@@ -202,7 +202,7 @@ def test_bad_sizes_are_refused_and_hold_nothing(customer: Api, stranger: Api, cl
         ("ECS.InvalidParameter", "memory.hugePage", large, {"memory": {"amount": "12Gi", "hugePage": "3Mi"}}),
         ("ECS.InvalidParameter", "hostGpus", large, {"hostGpus": {"gpuType": "10de1eb8", "number": 1}}),
         ("ECS.OperationFailed.Resize", "flavorId", secure, {}),
-        ("ECS.OperationFailed.Resize", "flavorId", with_gpu, {}),
+        ("ECS.OperationFailed.Unschedulable", "gpu", with_gpu, {}),
     ):
         answer = resize(customer, ecs_id, flavor, **fields)
         assert (answer.code, field in answer.message) == (code, True), (answer, fields)

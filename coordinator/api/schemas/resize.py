@@ -1,10 +1,12 @@
 """What callers send to give an instance another size."""
 
+from typing import Literal
+
 from pydantic import AliasChoices, Field
 
 from coordinator.api.schemas.base import LenientModel
 from coordinator.api.schemas.instance_request import HostGpusRequest, Text
-from coordinator.domain.device_order import DeviceOrder
+from coordinator.domain.device_order import DeviceOrder, InfinibandOrder
 from coordinator.domain.resize import ResizeOrder
 
 
@@ -15,6 +17,14 @@ class ResizeMemoryRequest(LenientModel):
     huge_page: Text | None = Field(default=None, description="Size of huge pages; those that it has unless given.")
 
 
+class AdapterRequest(LenientModel):
+    """An InfiniBand adapter that an instance shall have."""
+
+    network_type: Literal["IBNic"] = Field(default="IBNic", description="Interfaces of networks stay as they are.")
+    vendor_id: Text = Field(default="", description="PCI id of the vendor; any unless given.", examples=["15b3"])
+    product_id: Text = Field(default="", description="PCI id of the adapter; any unless given.", examples=["1021"])
+
+
 class ResizeRequest(LenientModel):
     """A size."""
 
@@ -22,9 +32,27 @@ class ResizeRequest(LenientModel):
     memory: ResizeMemoryRequest = Field(description="Memory.")
     flavor_id: str = Field(min_length=1, max_length=1024, description="Flavor.", examples=["flavor-drlfrihy"])
     vgpus: int = Field(
-        default=0, ge=0, le=64, validation_alias=AliasChoices("vgpus", "vgpu"), description="vGPUs: as many as it has."
+        default=0,
+        ge=0,
+        le=64,
+        validation_alias=AliasChoices("vgpus", "vgpu"),
+        description="vGPUs: those of the flavor.",
     )
-    host_gpus: HostGpusRequest | None = Field(default=None, description="Whole GPUs: those that it has.")
+    host_gpus: HostGpusRequest | None = Field(
+        default=None, description="Whole GPUs: those of the flavor; of a custom one those that it has, unless given."
+    )
+    local_disk: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="Local disks with the flavor's. Unless given, as many beside them as it has, and none goes.",
+    )
+    sriov: int | None = Field(
+        default=None, ge=0, le=64, description="Virtual functions with the flavor's; unless given, likewise."
+    )
+    networks: list[AdapterRequest] | None = Field(
+        default=None, max_length=8, description="InfiniBand adapters; those that it has unless given."
+    )
     rp_id: Text = Field(default="", description="Resource pool that it shall be in.")
 
     def to_order(self) -> ResizeOrder:
@@ -36,5 +64,14 @@ class ResizeRequest(LenientModel):
             flavor_id=self.flavor_id,
             huge_page=self.memory.huge_page,
             pool_id=self.rp_id,
-            devices=DeviceOrder(gpus=named.number, gpu_type=named.gpu_type, vgpus=self.vgpus),
+            devices=DeviceOrder(gpus=named.number, gpu_type=named.gpu_type.strip().lower(), vgpus=self.vgpus),
+            local_disks=self.local_disk,
+            functions=self.sriov,
+            infiniband=self._infiniband,
         )
+
+    @property
+    def _infiniband(self) -> tuple[InfinibandOrder, ...] | None:
+        if self.networks is None:
+            return None
+        return tuple(InfinibandOrder(it.vendor_id.lower(), it.product_id.lower()) for it in self.networks)

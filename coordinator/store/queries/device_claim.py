@@ -26,12 +26,28 @@ class DeviceClaim(NamedTuple):
     slices: int
     # Empty where the node does not know it any more.
     attributes: Mapping[str, str]
+    # Of the whole device.
+    size_bytes: int = 0
+    shareable: bool = False
+
+    @property
+    def slice_milli(self) -> int:
+        """Of each slice."""
+        return self.milli // self.slices
+
+
+def with_slices(claim: DeviceClaim, slices: int) -> DeviceClaim:
+    """The same device with more or fewer slices of the same size."""
+    return claim._replace(slices=slices, milli=claim.slice_milli * slices)
 
 
 def list_claims(session: Session, consumer_uuid: str, node_id: str = "") -> list[DeviceClaim]:
     """What the consumer has, on that node if one is named, in the order of kind and id."""
     held = DeviceAllocation
-    columns: Any = (held.node_id, held.device_id, held.kind, held.milli, held.slices, Device.attributes)
+    columns: Any = (
+        *(held.node_id, held.device_id, held.kind, held.milli, held.slices),
+        *(Device.attributes, Device.size_bytes, Device.shareable),
+    )
     is_it = and_(col(Device.node_id) == col(held.node_id), col(Device.id) == col(held.device_id))
     statement = (
         select_columns(*columns)
@@ -42,8 +58,8 @@ def list_claims(session: Session, consumer_uuid: str, node_id: str = "") -> list
     if node_id:
         statement = statement.where(col(held.node_id) == node_id)
     return [
-        DeviceClaim(node, device_id, kind, milli, slices, attributes or {})
-        for node, device_id, kind, milli, slices, attributes in session.execute(statement)
+        DeviceClaim(node, device_id, kind, milli, slices, attributes or {}, size_bytes or 0, bool(shareable))
+        for node, device_id, kind, milli, slices, attributes, size_bytes, shareable in session.execute(statement)
     ]
 
 
@@ -130,3 +146,55 @@ def hand_claims_over(session: Session, old: str, new: str, node_id: str) -> None
         .values(consumer_uuid=new)
         .execution_options(synchronize_session=False)
     )
+
+
+def merge_claims(session: Session, old: str, new: str, node_id: str) -> None:
+    """What the one has of the node's devices the other has now beside its own, slices of one device together."""
+    for row in _read_rows(session, old, node_id):
+        present = session.get(DeviceAllocation, (new, node_id, row.device_id))
+        _store(session, present, new, row, row.slices)
+        session.delete(row)
+    session.flush()
+
+
+def split_claims(session: Session, old: str, new: str, node_id: str, slices: Mapping[str, int]) -> None:
+    """So many slices of the node's devices, by their ids, which the one has, the other has now."""
+    for row in _read_rows(session, old, node_id):
+        given = min(slices.get(row.device_id, 0), row.slices)
+        if not given:
+            continue
+        _store(session, None, new, row, given)
+        row.milli -= row.milli // row.slices * given
+        row.slices -= given
+        if row.slices:
+            session.add(row)
+        else:
+            session.delete(row)
+    session.flush()
+
+
+def _read_rows(session: Session, consumer_uuid: str, node_id: str) -> Sequence[DeviceAllocation]:
+    held = DeviceAllocation
+    statement = select(held).where(held.consumer_uuid == consumer_uuid, held.node_id == node_id)
+    return session.exec(statement.order_by(col(held.device_id))).all()
+
+
+def _store(
+    session: Session, present: DeviceAllocation | None, consumer_uuid: str, row: DeviceAllocation, slices: int
+) -> None:
+    """The consumer has as many slices, like those of the row, beside what it has."""
+    milli = row.milli // row.slices * slices
+    if present is None:
+        session.add(
+            DeviceAllocation(
+                consumer_uuid=consumer_uuid,
+                node_id=row.node_id,
+                device_id=row.device_id,
+                kind=row.kind,
+                milli=milli,
+                slices=slices,
+            )
+        )
+        return
+    present.milli, present.slices = present.milli + milli, present.slices + slices
+    session.add(present)

@@ -107,6 +107,7 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
         # What a move or the return of a lost node has there, and what nobody shall have while it changes.
         ~exists().where(col(Migration.id) == _device_consumer, _is_on_its_way),
         ~exists().where(col(Task.resource_id) == _device_consumer, col(Task.finished_at).is_(None)),
+        ~exists().where(col(Task.args)["reserveUuid"].as_string() == _device_consumer, col(Task.finished_at).is_(None)),
         ~exists().where(
             col(Task.resource_id) == col(DeviceAllocation.node_id),
             col(Task.kind) == _MODE_KIND,

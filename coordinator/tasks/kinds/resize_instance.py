@@ -26,7 +26,7 @@ from coordinator.tasks.instance_step import (
     start_again,
 )
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.resize import apply_size, grown_blueprint
+from coordinator.tasks.resize import apply_size, exchange_devices, grown_blueprint, return_reserved
 from coordinator.tasks.volume_step import start_unless_lost, undo_unless_lost
 from protos.agent.v1 import domain_pb2
 
@@ -125,6 +125,7 @@ def _has_grown(context: StepContext) -> bool:
 def _take_size(session: Session, args: Args) -> None:
     instance = load_instance(session, args)
     assert instance.node_id is not None  # noqa: S101 - it stays while its task runs
+    exchange_devices(session, instance, args)
     exchange(session, instance.node_id, instance.uuid, args["reserveUuid"], args["amounts"], is_full=args["isFull"])
     apply_size(instance, args)
     instance.rp_id = args["poolId"]
@@ -137,6 +138,7 @@ def _settle(session: Session, args: Args) -> None:
 
 
 def _let_go(session: Session, args: Args, failure: Failure) -> None:
+    return_reserved(session, load_instance(session, args), args)
     release(session, [args["reserveUuid"]])
     settle_failure(session, args, failure)
 

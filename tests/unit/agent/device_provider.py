@@ -31,7 +31,7 @@ class AProvider:
         """See agent.assignment.DeviceProvider."""
         return {wish.uuid: await self.prepare(domain_uuid, wish) for wish in wishes}
 
-    async def check_ready(self, domain_uuid: str) -> None:
+    async def check_ready(self, domain_uuid: str, device_uuids: Collection[str] | None = None) -> None:
         """See agent.assignment.DeviceProvider."""
         self.checked.append(domain_uuid)
         self._fail()

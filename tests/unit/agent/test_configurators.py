@@ -37,6 +37,7 @@ from agent.domainxml.element import format_document, parse_document
 from agent.domainxml.metadata import AssignedDevice
 from agent.domainxml.tuning import EmulatorPin
 from agent.errors import AgentError, CapabilityMissing, CpuPinned, CpusExhausted, RequestInvalid
+from agent.storage.base import RbdSource
 from protos.agent.v1.domain_pb2 import (
     CpuMode,
     Disk,
@@ -557,4 +558,18 @@ def test_a_block_device_is_opened_as_one_and_past_the_page_cache() -> None:
         "none",
         "native",
         "unmap",
+    )
+
+
+def test_an_image_in_ceph_is_opened_with_a_key_that_only_libvirt_has() -> None:
+    access = RbdSource(Path("/etc/ceph/ceph.conf"), "nodewright", "6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11")
+    source = AVolume(Path(f"guests/nw-{VOLUME_UUID}"), format="raw", kind="network", rbd=access)
+    [disk] = configure_disks(
+        Domain("kvm"), a_spec(disks=_DISKS[:1]), a_host(volumes={VOLUME_UUID: source})
+    ).devices.disks
+    assert (disk.type, disk.driver and disk.driver.cache) == ("network", "writeback")
+    assert disk.source is not None
+    assert "".join(map(str.strip, format_document(disk.source).splitlines())) == (
+        f'<source protocol="rbd" name="guests/nw-{VOLUME_UUID}"><config file="/etc/ceph/ceph.conf"/>'
+        '<auth username="nodewright"><secret type="ceph" uuid="6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11"/></auth></source>'
     )
