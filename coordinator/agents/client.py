@@ -1,7 +1,7 @@
 """Calls to agents, a method a call: a deadline on each, failures told as AgentCallError."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -9,6 +9,7 @@ from coordinator.agents.call import OnProgress
 from coordinator.agents.channel import ChannelPool, Credentials
 from coordinator.agents.device import DeviceCalls
 from coordinator.agents.error import AgentCallError, NodeAway
+from coordinator.agents.export import ExportCalls
 from coordinator.agents.snapshot import SnapshotCalls
 from coordinator.store.database import Database
 from protos.agent.v1 import (
@@ -80,12 +81,31 @@ class AgentClients:
             future.cancel()
             raise AgentCallError("AgentTimeout", "the node did not answer in time", transient=True) from None
 
+    async def iterate(self, source: AsyncGenerator[Answer]) -> AsyncGenerator[Answer]:
+        """What `source` yields, run on the loop, for callers on this or another one; to close it closes `source`."""
+        loop = self._loop or asyncio.get_running_loop()
+
+        async def take() -> tuple[Answer, ...]:
+            async for found in source:
+                return (found,)
+            return ()
+
+        try:
+            while found := await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(take(), loop)):
+                yield found[0]
+        finally:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_close(source), loop))
+
     async def close(self) -> None:
         """Closes all channels."""
         await self._channels.close()
 
 
-class AgentClient(DeviceCalls, SnapshotCalls):
+async def _close(source: AsyncGenerator[Any]) -> None:
+    await source.aclose()
+
+
+class AgentClient(DeviceCalls, SnapshotCalls, ExportCalls):
     """The agent of one node. Every method raises AgentCallError; every Ensure… may be repeated at will."""
 
     async def ensure_image_cached(
@@ -148,43 +168,6 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         stub = storage_pb2_grpc.VolumeTransferServiceStub(await self._channel())
         request = storage_pb2.InspectOutgoingVolumeRequest(uuid=uuid, content=content)
         return await self._call(stub.InspectOutgoing, request, DEFINE_SECONDS)
-
-    async def ensure_volume_exported(
-        self,
-        uuid: str,
-        export_id: str,
-        on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None,
-        *,
-        domain_uuid: str = "",
-        snapshot_id: str = "",
-        quiesces: bool = False,
-    ) -> storage_pb2.VolumeExportProgress:
-        """A copy of the volume's snapshot, or of what it holds now, lies ready; answers its size and SHA-256.
-
-        In the latter case nobody but the named domain may have the volume open.
-        """
-        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
-        request = storage_pb2.EnsureVolumeExportedRequest(
-            uuid=uuid, export_id=export_id, domain_uuid=domain_uuid, snapshot_id=snapshot_id, quiesce=quiesces
-        )
-        last = await self._follow(stub.EnsureExported, request, TRANSFER_SECONDS, on_progress)
-        if not last.sha256:
-            raise AgentCallError("AgentCallFailed", "the agent ended the copying early", transient=True)
-        return last
-
-    async def read_volume_export(
-        self, export_id: str, on_chunk: OnProgress[storage_pb2.VolumeExportChunk], offset_bytes: int = 0
-    ) -> None:
-        """Each piece of the copy, in order."""
-        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
-        request = storage_pb2.ReadVolumeExportRequest(export_id=export_id, offset_bytes=offset_bytes)
-        await self._follow_any(stub.Read, request, TRANSFER_SECONDS, on_chunk)
-
-    async def ensure_volume_export_removed(self, export_id: str) -> None:
-        """There is no such copy on the node."""
-        stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
-        request = storage_pb2.EnsureVolumeExportRemovedRequest(export_id=export_id)
-        await self._ensure(stub.EnsureRemoved, request, DEFINE_SECONDS)
 
     async def prepare_volume_receive(
         self,
