@@ -16,6 +16,8 @@ from typing import Any, Final
 DEFAULT_CONFIG_PATH: Final = Path("/etc/nodewright/agent.toml")
 ENVIRONMENT_PREFIX: Final = "NODEWRIGHT_AGENT_"
 
+# See agent.storage.choice.
+_ELASTIC_TYPE: Final = "elasticity"
 _BACKEND: Final = re.compile(r"lvm:[A-Za-z0-9_.+][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?")
 _LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -190,6 +192,12 @@ def _check(config: AgentConfig) -> None:
             raise ConfigInvalid(
                 f'volume_backends: {volume_type}: {backend!r} is neither "lvm:GROUP" nor "lvm:GROUP/POOL"'
             )
+    elastic = config.volume_backends.get(_ELASTIC_TYPE, "").partition("/")[0]
+    others = (it for name, it in config.volume_backends.items() if name != _ELASTIC_TYPE)
+    if elastic and elastic in {it.partition("/")[0] for it in others}:
+        raise ConfigInvalid(
+            f"volume_backends: {_ELASTIC_TYPE}: {elastic} is for other types, too: it needs its own group"
+        )
     if config.log_level not in _LOG_LEVELS:
         raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import structlog
 
-from agent.errors import AgentError
+from agent.errors import AgentError, CapabilityMissing
 from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
+
+# Of volumes that flavors bring along: they are in a group of their own, or not at all.
+ELASTIC_TYPE: Final = "elasticity"
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +41,8 @@ class StorageChoice:
         So none is made while a group is away that may have it: StorageFailed.
         """
         home: StorageBackend | None = await self._find_home(spec.uuid)
+        if home is None and spec.volume_type == ELASTIC_TYPE and ELASTIC_TYPE not in self._by_type:
+            raise CapabilityMissing("volume_type: this node has no volume group for elastic local disks")
         home = home or self._by_type.get(spec.volume_type) or self._directory
         return await home.ensure_volume(spec)
 
@@ -65,12 +71,28 @@ class StorageChoice:
     async def capacity(self) -> StorageCapacity:
         """See StorageBackend: of all of them together, those left out that are away."""
         found = [await self._directory.capacity()]
+        # That for elastic local disks is counted by itself.
         for group in self._groups:
+            if group is self._by_type.get(ELASTIC_TYPE):
+                continue
             try:
                 found.append(await group.capacity())
             except AgentError as error:
                 log.warning("volume_group.away", reason=error.message)
         return StorageCapacity(sum(it.total_bytes for it in found), sum(it.free_bytes for it in found))
+
+    async def local_bytes(self) -> int:
+        """What elastic local disks can take, those that are there included; 0 where none are made, or none now."""
+        group = self._by_type.get(ELASTIC_TYPE)
+        if group is None:
+            return 0
+        try:
+            free_bytes, made = (await group.capacity()).free_bytes, await group.list_volumes()
+        except AgentError as error:
+            log.warning("volume_group.away", reason=error.message)
+            return 0
+        # What others have in the group is theirs.
+        return free_bytes + sum(volume.allocated_bytes for volume in made)
 
     async def storage_id(self) -> str:
         """See StorageBackend: the directory's. Groups are never shared."""

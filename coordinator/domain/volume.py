@@ -5,6 +5,8 @@ from typing import Final
 
 # Storage classes as tenants see them; each node maps them to what it has.
 VOLUME_TYPES: Final = ("hdd", "ssd", "essd")
+# That of disks which a flavor brings along, out of storage that nodes have for them: nobody orders one by itself.
+ELASTIC_TYPE: Final = "elasticity"
 # Of one instance, the system disk included.
 MAXIMUM_VOLUMES: Final = 16
 MAXIMUM_VOLUME_GIB: Final = 64 * 1024

@@ -15,6 +15,7 @@ from coordinator.placement.claim import find_candidates
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import make_rule
 from coordinator.services.device_tie import find_ties, require_movable
+from coordinator.services.elastic_disk import sum_network_gib
 from coordinator.services.instance import check_batch
 from coordinator.services.instance_device import extra_devices_of
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
@@ -101,7 +102,7 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
     size = InstanceSize(
         vcpus=instance.vcpus,
         memory_bytes=instance.memory_bytes,
-        storage_gib=sum(volume.size_gib for volume in surroundings.volumes.get(instance.id, ())),
+        storage_gib=sum_network_gib(surroundings.volumes.get(instance.id, ())),
         huge_page_bytes=instance.huge_page_bytes,
     )
     own_pools = {instance.rp_id} if instance.rp_id else set()

@@ -1,5 +1,6 @@
 """What an order of instances refers to: looked up, visible to the caller, and fitting together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -7,7 +8,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.device_order import ExtraDevices
-from coordinator.domain.instance_order import InstanceOrder
+from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
 from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VOLUME_TYPES
 from coordinator.errors import (
@@ -19,6 +20,7 @@ from coordinator.errors import (
 )
 from coordinator.runtime import Runtime
 from coordinator.services import network as network_service
+from coordinator.services.elastic_disk import with_elastic_disks
 from coordinator.services.instance_device import has_what_is_asked, settle_devices, unavailable_features
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.services.owner import Owner, find_owner
@@ -70,6 +72,8 @@ class References:
     pool_ids: frozenset[str]
     # Beside those of the flavor.
     extra_devices: ExtraDevices
+    # The order's, and elastic local disks of the flavor.
+    volumes: tuple[VolumeOrder, ...] = ()
     # A stored key that opens it.
     ssh_key: SshKey | None = None
     # What the system disk is made from instead of the image.
@@ -90,7 +94,9 @@ def find_references(
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
     origin = None if image else find_origin(session, user, order)
     image = image or find_image(session, user, replace(order, image_id=origin.image_id) if origin else order)
-    _check_volume_types(order, image)
+    _check_volume_types(order)
+    volumes = with_elastic_disks(order.volumes, size.flavor)
+    _check_system_disk(volumes, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     return References(
         owner,
@@ -101,6 +107,7 @@ def find_references(
         size.memory_bytes,
         size.pool_ids,
         size.extra_devices,
+        volumes,
         _find_ssh_key(session, order),
         origin,
     )
@@ -264,7 +271,7 @@ def _may_use(user: Caller, image: Image) -> bool:
     return image.visibility == "public" or not user.is_tenant or image.tenant_id == user.tenant_id
 
 
-def _check_volume_types(order: InstanceOrder, image: Image) -> None:
+def _check_volume_types(order: InstanceOrder) -> None:
     for position, volume in enumerate(order.volumes):
         if volume.volume_type not in VOLUME_TYPES:
             raise ParameterInvalid(
@@ -272,6 +279,10 @@ def _check_volume_types(order: InstanceOrder, image: Image) -> None:
                 f"one of {', '.join(VOLUME_TYPES)}, not {volume.volume_type!r}",
                 f"取值为{'、'.join(VOLUME_TYPES)}之一",
             )
+
+
+def _check_system_disk(volumes: Sequence[VolumeOrder], image: Image) -> None:
+    for position, volume in enumerate(volumes):
         if volume.is_os_disk and volume.size_gib * GIB < image.virtual_size_bytes:
             least = -(-image.virtual_size_bytes // GIB)
             raise ParameterInvalid(
