@@ -125,6 +125,7 @@ class Assignments:
             guest = await self._plugs.read(domain_uuid)
             if guest.is_active and wish in guest.wishes:
                 await self._attach(domain_uuid, wish)
+                log.info("usb.returned", domain=domain_uuid, device=wish.device_id)
 
         await self._handovers.attach(domain_uuid, wish.uuid, plug)
 
@@ -186,8 +187,6 @@ class UsbReturn:
             log.warning("usb.not_returned", domain=usb.domain_uuid, device=usb.wish.device_id, reason=str(error))
         except AgentError as error:
             log.debug("usb.away", domain=usb.domain_uuid, device=usb.wish.device_id, reason=error.message)
-        else:
-            log.info("usb.returned", domain=usb.domain_uuid, device=usb.wish.device_id)
 
     def _is_there(self, usb: PluggedUsb) -> bool:
         """Whether QEMU finds it where it looks; the kernel gives a device that is plugged again another number."""

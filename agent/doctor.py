@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -63,7 +63,7 @@ class Patient:
     # An agent serves on this host already, so its ports are taken rightly.
     agent_runs: bool
     # Names of running guests by the file of each disk that they may write to.
-    written_files: Mapping[Path, str]
+    written_files: Mapping[Path, Sequence[str]]
 
 
 Check = Callable[[Patient], Awaitable[list[Finding]]]
@@ -96,7 +96,7 @@ def show(findings: list[Finding], *, as_json: bool) -> None:
     Console().print(table)
 
 
-async def _ask_libvirt(config: AgentConfig) -> tuple[Capability | None, Mapping[Path, str], str]:
+async def _ask_libvirt(config: AgentConfig) -> tuple[Capability | None, Mapping[Path, Sequence[str]], str]:
     connection = Connection(config.libvirt_uri, worker_count=1, guest_agent_worker_count=1)
     try:
         async with asyncio.timeout(_LIBVIRT_SECONDS):
@@ -298,8 +298,9 @@ async def _check_disk_locks(patient: Patient) -> list[Finding]:
     return [Finding("disk locks", "warn", detail, gap.remedy)]
 
 
-def _find_unlocked(locks: DiskLocks, written_files: Mapping[Path, str]) -> Finding:
-    unlocked = sorted({name for file, name in written_files.items() if file.exists() and not locks.is_locked(file)})
+def _find_unlocked(locks: DiskLocks, written_files: Mapping[Path, Sequence[str]]) -> Finding:
+    found = [names for file, names in written_files.items() if file.exists() and not locks.is_locked(file)]
+    unlocked = sorted({name for names in found for name in names})
     if not unlocked:
         return Finding("disk locks", "ok", "libvirt locks the disks of running guests")
     detail = (

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from agent.assignment import Assignments, UsbReturn
 from agent.attachment import DiskAttachments, DiskReturn
 from agent.config import AgentConfig
-from agent.configure.host_profile import HostProfile, supports_direct_io
+from agent.configure.host_profile import HostProfile
 from agent.coordinator_client import CoordinatorClient
 from agent.definition import Definitions
 from agent.devices.change import DeviceEvents, DeviceWatch, LinkEvents
@@ -21,17 +22,20 @@ from agent.devices.maker import Tools
 from agent.devices.network_function_maker import run_ip
 from agent.devices.state import DeviceStates
 from agent.devices.writer import SysfsWriter
+from agent.disk_limit import DiskLimits
 from agent.disk_lock import DiskLocks
 from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
 from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
+from agent.hibernated import HibernatedGuests
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.backup import Backups
 from agent.hypervisor.capability import CapabilityReader, read_libvirt_version
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
+from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.events import DomainEvents
 from agent.hypervisor.freeze import Freezes
 from agent.hypervisor.growth import Growths
@@ -45,6 +49,7 @@ from agent.hypervisor.network import Networks
 from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
+from agent.hypervisor.saved_memory import SavedMemory
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
@@ -65,10 +70,13 @@ from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LvmTool
+from agent.storage.moving import Content, Movable
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
 from agent.storage.snapshot import SnapshotFiles
+from agent.storage.volume_file import supports_direct_io
+from agent.storage.volume_moving import VolumeMoves
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
@@ -132,6 +140,7 @@ class Node:
     images: ImageCache
     volumes: DirectoryBackend
     storage: StorageChoice
+    disk_limits: DiskLimits
     sends: Sends
     receivers: Receivers
     exports: Exports
@@ -150,7 +159,7 @@ def build_node(config: AgentConfig) -> Node:
     events = DomainEvents(connection)
     self_fence = SelfFence(config.run_dir, FenceRecord(config.fence_dir))
     ends = EndRecord(config.journal_dir / "ended")
-    guests = _build_guests(connection, events, self_fence, ends)
+    guests = _build_guests(connection, events, self_fence, ends, config.saved_memory_dir)
     affinities = Affinities(connection)
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
@@ -158,20 +167,17 @@ def build_node(config: AgentConfig) -> Node:
     storage = _build_choice(config, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
-    exports = Exports(
-        config.exports_dir,
-        volumes,
-        Backups(connection),
-        find_image=images.find,
-        reserved_bytes=config.reserved_storage_bytes,
-    )
     remove_leftovers(images, volumes, seeds)
-    exports.prepare()
     networks.prepare()
     capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
     hardware = _build_hardware(config, connection, capability, storage, roles)
-    profile, keeper = _build_profile(config, capability), hardware.keeper
+    disk_limits = DiskLimits(
+        config.journal_dir / "disk-limits.json",
+        apply=partial(apply_disk_limits, connection),
+        list_volumes=storage.list_volumes,
+    )
+    profile, keeper = _build_profile(config, capability, disk_limits), hardware.keeper
     changes = _build_changes(
         config,
         connection,
@@ -187,6 +193,27 @@ def build_node(config: AgentConfig) -> Node:
         self_fence,
         keeper,
     )
+    snapshots = _build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks)
+    exports = Exports(
+        config.exports_dir,
+        volumes,
+        snapshots.files,
+        Backups(connection, snapshots.freezes, changes.locks),
+        find_image=images.find,
+        reserved_bytes=config.reserved_storage_bytes,
+    )
+    exports.prepare()
+    hibernated = HibernatedGuests(
+        SavedMemory(connection, events, config.saved_memory_dir),
+        changes.locks,
+        profile,
+        config.journal_dir / "memory",
+    )
+    hibernated.prepare()
+    movables: dict[Content, Movable] = {
+        "volume": VolumeMoves(volumes, find_image=images.find),
+        "saved-memory": hibernated,
+    }
     return Node(
         config=config,
         identity=identity,
@@ -203,7 +230,7 @@ def build_node(config: AgentConfig) -> Node:
         growths=Growths(connection, guests, guest_agents, affinities, events),
         hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
         changes=changes,
-        snapshots=_build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks),
+        snapshots=snapshots,
         migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
         incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
         peers=Peers(config.peer_dir),
@@ -211,8 +238,9 @@ def build_node(config: AgentConfig) -> Node:
         images=images,
         volumes=volumes,
         storage=storage,
-        sends=Sends(volumes, config.journal_dir / "transfers", find_image=images.find),
-        receivers=_build_receivers(config, membership.node_id, volumes, roles),
+        disk_limits=disk_limits,
+        sends=Sends(movables, config.journal_dir / "transfers"),
+        receivers=_build_receivers(config, membership.node_id, movables, roles),
         exports=exports,
         networks=networks,
         hardware=hardware,
@@ -275,17 +303,21 @@ def _build_snapshots(
     return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
 
 
-def _build_guests(connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord) -> Guests:
+def _build_guests(
+    connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord, saved_memory: Path
+) -> Guests:
     def check_start(uuid: str) -> None:
         self_fence.check_startable(uuid)
         # Before it runs: should the power fail right afterwards, it has not ended by itself.
         ends.discard(uuid)
 
-    return Guests(connection, events, check_start=check_start)
+    return Guests(connection, events, check_start=check_start, saved_memory=saved_memory)
 
 
-def _build_receivers(config: AgentConfig, node_id: str, volumes: DirectoryBackend, roles: NetworkRoles) -> Receivers:
-    return Receivers(volumes, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
+def _build_receivers(
+    config: AgentConfig, node_id: str, movables: Mapping[Content, Movable], roles: NetworkRoles
+) -> Receivers:
+    return Receivers(movables, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
 
 
 def _build_hardware(
@@ -359,15 +391,18 @@ def _build_choice(
     return StorageChoice(volumes, {kind: backends[name] for kind, name in config.volume_backends.items()})
 
 
-def _build_profile(config: AgentConfig, capability: CapabilityReader) -> Callable[[], Awaitable[HostProfile]]:
+def _build_profile(
+    config: AgentConfig, capability: CapabilityReader, disk_limits: DiskLimits
+) -> Callable[[], Awaitable[HostProfile]]:
     direct_io = supports_direct_io(config.volumes_dir)
 
     async def read_profile() -> HostProfile:
-        return (await capability.get()).host_profile(
+        profile = (await capability.get()).host_profile(
             seed_directory=config.seeds_dir,
             serial_log_directory=config.serial_dir,
             vnc_address=config.vnc_listen,
             direct_io=direct_io,
         )
+        return replace(profile, disk_limits=disk_limits.limits)
 
     return read_profile

@@ -13,12 +13,14 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import structlog
 
+from agent.configure.disk_limit import DiskLimit
 from agent.coordinator_client import CoordinatorClient, CoordinatorRefused, CoordinatorUnavailable
 from agent.devices.hostdev import describe_user
 from agent.errors import AgentError, HypervisorUnavailable
@@ -107,6 +109,7 @@ class Reporter:
         zone: str,
         list_ended: Callable[[], Sequence[str]] = tuple,
         on_session: Callable[[bool], None] = lambda _: None,
+        on_disk_limits: Callable[[Mapping[str, DiskLimit]], Awaitable[None]] | None = None,
     ) -> None:
         self._client = client
         self._host = host
@@ -118,6 +121,7 @@ class Reporter:
         self._zone = zone
         self._list_ended = list_ended
         self._on_session = on_session
+        self._on_disk_limits = on_disk_limits
 
     async def run(self) -> None:
         """Never ends by itself, and never because of the coordinator or of libvirt."""
@@ -183,6 +187,8 @@ class Reporter:
         ha_guests = [domain.uuid for domain in request.domains if domain.ha_enabled]
         self._self_fence.begin(ha_guests, answer.ha_tolerance_seconds)
         self._self_fence.release(answer.released_domain_uuids)
+        if self._on_disk_limits:
+            await self._on_disk_limits({kind: decode_disk_limit(it) for kind, it in answer.disk_limits.items()})
         log.info("coordinator.registered", unexpected_domains=list(answer.unexpected_domain_uuids))
         return Session(self._client, self._host, self._domains, self._self_fence, self._changes, request, answer)
 
@@ -309,6 +315,11 @@ class Session:
         others.CopyFrom(inventory)
         others.storage_free_bytes = told.storage_free_bytes
         return facts != told_facts or others != told or drift_bytes > _STORAGE_STEP_BYTES
+
+
+def decode_disk_limit(limit: node_pb2.DiskLimit) -> DiskLimit:
+    """What disks of one type may do at most."""
+    return DiskLimit(**{field.name: getattr(limit, field.name) for field in fields(DiskLimit)})
 
 
 def encode_self_fence(self_fence: SelfFence) -> node_pb2.SelfFence:

@@ -36,6 +36,7 @@ from agent.rpc.snapshot import SnapshotServicer
 from agent.rpc.storage import ImageServicer, VolumeServicer
 from agent.rpc.volume_export import VolumeExportServicer
 from agent.rpc.volume_transfer import VolumeTransferServicer
+from agent.stall import StallWatch
 from protos.agent.v1 import (
     device_pb2,
     device_pb2_grpc,
@@ -246,6 +247,7 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
         zone=node.config.zone,
         list_ended=node.ends.list,
         on_session=on_session,
+        on_disk_limits=node.disk_limits.tell,
     )
     metric_server = MetricServer(node.metrics, lambda: {"libvirt": node.connection.is_open, "coordinator": registered})
     await metric_server.start(*split_address("metrics_listen", node.config.metrics_listen))
@@ -270,7 +272,9 @@ def _begin_loops(node: Node) -> tuple[Coroutine[Any, Any, None], ...]:
         NetworkRecovery(node.connection, node.networks).run(),
         DeviceRecovery(node.connection, node.hardware.keeper).run(),
         AffinityRecovery(node.connection, node.affinities, node.events).run(),
+        node.disk_limits.run(),
         EndWatch(node.ends, node.guests, node.events).run(),
+        StallWatch(node.connection, node.guests, node.events, node.changes.locks).run(),
         node.images.run(),
         node.exports.run(),
     )

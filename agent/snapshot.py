@@ -16,7 +16,7 @@ import structlog
 
 from agent.domain_lock import DomainLocks
 from agent.errors import DomainStateConflict, SnapshotUnsupported, VolumeInUse, VolumeNotFound
-from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.freeze import THAWED_TOO_SOON, Freezes
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.storage.snapshot import Consistency, SnapshotFiles, VolumeSnapshot, list_partial, name_snapshot
 
@@ -119,7 +119,7 @@ class Snapshots:
             held_seconds, consistency = await self._transact(order, nodes, "crash"), "crash"
         frozen_seconds = time.monotonic() - began
         paused_seconds = frozen_seconds if consistency == "file-system" else held_seconds
-        reason = freeze.reason or ("the guest had to be thawed too soon" if freeze.is_broken else "")
+        reason = freeze.reason or (THAWED_TOO_SOON if freeze.is_broken else "")
         return TakenSnapshot(await self._list(order), reason, paused_seconds)
 
     async def _find_nodes(self, order: SnapshotOrder) -> list[str]:

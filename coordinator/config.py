@@ -15,6 +15,7 @@ from pydantic_settings import (
 
 from coordinator.domain.cron import find_zone
 from coordinator.domain.fence import FenceKind
+from coordinator.domain.volume import VolumeLimit, VolumeType
 
 DEFAULT_CONFIG_PATH = Path("/etc/nodewright/coordinator.toml")
 
@@ -117,6 +118,8 @@ class Settings(BaseSettings):
     # How many snapshots an instance may have, those in the recycle bin included.
     snapshots_per_instance: int = Field(default=32, ge=1, le=1000)
     snapshot_policies_per_tenant: int = Field(default=100, ge=1)
+    # What each volume may do at most, by its type; brought to running guests when the coordinator is started anew.
+    volume_limits: dict[VolumeType, VolumeLimit] = Field(default_factory=dict)
     # The time zone of scheduled tasks and snapshot policies that name none.
     schedule_time_zone: ZoneName = "UTC"
     # What was due while no coordinator ran is caught up once if it is not older than this; else it counts as missed.
@@ -191,6 +194,10 @@ class Settings(BaseSettings):
         if config_path and not config_path.exists():
             raise FileNotFoundError(config_path)
         return FileSettings()
+
+    def limit_of(self, volume_type: str) -> VolumeLimit | None:
+        """What volumes of the type may do at most; None: they are not limited."""
+        return next((limit for name, limit in self.volume_limits.items() if name == volume_type), None)
 
     @property
     def pki_dir(self) -> Path:

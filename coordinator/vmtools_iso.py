@@ -24,7 +24,8 @@ def build_vmtools_iso(target: Path, packages_dir: Path) -> None:
         content = Path(staging) / "content"
         with as_file(files("coordinator.data") / "vmtools") as own:
             shutil.copytree(own, content)
-        (content / "install.sh").chmod(0o755)
+        for program in ("install.sh", "nodewright-monitor"):
+            (content / program).chmod(0o755)
         for package in _list_packages(packages_dir):
             (content / "packages").mkdir(exist_ok=True)
             shutil.copyfile(package, content / "packages" / package.name)

@@ -70,11 +70,16 @@ class ScriptedAgent:
     domains: dict[str, domain_pb2.Domain] = field(default_factory=dict)
     specs: dict[str, domain_pb2.DomainSpec] = field(default_factory=dict)
     volumes: dict[str, int] = field(default_factory=dict)
+    # Those that several domains may have.
+    shared: set[str] = field(default_factory=set)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
     disks: dict[str, dict[str, domain_pb2.Disk]] = field(default_factory=dict)
     # What volumes hold, by volume and id; rolled back to which, in their order.
     snapshots: dict[str, set[str]] = field(default_factory=dict)
     rolled_back: list[tuple[str, str]] = field(default_factory=list)
+    # What is written on volumes, and what their snapshots keep of it.
+    contents: dict[str, str] = field(default_factory=dict)
+    kept: dict[tuple[str, str], str] = field(default_factory=dict)
     # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
     media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
@@ -82,6 +87,8 @@ class ScriptedAgent:
     # Ids of copies of volumes, and what each of them consists of.
     exports: set[str] = field(default_factory=set)
     exported: bytes = b""
+    # Why guests that run are not frozen for that.
+    unfrozen_reason: str = ""
     reboots: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     # Calls by these names wait until the event is set.
@@ -334,7 +341,10 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
 
     async def EnsureVolume(self, request: Any, context: Any) -> storage_pb2.Volume:
         # What a failed call half made is there all the same: the undo must take it away.
-        self._agent.volumes[request.uuid] = request.size_bytes
+        self._agent.volumes.setdefault(request.uuid, request.size_bytes)
+        self._agent.contents.setdefault(request.uuid, request.image.image_id)
+        if request.shared:
+            self._agent.shared.add(request.uuid)
         await self._agent.enter("ensure_volume", context)
         return storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
 
@@ -342,10 +352,14 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("ensure_volume_removed", context)
         self._agent.volumes.pop(request.uuid, None)
         self._agent.snapshots.pop(request.uuid, None)
+        self._agent.contents.pop(request.uuid, None)
         return storage_pb2.EnsureVolumeRemovedResponse()
 
     async def EnsureCopied(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeCopyProgress]:
         self._agent.volumes[request.uuid] = request.size_bytes
+        origin = self._agent.contents.get(request.origin.volume_uuid, "")
+        copied = self._agent.kept.get((request.origin.volume_uuid, request.origin.snapshot_id), origin)
+        self._agent.contents.setdefault(request.uuid, copied)
         self._agent.orders.append(request)
         await self._agent.enter("ensure_volume_copied", context)
         yield storage_pb2.VolumeCopyProgress(percent=50)
@@ -373,6 +387,7 @@ class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
         # A call that fails may have been done all the same.
         for uuid in request.volume_uuids:
             self._agent.snapshots.setdefault(uuid, set()).add(request.snapshot_id)
+            self._agent.kept.setdefault((uuid, request.snapshot_id), self._agent.contents.get(uuid, ""))
         self._agent.orders.append(request)
         await self._agent.enter("ensure_snapshot_taken", context)
         return snapshot_pb2.TakenSnapshot(
@@ -386,6 +401,7 @@ class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
         await self._agent.enter("ensure_snapshot_removed", context)
         for uuid in request.volume_uuids:
             self._agent.snapshots.get(uuid, set()).discard(request.snapshot_id)
+            self._agent.kept.pop((uuid, request.snapshot_id), None)
         return snapshot_pb2.EnsureSnapshotRemovedResponse()
 
     async def EnsureRolledBack(self, request: Any, context: Any) -> snapshot_pb2.EnsureRolledBackResponse:
@@ -393,6 +409,8 @@ class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
             if request.snapshot_id not in self._agent.snapshots.get(uuid, set()):
                 await context.abort(grpc.StatusCode.NOT_FOUND, uuid, (("nodewright-code", "SnapshotNotFound"),))
         self._agent.rolled_back += [(uuid, request.snapshot_id) for uuid in request.volume_uuids]
+        for uuid in request.volume_uuids:
+            self._agent.contents[uuid] = self._agent.kept.get((uuid, request.snapshot_id), "")
         await self._agent.enter("ensure_rolled_back", context)
         return snapshot_pb2.EnsureRolledBackResponse()
 
@@ -405,8 +423,18 @@ class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
         await self._agent.enter("ensure_volume_exported", context)
         self._agent.exports.add(request.export_id)
         yield storage_pb2.VolumeExportProgress(percent=50)
+        self._agent.orders.append(request)
         digest = hashlib.sha256(self._agent.exported).hexdigest()
-        yield storage_pb2.VolumeExportProgress(percent=100, size_bytes=len(self._agent.exported), sha256=digest)
+        consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM
+        if self._agent.unfrozen_reason:
+            consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_CRASH
+        yield storage_pb2.VolumeExportProgress(
+            percent=100,
+            size_bytes=len(self._agent.exported),
+            sha256=digest,
+            consistency=consistency,
+            reason=self._agent.unfrozen_reason,
+        )
 
     async def Read(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportChunk]:
         await self._agent.enter("read_volume_export", context)
@@ -510,6 +538,10 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
     async def InspectOutgoing(self, request: Any, context: Any) -> storage_pb2.OutgoingVolume:
         await self._agent.enter("inspect_outgoing_volume", context)
+        if request.content == storage_pb2.TRANSFER_CONTENT_SAVED_MEMORY:
+            if self._agent.domains[request.uuid].power_state != domain_pb2.POWER_STATE_HIBERNATED:
+                await refuse(context, "DomainStateConflict", f"domain {request.uuid} does not hibernate")
+            return storage_pb2.OutgoingVolume(size_bytes=1 << 20, content=request.content, cpu_xml="<cpu/>")
         return storage_pb2.OutgoingVolume(size_bytes=self._agent.volumes[request.uuid])
 
     async def PrepareReceive(self, request: Any, context: Any) -> storage_pb2.IncomingVolume:
@@ -519,6 +551,8 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
     async def Send(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeTransferProgress]:
         self._agent.orders.append(request)
+        if self._agent.peer:
+            self._agent.peer.contents[request.uuid] = self._agent.contents.get(request.uuid, "")
         await self._agent.enter("send_volume", context)
         state = storage_pb2.VOLUME_TRANSFER_STATE_SENT
         yield storage_pb2.VolumeTransferProgress(
@@ -531,6 +565,10 @@ class _Transfers(storage_pb2_grpc.VolumeTransferServiceServicer):
 
     async def CompleteReceive(self, request: Any, context: Any) -> storage_pb2.Volume:
         # What a failed call half made is there all the same: the cleaning must take it away.
+        if request.content == storage_pb2.TRANSFER_CONTENT_SAVED_MEMORY:
+            self._agent.set_power(request.uuid, domain_pb2.POWER_STATE_HIBERNATED)
+            await self._agent.enter("complete_memory_receive", context)
+            return storage_pb2.Volume(uuid=request.uuid)
         self._agent.volumes[request.uuid] = 1
         await self._agent.enter("complete_volume_receive", context)
         return storage_pb2.Volume(uuid=request.uuid)

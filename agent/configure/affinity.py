@@ -14,7 +14,7 @@ from agent.configure.host_cpu import HostCell, HostCpus
 from agent.configure.host_profile import HostProfile
 from agent.domainxml.domain import Domain
 from agent.domainxml.metadata import PlacedCell
-from agent.domainxml.tuning import CpuTune, EmulatorPin, VcpuPin
+from agent.domainxml.tuning import CpuTune, EmulatorPin, IoThreadPin, VcpuPin
 from agent.errors import CpuPinned, CpusExhausted, RequestInvalid
 from protos.agent.v1.domain_pb2 import DomainSpec
 
@@ -35,7 +35,9 @@ def configure_affinity(domain: Domain, spec: DomainSpec, host: HostProfile) -> D
         return domain
     affinity = plan_affinity(cells, spec.vcpus, host.cpus)
     pins = tuple(VcpuPin(number, cpus) for number, cpus in enumerate(affinity.vcpus))
-    return replace(domain, cpu_tune=CpuTune(pins, EmulatorPin(affinity.emulator)))
+    io_threads = range(1, (domain.io_threads or 0) + 1)
+    io_pins = tuple(IoThreadPin(number, affinity.emulator) for number in io_threads)
+    return replace(domain, cpu_tune=CpuTune(pins, EmulatorPin(affinity.emulator), io_pins))
 
 
 def place_cells(spec: DomainSpec) -> tuple[PlacedCell, ...]:

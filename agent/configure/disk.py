@@ -7,12 +7,12 @@ from itertools import count
 from string import ascii_lowercase
 from typing import Final
 
-from agent.configure.host_profile import HostProfile
+from agent.configure.host_profile import HostProfile, VolumeSource
 from agent.domainxml.address import BootOrder
 from agent.domainxml.device import Controller
 from agent.domainxml.disk import Disk, DiskDriver, DiskPlace, DiskSource, DiskTarget, DriveAddress
 from agent.domainxml.domain import Domain
-from agent.errors import RequestInvalid
+from agent.errors import CapabilityMissing, RequestInvalid
 from protos.agent.v1 import domain_pb2
 from protos.agent.v1.domain_pb2 import DiskBus, DomainSpec
 
@@ -48,25 +48,38 @@ def build_disk(requested: domain_pb2.Disk, host: HostProfile, disks: Sequence[Di
         raise RequestInvalid(f"disks.volume_uuid: volume {requested.volume_uuid} is not on this node")
     serial = make_serial(requested.volume_uuid)
     place = find_place(disks, BUSES[requested.bus], serial, host.disk_places)
-    is_block = volume.kind == "block"
-    driver = DiskDriver(
-        "qemu",
-        volume.format,
-        # Past the node's page cache where the file system can: its memory is for guests, and flushes stay true.
-        cache="none" if host.direct_io or is_block else "writeback",
-        io="native" if host.direct_io or is_block else "threads",
-        discard="unmap",
-        detect_zeroes="unmap",
-    )
+    limit = host.disk_limits.get(volume.volume_type)
     return Disk(
         volume.kind,
-        driver=driver,
-        source=DiskSource(device=str(volume.path)) if is_block else DiskSource(str(volume.path)),
+        driver=_build_driver(requested, volume, host),
+        source=DiskSource(device=str(volume.path)) if volume.kind == "block" else DiskSource(str(volume.path)),
         target=place.target,
         read_only=requested.read_only,
+        shareable=volume.shared,
+        io_tune=limit.to_element() if limit else None,
         serial=serial,
         boot=BootOrder(requested.boot_index) if requested.boot_index else None,
         address=place.address,
+    )
+
+
+def _build_driver(requested: domain_pb2.Disk, volume: VolumeSource, host: HostProfile) -> DiskDriver:
+    """Past the node's page cache where the file system can: its memory is for guests, and flushes stay true.
+
+    What several guests write to is never kept in one node's. Raises CapabilityMissing.
+    """
+    is_direct = host.direct_io or volume.kind == "block"
+    if volume.shared and not is_direct:
+        raise CapabilityMissing(
+            f"disks.volume_uuid: volume {requested.volume_uuid} is shared, and files go through the page cache here"
+        )
+    return DiskDriver(
+        "qemu",
+        volume.format,
+        cache="none" if is_direct else "writeback",
+        io="native" if is_direct else "threads",
+        discard="unmap",
+        detect_zeroes="unmap",
     )
 
 

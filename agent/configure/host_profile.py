@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from agent.configure.disk_limit import DiskLimit
 from agent.configure.host_cpu import HostCpus
 from agent.devices.source import DeviceSource
 from agent.domainxml.disk import DiskPlace
@@ -30,6 +30,14 @@ class VolumeSource(Protocol):
     @property
     def kind(self) -> Literal["file", "block"]:
         """A file, or a block device."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other guests, here or on other nodes, may have it at the same time."""
+
+    @property
+    def volume_type(self) -> str:
+        """Kind of storage that it was ordered with."""
 
 
 class NetworkSource(Protocol):
@@ -70,6 +78,8 @@ class HostProfile:
     networks: Mapping[str, NetworkSource] = field(default_factory=dict)
     host_devices: Mapping[str, DeviceSource] = field(default_factory=dict)
     disk_places: Mapping[str, DiskPlace] = field(default_factory=dict)
+    # What its disks may do at most, by type of volume.
+    disk_limits: Mapping[str, DiskLimit] = field(default_factory=dict)
     # Files of the images that are to be in its drives, by image id.
     images: Mapping[str, Path] = field(default_factory=dict)
 
@@ -80,15 +90,3 @@ class HostProfile:
     def seed(self, uuid: str) -> Path:
         """The cloud-init image of a guest."""
         return self.seed_directory / f"{uuid}.iso"
-
-
-def supports_direct_io(directory: Path) -> bool:
-    """Whether files in the directory can be opened with O_DIRECT (tmpfs, for one, may refuse)."""
-    probe = directory / f".direct-io-{os.getpid()}"
-    try:
-        os.close(os.open(probe, os.O_CREAT | os.O_RDWR | os.O_DIRECT, 0o600))
-    except OSError:
-        return False
-    finally:
-        probe.unlink(missing_ok=True)
-    return True

@@ -17,6 +17,7 @@ from agent.configure.guest_agent import configure_guest_agent
 from agent.configure.host_device import configure_host_devices
 from agent.configure.host_profile import HostProfile
 from agent.configure.identity import configure_identity
+from agent.configure.io_thread import configure_io_threads
 from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
@@ -42,10 +43,11 @@ CONFIGURATORS: Final[tuple[Configurator, ...]] = (
     configure_processor,
     configure_numa,
     configure_growth,
-    configure_affinity,
     configure_firmware,
     configure_tpm,
     configure_disks,
+    configure_io_threads,
+    configure_affinity,
     configure_cloud_init,
     configure_optical_drives,
     configure_nics,

@@ -115,6 +115,11 @@ class AssignedDomain:
         return any(controller.get("model") != "none" for controller in controllers)
 
     @property
+    def has_io_threads(self) -> bool:
+        """Whether disks can have a thread of their own."""
+        return self._root.findtext("iothreads", "0").strip() != "0"
+
+    @property
     def has_ports(self) -> bool:
         """Whether devices on PCI need a root port each."""
         return self._root.find(f"devices/controller[@model='{_PORT}']") is not None

@@ -19,7 +19,32 @@ class DiskDriver(Element, tag="driver"):
     io: str | None = attribute("io", default=None)
     discard: str | None = attribute("discard", default=None)
     detect_zeroes: str | None = attribute("detect_zeroes", default=None)
+    io_thread: int | None = attribute("iothread", int, default=None)
     queues: int | None = attribute("queues", int, default=None)
+
+
+@dataclass(frozen=True)
+class IoTune(Element, tag="iotune"):
+    """What the disk may do at most, a second, and for some seconds beyond that; None and 0: not limited."""
+
+    total_bytes_sec: int | None = text_child("total_bytes_sec", int, default=None)
+    read_bytes_sec: int | None = text_child("read_bytes_sec", int, default=None)
+    write_bytes_sec: int | None = text_child("write_bytes_sec", int, default=None)
+    total_iops_sec: int | None = text_child("total_iops_sec", int, default=None)
+    read_iops_sec: int | None = text_child("read_iops_sec", int, default=None)
+    write_iops_sec: int | None = text_child("write_iops_sec", int, default=None)
+    total_bytes_sec_max: int | None = text_child("total_bytes_sec_max", int, default=None)
+    read_bytes_sec_max: int | None = text_child("read_bytes_sec_max", int, default=None)
+    write_bytes_sec_max: int | None = text_child("write_bytes_sec_max", int, default=None)
+    total_iops_sec_max: int | None = text_child("total_iops_sec_max", int, default=None)
+    read_iops_sec_max: int | None = text_child("read_iops_sec_max", int, default=None)
+    write_iops_sec_max: int | None = text_child("write_iops_sec_max", int, default=None)
+    total_bytes_sec_max_length: int | None = text_child("total_bytes_sec_max_length", int, default=None)
+    read_bytes_sec_max_length: int | None = text_child("read_bytes_sec_max_length", int, default=None)
+    write_bytes_sec_max_length: int | None = text_child("write_bytes_sec_max_length", int, default=None)
+    total_iops_sec_max_length: int | None = text_child("total_iops_sec_max_length", int, default=None)
+    read_iops_sec_max_length: int | None = text_child("read_iops_sec_max_length", int, default=None)
+    write_iops_sec_max_length: int | None = text_child("write_iops_sec_max_length", int, default=None)
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,8 @@ class Disk(Element, tag="disk"):
     driver: DiskDriver | None = child(DiskDriver, default=None)
     source: DiskSource | None = child(DiskSource, default=None)
     read_only: bool = presence("readonly")
+    shareable: bool = presence("shareable")
+    io_tune: IoTune | None = child(IoTune, default=None)
     serial: str | None = text_child("serial", default=None)
     boot: BootOrder | None = child(BootOrder, default=None)
     alias: Alias | None = child(Alias, default=None)

@@ -50,6 +50,7 @@ class Domain(Element, tag="domain"):
     memory: Memory | None = child(Memory, default=None)
     memory_backing: MemoryBacking | None = child(MemoryBacking, default=None)
     vcpu: Vcpu | None = child(Vcpu, default=None)
+    io_threads: int | None = text_child("iothreads", int, default=None)
     cpu_tune: CpuTune | None = child(CpuTune, default=None)
     numa_tune: NumaTune | None = child(NumaTune, default=None)
     system_information: SystemInformation | None = child(SystemInformation, default=None)

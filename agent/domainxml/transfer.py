@@ -25,6 +25,10 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
     live, there = _parse(live_xml), _parse(definition_xml)
     for tag in _REPLACED:
         _replace(live, there, tag)
+    if live.find("iothreads") is None:
+        # It was started before such guests had I/O threads: there are none to be pinned.
+        for pin in live.findall("cputune/iothreadpin"):
+            pin.getparent().remove(pin)  # type: ignore[union-attr]  # it was found below one
     _replace_ownership(live, there)
     _copy_text(live, there, "devices/emulator")
     others = _disks_by_key(there)
@@ -70,6 +74,11 @@ def has_coherent_disks(live_xml: str) -> bool:
     """Whether another node sees what the guest has written: none of its disks is written through a page cache."""
     disks = [disk for disk in _parse(live_xml).iterfind("devices/disk") if disk.find("readonly") is None]
     return all(_attribute(disk, "driver", "cache") in ("none", "directsync") for disk in disks)
+
+
+def find_uuid(document: str) -> str:
+    """Of the domain."""
+    return (_parse(document).findtext("uuid") or "").strip()
 
 
 def find_nvram(live_xml: str) -> str:

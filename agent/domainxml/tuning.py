@@ -23,11 +23,20 @@ class EmulatorPin(Element, tag="emulatorpin"):
 
 
 @dataclass(frozen=True)
+class IoThreadPin(Element, tag="iothreadpin"):
+    """The CPUs of the node that one I/O thread may use."""
+
+    io_thread: int = attribute("iothread", int)
+    cpus: frozenset[int] = attribute("cpuset", CPU_SET)
+
+
+@dataclass(frozen=True)
 class CpuTune(Element, tag="cputune"):
     """Affinities; what is not named may use every CPU of the node."""
 
     vcpu_pins: tuple[VcpuPin, ...] = children(VcpuPin)
     emulator_pin: EmulatorPin | None = child(EmulatorPin, default=None)
+    io_thread_pins: tuple[IoThreadPin, ...] = children(IoThreadPin)
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,20 @@ def _set_scope(domain: libvirt.virDomain, seen: HostCpus, scope: int) -> bool:
             _pin_vcpu(domain, number, _bitmap(cpus), scope)
     if _cpus(domain.emulatorPinInfo(scope)) != wanted.emulator:
         domain.pinEmulator(_bitmap(wanted.emulator), scope)
+    for number, bitmap in _read_io_threads(domain, scope):
+        if _cpus(bitmap) != wanted.emulator:
+            domain.pinIOThread(number, _bitmap(wanted.emulator), scope)
     return True
+
+
+def _read_io_threads(domain: libvirt.virDomain, scope: int) -> list[tuple[int, tuple[bool, ...]]]:
+    try:
+        return [(number, tuple(bitmap)) for number, bitmap in domain.ioThreadInfo(scope)]
+    except libvirt.libvirtError as error:
+        # libvirt's test driver of some versions knows none.
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return []
+        raise
 
 
 def _pin_vcpu(domain: libvirt.virDomain, number: int, bitmap: tuple[bool, ...], scope: int) -> None:

@@ -1,10 +1,11 @@
-"""Copies of disks of guests that run, by libvirt's backup jobs: of one moment, as after a power failure."""
+"""Copies of disks of guests that run, by libvirt's backup jobs: of one moment, at which file systems may be frozen."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,10 +14,12 @@ import libvirt
 import structlog
 
 from agent.configure.disk import make_serial
+from agent.domain_lock import DomainLocks
 from agent.domainxml.backup import BackupDisk, BackupDisks, BackupDriver, BackupTarget, DomainBackup
 from agent.domainxml.element import format_document
 from agent.errors import DomainNotFound, DomainStateConflict, StorageFailed
 from agent.hypervisor.connection import Connection
+from agent.hypervisor.freeze import THAWED_TOO_SOON, Freezes
 from agent.hypervisor.guest import find_owned
 from agent.hypervisor.unplug import TIMEOUT_SECONDS, read_live
 
@@ -38,11 +41,35 @@ class _Look:
     complaint: str = ""
 
 
+class DiskCopy:
+    """A disk that is being copied."""
+
+    def __init__(self, volume_uuid: str, look: Callable[[], Awaitable[_Look]], *, is_frozen: bool, reason: str) -> None:
+        self._volume_uuid = volume_uuid
+        self._look = look
+        self.is_frozen = is_frozen
+        self.reason = reason
+        self.is_over = False
+
+    async def percents(self) -> AsyncGenerator[int]:
+        """How far it is, until it is done. Raises StorageFailed."""
+        while not self.is_over:
+            look = await self._look()
+            self.is_over = look.percent is None
+            if look.complaint:
+                raise StorageFailed(f"the copy of volume {self._volume_uuid} failed: {look.complaint}")
+            if look.percent is not None:
+                yield look.percent
+                await asyncio.sleep(_LOOK_SECONDS)
+
+
 class Backups:
     """Copies disks while guests write to them."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, freezes: Freezes, locks: DomainLocks) -> None:
         self._connection = connection
+        self._freezes = freezes
+        self._locks = locks
 
     async def has(self, domain_uuid: str, volume_uuid: str) -> bool:
         """Whether the domain runs, and has the volume."""
@@ -55,26 +82,39 @@ class Backups:
 
         return await self._connection.call(run)
 
-    async def copy(self, domain_uuid: str, volume_uuid: str, target: Path) -> AsyncGenerator[int]:
-        """Writes the disk to a qcow2 file that stands alone; yields percents. Who stops listening ends it.
+    @asynccontextmanager
+    async def copying(
+        self, domain_uuid: str, volume_uuid: str, target: Path, *, quiesces: bool
+    ) -> AsyncIterator[DiskCopy]:
+        """The disk goes to a qcow2 file that stands alone; who leaves the context early ends that.
 
+        With `quiesces` the guest's file systems are frozen until it has begun, if its guest agent does that in time.
         Raises DomainStateConflict when the guest has another job or no such disk, StorageFailed.
         """
         await self._end_former(domain_uuid)
-        await self._call(domain_uuid, lambda domain: _begin(domain, volume_uuid, target))
-        is_over = False
+        async with self._locks.of(domain_uuid, "domain_uuid"):
+            copy = await self._begin(domain_uuid, volume_uuid, target, quiesces=quiesces)
         try:
-            while not is_over:
-                look = await self._call(domain_uuid, _look)
-                is_over = look.percent is None
-                if look.complaint:
-                    raise StorageFailed(f"the copy of volume {volume_uuid} failed: {look.complaint}")
-                if look.percent is not None:
-                    yield look.percent
-                    await asyncio.sleep(_LOOK_SECONDS)
+            yield copy
         finally:
-            if not is_over:
+            if not copy.is_over:
                 await asyncio.shield(self._call(domain_uuid, _abort))
+
+    async def _begin(self, domain_uuid: str, volume_uuid: str, target: Path, *, quiesces: bool) -> DiskCopy:
+        """What the copy holds is settled: the guest goes on."""
+
+        async def look() -> _Look:
+            return await self._call(domain_uuid, _look)
+
+        if not quiesces:
+            await self._call(domain_uuid, lambda domain: _begin(domain, volume_uuid, target))
+            return DiskCopy(volume_uuid, look, is_frozen=False, reason="")
+        async with self._freezes.frozen(domain_uuid) as freeze:
+            await self._call(domain_uuid, lambda domain: _begin(domain, volume_uuid, target))
+        reason = freeze.reason or (THAWED_TOO_SOON if freeze.is_broken else "")
+        if reason:
+            log.warning("backup.not_frozen", domain=domain_uuid, reason=reason)
+        return DiskCopy(volume_uuid, look, is_frozen=not reason, reason=reason)
 
     async def _end_former(self, domain_uuid: str) -> None:
         """Of an agent that has ended nobody waits for the job: it does not run any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 import libvirt
@@ -92,13 +93,22 @@ def absent(uuid: str, name: str) -> GuestDescription:
     return GuestDescription(uuid, name, PowerState.ABSENT, "", False, 0, "", 0, 0, "", 0, False)
 
 
-def read_power_state(domain: libvirt.virDomain) -> PowerState:
-    """What one domain does; blocks."""
-    return _power_state(domain, *domain.state())
+def name_saved_memory(directory: Path, domain: libvirt.virDomain) -> Path:
+    """The file from which libvirt starts the domain when it is there."""
+    return directory / f"{domain.name()}.save"
 
 
-def describe(domain: libvirt.virDomain) -> GuestDescription:
-    """Reads one domain; blocks."""
+def read_power_state(domain: libvirt.virDomain, saved_memory: Path | None = None) -> PowerState:
+    """What one domain does; blocks.
+
+    `saved_memory` is where libvirt keeps what it saves: what was put there by others it notices late.
+    """
+    state, reason = domain.state()
+    return _power_state(domain, state, reason, saved_memory)
+
+
+def describe(domain: libvirt.virDomain, saved_memory: Path | None = None) -> GuestDescription:
+    """Reads one domain; blocks. See `read_power_state`."""
     state, reason = domain.state()
     summary = parse_document(DomainSummary, domain.XMLDesc(0))
     ownership = read_ownership(domain)
@@ -106,7 +116,7 @@ def describe(domain: libvirt.virDomain) -> GuestDescription:
     return GuestDescription(
         uuid=domain.UUIDString(),
         name=domain.name(),
-        power_state=_power_state(domain, state, reason),
+        power_state=_power_state(domain, state, reason, saved_memory),
         power_state_reason=_REASONS.get(state, {}).get(reason, "unknown"),
         foreign=ownership is None,
         generation=ownership.generation if ownership else 0,
@@ -141,16 +151,18 @@ def read_ownership(domain: libvirt.virDomain, scope: int | None = None) -> Owner
     return None if found is None else Ownership.parse(found)
 
 
-def _power_state(domain: libvirt.virDomain, state: int, reason: int) -> PowerState:
-    if state == libvirt.VIR_DOMAIN_SHUTOFF and _is_saved(domain):
+def _power_state(domain: libvirt.virDomain, state: int, reason: int, saved_memory: Path | None) -> PowerState:
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and _is_saved(domain, saved_memory):
         return PowerState.HIBERNATED
     if state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
         return PowerState.CRASHED
     return _STATES.get(state, PowerState.RUNNING)
 
 
-def _is_saved(domain: libvirt.virDomain) -> bool:
+def _is_saved(domain: libvirt.virDomain, saved_memory: Path | None) -> bool:
     """Whether libvirt starts the domain from its memory, whatever ended it, also after a reboot of the node."""
+    if saved_memory is not None and name_saved_memory(saved_memory, domain).exists():
+        return bool(domain.isPersistent())
     try:
         return bool(domain.hasManagedSaveImage())
     except libvirt.libvirtError as error:

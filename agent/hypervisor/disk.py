@@ -33,18 +33,18 @@ async def find_file_holders(connection: Connection, path: Path) -> list[str]:
     return await connection.call(run)
 
 
-async def find_written_files(connection: Connection) -> dict[Path, str]:
+async def find_written_files(connection: Connection) -> dict[Path, list[str]]:
     """Names of the running domains by the file of each disk that they may write to. Raises HypervisorUnavailable.
 
-    Those that are paused are not among them.
+    Those that are paused are not among them. Of a shared disk there may be several.
     """
 
-    def run(handle: libvirt.virConnect) -> dict[Path, str]:
-        return {
-            Path(file): domain.name()
-            for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
-            for file in _written_files(domain)
-        }
+    def run(handle: libvirt.virConnect) -> dict[Path, list[str]]:
+        names: dict[Path, list[str]] = {}
+        for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING):
+            for file in _written_files(domain):
+                names.setdefault(Path(file), []).append(domain.name())
+        return names
 
     return await connection.call(run)
 

@@ -13,6 +13,7 @@ import libvirt
 from lxml import etree
 
 from agent.configure.disk import with_scsi_controller
+from agent.configure.io_thread import with_io_thread
 from agent.domainxml.assignment import AssignedDomain, put_medium
 from agent.domainxml.disk import Disk, DiskPlace
 from agent.domainxml.domain import Domain
@@ -51,6 +52,7 @@ def plug_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:
     if disk.target.bus == "scsi" and not live.has_controller("scsi"):
         for controller in _controllers(disk):
             domain.attachDeviceFlags(format_document(controller), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    disk = with_io_thread(disk, is_there=live.has_io_threads)
     # The boot order counts from the next start; a guest that runs may have another kind of order.
     domain.attachDeviceFlags(format_document(replace(disk, boot=None)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
@@ -70,7 +72,7 @@ def define_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:
     disk = _build(build, definition, read_live(domain))
     for controller in _controllers(disk):
         definition.put_controller(controller)
-    if definition.put_disk(disk):
+    if definition.put_disk(with_io_thread(disk, is_there=definition.has_io_threads)):
         define(domain, definition)
 
 

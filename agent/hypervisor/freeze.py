@@ -33,6 +33,11 @@ _LATE_RETRY_SECONDS: Final = 10.0
 # What is thawed by then needs no word in the log.
 _PATIENCE_SECONDS: Final = 20.0
 
+# Told of what was done to a guest that has none, or only such as FAT.
+NOTHING_FROZEN: Final = "the guest has no file system that can be frozen"
+# Told of what was done to a guest whose time was over before.
+THAWED_TOO_SOON: Final = "the guest had to be thawed too soon"
+
 log = structlog.get_logger(__name__)
 
 
@@ -83,7 +88,8 @@ class Freezes:
         timer = asyncio.get_running_loop().call_later(_LIMIT_SECONDS, self._expire, uuid, freeze)
         try:
             try:
-                await self._guest_agents.freeze(uuid, timeout_seconds=_FREEZE_SECONDS)
+                if not await self._guest_agents.freeze(uuid, timeout_seconds=_FREEZE_SECONDS):
+                    freeze.reason = NOTHING_FROZEN
             except AgentError as error:
                 freeze.reason = error.message
                 freeze.is_refused = isinstance(error, GuestAgentCommandFailed)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import libvirt
 
@@ -40,16 +41,25 @@ class Guests:
     """The domains of one node, by UUID. What is done to one is told as a change of it, whatever came of that."""
 
     def __init__(
-        self, connection: Connection, events: DomainEvents, *, check_start: Callable[[str], None] = lambda _: None
+        self,
+        connection: Connection,
+        events: DomainEvents,
+        *,
+        check_start: Callable[[str], None] = lambda _: None,
+        saved_memory: Path | None = None,
     ) -> None:
-        """`check_start` raises when a guest must not be started; it is called in a worker thread, right before."""
+        """`check_start` raises when a guest must not be started; it is called in a worker thread, right before.
+
+        `saved_memory` is where libvirt keeps the memory of guests that hibernate.
+        """
         self._connection = connection
         self._events = events
         self._check_start = check_start
+        self._saved_memory = saved_memory
 
     async def get(self, uuid: str) -> GuestDescription:
         """The domain as it is now. Raises DomainNotFound."""
-        return await self._connection.call(lambda handle: describe(_find(handle, uuid)))
+        return await self._connection.call(lambda handle: self._describe(_find(handle, uuid)))
 
     async def find(self, uuid: str) -> GuestDescription | None:
         """Like `get`, None when there is no such domain."""
@@ -58,9 +68,9 @@ class Guests:
         except DomainNotFound:
             return None
 
-    async def list(self) -> list[GuestDescription]:
+    async def list(self) -> Sequence[GuestDescription]:
         """All domains, foreign ones included."""
-        return await self._connection.call(_describe_all, timeout_seconds=120.0)
+        return await self._connection.call(self._describe_all, timeout_seconds=120.0)
 
     async def define(self, domain: Domain, *, generation: int) -> GuestDescription:
         """The domain has this definition, from its next start on when it runs; the screen's password counts at once.
@@ -72,10 +82,10 @@ class Guests:
 
         def run(handle: libvirt.virConnect) -> GuestDescription:
             known = _find_definable(handle, uuid, generation)
-            named = domain if known is None else replace(domain, name=_restore_name(known, name))
+            named = domain if known is None else replace(domain, name=self._restore_name(known, name))
             defined = handle.defineXMLFlags(format_document(named), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             _apply_screen_password(defined, named)
-            return describe(defined)
+            return self._describe(defined)
 
         return await self._connection.call(run)
 
@@ -101,7 +111,7 @@ class Guests:
 
     async def destroy(self, uuid: str) -> GuestDescription:
         """The domain is off, at once and without asking the guest; the memory of one that hibernates is given up."""
-        return await self._change(uuid, _destroy, timeout_seconds=_DESTROY_TIMEOUT_SECONDS)
+        return await self._change(uuid, self._destroy, timeout_seconds=_DESTROY_TIMEOUT_SECONDS)
 
     async def press_power_button(self, uuid: str) -> None:
         """Asks the guest by ACPI to shut down; returns at once."""
@@ -120,7 +130,7 @@ class Guests:
             except DomainNotFound:
                 return
             with self._announcing(domain):
-                _destroy(domain)
+                self._destroy(domain)
                 # A transient domain is gone with its process.
                 if domain.isPersistent():
                     _undefine(domain)
@@ -134,9 +144,48 @@ class Guests:
             domain = find_owned(handle, uuid)
             with self._announcing(domain):
                 change(domain)
-            return describe(domain)
+            return self._describe(domain)
 
         return await self._connection.call(run, timeout_seconds=timeout_seconds)
+
+    def _describe(self, domain: libvirt.virDomain) -> GuestDescription:
+        return describe(domain, self._saved_memory)
+
+    def _read_power_state(self, domain: libvirt.virDomain) -> PowerState:
+        return read_power_state(domain, self._saved_memory)
+
+    def _describe_all(self, handle: libvirt.virConnect) -> Sequence[GuestDescription]:
+        descriptions = []
+        for domain in handle.listAllDomains():
+            try:
+                descriptions.append(self._describe(domain))
+            except libvirt.libvirtError as error:
+                # Undefined since it was listed.
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+        return descriptions
+
+    def _restore_name(self, domain: libvirt.virDomain, name: str) -> str:
+        """Answers the name that the domain has in the end: libvirt refuses a definition under another."""
+        present: str = domain.name()
+        if present != name and self._read_power_state(domain) is not PowerState.HIBERNATED:
+            # libvirt renames neither a domain that runs nor one with a managed save.
+            with contextlib.suppress(libvirt.libvirtError):
+                domain.rename(name)
+                return name
+        return present
+
+    def _destroy(self, domain: libvirt.virDomain) -> None:
+        if not domain.isActive():
+            if self._read_power_state(domain) is PowerState.HIBERNATED:
+                domain.managedSaveRemove()
+            return
+        try:
+            domain.destroy()
+        except libvirt.libvirtError:
+            # The guest may have ended by itself in between.
+            if domain.isActive():
+                raise
 
     @contextlib.contextmanager
     def _announcing(self, domain: libvirt.virDomain) -> Iterator[None]:
@@ -164,18 +213,6 @@ def find_owned(handle: libvirt.virConnect, uuid: str) -> libvirt.virDomain:
     return domain
 
 
-def _describe_all(handle: libvirt.virConnect) -> list[GuestDescription]:
-    descriptions = []
-    for domain in handle.listAllDomains():
-        try:
-            descriptions.append(describe(domain))
-        except libvirt.libvirtError as error:
-            # Undefined since it was listed.
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-    return descriptions
-
-
 def _find_definable(handle: libvirt.virConnect, uuid: str, generation: int) -> libvirt.virDomain | None:
     try:
         domain = find_owned(handle, uuid)
@@ -185,17 +222,6 @@ def _find_definable(handle: libvirt.virConnect, uuid: str, generation: int) -> l
     if ownership is not None and ownership.generation > generation:
         raise DomainGenerationStale(f"domain {uuid} has generation {ownership.generation}, not {generation}")
     return domain
-
-
-def _restore_name(domain: libvirt.virDomain, name: str) -> str:
-    """Answers the name that the domain has in the end: libvirt refuses a definition under another."""
-    present: str = domain.name()
-    if present != name:
-        # libvirt renames neither a domain that runs nor one with a managed save.
-        with contextlib.suppress(libvirt.libvirtError):
-            domain.rename(name)
-            return name
-    return present
 
 
 def _apply_screen_password(domain: libvirt.virDomain, wanted: Domain) -> None:
@@ -243,19 +269,6 @@ def _resume(domain: libvirt.virDomain) -> None:
             domain.resume()
         case state:
             raise DomainStateConflict(f"domain {domain.name()} is {state.value}, so it cannot be resumed")
-
-
-def _destroy(domain: libvirt.virDomain) -> None:
-    if not domain.isActive():
-        if read_power_state(domain) is PowerState.HIBERNATED:
-            domain.managedSaveRemove()
-        return
-    try:
-        domain.destroy()
-    except libvirt.libvirtError:
-        # The guest may have ended by itself in between.
-        if domain.isActive():
-            raise
 
 
 def _press_power_button(domain: libvirt.virDomain) -> None:

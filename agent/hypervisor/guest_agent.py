@@ -68,8 +68,10 @@ class GuestAgents:
         async with self._turn(uuid, timeout_seconds):
             return await self._execute(uuid, command, timeout_seconds)
 
-    async def freeze(self, uuid: str, *, timeout_seconds: float) -> None:
+    async def freeze(self, uuid: str, *, timeout_seconds: float) -> int:
         """The guest's file systems are frozen, and no other command is passed to the guest until `release`.
+
+        Answers how many: some, such as FAT, cannot be, and are passed over.
 
         A guest that fails to answer may freeze later: `thaw` it while it `is_held`. Raises what `execute` raises.
         """
@@ -79,11 +81,12 @@ class GuestAgents:
         await _acquire(lock, timeout_seconds)
         self._frozen[uuid] = lock
         try:
-            await self._execute(uuid, {"execute": "guest-fsfreeze-freeze"}, timeout_seconds)
+            answer = await self._execute(uuid, {"execute": "guest-fsfreeze-freeze"}, timeout_seconds)
         except GuestAgentUnavailable:
             # Nothing has reached the guest.
             self.release(uuid)
             raise
+        return answer if isinstance(answer, int) else 0
 
     async def thaw(self, uuid: str, *, timeout_seconds: float) -> None:
         """No file system of the guest is frozen. Waits for no turn. Raises what `execute` raises."""

@@ -100,9 +100,24 @@ async def inspect_outgoing(connection: Connection, uuid: str, host: HostProfile)
         blockers = find_blockers(live_xml, str(host.seed(uuid)))
         if description.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
             blockers.append(("off", f"the guest is {description.power_state.value}"))
-        return OutgoingGuest(description.machine, _read_cpu(handle, live_xml, host), tuple(blockers))
+        return OutgoingGuest(description.machine, read_cpu(handle, live_xml, host), tuple(blockers))
 
     return await connection.call(run)
+
+
+def read_cpu(handle: libvirt.virConnect, live_xml: str, host: HostProfile) -> str:
+    """The guest's CPU; in place of "whatever the host has", which no other host can be compared with, its model."""
+    cpu = etree.fromstring(live_xml.encode()).find("cpu")
+    if cpu is None:
+        return ""
+    if cpu.get("mode") == "host-passthrough":
+        capabilities = handle.getDomainCapabilities(host.emulator, host.architecture, host.machine, host.domain_type)
+        model = etree.fromstring(capabilities.encode()).find("cpu/mode[@name='host-model']")
+        if model is None:
+            return ""
+        cpu = etree.Element("cpu", mode="custom", match="exact")
+        cpu.extend(list(model))
+    return etree.tostring(cpu, encoding="unicode", with_tail=False)
 
 
 async def check_cpu(connection: Connection, cpu_xml: str, host: HostProfile) -> None:
@@ -214,21 +229,6 @@ def _flags(order: MigrationOrder) -> int:
     for is_wanted, flag in wanted:
         flags |= flag if is_wanted else 0
     return flags
-
-
-def _read_cpu(handle: libvirt.virConnect, live_xml: str, host: HostProfile) -> str:
-    """The guest's CPU; in place of "whatever the host has", which no other host can be compared with, its model."""
-    cpu = etree.fromstring(live_xml.encode()).find("cpu")
-    if cpu is None:
-        return ""
-    if cpu.get("mode") == "host-passthrough":
-        capabilities = handle.getDomainCapabilities(host.emulator, host.architecture, host.machine, host.domain_type)
-        model = etree.fromstring(capabilities.encode()).find("cpu/mode[@name='host-model']")
-        if model is None:
-            return ""
-        cpu = etree.Element("cpu", mode="custom", match="exact")
-        cpu.extend(list(model))
-    return etree.tostring(cpu, encoding="unicode", with_tail=False)
 
 
 def _decode(stats: dict[str, Any]) -> MigrationStats:

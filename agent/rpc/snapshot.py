@@ -84,6 +84,11 @@ def encode_snapshot(snapshot: VolumeSnapshot) -> messages.VolumeSnapshot:
     )
 
 
+def encode_consistency(consistency: Consistency | None) -> messages.SnapshotConsistency:
+    """What something is like on the wire; UNSPECIFIED while nobody knows."""
+    return _CONSISTENCIES[consistency] if consistency else messages.SNAPSHOT_CONSISTENCY_UNSPECIFIED
+
+
 def _parse_volumes(uuids: Iterable[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(uuids))
     if not chosen:

@@ -75,7 +75,10 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
             size_bytes=parse_positive(request.size_bytes, "size_bytes"),
             volume_type=request.volume_type,
             image_id=parse_id(request.image.image_id, "image.image_id") if request.HasField("image") else None,
+            shared=request.shared,
         )
+        if spec.shared and spec.image_id:
+            raise RequestInvalid("image: a shared volume is empty at first")
         return encode_volume(await self._volumes.ensure_volume(spec))
 
     async def EnsureCopied(
@@ -147,4 +150,5 @@ def encode_volume(volume: Volume) -> messages.Volume:
         allocated_bytes=volume.allocated_bytes,
         image_id=volume.image_id or "",
         volume_type=volume.volume_type,
+        shared=volume.shared,
     )

@@ -11,7 +11,9 @@ import grpc
 
 from agent.configure.check import check_uuid
 from agent.rpc.field import parse_id
-from agent.storage.exporting import Exports
+from agent.rpc.snapshot import encode_consistency
+from agent.storage.exporting import ExportOrder, Exports
+from agent.storage.snapshot import check_snapshot_id
 from protos.agent.v1 import storage_pb2 as messages
 from protos.agent.v1 import storage_pb2_grpc
 
@@ -33,11 +35,18 @@ class VolumeExportServicer(storage_pb2_grpc.VolumeExportServiceServicer):
         check_uuid(request.uuid, "uuid")
         if request.domain_uuid:
             check_uuid(request.domain_uuid, "domain_uuid")
+        if request.snapshot_id:
+            check_snapshot_id(request.snapshot_id)
         export_id = parse_id(request.export_id, "export_id")
-        async with aclosing(self._exports.ensure(request.uuid, export_id, request.domain_uuid)) as looks:
+        order = ExportOrder(request.uuid, export_id, request.domain_uuid, request.snapshot_id, request.quiesce)
+        async with aclosing(self._exports.ensure(order)) as looks:
             async for look in looks:
                 yield messages.VolumeExportProgress(
-                    percent=look.percent, size_bytes=look.size_bytes, sha256=look.sha256
+                    percent=look.percent,
+                    size_bytes=look.size_bytes,
+                    sha256=look.sha256,
+                    consistency=encode_consistency(look.consistency),
+                    reason=look.reason,
                 )
 
     async def Read(

@@ -15,8 +15,9 @@ from agent.rpc.encoding import encode_elapsed
 from agent.rpc.field import parse_id, parse_node_address, parse_positive, parse_sha256
 from agent.rpc.storage import decode_image, encode_image, encode_volume
 from agent.storage.base import VolumeSpec
+from agent.storage.moving import Content, ReceiveOrder
 from agent.storage.nbd import Export, Tls
-from agent.storage.receiving import ReceiveOrder, Receivers
+from agent.storage.receiving import Receivers
 from agent.storage.sending import SendEntry, SendOrder, SendProgress, Sends
 from protos.agent.v1 import storage_pb2 as messages
 from protos.agent.v1 import storage_pb2_grpc
@@ -24,6 +25,10 @@ from protos.agent.v1 import storage_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _MOST_PORT: Final = 2**16 - 1
+_CONTENTS: Final[dict[int, Content]] = {
+    messages.TRANSFER_CONTENT_UNSPECIFIED: "volume",
+    messages.TRANSFER_CONTENT_SAVED_MEMORY: "saved-memory",
+}
 
 
 class VolumeTransferServicer(storage_pb2_grpc.VolumeTransferServiceServicer):
@@ -39,13 +44,16 @@ class VolumeTransferServicer(storage_pb2_grpc.VolumeTransferServiceServicer):
     ) -> messages.OutgoingVolume:
         """What a target has to know."""
         check_uuid(request.uuid, "uuid")
-        outgoing = await self._sends.inspect(request.uuid)
+        outgoing = await self._sends.inspect(_parse_content(request.content, "content"), request.uuid)
         return messages.OutgoingVolume(
             size_bytes=outgoing.volume.size_bytes,
             file_bytes=outgoing.file_bytes,
             allocated_bytes=outgoing.volume.allocated_bytes,
             volume_type=outgoing.volume.volume_type,
             image=encode_image(outgoing.image) if outgoing.image else None,
+            content=request.content,
+            is_raw=outgoing.is_raw,
+            cpu_xml=outgoing.cpu_xml,
         )
 
     async def PrepareReceive(
@@ -77,7 +85,8 @@ class VolumeTransferServicer(storage_pb2_grpc.VolumeTransferServiceServicer):
         """The volume is here."""
         check_uuid(request.uuid, "uuid")
         transfer_id, sha256 = parse_id(request.transfer_id, "transfer_id"), parse_sha256(request.sha256, "sha256")
-        return encode_volume(await self._receivers.complete(request.uuid, transfer_id, sha256))
+        content = _parse_content(request.content, "content")
+        return encode_volume(await self._receivers.complete(content, request.uuid, transfer_id, sha256))
 
     async def EnsureReceiveEnded(
         self, request: messages.EnsureVolumeReceiveEndedRequest, context: Context
@@ -106,7 +115,16 @@ def _decode_receive(request: messages.PrepareVolumeReceiveRequest, peers: Peers)
         image=image,
         network_role=request.network_role,
         tls=Tls(peers.qemu_directory, _parse_source(request.source_node_id)) if request.tls else None,
+        content=_parse_content(volume.content, "volume.content"),
+        is_raw=volume.is_raw,
+        cpu_xml=volume.cpu_xml,
     )
+
+
+def _parse_content(content: messages.TransferContent, field: str) -> Content:
+    if content not in _CONTENTS:
+        raise RequestInvalid(f"{field}: {content} is not known")
+    return _CONTENTS[content]
 
 
 def _parse_source(node_id: str) -> str:
@@ -123,7 +141,8 @@ def _decode_send(request: messages.SendVolumeRequest, peers: Peers) -> SendOrder
     address = parse_node_address(target.address, "target.address")
     tls = Tls(peers.qemu_directory, name_node(target.node_id)) if request.tls else None
     export = Export(transfer_id, address, target.port, tls)
-    return SendOrder(request.uuid, transfer_id, export, request.bandwidth_mib_per_second)
+    content = _parse_content(request.content, "content")
+    return SendOrder(request.uuid, transfer_id, export, request.bandwidth_mib_per_second, content)
 
 
 def _encode_progress(look: SendProgress, now: float) -> messages.VolumeTransferProgress:

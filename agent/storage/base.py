@@ -15,6 +15,9 @@ class VolumeSource:
     path: Path
     format: Literal["qcow2", "raw"]
     kind: Literal["file", "block"] = "file"
+    # Several domains may have it at once.
+    shared: bool = False
+    volume_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class VolumeSpec:
     volume_type: str
     # The cached image that backs it; None: an empty volume.
     image_id: str | None = None
+    # Several domains may have it at once: raw, and from no image.
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Volume:
     image_id: str | None
     # The transfer that has brought it from another node; empty: it was made here.
     transfer_id: str = ""
+    # Several domains may have it at once.
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,13 @@ class StorageBackend(Protocol):
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """The volume exists with at least this size.
 
-        Raises RequestInvalid (smaller than it is or than its image), ImageNotFound, StorageExhausted.
+        Raises RequestInvalid (smaller than it is or than its image, shared or not as it is), ImageNotFound,
+        StorageExhausted, CapabilityMissing (cannot be shared there).
         """
         ...
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
-        """The volume has at least this size, by its guest's hand or ours.
+        """The volume has at least this size, by its guest's hand or ours; of a shared one the guest is told each time.
 
         Raises VolumeNotFound, RequestInvalid (smaller than it is), StorageExhausted, VolumeInUse (open elsewhere).
         """

@@ -1,8 +1,8 @@
-"""Volumes as qcow2 files in a directory: an overlay on a cached image, or an empty disk.
+"""Volumes as files in a directory: a qcow2 overlay on a cached image, an empty disk, a raw one for several guests.
 
-`<uuid>.qcow2` is a volume: it gets this name only when it is complete and on disk, so what has another name is a
-leftover. Size and backing image are read from the file itself; `<uuid>.json` adds what qcow2 cannot hold, and is
-written first.
+`<uuid>.qcow2` or `<uuid>.raw` is a volume: it gets this name only when it is complete and on disk, so what has another
+name is a leftover. Size and backing image are read from the file itself; `<uuid>.json` adds what the file cannot hold,
+and is written first.
 
 Several nodes may share the directory. What is done to a volume is done under a lock that reaches across hosts; a name
 is given by a link, which only one of them can make; and a volume that QEMU has open anywhere is left alone.
@@ -25,10 +25,10 @@ import structlog
 
 from agent.durable_file import is_temporary, owner_of, publish_new, sync_directory, temporary_beside, write_file
 from agent.errors import (
+    CapabilityMissing,
     ImageNotFound,
     RequestInvalid,
     StorageExhausted,
-    VolumeCorrupt,
     VolumeInUse,
     VolumeNotFound,
     VolumePresent,
@@ -36,14 +36,14 @@ from agent.errors import (
 from agent.storage import qemu_img
 from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.image_cache import CachedImage
-from agent.storage.image_format import Qcow2Header, read_qcow2_header
+from agent.storage.image_format import read_qcow2_header
 from agent.storage.shared import ensure_storage_id, is_open_in_qemu, leave_mark, locked
+from agent.storage.volume_file import QCOW2, RAW, check_content, make_raw, read_volume, supports_direct_io
 
 # Names of the running domains that have this file open.
 FileUsers = Callable[[Path], Awaitable[list[str]]]
 ImageLookup = Callable[[str], Awaitable[CachedImage | None]]
 
-_SUFFIX: Final = ".qcow2"
 _BLOCK_BYTES: Final = 512
 # libvirt's QEMU runs as another user: it may pass through, and its file is handed to it at the start of a guest.
 _DIRECTORY_MODE: Final = 0o711
@@ -97,9 +97,13 @@ class DirectoryBackend:
             _refuse_shrinking(present, size_bytes)
             if size_bytes > present.size_bytes:
                 await self.require_space(size_bytes - present.size_bytes)
-                if not await resize(size_bytes):
-                    await self.refuse_while_open(uuid)
-                    await qemu_img.grow(self._path(uuid), size_bytes)
+            if present.shared:
+                # Whoever has it open goes on with the size that it knows, until its own guest is told.
+                await asyncio.to_thread(os.truncate, self._path(uuid), size_bytes)
+                await resize(size_bytes)
+            elif size_bytes > present.size_bytes and not await resize(size_bytes):
+                await self.refuse_while_open(uuid)
+                await qemu_img.grow(self._path(uuid), size_bytes)
             return await self.get_volume(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
@@ -116,8 +120,13 @@ class DirectoryBackend:
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
         """See StorageBackend."""
-        await self.get_volume(uuid)
-        return VolumeSource(path=self._path(uuid), format="qcow2")
+        volume = await self.get_volume(uuid)
+        return VolumeSource(
+            path=self._path(uuid),
+            format="raw" if volume.shared else "qcow2",
+            shared=volume.shared,
+            volume_type=volume.volume_type,
+        )
 
     async def find_volume(self, uuid: str) -> Volume | None:
         """The complete volume, None when it is not here."""
@@ -130,9 +139,9 @@ class DirectoryBackend:
             raise VolumeNotFound(f"volume {uuid} does not exist on this node, or not as a file")
         return volume
 
-    def reserve(self, uuid: str) -> Path:
+    def reserve(self, uuid: str, suffix: str = QCOW2) -> Path:
         """The name of a file that may become the volume; it is removed with the next start unless it has."""
-        return temporary_beside(self._path(uuid), self._owner)
+        return temporary_beside(self._directory / f"{uuid}{suffix}", self._owner)
 
     async def adopt(self, file: Path, spec: VolumeSpec, transfer_id: str) -> Volume:
         """The file, which a transfer has brought from another node, becomes the volume.
@@ -140,7 +149,7 @@ class DirectoryBackend:
         Raises VolumeCorrupt when it is no such volume, ImageNotFound, and VolumePresent when there is one already.
         """
         image = await self.require_image(spec)
-        _check_content(await asyncio.to_thread(read_qcow2_header, file), spec)
+        check_content(await asyncio.to_thread(read_qcow2_header, file), spec)
         if image is not None:
             await qemu_img.rebase(file, image.path, image.disk_format)
         async with self.lock(spec.uuid):
@@ -186,9 +195,12 @@ class DirectoryBackend:
     async def _create(self, spec: VolumeSpec) -> None:
         image = await self.require_image(spec)
         await self.require_space(spec.size_bytes)
-        temporary = self.reserve(spec.uuid)
+        temporary = self.reserve(spec.uuid, RAW if spec.shared else QCOW2)
         try:
-            if image is None:
+            if spec.shared:
+                await asyncio.to_thread(self._require_direct_io)
+                await asyncio.to_thread(make_raw, temporary, spec.size_bytes)
+            elif image is None:
                 await qemu_img.create_empty(temporary, spec.size_bytes)
             else:
                 await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format)
@@ -213,10 +225,22 @@ class DirectoryBackend:
         _refuse_shrinking(present, spec.size_bytes)
         if spec.image_id != present.image_id:
             raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
+        if spec.shared != present.shared:
+            raise RequestInvalid(f"shared: volume {spec.uuid} was made {'' if present.shared else 'not '}to be shared")
         if spec.size_bytes > present.size_bytes:
             await self.refuse_while_open(spec.uuid)
             await self.require_space(spec.size_bytes - present.size_bytes)
-            await qemu_img.grow(self._path(spec.uuid), spec.size_bytes)
+            if present.shared:
+                await asyncio.to_thread(os.truncate, self._path(spec.uuid), spec.size_bytes)
+            else:
+                await qemu_img.grow(self._path(spec.uuid), spec.size_bytes)
+
+    def _require_direct_io(self) -> None:
+        if not supports_direct_io(self._directory):
+            raise CapabilityMissing(
+                f"shared: files in {self._directory} cannot be written past the page cache, and guests of other nodes "
+                "would not see what the others write"
+            )
 
     async def publish(self, temporary: Path, spec: VolumeSpec, image: CachedImage | None) -> None:
         """A finished file that was made under a reserved name becomes the volume; one that there is already is kept.
@@ -230,7 +254,7 @@ class DirectoryBackend:
         self, temporary: Path, spec: VolumeSpec, image: CachedImage | None, description: dict[str, str]
     ) -> None:
         """The finished file becomes the volume. Raises FileExistsError, and keeps the volume that is there."""
-        path = self._path(spec.uuid)
+        path = self._directory / f"{spec.uuid}{temporary.suffix}"
         await asyncio.to_thread(self._name, temporary, path, description)
         if image is not None and await self._find_image(image.ref.image_id) != image:
             # Evicted meanwhile: from now on, with the volume in place, it could not be.
@@ -258,31 +282,16 @@ class DirectoryBackend:
         sync_directory(path.parent)
 
     def _read_all(self) -> list[Volume]:
-        paths = sorted(path for path in self._directory.glob(f"*{_SUFFIX}") if not is_temporary(path))
-        return [volume for path in paths if (volume := self._read(path.stem)) is not None]
+        paths = [path for path in self._directory.iterdir() if path.suffix in (QCOW2, RAW) and not is_temporary(path)]
+        return [volume for path in sorted(paths) if (volume := read_volume(path)) is not None]
 
     def _read(self, uuid: str) -> Volume | None:
-        path = self._path(uuid)
-        try:
-            header = read_qcow2_header(path)
-            allocated_bytes = path.stat().st_blocks * _BLOCK_BYTES
-        except FileNotFoundError:
-            return None
-        if header is None:
-            log.error("volume.not_qcow2", uuid=uuid)
-            return None
-        description = _read_description(path.with_suffix(".json"))
-        return Volume(
-            uuid=uuid,
-            size_bytes=header.virtual_size_bytes,
-            allocated_bytes=allocated_bytes,
-            volume_type=description.get("volumeType", ""),
-            image_id=_image_of(header),
-            transfer_id=description.get("transferId", ""),
-        )
+        return read_volume(self._path(uuid))
 
     def _path(self, uuid: str) -> Path:
-        return self._directory / f"{uuid}{_SUFFIX}"
+        """The volume's file, or the one that it would be."""
+        raw = self._directory / f"{uuid}{RAW}"
+        return raw if raw.exists() else raw.with_suffix(QCOW2)
 
 
 def measure_capacity(directory: Path, reserved_bytes: int) -> StorageCapacity:
@@ -301,25 +310,3 @@ def _in_blocks(size_bytes: int) -> int:
 def _refuse_shrinking(present: Volume, size_bytes: int) -> None:
     if size_bytes < present.size_bytes:
         raise RequestInvalid(f"size_bytes: volume {present.uuid} has {present.size_bytes}, it cannot become smaller")
-
-
-def _check_content(header: Qcow2Header | None, spec: VolumeSpec) -> None:
-    """What another node has sent is not trusted to name the files that QEMU opens."""
-    if header is None or header.external_data or header.encrypted:
-        raise VolumeCorrupt(f"volume {spec.uuid}: what has come is no volume")
-    if (header.virtual_size_bytes, _image_of(header)) != (spec.size_bytes, spec.image_id):
-        raise VolumeCorrupt(
-            f"volume {spec.uuid}: {header.virtual_size_bytes} bytes from {_image_of(header) or 'no image'} have come, "
-            f"{spec.size_bytes} from {spec.image_id or 'no image'} were expected"
-        )
-
-
-def _image_of(header: Qcow2Header) -> str | None:
-    return Path(header.backing_file).stem if header.backing_file else None
-
-
-def _read_description(path: Path) -> dict[str, str]:
-    try:
-        return {str(name): str(value) for name, value in json.loads(path.read_bytes()).items()}
-    except (FileNotFoundError, ValueError, AttributeError):
-        return {}

@@ -1,6 +1,7 @@
 """Copies of volumes that stand alone, made for the coordinator's images.
 
-`<export id>.qcow2` is a finished copy: it gets this name only when it is complete and on disk.
+`<export id>.<letter>.qcow2` is a finished copy: it gets this name only when it is complete and on disk. The letter
+tells what the copy is like, as it does of snapshots.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -18,9 +20,11 @@ import structlog
 
 from agent.durable_file import is_temporary, publish, remove_file, temporary_beside
 from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_out_of_space
+from agent.storage import qemu_img
 from agent.storage.checksum import compute_sha256
 from agent.storage.directory import DirectoryBackend, ImageLookup, measure_capacity
 from agent.storage.nbd import Program
+from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, SnapshotFiles
 
 # QEMU of a guest that runs writes here, too.
 _DIRECTORY_MODE: Final = 0o711
@@ -34,12 +38,44 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class ExportOrder:
+    """What is to be copied."""
+
+    uuid: str
+    export_id: str
+    # Who may run with the volume; empty: nobody.
+    domain_uuid: str = ""
+    # One of the volume's snapshots; empty: what it holds now.
+    snapshot_id: str = ""
+    # Whether the file systems of a guest that runs are to be frozen for that moment.
+    quiesces: bool = False
+
+
+@dataclass(frozen=True)
 class ExportProgress:
-    """How far a copy is; the last one tells its size and its SHA-256 in lower-case hex."""
+    """How far a copy is; the last one tells all about it, the SHA-256 in lower-case hex."""
 
     percent: int
     size_bytes: int = 0
     sha256: str = ""
+    consistency: Consistency | None = None
+    # Why it is no better than after a power failure, though that was asked for; empty when an earlier call has made it.
+    reason: str = ""
+
+
+class LiveCopy(Protocol):
+    """A disk of a guest that runs, on its way to a file."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the guest's file systems were frozen at the moment of which the copy is."""
+
+    @property
+    def reason(self) -> str:
+        """Why they were not, though that was asked for."""
+
+    def percents(self) -> AsyncGenerator[int]:
+        """How far it is, until it is done."""
 
 
 class LiveCopies(Protocol):
@@ -48,8 +84,18 @@ class LiveCopies(Protocol):
     async def has(self, domain_uuid: str, volume_uuid: str) -> bool:
         """Whether the domain runs, and has the volume."""
 
-    def copy(self, domain_uuid: str, volume_uuid: str, target: Path) -> AsyncGenerator[int]:
-        """Writes the disk, as it is at the beginning, to a qcow2 file; yields percents."""
+    def copying(
+        self, domain_uuid: str, volume_uuid: str, target: Path, *, quiesces: bool
+    ) -> AbstractAsyncContextManager[LiveCopy]:
+        """The disk, as it is at the beginning, goes to a qcow2 file; at the end of the context it does no more."""
+
+
+@dataclass
+class _Outcome:
+    """What becomes of a copy."""
+
+    consistency: Consistency = "file-system"
+    reason: str = ""
 
 
 class Exports:
@@ -59,6 +105,7 @@ class Exports:
         self,
         directory: Path,
         volumes: DirectoryBackend,
+        snapshots: SnapshotFiles,
         live: LiveCopies,
         *,
         find_image: ImageLookup,
@@ -66,6 +113,7 @@ class Exports:
     ) -> None:
         self._directory = directory
         self._volumes = volumes
+        self._snapshots = snapshots
         self._live = live
         self._find_image = find_image
         self._reserved_bytes = reserved_bytes
@@ -96,58 +144,95 @@ class Exports:
                 log.info("export.leftover_removed", path=str(path))
                 path.unlink(missing_ok=True)
 
-    async def ensure(self, uuid: str, export_id: str, domain_uuid: str = "") -> AsyncGenerator[ExportProgress]:
-        """A copy of the volume is ready; of one that the named guest runs with, as it was at one moment.
+    async def ensure(self, order: ExportOrder) -> AsyncGenerator[ExportProgress]:
+        """A copy of the volume, or of its snapshot, is ready; of one that a guest runs with, as it was at one moment.
 
         Who stops listening ends it, and nothing is left of it then. Raises VolumeNotFound, VolumeInUse,
-        DomainStateConflict, StorageExhausted, StorageFailed.
+        SnapshotNotFound, DomainStateConflict, StorageExhausted, StorageFailed.
         """
-        path = self._path(export_id)
-        async with self._locks.setdefault(export_id, asyncio.Lock()):
-            if not path.exists():
-                async with contextlib.aclosing(self._copy(uuid, domain_uuid, path)) as looks:
+        outcome = _Outcome()
+        async with self._locks.setdefault(order.export_id, asyncio.Lock()):
+            if self._find(order.export_id) is None:
+                async with contextlib.aclosing(self._copy(order, outcome)) as looks:
                     async for percent in looks:
                         yield ExportProgress(percent)
-            yield ExportProgress(100, path.stat().st_size, await compute_sha256(path))
+            path = self._require(order.export_id)
+            consistency, sha256 = CONSISTENCIES[path.suffixes[-2][1:]], await compute_sha256(path)
+            yield ExportProgress(100, path.stat().st_size, sha256, consistency, outcome.reason)
 
     def open(self, export_id: str, offset_bytes: int) -> BinaryIO:
         """The copy, positioned there; the caller closes it. Raises ExportNotFound."""
-        try:
-            file = self._path(export_id).open("rb")
-        except FileNotFoundError:
-            raise ExportNotFound(f"there is no copy {export_id} on this node") from None
+        file = self._require(export_id).open("rb")
         file.seek(offset_bytes)
         return file
 
     def ensure_removed(self, export_id: str) -> None:
         """There is no such copy. Absence is success."""
-        if self._path(export_id).exists():
-            remove_file(self._path(export_id))
+        if path := self._find(export_id):
+            remove_file(path)
 
-    async def _copy(self, uuid: str, domain_uuid: str, path: Path) -> AsyncGenerator[int]:
+    async def _copy(self, order: ExportOrder, outcome: _Outcome) -> AsyncGenerator[int]:
         """Yields how many percent are done."""
         self._directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        source = (await self._volumes.describe_volume(uuid)).path
-        total_bytes = await self._measure(uuid)
-        is_live = bool(domain_uuid) and await self._live.has(domain_uuid, uuid)
-        # Of a guest that runs the disk is copied as it is first, and compressed then.
-        self._require_space(total_bytes * (1 + is_live))
-        whole, temporary = temporary_beside(path), temporary_beside(path)
+        temporary = temporary_beside(self._directory / order.export_id)
         try:
-            if is_live:
-                async with contextlib.aclosing(self._live.copy(domain_uuid, uuid, whole)) as looks:
-                    async for percent in looks:
+            async with contextlib.aclosing(await self._choose(order, temporary, outcome)) as percents:
+                async for percent in percents:
+                    yield percent
+            letter = LETTERS[outcome.consistency]
+            await asyncio.to_thread(publish, temporary, self._directory / f"{order.export_id}.{letter}.qcow2")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    async def _choose(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
+        """Each way yields how many percent are done, and says what the copy is like."""
+        volume = await self._volumes.get_volume(order.uuid)
+        if order.snapshot_id:
+            return self._copy_snapshot(order, target, outcome)
+        # A shared volume is copied while nobody has it open: what other guests write is not held back.
+        if order.domain_uuid and not volume.shared and await self._live.has(order.domain_uuid, order.uuid):
+            return self._copy_live(order, target, outcome)
+        return self._copy_idle(order, target)
+
+    async def _copy_snapshot(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
+        """Its data does not change, whoever writes to the volume."""
+        with self._snapshots.reading(order.uuid, order.snapshot_id):
+            found = await self._snapshots.get(order.uuid, order.snapshot_id)
+            source, total_bytes = await self._snapshots.path_of(order.uuid), await self._measure(order.uuid)
+            self._require_space(total_bytes)
+            async with contextlib.aclosing(_compress(source, "qcow2", target, total_bytes, found.name)) as percents:
+                async for percent in percents:
+                    yield percent
+        # The copy has the size that the volume has now.
+        await qemu_img.set_size(target, found.size_bytes)
+        outcome.consistency = found.consistency
+
+    async def _copy_live(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
+        """The disk is copied as it is first, and compressed then."""
+        total_bytes, whole = await self._measure(order.uuid), temporary_beside(target)
+        self._require_space(2 * total_bytes)
+        copying = self._live.copying(order.domain_uuid, order.uuid, whole, quiesces=order.quiesces)
+        try:
+            async with copying as copy:
+                outcome.consistency, outcome.reason = "file-system" if copy.is_frozen else "crash", copy.reason
+                async with contextlib.aclosing(copy.percents()) as percents:
+                    async for percent in percents:
                         yield percent // 2
-                source = whole
-            else:
-                await self._volumes.refuse_while_open(uuid, for_writing=True)
-            async with contextlib.aclosing(_compress(source, temporary, total_bytes)) as looks:
-                async for percent in looks:
-                    yield (_MOST_PERCENT + percent) // 2 if is_live else percent
-            await asyncio.to_thread(publish, temporary, path)
+            async with contextlib.aclosing(_compress(whole, "qcow2", target, total_bytes)) as percents:
+                async for percent in percents:
+                    yield (_MOST_PERCENT + percent) // 2
         finally:
             whole.unlink(missing_ok=True)
-            temporary.unlink(missing_ok=True)
+
+    async def _copy_idle(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
+        """Of a volume that nobody writes to meanwhile."""
+        volume = await self._volumes.describe_volume(order.uuid)
+        total_bytes = await self._measure(order.uuid)
+        self._require_space(total_bytes)
+        await self._volumes.refuse_while_open(order.uuid, for_writing=True)
+        async with contextlib.aclosing(_compress(volume.path, volume.format, target, total_bytes)) as percents:
+            async for percent in percents:
+                yield percent
 
     async def _measure(self, uuid: str) -> int:
         """How many bytes are read at most."""
@@ -162,15 +247,26 @@ class Exports:
         if wanted_bytes > available_bytes:
             raise StorageExhausted(f"export: wanted up to {wanted_bytes} bytes, available {available_bytes}")
 
-    def _path(self, export_id: str) -> Path:
-        return self._directory / f"{export_id}.qcow2"
+    def _find(self, export_id: str) -> Path | None:
+        """The finished copy."""
+        paths = (self._directory / f"{export_id}.{letter}.qcow2" for letter in CONSISTENCIES)
+        return next((path for path in paths if path.exists()), None)
+
+    def _require(self, export_id: str) -> Path:
+        path = self._find(export_id)
+        if path is None:
+            raise ExportNotFound(f"there is no copy {export_id} on this node")
+        return path
 
 
-async def _compress(source: Path, target: Path, total_bytes: int) -> AsyncGenerator[int]:
+async def _compress(
+    source: Path, source_format: str, target: Path, total_bytes: int, snapshot: str = ""
+) -> AsyncGenerator[int]:
     """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
-    program = await Program.start(
-        *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-c", "-W", str(source), str(target))
-    )
+    # Of a snapshot, QEMU may have the file open.
+    chosen = ("-U", "-l", f"snapshot.name={snapshot}") if snapshot else ()
+    options = ("-f", source_format, "-O", "qcow2", "-c", "-W")
+    program = await Program.start("qemu-img", "convert", *chosen, *options, str(source), str(target))
     ending = asyncio.create_task(program.wait())
     try:
         while not ending.done():

@@ -43,6 +43,7 @@ _MAKING: Final = "nodewright_making"
 _ZERO: Final = "nodewright_zero_"
 _TYPE: Final = "nodewright_type_"
 _IMAGE: Final = "nodewright_image_"
+_SHARED: Final = "nodewright_shared"
 # So often it is noted how far zeros were written: who is cut off goes on from there.
 _MARK_BYTES: Final = 8 * 1024**3
 # What LVM admits in tags, and nothing else.
@@ -93,6 +94,8 @@ class LvmBackend:
                 )
             elif (spec.image_id or "") != _told(present, _IMAGE):
                 raise RequestInvalid(f"image: volume {spec.uuid} was made from {_told(present, _IMAGE) or 'no image'}")
+            elif spec.shared != (_SHARED in present.tags):
+                raise RequestInvalid(f"shared: volume {spec.uuid} was made otherwise")
             else:
                 await self._extend(present, size_bytes)
             return await self.get_volume(spec.uuid)
@@ -137,7 +140,13 @@ class LvmBackend:
             found = await self._get(uuid)
             await self._tool.activate(found.name)
             await self._ensure_zeroed(found)
-        return VolumeSource(path=self._path(uuid), format="raw", kind="block")
+        return VolumeSource(
+            path=self._path(uuid),
+            format="raw",
+            kind="block",
+            shared=_SHARED in found.tags,
+            volume_type=_told(found, _TYPE),
+        )
 
     async def capacity(self) -> StorageCapacity:
         """See StorageBackend; of a thin pool what is not written to yet."""
@@ -156,7 +165,11 @@ class LvmBackend:
         if not _TAG.fullmatch(spec.volume_type):
             raise RequestInvalid("volume_type: letters, digits, '.', '_' and '-', at most 64")
         image, name, is_kept = await self._require_image(spec), _name(spec.uuid), False
-        told = (f"{_TYPE}{spec.volume_type}", *((f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()))
+        told = (
+            f"{_TYPE}{spec.volume_type}",
+            *((f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()),
+            *((_SHARED,) if spec.shared else ()),
+        )
         try:
             half_made = await self._begin(name, size_bytes, told)
             zeroed = await self._fill(half_made, image)
@@ -296,4 +309,5 @@ def _describe(found: LogicalVolume) -> Volume:
         allocated_bytes=int(found.size_bytes * share / 100),
         volume_type=_told(found, _TYPE),
         image_id=_told(found, _IMAGE) or None,
+        shared=_SHARED in found.tags,
     )

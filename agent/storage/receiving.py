@@ -7,10 +7,9 @@ sender begins anew. What has arrived is told by the volume itself, which knows t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,44 +17,20 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from agent.errors import (
-    ImageNotFound,
-    TransferNotFound,
-    TransferPortsExhausted,
-    VolumeCorrupt,
-    VolumePresent,
-)
+from agent.errors import TransferNotFound, TransferPortsExhausted, VolumeCorrupt
 from agent.network.role import MANAGE, NetworkRoles
-from agent.storage.base import Volume, VolumeSpec
+from agent.storage.base import Volume
 from agent.storage.checksum import compute_sha256
-from agent.storage.directory import DirectoryBackend
-from agent.storage.image_transfer import ImageRef
-from agent.storage.nbd import Export, Program, Tls, start_export
+from agent.storage.moving import Content, Movable, ReceiveOrder
+from agent.storage.nbd import Export, Program, start_export
 
 # Beside those on which libvirt has QEMU listen for guests that come.
 PORTS: Final = range(49216, 49280)
 _LOOK_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 900.0
 _LIFE_SECONDS: Final = 24 * 3600.0
-# Larger than any sector, so that the last one of a file is whole for direct I/O.
-_ROUND_BYTES: Final = 64 * 1024
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class ReceiveOrder:
-    """What shall come, and over which network."""
-
-    transfer_id: str
-    spec: VolumeSpec
-    # Length of the file, and what is really sent of it.
-    file_bytes: int
-    allocated_bytes: int
-    image: ImageRef | None
-    # Empty: "manage".
-    network_role: str
-    tls: Tls | None
 
 
 @dataclass(frozen=True)
@@ -89,14 +64,14 @@ class Receivers:
 
     def __init__(
         self,
-        volumes: DirectoryBackend,
+        movables: Mapping[Content, Movable],
         roles: NetworkRoles,
         read_node_id: Callable[[], str],
         *,
         direct_io: bool,
         ports: range = PORTS,
     ) -> None:
-        self._volumes = volumes
+        self._movables = movables
         self._roles = roles
         self._read_node_id = read_node_id
         self._direct_io = direct_io
@@ -107,25 +82,24 @@ class Receivers:
     async def prepare(self, order: ReceiveOrder) -> IncomingVolume:
         """The volume can come.
 
-        Raises NetworkRoleMissing, VolumePresent, ImageNotFound, StorageExhausted, TransferPortsExhausted.
+        Raises NetworkRoleMissing, VolumePresent, TransferPortsExhausted, and what `Movable.reserve` does.
         """
-        uuid = order.spec.uuid
+        uuid, movable = order.spec.uuid, self._movables[order.content]
         address = self._roles.address(order.network_role or MANAGE)
         async with self._lock(uuid):
-            if await self._find_brought(uuid, order.transfer_id) is not None:
+            if await movable.find_brought(uuid, order.transfer_id) is not None:
                 return IncomingVolume(self._read_node_id())
             receiver = self._receivers.get(uuid)
             if receiver is None or not receiver.waits_for(order):
                 await self._discard(uuid)
-                await self._check(order)
                 receiver = self._receivers[uuid] = await self._open(order, address)
                 receiver.watch = asyncio.create_task(self._watch(receiver), name=f"receive-{order.transfer_id}")
             return IncomingVolume(self._read_node_id(), receiver.export.address, receiver.export.port)
 
-    async def complete(self, uuid: str, transfer_id: str, sha256: str) -> Volume:
-        """The volume is here. Raises TransferNotFound, VolumeCorrupt, and what `adopt` of the backend does."""
+    async def complete(self, content: Content, uuid: str, transfer_id: str, sha256: str) -> Volume:
+        """The volume is here. Raises TransferNotFound, VolumeCorrupt, and what `Movable.adopt` does."""
         async with self._lock(uuid):
-            volume = await self._find_brought(uuid, transfer_id)
+            volume = await self._movables[content].find_brought(uuid, transfer_id)
             if volume is not None:
                 return volume
             receiver = self._receivers.get(uuid)
@@ -154,50 +128,40 @@ class Receivers:
         for uuid in list(self._receivers):
             await self._discard(uuid)
 
-    async def _find_brought(self, uuid: str, transfer_id: str) -> Volume | None:
-        """The volume that this transfer has brought. Raises VolumePresent for any other."""
-        volume = await self._volumes.find_volume(uuid)
-        if volume is not None and volume.transfer_id != transfer_id:
-            raise VolumePresent(f"volume {uuid} is on this node already")
-        return volume
-
-    async def _check(self, order: ReceiveOrder) -> None:
-        image = await self._volumes.require_image(order.spec)
-        if image is not None and image.ref != order.image:
-            raise ImageNotFound(f"image {image.ref.image_id} has other bytes on this node")
-        await self._volumes.require_space(order.allocated_bytes)
-
     async def _open(self, order: ReceiveOrder, address: str) -> _Receiver:
-        file = self._volumes.reserve(order.spec.uuid)
+        movable = self._movables[order.content]
+        file = await movable.reserve(order)
+        # Known of where volumes are.
+        is_direct = self._direct_io and order.content == "volume"
         try:
-            _make_file(file, order.file_bytes)
             for port in self._ports:
                 export = Export(order.transfer_id, address, port, order.tls)
                 if any(other.export.port == port for other in self._receivers.values()):
                     continue
-                program = await start_export(file, export, direct_io=self._direct_io)
+                program = await start_export(file, export, direct_io=is_direct)
                 if program is not None:
                     return _Receiver(order, file, export, program)
         except BaseException:
-            file.unlink(missing_ok=True)
+            await movable.discard(file)
             raise
-        file.unlink(missing_ok=True)
+        await movable.discard(file)
         first, last = self._ports[0], self._ports[-1]
         raise TransferPortsExhausted(f"ports {first} to {last} of {address}: all are taken")
 
     async def _complete(self, receiver: _Receiver, sha256: str) -> Volume:
-        order, file = receiver.order, receiver.file
+        order, file, movable = receiver.order, receiver.file, self._movables[receiver.order.content]
         try:
             await receiver.program.end()
-            os.truncate(file, order.file_bytes)
-            found = await compute_sha256(file)
+            if file.is_file():
+                os.truncate(file, order.file_bytes)
+            found = await compute_sha256(file, order.file_bytes)
             if found != sha256:
-                raise VolumeCorrupt(f"volume {order.spec.uuid}: SHA-256 {found} has come, {sha256} was sent")
-            volume = await self._volumes.adopt(file, order.spec, order.transfer_id)
-            log.info("volume.received", transfer_id=order.transfer_id, uuid=order.spec.uuid)
+                raise VolumeCorrupt(f"{order.content} {order.spec.uuid}: SHA-256 {found} has come, {sha256} was sent")
+            volume = await movable.adopt(order, file)
+            log.info("volume.received", transfer_id=order.transfer_id, uuid=order.spec.uuid, content=order.content)
             return volume
         finally:
-            file.unlink(missing_ok=True)
+            await movable.discard(file)
             self._forget(receiver)
 
     async def _watch(self, receiver: _Receiver) -> None:
@@ -223,7 +187,7 @@ class Receivers:
             receiver.completion.cancel()
             await asyncio.wait((receiver.completion,))
         await receiver.program.end()
-        receiver.file.unlink(missing_ok=True)
+        await self._movables[receiver.order.content].discard(receiver.file)
         self._forget(receiver)
 
     def _forget(self, receiver: _Receiver) -> None:
@@ -235,9 +199,3 @@ class Receivers:
 
     def _lock(self, uuid: str) -> asyncio.Lock:
         return self._locks.setdefault(uuid, asyncio.Lock())
-
-
-def _make_file(file: Path, length_bytes: int) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with contextlib.closing(os.fdopen(descriptor, "wb")) as opened:
-        opened.truncate(-(-length_bytes // _ROUND_BYTES) * _ROUND_BYTES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -16,19 +16,16 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from agent.errors import AgentError, ImageNotFound, RequestInvalid, StorageFailed
+from agent.errors import AgentError, RequestInvalid, StorageFailed
 from agent.outcome import OutcomeJournal
-from agent.storage.base import Volume
 from agent.storage.checksum import compute_sha256
-from agent.storage.directory import DirectoryBackend, ImageLookup
-from agent.storage.image_transfer import ImageRef
+from agent.storage.moving import Content, Movable, Opened, Outgoing
 from agent.storage.nbd import Export, Program, start_copy
 
 _LOOK_SECONDS: Final = 0.5
 _CANCEL_SECONDS: Final = 30.0
 # So long without a byte is no slow network or disk but none.
 _SILENT_SECONDS: Final = 120.0
-_BLOCK_BYTES: Final = 512
 
 SendState = Literal["running", "sent", "failed", "canceled"]
 
@@ -44,6 +41,7 @@ class SendOrder:
     export: Export
     # 0: all of the network.
     bandwidth_mib_per_second: int = 0
+    content: Content = "volume"
 
 
 @dataclass(frozen=True)
@@ -70,27 +68,21 @@ class SendProgress:
     entry: SendEntry
 
 
-@dataclass(frozen=True)
-class OutgoingVolume:
-    """What a target has to know of a volume."""
-
-    volume: Volume
-    file_bytes: int
-    image: ImageRef | None
-
-
 class _Job:
     """One transfer that runs."""
 
     def __init__(
-        self, order: SendOrder, path: Path, entry: SendEntry, finish: Callable[[SendEntry], SendEntry]
+        self,
+        order: SendOrder,
+        opened: Opened,
+        entry: SendEntry,
+        finish: Callable[[SendEntry], SendEntry],
     ) -> None:
         self.entry = entry
-        status = path.stat()
-        self.total_bytes = min(status.st_size, status.st_blocks * _BLOCK_BYTES)
+        self.total_bytes = opened.allocated_bytes
         self.done_bytes = 0
         self._order = order
-        self._path = path
+        self._opened = opened
         self._finish = finish
         self._is_cancelled = False
         self._moved_bytes = -1
@@ -119,7 +111,7 @@ class _Job:
     async def _send(self) -> str:
         """The checksum of what the target has."""
         # A writer that comes between the two readings makes checksums differ, and is found out by the target.
-        checksum = asyncio.create_task(compute_sha256(self._path))
+        checksum = asyncio.create_task(compute_sha256(self._opened.path, self._opened.file_bytes))
         try:
             await self._copy()
             return await checksum
@@ -128,7 +120,7 @@ class _Job:
 
     async def _copy(self) -> None:
         program = await start_copy(
-            self._path, self._order.export, bandwidth_mib_per_second=self._order.bandwidth_mib_per_second
+            self._opened.path, self._order.export, bandwidth_mib_per_second=self._order.bandwidth_mib_per_second
         )
         try:
             ending = asyncio.create_task(program.wait())
@@ -152,24 +144,15 @@ class _Job:
 class Sends:
     """All volumes that leave this node."""
 
-    def __init__(self, volumes: DirectoryBackend, directory: Path, *, find_image: ImageLookup) -> None:
-        self._volumes = volumes
-        self._find_image = find_image
+    def __init__(self, movables: Mapping[Content, Movable], directory: Path) -> None:
+        self._movables = movables
         self.journal = OutcomeJournal(directory, "transfer", SendEntry)
         self._jobs: dict[str, _Job] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def inspect(self, uuid: str) -> OutgoingVolume:
-        """What a target has to know. Raises VolumeNotFound, VolumeInUse, ImageNotFound."""
-        volume = await self._volumes.get_volume(uuid)
-        await self._volumes.refuse_while_open(uuid, for_writing=True)
-        image = None
-        if volume.image_id is not None:
-            image = await self._find_image(volume.image_id)
-            if image is None:
-                raise ImageNotFound(f"image {volume.image_id} is not in the cache of this node")
-        source = await self._volumes.describe_volume(uuid)
-        return OutgoingVolume(volume, source.path.stat().st_size, image.ref if image else None)
+    async def inspect(self, content: Content, uuid: str) -> Outgoing:
+        """What a target has to know. Raises what `Movable.inspect` does."""
+        return await self._movables[content].inspect(uuid)
 
     async def send(self, order: SendOrder) -> AsyncGenerator[SendProgress]:
         """The volume is sent once for this id; a repeated call follows the same job, or answers its outcome.
@@ -212,11 +195,10 @@ class Sends:
             await asyncio.wait([job.task for job in jobs])
 
     async def _begin(self, order: SendOrder) -> _Job:
-        source = await self._volumes.describe_volume(order.uuid)
-        await self._volumes.refuse_while_open(order.uuid, for_writing=True)
+        opened = await self._movables[order.content].open_source(order.uuid)
         self.journal.prune()
         entry = SendEntry(order.transfer_id, order.uuid, started_at=self.journal.now())
-        job = self._jobs[order.transfer_id] = _Job(order, source.path, entry, self._finish)
+        job = self._jobs[order.transfer_id] = _Job(order, opened, entry, self._finish)
         job.task.add_done_callback(lambda _: self._jobs.pop(order.transfer_id, None))
         return job
 

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 Consistency = Literal["crash", "file-system"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LETTERS: Final[dict[Consistency, str]] = {"crash": "c", "file-system": "f"}
-_CONSISTENCIES: Final = {letter: consistency for consistency, letter in _LETTERS.items()}
+# In names of what has such a state: snapshots, copies.
+LETTERS: Final[dict[Consistency, str]] = {"crash": "c", "file-system": "f"}
+CONSISTENCIES: Final = {letter: consistency for consistency, letter in LETTERS.items()}
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ def check_snapshot_id(snapshot_id: str) -> None:
 
 def name_snapshot(snapshot_id: str, consistency: Consistency) -> str:
     """What QEMU calls it."""
-    return f"{snapshot_id}/{_LETTERS[consistency]}"
+    return f"{snapshot_id}/{LETTERS[consistency]}"
 
 
 class SnapshotFiles:
@@ -151,7 +152,7 @@ class SnapshotFiles:
         async with self._volumes.lock(spec.uuid):
             present = await self._volumes.find_volume(spec.uuid)
             if present is None:
-                with self._reading(origin_uuid, snapshot_id):
+                with self.reading(origin_uuid, snapshot_id):
                     async with aclosing(self._copy(spec, origin_uuid, snapshot_id)) as percents:
                         async for percent in percents:
                             yield percent
@@ -185,12 +186,15 @@ class SnapshotFiles:
 
     async def _get(self, uuid: str) -> Volume:
         if found := await self._volumes.find_volume(uuid):
+            if found.shared:
+                raise SnapshotUnsupported(f"volume {uuid} is shared by guests, of which no one moment can be kept")
             return found
         await self._everywhere.describe_volume(uuid)
         raise SnapshotUnsupported(f"volume {uuid} is a logical volume, of which no snapshots are taken yet")
 
     @contextmanager
-    def _reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:
+    def reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:
+        """The snapshot is not removed meanwhile; empty: none is meant. Raises VolumeInUse when it is being removed."""
         if self._leaving[uuid, snapshot_id]:
             raise VolumeInUse(f"volume {uuid}: snapshot {snapshot_id} is being removed")
         with _counted(self._read, (uuid, snapshot_id)):
@@ -215,7 +219,7 @@ def _describe(volume: Volume, found: DiskSnapshot) -> VolumeSnapshot:
         volume_uuid=volume.uuid,
         size_bytes=found.size_bytes,
         taken_at_seconds=found.taken_at_seconds,
-        consistency=_CONSISTENCIES.get(letter, "crash"),
+        consistency=CONSISTENCIES.get(letter, "crash"),
         allocated_bytes=volume.allocated_bytes,
         name=found.name,
     )

@@ -41,6 +41,9 @@ TRANSFER_SECONDS: Final = 24 * 3600.0
 CHECKSUM_SECONDS: Final = 2 * 3600.0
 # What the agent may take beyond the time that a guest was given.
 MARGIN_SECONDS: Final = 30.0
+# What is moved between nodes.
+VOLUME: Final = storage_pb2.TRANSFER_CONTENT_UNSPECIFIED
+SAVED_MEMORY: Final = storage_pb2.TRANSFER_CONTENT_SAVED_MEMORY
 
 Answer = TypeVar("Answer")
 
@@ -107,12 +110,18 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         return [image.image_id for image in images]
 
     async def ensure_volume(
-        self, uuid: str, size_bytes: int, volume_type: str, image: storage_pb2.ImageRef | None = None
+        self,
+        uuid: str,
+        size_bytes: int,
+        volume_type: str,
+        image: storage_pb2.ImageRef | None = None,
+        *,
+        shared: bool = False,
     ) -> storage_pb2.Volume:
-        """The volume exists, backed by `image` (cached before) or empty."""
+        """The volume exists, backed by `image` (cached before) or empty; `shared`: several domains may have it."""
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         request = storage_pb2.EnsureVolumeRequest(
-            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image
+            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image, shared=shared
         )
         return await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
 
@@ -132,23 +141,32 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         return list((await self._call(stub.List, storage_pb2.ListVolumesRequest(), QUICK_SECONDS)).volumes)
 
-    async def inspect_outgoing_volume(self, uuid: str) -> storage_pb2.OutgoingVolume:
-        """What the target of a transfer has to know of a volume of this node, which nobody writes to."""
+    async def inspect_outgoing_volume(
+        self, uuid: str, content: storage_pb2.TransferContent = VOLUME
+    ) -> storage_pb2.OutgoingVolume:
+        """What the target of a transfer has to know of a volume of this node, or of a guest's memory."""
         stub = storage_pb2_grpc.VolumeTransferServiceStub(await self._channel())
-        return await self._call(
-            stub.InspectOutgoing, storage_pb2.InspectOutgoingVolumeRequest(uuid=uuid), DEFINE_SECONDS
-        )
+        request = storage_pb2.InspectOutgoingVolumeRequest(uuid=uuid, content=content)
+        return await self._call(stub.InspectOutgoing, request, DEFINE_SECONDS)
 
     async def ensure_volume_exported(
         self,
         uuid: str,
         export_id: str,
-        domain_uuid: str,
         on_progress: OnProgress[storage_pb2.VolumeExportProgress] | None = None,
+        *,
+        domain_uuid: str = "",
+        snapshot_id: str = "",
+        quiesces: bool = False,
     ) -> storage_pb2.VolumeExportProgress:
-        """A copy of the volume, which nobody but that domain has open, lies ready; answers its size and SHA-256."""
+        """A copy of the volume's snapshot, or of what it holds now, lies ready; answers its size and SHA-256.
+
+        In the latter case nobody but the named domain may have the volume open.
+        """
         stub = storage_pb2_grpc.VolumeExportServiceStub(await self._channel())
-        request = storage_pb2.EnsureVolumeExportedRequest(uuid=uuid, export_id=export_id, domain_uuid=domain_uuid)
+        request = storage_pb2.EnsureVolumeExportedRequest(
+            uuid=uuid, export_id=export_id, domain_uuid=domain_uuid, snapshot_id=snapshot_id, quiesce=quiesces
+        )
         last = await self._follow(stub.EnsureExported, request, TRANSFER_SECONDS, on_progress)
         if not last.sha256:
             raise AgentCallError("AgentCallFailed", "the agent ended the copying early", transient=True)
@@ -198,6 +216,7 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         *,
         tls: bool,
         bandwidth_mib_per_second: int = 0,
+        content: storage_pb2.TransferContent = VOLUME,
         on_progress: OnProgress[storage_pb2.VolumeTransferProgress] | None = None,
     ) -> storage_pb2.VolumeTransferOutcome:
         """How the sending, once for this id, has ended. To stop waiting ends nothing; see cancel_volume_send."""
@@ -208,6 +227,7 @@ class AgentClient(DeviceCalls, SnapshotCalls):
             target=target,
             tls=tls,
             bandwidth_mib_per_second=bandwidth_mib_per_second,
+            content=content,
         )
         last = await self._follow(stub.Send, request, TRANSFER_SECONDS, on_progress)
         if not last.HasField("outcome"):
@@ -220,10 +240,14 @@ class AgentClient(DeviceCalls, SnapshotCalls):
         request = storage_pb2.CancelVolumeSendRequest(uuid=uuid, transfer_id=transfer_id)
         return await self._call(stub.CancelSend, request, DEFINE_SECONDS)
 
-    async def complete_volume_receive(self, uuid: str, transfer_id: str, sha256: str) -> storage_pb2.Volume:
+    async def complete_volume_receive(
+        self, uuid: str, transfer_id: str, sha256: str, content: storage_pb2.TransferContent = VOLUME
+    ) -> storage_pb2.Volume:
         """The volume is on the node, and is the one that was sent."""
         stub = storage_pb2_grpc.VolumeTransferServiceStub(await self._channel())
-        request = storage_pb2.CompleteVolumeReceiveRequest(uuid=uuid, transfer_id=transfer_id, sha256=sha256)
+        request = storage_pb2.CompleteVolumeReceiveRequest(
+            uuid=uuid, transfer_id=transfer_id, sha256=sha256, content=content
+        )
         return await self._call(stub.CompleteReceive, request, CHECKSUM_SECONDS)
 
     async def ensure_volume_receive_ended(self, uuid: str, transfer_id: str) -> None:

@@ -6,6 +6,9 @@ from typing import Final
 
 from coordinator.errors import ImageUnusable
 
+# What goes into optical drives.
+ISO: Final = "iso"
+
 # As many bytes as `check_format` wants to see of a file.
 HEAD_BYTES: Final = 64 * 1024
 

@@ -3,6 +3,8 @@
 import asyncio
 
 from coordinator.domain.lease import HaTerms, Heartbeat, NodeSession
+from coordinator.domain.unit import MIB
+from coordinator.domain.volume import VolumeLimit
 from coordinator.rpc.interceptor import Context
 from coordinator.rpc.peer import read_peer
 from coordinator.runtime import Runtime
@@ -34,6 +36,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             unexpected_domain_uuids=answer.unexpected,
             released_domain_uuids=answer.released,
             ha_tolerance_seconds=answer.tolerance_seconds,
+            disk_limits={kind: _encode_limit(limit) for kind, limit in self._runtime.settings.volume_limits.items()},
         )
         response.lease.FromTimedelta(self._runtime.settings.node_lease)
         response.heartbeat_interval.FromTimedelta(self._runtime.settings.heartbeat_interval)
@@ -90,6 +93,19 @@ def _encode_terms(terms: HaTerms | None) -> node_pb2.HeartbeatResponse:
         return node_pb2.HeartbeatResponse()
     return node_pb2.HeartbeatResponse(
         ha_terms=node_pb2.HaTerms(stored_heartbeat=terms.stored_heartbeat, ha_tolerance_seconds=terms.tolerance_seconds)
+    )
+
+
+def _encode_limit(limit: VolumeLimit) -> node_pb2.DiskLimit:
+    return node_pb2.DiskLimit(
+        total_iops=limit.total_iops,
+        read_iops=limit.read_iops,
+        write_iops=limit.write_iops,
+        total_bytes_per_second=limit.total_mib_per_second * MIB,
+        read_bytes_per_second=limit.read_mib_per_second * MIB,
+        write_bytes_per_second=limit.write_mib_per_second * MIB,
+        burst_factor=limit.burst_factor,
+        burst_seconds=limit.burst_seconds,
     )
 
 

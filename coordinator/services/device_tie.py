@@ -1,4 +1,4 @@
-"""What keeps an instance on its node: devices, and snapshots."""
+"""What keeps an instance on its node: devices, snapshots, and what it shares with others."""
 
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -15,8 +15,13 @@ from coordinator.store.queries.device_claim import TIED_KINDS, list_claim_kinds
 from coordinator.store.queries.node import is_storage_shared
 from coordinator.store.queries.snapshot import find_instances_with_snapshots
 from coordinator.store.queries.volume import find_instances_with_type
+from coordinator.store.queries.volume_attachment import find_sharing_instances
 from coordinator.store.tables import Instance
 
+_WITH_SHARED_VOLUMES: Final = Message(
+    "it shares volumes with other instances, and no other node has the storage that they are in: detach them first",
+    "它与其他实例共享云盘，且没有其他节点使用同一存储，请先卸载共享云盘",
+)
 _WITH_SNAPSHOTS: Final = Message(
     "its volumes have snapshots, and no other node shares their storage: stop the instance and move it cold, "
     "which takes snapshots along, or delete them",
@@ -45,7 +50,7 @@ def find_ties(session: Session, instances: Collection[Instance], migration: Migr
     the same there: local disks with its data, and what is plugged into a USB port.
     """
     kinds = list_claim_kinds(session, [instance.uuid for instance in instances])
-    ties = _find_snapshot_ties(session, instances) if migration is MigrationType.LIVE else {}
+    ties = _find_storage_ties(session, instances, migration)
     elastic = find_instances_with_type(session, [instance.id for instance in instances], ELASTIC_TYPE)
     ties |= {instance.ecs_id: _WITH_ELASTIC_DISKS for instance in instances if instance.id in elastic}
     for instance in instances:
@@ -62,13 +67,18 @@ def _is_tied(kind: str, instance: Instance, migration: MigrationType) -> bool:
     return kind != DeviceKind.VF or instance.status == InstanceStatus.PAUSED
 
 
-def _find_snapshot_ties(session: Session, instances: Collection[Instance]) -> dict[str, Message]:
-    """A guest that runs takes along what its disks hold, but not their snapshots: it stays where those are."""
-    having = find_instances_with_snapshots(session, [instance.id for instance in instances])
+def _find_storage_ties(
+    session: Session, instances: Collection[Instance], migration: MigrationType
+) -> dict[str, Message]:
+    """A guest that runs takes along what its disks hold, but no snapshots; nobody takes along what others use."""
+    ids = [instance.id for instance in instances]
+    ties = dict.fromkeys(find_sharing_instances(session, ids), _WITH_SHARED_VOLUMES)
+    if migration is MigrationType.LIVE:
+        ties = dict.fromkeys(find_instances_with_snapshots(session, ids), _WITH_SNAPSHOTS) | ties
     return {
-        instance.ecs_id: _WITH_SNAPSHOTS
+        instance.ecs_id: ties[instance.id]
         for instance in instances
-        if instance.id in having and instance.node_id and not is_storage_shared(session, instance.node_id)
+        if instance.id in ties and instance.node_id and not is_storage_shared(session, instance.node_id)
     }
 
 

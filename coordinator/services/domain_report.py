@@ -11,8 +11,10 @@ from typing import Any, Final
 from sqlmodel import Session
 
 from coordinator.agents.power_state import power_state_of
+from coordinator.domain.event import Severity
 from coordinator.domain.instance import ERROR_STATUSES, InstanceStatus, PowerState, describe_loss, status_of
 from coordinator.store.queries import node as queries
+from coordinator.store.queries.event import record_event
 from coordinator.store.queries.migration import find_passing_uuids
 from coordinator.store.tables import Instance, Node, ReportedDomain
 from protos.agent.v1 import domain_pb2
@@ -24,7 +26,10 @@ VMTOOLS_NOT_RUNNING: Final = "VmtoolsNotRunning"
 VMTOOLS_NOT_INSTALLED: Final = "VmtoolsNotInstalled"
 
 CRASHED_MESSAGE: Final = "the guest crashed"
-IO_ERROR_MESSAGE: Final = "the node paused the guest, for a disk could not be written: free space there, then resume it"
+IO_ERROR_MESSAGE: Final = (
+    "the node paused the guest, for a disk could not be written: it goes on once there is space again; "
+    "where that is not it, resume it"
+)
 # libvirt's word for that reason of a pause.
 _IO_ERROR: Final = "ioerror"
 
@@ -41,7 +46,7 @@ def reconcile_domains(session: Session, node: Node, domains: Iterable[domain_pb2
     instances = queries.lock_resident_instances(session, node.id)
     for uuid, instance in instances.items():
         if uuid in present:
-            apply_domain(instance, present[uuid], node, now)
+            _take_over(session, instance, present[uuid], node, now)
         else:
             apply_absence(instance, node)
         session.add(instance)
@@ -62,13 +67,30 @@ def record_domain(session: Session, node: Node, domain: domain_pb2.Domain, now: 
         if is_absent:
             apply_absence(instance, node)
         else:
-            apply_domain(instance, domain, node, now)
+            _take_over(session, instance, domain, node, now)
         session.add(instance)
     if is_absent:
         queries.delete_reported_domains(session, node.id, [domain.uuid])
     else:
         known = session.get(ReportedDomain, (node.id, domain.uuid))
         _record(session, node.id, known, domain, now)
+
+
+def _take_over(session: Session, instance: Instance, domain: domain_pb2.Domain, node: Node, now: datetime) -> None:
+    """Also tells once of a guest that stands still for want of space: nobody may be looking."""
+    was_stalled = instance.error_message == IO_ERROR_MESSAGE
+    apply_domain(instance, domain, node, now)
+    if instance.error_message == IO_ERROR_MESSAGE and not was_stalled:
+        record_event(
+            session,
+            "alarm.instance_stalled",
+            severity=Severity.ALARM,
+            resource_type="instance",
+            resource_id=instance.ecs_id,
+            tenant_id=instance.tenant_id,
+            node_id=node.id,
+            data={"reason": IO_ERROR_MESSAGE},
+        )
 
 
 def apply_domain(instance: Instance, domain: domain_pb2.Domain, node: Node, now: datetime) -> None:

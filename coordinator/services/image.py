@@ -7,6 +7,7 @@ from sqlmodel import Session, col, select
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.identifier import Prefix
+from coordinator.domain.image_format import ISO
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import (
     AccessDenied,
@@ -18,8 +19,6 @@ from coordinator.errors import (
     StatusUnsupported,
 )
 from coordinator.runtime import Runtime
-from coordinator.services.instance import find_own
-from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.services.region import check_tenant
 from coordinator.store.image_file import ImageLimits, ImageWriter, remove_image_file
 from coordinator.store.image_upload import ImageUpload
@@ -27,7 +26,6 @@ from coordinator.store.queries import image as queries
 from coordinator.store.queries.iso import count_drives_with
 from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Image, Task
-from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE, FORMAT
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE, activate_image
 from coordinator.tasks.submission import request_cancel, submit_task
 
@@ -50,36 +48,6 @@ def register_image(runtime: Runtime, caller: Caller, draft: Image) -> tuple[Imag
     if task:
         runtime.wake_tasks()
     return draft, task
-
-
-def capture_image(runtime: Runtime, caller: Caller, draft: Image, ecs_id: str) -> tuple[Image, str]:
-    """Stores `draft`, an image that is made of the system disk of an instance; with the operation id.
-
-    It belongs to the instance's tenant, and runs on what the instance runs on. StatusUnsupported unless that
-    runs or is stopped, ParameterInvalid when the draft tells of another file than a node makes.
-    """
-    if draft.source_url or draft.sha256 or draft.format not in ("", FORMAT):
-        raise ParameterInvalid(
-            "ecsId", f"no url or sha256, and no format but {FORMAT}", "不能同时指定url、sha256或其他格式"
-        )
-    with runtime.database.write() as session:
-        instance = find_own(session, caller, ecs_id, for_update=True)
-        require_unlocked(instance)
-        CAPTURE_IMAGE.check(session, {"ecsId": ecs_id})
-        if draft.tenant_id not in (None, instance.tenant_id):
-            raise ParameterInvalid("tenantId", "must be the instance's", "必须与实例所属租户一致")
-        draft.tenant_id = instance.tenant_id
-        _settle_visibility(caller, draft)
-        draft.id, draft.status, draft.format = runtime.identifiers.new(Prefix.IMAGE), "Importing", FORMAT
-        draft.cpu_arch, draft.os_type = instance.architecture, instance.os_type
-        if original := session.get(Image, instance.image_id) if instance.image_id else None:
-            draft.platform = draft.platform or original.platform
-            draft.os_version = draft.os_version or original.os_version
-        session.add(draft)
-        session.flush()
-        operation_id = begin_task(session, runtime, caller, CAPTURE_IMAGE, instance, args={"imageId": draft.id})
-    runtime.wake_tasks()
-    return draft, operation_id
 
 
 def begin_upload(runtime: Runtime, caller: Caller, image_id: str) -> ImageWriter:
@@ -157,7 +125,8 @@ def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
     """Deletes the image and its file; ImageInUse while instances use it. A fetch in progress is cancelled."""
     with runtime.database.write() as session:
         image = find_own_image(session, caller, image_id, for_update=True)
-        instances = queries.count_instances_of_image(session, image_id)
+        # Who was installed from a disc needs it while it is in a drive, see below.
+        instances = queries.count_instances_of_image(session, image_id) if image.format != ISO else 0
         if instances:
             raise ImageInUse(
                 f"image {image_id} is used by {instances} instances", f"镜像{image_id}正被{instances}台虚拟机使用"
@@ -174,8 +143,8 @@ def delete_image(runtime: Runtime, caller: Caller, image_id: str) -> None:
             )
         if image.status == "Importing" and not image.source_url:
             raise StatusUnsupported(
-                f"image {image_id} is being made of an instance: cancel that operation first",
-                f"镜像{image_id}正在由实例制作，请先取消该操作",
+                f"image {image_id} is being made of an instance or snapshot: cancel that operation first",
+                f"镜像{image_id}正在由实例或快照制作，请先取消该操作",
             )
         image.deleted_at = runtime.now()
         session.add(image)
@@ -193,10 +162,11 @@ def _settle_owner(runtime: Runtime, caller: Caller, draft: Image) -> None:
         draft.tenant_id = caller.tenant_id
     if draft.tenant_id:
         check_tenant(runtime, caller, draft.tenant_id)
-    _settle_visibility(caller, draft)
+    settle_visibility(caller, draft)
 
 
-def _settle_visibility(caller: Caller, draft: Image) -> None:
+def settle_visibility(caller: Caller, draft: Image) -> None:
+    """Who may use an image of which nobody said it; AccessDenied when a tenant wants it public."""
     if caller.is_tenant and draft.visibility == "public":
         raise AccessDenied("only operators make public images", "仅运营人员可以创建公共镜像")
     draft.visibility = draft.visibility or ("private" if draft.tenant_id else "public")

@@ -32,6 +32,7 @@ from coordinator.services.ssh_key_binding import new_binding
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device import list_devices_of
 from coordinator.store.queries.ssh_key import list_bindings
+from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.store.tables import Image, Instance, Node, SshKey, Volume
 from coordinator.tasks.instance_step import require_status
 
@@ -95,7 +96,7 @@ def _find_source(session: Session, caller: Caller, ecs_id: str, tenant_id: str) 
     if image is None or not any(volume.is_os_disk for volume in volumes):
         raise StatusUnsupported(f"instance {ecs_id} has no system disk", f"实例{ecs_id}没有系统盘")
     refuse_elastic(volumes, instance, "is not copied: such an instance is not cloned", "无法克隆")
-    _check_copyable(session, instance, volumes)
+    _check_copyable(session, instance)
     return _Source(instance, image, volumes)
 
 
@@ -115,8 +116,8 @@ def _describe(instance: Instance, volumes: Sequence[Volume]) -> tuple[Any, ...]:
     return instance.node_id, *((volume.id, volume.size_gib) for volume in volumes)
 
 
-def _check_copyable(session: Session, instance: Instance, volumes: tuple[Volume, ...]) -> None:
-    shared = [volume.name for volume in volumes if volume.multi_attach]
+def _check_copyable(session: Session, instance: Instance) -> None:
+    shared = [volume.name for _, volume in list_shared(session, instance.id)]
     if shared:
         raise StatusUnsupported(
             f"instance {instance.ecs_id} shares volume {', '.join(shared)} with others: detach it first",

@@ -12,6 +12,7 @@ from coordinator.domain.growth import ROOM, make_room
 from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
+from coordinator.domain.iso import IsoState
 from coordinator.domain.placement import Decision, PlacementRequest
 from coordinator.domain.ssh_key import BindingState
 from coordinator.errors import BatchUnschedulable
@@ -31,7 +32,7 @@ from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
 from coordinator.services.quota import Wish, check_quota
 from coordinator.services.ssh_key_binding import new_binding
-from coordinator.store.tables import Instance, PlacementRecord, Volume
+from coordinator.store.tables import Image, Instance, IsoAttachment, PlacementRecord, Volume
 from coordinator.tasks.blueprint import traits_of
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
@@ -254,9 +255,11 @@ def _realize(
     """Volumes, ports and a task for each placed instance; answers the operation ids."""
     operations = []
     for instance in instances:
-        volumes = _new_volumes(runtime, order, instance)
+        volumes = _new_volumes(runtime, order, instance, references.disk_image_id)
         kind, args = _settle_task(volumes, references, origin)
         session.add_all(volumes)
+        if references.is_installation:
+            session.add(_new_disc(instance, references.image))
         _add_ports(session, runtime, order, references, instance)
         operations.append(begin_task(session, runtime, caller, kind, instance, args=args))
     session.flush()
@@ -278,7 +281,13 @@ def _settle_task(
     return CLONE_INSTANCE, {"sourceEcsId": clone.ecs_id, "sourceNodeId": clone.node_id, "copies": copies}
 
 
-def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance) -> list[Volume]:
+def _new_disc(instance: Instance, image: Image) -> IsoAttachment:
+    """What the instance starts from until somebody says otherwise, as its disk has nothing to start from."""
+    assert instance.id is not None  # noqa: S101 - flushed before
+    return IsoAttachment(instance_id=instance.id, number=0, image_id=image.id, state=IsoState.ATTACHING, is_boot=True)
+
+
+def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance, disk_image_id: str | None) -> list[Volume]:
     counts = {True: 0, False: 0}
     volumes = []
     # The system disk first: rows are numbered in this order.
@@ -294,7 +303,7 @@ def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance) -> 
                 volume_type=volume.volume_type,
                 status="creating",
                 instance_id=instance.id,
-                image_id=instance.image_id if volume.is_os_disk else None,
+                image_id=disk_image_id if volume.is_os_disk else None,
                 is_os_disk=volume.is_os_disk,
                 disk_bus=volume.disk_bus,
                 volume_mode=volume.volume_mode,

@@ -25,6 +25,7 @@ from coordinator.store.queries.instance_view import Surroundings, read_surroundi
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.node import read_cpu_models
 from coordinator.store.queries.snapshot import find_instances_with_snapshots
+from coordinator.store.queries.volume_attachment import find_sharing_instances
 from coordinator.store.tables import DeploymentSet, Instance, Node
 from coordinator.tasks.blueprint import traits_of
 
@@ -73,7 +74,7 @@ def make_requests(
     cpu_models = read_cpu_models(session, {instance.node_id for instance in instances if instance.node_id})
     set_ids = {instance.deployment_set for instance in instances} - {""}
     sets, members = read_sets(session, set_ids), read_member_places(session, set_ids)
-    storages = _read_storages(session, instances) if migration is MigrationType.LIVE else {}
+    storages = _read_storages(session, instances, is_live=migration is MigrationType.LIVE)
     requests = []
     for instance in instances:
         request = replace(_make_request(instance, surroundings), storage_id=storages.get(instance.ecs_id, ""))
@@ -86,9 +87,12 @@ def make_requests(
     return requests
 
 
-def _read_storages(session: Session, instances: Sequence[Instance]) -> dict[str, str]:
-    """Storage that instances do not leave while they run, for the snapshots that are there."""
-    having = find_instances_with_snapshots(session, [instance.id for instance in instances])
+def _read_storages(session: Session, instances: Sequence[Instance], *, is_live: bool) -> dict[str, str]:
+    """Storage that instances do not leave: for what they share with others, and while they run for their snapshots."""
+    ids = [instance.id for instance in instances]
+    having = find_sharing_instances(session, ids)
+    if is_live:
+        having |= find_instances_with_snapshots(session, ids)
     return {
         instance.ecs_id: session.get_one(Node, instance.node_id).storage_id
         for instance in instances
@@ -102,7 +106,8 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
     size = InstanceSize(
         vcpus=instance.vcpus,
         memory_bytes=instance.memory_bytes,
-        storage_gib=sum_network_gib(surroundings.volumes.get(instance.id, ())),
+        # What it shares with others stays where it is.
+        storage_gib=sum_network_gib(it for it in surroundings.volumes.get(instance.id, ()) if not it.multi_attach),
         huge_page_bytes=instance.huge_page_bytes,
     )
     own_pools = {instance.rp_id} if instance.rp_id else set()

@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.device_order import ExtraDevices
+from coordinator.domain.image_format import ISO
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
 from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VOLUME_TYPES
@@ -72,12 +73,16 @@ class References:
     pool_ids: frozenset[str]
     # Beside those of the flavor.
     extra_devices: ExtraDevices
+    # What the system disk stands on; None: it begins empty, or is a copy of one that did.
+    disk_image_id: str | None
     # The order's, and elastic local disks of the flavor.
-    volumes: tuple[VolumeOrder, ...] = ()
+    volumes: tuple[VolumeOrder, ...]
     # A stored key that opens it.
     ssh_key: SshKey | None = None
     # What the system disk is made from instead of the image.
     origin: SnapshotOrigin | None = None
+    # Whether the system is installed from the image, an ISO in a drive, to an empty system disk.
+    is_installation: bool = False
 
 
 def find_references(
@@ -93,7 +98,8 @@ def find_references(
     # From here on what counts is what the tenant may use, also when an operator orders for it.
     user = replace(caller, role=Role.TENANT, tenant_id=owner.tenant.id)
     origin = None if image else find_origin(session, user, order)
-    image = image or find_image(session, user, replace(order, image_id=origin.image_id) if origin else order)
+    is_order_of_image = image is None and origin is None
+    image = image or _find_system(session, user, order, origin)
     _check_volume_types(order)
     volumes = with_elastic_disks(order.volumes, size.flavor)
     _check_system_disk(volumes, image)
@@ -107,10 +113,26 @@ def find_references(
         size.memory_bytes,
         size.pool_ids,
         size.extra_devices,
+        origin.disk_image_id if origin else _disk_image_id(image),
         volumes,
         _find_ssh_key(session, order),
         origin,
+        is_installation=is_order_of_image and image.format == ISO,
     )
+
+
+def _find_system(session: Session, user: Caller, order: InstanceOrder, origin: SnapshotOrigin | None) -> Image:
+    """The image that the instance is of: what its system came from, be that a disc that is gone by now."""
+    if origin is None:
+        return find_image(session, user, order, admits_iso=True)
+    if origin.disk_image_id is None:
+        return session.get_one(Image, origin.image_id)
+    return find_image(session, user, replace(order, image_id=origin.image_id))
+
+
+def _disk_image_id(image: Image) -> str | None:
+    """A system that comes from a disc is installed to an empty disk."""
+    return None if image.format == ISO else image.id
 
 
 def find_size(session: Session, order: InstanceOrder) -> SizeReferences:
@@ -235,8 +257,13 @@ def _check_flavor_type(order: InstanceOrder, flavor: Flavor, flavor_type: Flavor
         )
 
 
-def find_image(session: Session, user: Caller, order: InstanceOrder, field: str = "image.imageUid") -> Image:
-    """The order's image, as a system disk for who `user` is; raises what is wrong with it, naming the field."""
+def find_image(
+    session: Session, user: Caller, order: InstanceOrder, field: str = "image.imageUid", *, admits_iso: bool = False
+) -> Image:
+    """The order's image, as a system disk for who `user` is; raises what is wrong with it, naming the field.
+
+    `admits_iso`: or as a disc to install one from.
+    """
     if order.image_id:
         image = session.get(Image, order.image_id)
     else:
@@ -247,7 +274,7 @@ def find_image(session: Session, user: Caller, order: InstanceOrder, field: str 
     if image.status != _ACTIVE:
         reason = f": {image.error_message}" if image.error_message else ""
         raise ImageUnusable(field, f"image {image.id} is {image.status}{reason}", f"镜像状态为{image.status}{reason}")
-    if image.format == "iso":
+    if image.format == ISO and not admits_iso:
         raise ImageUnusable(field, "an ISO image is no system disk", "ISO镜像不能用作系统盘")
     if image.cpu_arch != order.architecture:
         raise ImageArchitectureMismatch(
@@ -283,7 +310,7 @@ def _check_volume_types(order: InstanceOrder) -> None:
 
 def _check_system_disk(volumes: Sequence[VolumeOrder], image: Image) -> None:
     for position, volume in enumerate(volumes):
-        if volume.is_os_disk and volume.size_gib * GIB < image.virtual_size_bytes:
+        if volume.is_os_disk and image.format != ISO and volume.size_gib * GIB < image.virtual_size_bytes:
             least = -(-image.virtual_size_bytes // GIB)
             raise ParameterInvalid(
                 f"volumes[{position}].volumeSize",

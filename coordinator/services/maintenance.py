@@ -28,11 +28,12 @@ from coordinator.tasks.kinds.drain_node import DRAIN_NODE, describe_moves
 from coordinator.tasks.submission import request_cancel, submit_task
 
 # These stay: they have nothing that an interruption of the node could hurt.
-_AT_REST = frozenset(
-    {InstanceStatus.STOPPED, InstanceStatus.HIBERNATED, InstanceStatus.SOFT_DELETED, InstanceStatus.ERROR_UNSCHEDULABLE}
-)
+_AT_REST = frozenset({InstanceStatus.STOPPED, InstanceStatus.SOFT_DELETED, InstanceStatus.ERROR_UNSCHEDULABLE})
 _NEVER: Final = "None"
 _NO_REASON: Final = Message("", "")
+_HELD: Final = Message(
+    "its evictionStrategy is None: stop it, or move it yourself", "evictionStrategy为None，请自行处理"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -143,23 +144,21 @@ def _evict(
     present = Eviction(instance.ecs_id, instance.display_name, instance.status, Fate.STAYS)
     if instance.status in _AT_REST and instance.task_id is None:
         return replace(present, reason=Message("it does not run", "实例未运行"))
+    # What hibernates survives a reboot of its node, but cannot be woken meanwhile: it moves if it can.
+    hibernates = instance.status == InstanceStatus.HIBERNATED
+    hindered = Fate.STAYS if hibernates else Fate.BLOCKS
     if instance.options.get("evictionStrategy") == _NEVER:
-        told = Message(
-            "its evictionStrategy is None: stop it, or move it yourself", "evictionStrategy为None，请自行处理"
-        )
-        return replace(present, fate=Fate.BLOCKS, reason=told)
+        return replace(present, fate=hindered, reason=_HELD)
+    kind = MigrationType.COLD if hibernates else MigrationType.LIVE
     try:
         with session.begin_nested():
-            migration = begin_migration(
-                session, runtime, caller, MigrationType.LIVE, MigrationWish(instance.ecs_id), options
-            )
+            migration = begin_migration(session, runtime, caller, kind, MigrationWish(instance.ecs_id), options)
     except CoordinatorError as error:
-        return replace(present, fate=Fate.BLOCKS, reason=error.message)
-    target = session.get_one(Node, migration.target_node_id)
+        return replace(present, fate=hindered, reason=error.message)
     return replace(
         present,
         fate=Fate.MOVES,
-        target_node=target.name,
+        target_node=session.get_one(Node, migration.target_node_id).name,
         operation_id=migration.operation_id,
         migration_id=migration.id,
     )

@@ -39,7 +39,7 @@ _KINDS: Final[dict[MigrationType, TaskKind]] = {
 }
 _ADMITTED: Final = {
     MigrationType.LIVE: (InstanceStatus.RUNNING, InstanceStatus.PAUSED),
-    MigrationType.COLD: (InstanceStatus.STOPPED,),
+    MigrationType.COLD: (InstanceStatus.STOPPED, InstanceStatus.HIBERNATED),
     MigrationType.RECOVERY: (InstanceStatus.UNKNOWN,),
 }
 
@@ -151,6 +151,7 @@ def make_move(
         "targetNodeId": target.node_id,
         "isCpuTypeFree": settings.is_cpu_type_free,
         "sharesStorage": share_storage(session, instance.node_id, target.node_id),
+        "hibernates": instance.status == InstanceStatus.HIBERNATED,
     }
 
 

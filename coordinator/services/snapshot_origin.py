@@ -12,7 +12,7 @@ from coordinator.errors import ParameterInvalid, StatusUnsupported
 from coordinator.services.snapshot import find_own_snapshot
 from coordinator.store.queries import snapshot as queries
 from coordinator.store.queries.snapshot import SnapshotPart
-from coordinator.store.tables import Node
+from coordinator.store.tables import Instance, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,9 @@ class SnapshotOrigin:
 
     snapshot_id: str
     volume_uuid: str
+    # What its system came from, and what the disk stands on: the same, or nothing.
     image_id: str
+    disk_image_id: str | None
     # Where it can be read: on this node, and on those that have the same storage unless that is empty.
     node_id: str
     storage_id: str
@@ -63,23 +65,26 @@ def _find(session: Session, user: Caller, order: InstanceOrder, snapshot_id: str
             f"快照{snapshot_id}状态为{row.status}，不能用于创建",
         )
     item = next((it for it in queries.list_parts(session, row) if it.part.is_os_disk), None)
-    if item is None or item.part.image_id is None:
+    # What was installed from a disc stands on no image.
+    image_id = item and (item.part.image_id or session.get_one(Instance, row.instance_id).image_id)
+    if item is None or not image_id:
         raise ParameterInvalid(f"{field}.osSnapshotId", "the snapshot has no system disk", "快照不包含系统盘")
-    _check(order, item, field)
+    _check(order, item, image_id, field)
     node_id = queries.node_of(session, item.volume)
     if node_id is None:
         raise ParameterInvalid(f"{field}.osSnapshotId", "its volume is on no node", "其云盘不在任何节点上")
     return SnapshotOrigin(
         snapshot_id=row.snapshot_id,
         volume_uuid=item.volume.uuid,
-        image_id=item.part.image_id,
+        image_id=image_id,
+        disk_image_id=item.part.image_id,
         node_id=node_id,
         storage_id=session.get_one(Node, node_id).storage_id,
     )
 
 
-def _check(order: InstanceOrder, item: SnapshotPart, field: str) -> None:
-    image_id, least = item.part.image_id, item.part.size_gib
+def _check(order: InstanceOrder, item: SnapshotPart, image_id: str, field: str) -> None:
+    least = item.part.size_gib
     if order.image_id and order.image_id != image_id:
         raise ParameterInvalid(
             "image.imageUid", f"the snapshot is of a system with image {image_id}", f"快照的系统镜像为{image_id}"

@@ -1,6 +1,7 @@
 """Volumes: disks that exist without an instance, too."""
 
 import re
+from collections.abc import Sequence
 
 from sqlmodel import Session
 
@@ -10,18 +11,20 @@ from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceInUse, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.elastic_disk import refuse_elastic
-from coordinator.services.instance import find_own
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.region import check_tenant
 from coordinator.store.queries import volume as queries
+from coordinator.store.queries.instance import lock_instances
 from coordinator.store.queries.snapshot import list_of_volumes
 from coordinator.store.queries.volume import VolumeRow
+from coordinator.store.queries.volume_attachment import list_sharers
 from coordinator.store.tables import Instance, Task, Tenant, Volume
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
 from coordinator.tasks.submission import submit_task
 
 _PREFIX = "volume-"
+_SHARED_BUSES = ("virtio", "scsi")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _DELETABLE = frozenset({VolumeStatus.AVAILABLE, VolumeStatus.ERROR})
 _GROWABLE = frozenset({VolumeStatus.AVAILABLE, VolumeStatus.IN_USE})
@@ -29,9 +32,11 @@ _GROWABLE = frozenset({VolumeStatus.AVAILABLE, VolumeStatus.IN_USE})
 
 def create_volume(runtime: Runtime, caller: Caller, draft: Volume) -> VolumeRow:
     """Stores `draft`, a row without ids and status; a node makes it real when an instance first uses it."""
-    if draft.multi_attach:
+    if draft.multi_attach and (draft.disk_bus not in _SHARED_BUSES or draft.volume_mode != "Block"):
         raise ParameterInvalid(
-            "multiAttach", "volumes that several instances share are not available yet", "暂不支持多实例共享云盘"
+            "multiAttach",
+            "a volume that instances share is a block device on virtio or scsi",
+            "共享云盘须为virtio或scsi总线的块设备",
         )
     draft.tenant_id = _owner(caller, draft.tenant_id)
     check_tenant(runtime, caller, draft.tenant_id)
@@ -40,7 +45,7 @@ def create_volume(runtime: Runtime, caller: Caller, draft: Volume) -> VolumeRow:
     with runtime.database.write() as session:
         check_volume_quota(session, draft.tenant_id, count=1, size_gib=draft.size_gib)
         session.add(draft)
-    return draft, None, None
+    return VolumeRow(draft)
 
 
 def check_volume_quota(session: Session, tenant_id: str, *, count: int, size_gib: int) -> None:
@@ -83,10 +88,10 @@ def find_volume(session: Session, caller: Caller, volume_id: str) -> VolumeRow:
 def rename_volume(runtime: Runtime, caller: Caller, volume_id: str, name: str) -> VolumeRow:
     """The volume under its new name."""
     with runtime.database.write() as session:
-        found, ecs_id, zone = find_volume(session, caller, volume_id)
-        found.name = name
-        session.add(found)
-    return found, ecs_id, zone
+        row = find_volume(session, caller, volume_id)
+        row.volume.name = name
+        session.add(row.volume)
+    return row
 
 
 def grow_volume(runtime: Runtime, caller: Caller, volume_id: str, size_gib: int) -> Task | None:
@@ -95,27 +100,30 @@ def grow_volume(runtime: Runtime, caller: Caller, volume_id: str, size_gib: int)
     ParameterInvalid when it would become smaller, QuotaExceeded; the space counts at once. The same size is success.
     """
     with runtime.database.write() as session:
-        found, ecs_id, _ = find_volume(session, caller, volume_id)
-        # Instances are locked before volumes, everywhere; it may be another one's by then.
-        instance = find_own(session, caller, ecs_id, for_update=True) if ecs_id else None
-        assert found.id is not None  # noqa: S101 (it is stored)
-        volume = queries.lock_volume(session, found.id)
-        _check_growth(volume, instance, volume_id, size_gib)
+        row = find_volume(session, caller, volume_id)
+        # Instances are locked before volumes, everywhere; they may be others by then.
+        names = [instance.ecs_id for _, instance in row.sharers] or [name for name in [row.ecs_id] if name]
+        instances = list(lock_instances(session, names).values())
+        assert row.volume.id is not None  # noqa: S101 (it is stored)
+        volume = queries.lock_volume(session, row.volume.id)
+        _check_growth(session, volume, instances, volume_id, size_gib)
         if size_gib == volume.size_gib:
             return None
         check_volume_quota(session, volume.tenant_id, count=0, size_gib=size_gib - volume.size_gib)
-        task = _submit_growth(session, runtime, caller, volume, instance, size_gib) if volume.node_id else None
+        task = _submit_growth(session, runtime, caller, volume, instances, size_gib) if volume.node_id else None
         volume.size_gib = size_gib
         session.add(volume)
     runtime.wake_tasks()
     return task
 
 
-def _check_growth(volume: Volume, instance: Instance | None, volume_id: str, size_gib: int) -> None:
-    if instance is not None:
+def _check_growth(
+    session: Session, volume: Volume, instances: Sequence[Instance], volume_id: str, size_gib: int
+) -> None:
+    for instance in instances:
         require_unlocked(instance)
-    is_same = volume.instance_id == (instance.id if instance else None)
-    if volume.status not in _GROWABLE or not is_same:
+    holders = {sharer.id for _, sharer in list_sharers(session, [volume.id])} | {volume.instance_id} - {None}
+    if volume.status not in _GROWABLE or holders != {instance.id for instance in instances}:
         raise StatusUnsupported(
             f"volume {volume_id} is {volume.status}: it cannot grow", f"云盘{volume_id}状态为{volume.status}，不能扩容"
         )
@@ -129,15 +137,17 @@ def _check_growth(volume: Volume, instance: Instance | None, volume_id: str, siz
 
 
 def _submit_growth(
-    session: Session, runtime: Runtime, caller: Caller, volume: Volume, instance: Instance | None, size_gib: int
+    session: Session, runtime: Runtime, caller: Caller, volume: Volume, instances: Sequence[Instance], size_gib: int
 ) -> Task:
     args = {
         "uuid": volume.uuid,
         "nodeId": volume.node_id,
         "sizeGib": size_gib,
         "oldSizeGib": volume.size_gib,
-        "ecsId": instance.ecs_id if instance else "",
-        "domainUuid": instance.uuid if instance else "",
+        "guests": [
+            {"ecsId": instance.ecs_id, "nodeId": instance.node_id, "domainUuid": instance.uuid}
+            for instance in instances
+        ],
     }
     task = submit_task(
         session,
@@ -149,7 +159,7 @@ def _submit_growth(
         request_id=caller.request_id,
     )
     volume.status = VolumeStatus.GROWING
-    if instance is not None:
+    for instance in instances:
         # Nothing else changes it, nor moves it, meanwhile.
         instance.task_id, instance.task_at = task.id, runtime.now()
         session.add(instance)
@@ -159,7 +169,7 @@ def _submit_growth(
 def delete_volume(runtime: Runtime, caller: Caller, volume_id: str) -> Task | None:
     """Deletes a volume that no instance uses; the task that does it where a node holds its data."""
     with runtime.database.write() as session:
-        found, _, _ = find_volume(session, caller, volume_id)
+        found = find_volume(session, caller, volume_id).volume
         assert found.id is not None  # noqa: S101 (it is stored)
         volume = queries.lock_volume(session, found.id)
         if volume.instance_id is not None or volume.status not in _DELETABLE:

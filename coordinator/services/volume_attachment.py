@@ -13,10 +13,13 @@ from coordinator.runtime import Runtime
 from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.shared_volume import attach_shared, detach_shared
 from coordinator.services.volume import find_volume
 from coordinator.store.queries.instance import list_volumes
 from coordinator.store.queries.node import share_storage
 from coordinator.store.queries.volume import lock_volume
+from coordinator.store.queries.volume_attachment import find_attachment, list_shared
+from coordinator.store.queries.volume_attachment import list_attached as list_shared_as_attached
 from coordinator.store.tables import Instance, Node, Volume
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
@@ -37,9 +40,10 @@ class AttachOrder:
 
 
 def list_attached(runtime: Runtime, caller: Caller, ecs_id: str) -> Sequence[Volume]:
-    """The volumes of an instance, the system disk first."""
+    """The volumes of an instance, the system disk first, those that it shares with others last."""
     with runtime.database.read() as session:
-        return list_volumes(session, find_own(session, caller, ecs_id))
+        instance = find_own(session, caller, ecs_id)
+        return [*list_volumes(session, instance), *list_shared_as_attached(session, instance.id)]
 
 
 def attach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, orders: Sequence[AttachOrder]) -> str:
@@ -48,13 +52,17 @@ def attach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, orders: Sequen
     StatusUnsupported for a volume that is not available, or whose data is on a node that shares nothing with the
     instance's; VolumesTooMany beyond sixteen for each instance.
     """
+    if _find_lone_shared(runtime, caller, [order.volume_id for order in orders]):
+        [order] = orders
+        flag = order.delete_on_termination
+        return attach_shared(runtime, caller, order.volume_id, [ecs_id], delete_on_termination=flag)
     with runtime.database.write() as session:
         instance = find_own(session, caller, ecs_id, for_update=True)
         require_unlocked(instance)
         ATTACH_VOLUMES.check(session, {"ecsId": ecs_id})
         volumes = _lock_volumes(session, caller, [order.volume_id for order in orders])
         present = list_volumes(session, instance)
-        _check_count(len(present), len(volumes))
+        _check_count(len(present) + len(list_shared(session, instance.id)), len(volumes))
         for volume in volumes:
             _check_attachable(session, volume, instance)
         uuids = [volume.uuid for volume in volumes]
@@ -70,6 +78,8 @@ def detach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, volume_ids: Se
 
     It fails when the guest does not let go in time: then the instance has them all as before.
     """
+    if _find_lone_shared(runtime, caller, volume_ids):
+        return detach_shared(runtime, caller, volume_ids[0], [ecs_id])
     with runtime.database.write() as session:
         instance = find_own(session, caller, ecs_id, for_update=True)
         require_unlocked(instance)
@@ -91,40 +101,33 @@ def set_delete_flag(runtime: Runtime, caller: Caller, ecs_id: str, volume_id: st
         instance = find_own(session, caller, ecs_id, for_update=True)
         require_unlocked(instance)
         (volume,) = _lock_volumes(session, caller, [volume_id])
-        if volume.instance_id != instance.id:
+        attachment = find_attachment(session, volume.id, instance.id)
+        if volume.instance_id != instance.id and attachment is None:
             raise _not_attached(volume, instance)
         if not delete_on_termination:
             refuse_elastic([volume], instance, "goes with its instance", "随实例删除")
-        volume.delete_on_termination = delete_on_termination
-        session.add(volume)
+        held = attachment or volume
+        held.delete_on_termination = delete_on_termination
+        session.add(held)
 
 
-def attach_shared_volume(runtime: Runtime, caller: Caller, volume_id: str, ecs_ids: Sequence[str]) -> str:
-    """Gives a volume to instances; to more than one is not possible yet."""
-    return attach_volumes(runtime, caller, _only(ecs_ids), [AttachOrder(volume_id)])
-
-
-def detach_shared_volume(runtime: Runtime, caller: Caller, volume_id: str, ecs_ids: Sequence[str]) -> str:
-    """Takes a volume from instances; no more than one has it."""
-    return detach_volumes(runtime, caller, _only(ecs_ids), [volume_id])
-
-
-def _only(ecs_ids: Sequence[str]) -> str:
-    wanted = list(dict.fromkeys(ecs_ids))
-    if len(wanted) != 1:
+def _find_lone_shared(runtime: Runtime, caller: Caller, volume_ids: Sequence[str]) -> bool:
+    """Whether the one volume that is named is shared. ParameterInvalid for one among others."""
+    with runtime.database.read() as session:
+        volumes = [find_volume(session, caller, volume_id).volume for volume_id in volume_ids]
+    is_shared = any(volume.multi_attach for volume in volumes)
+    if is_shared and len(volumes) > 1:
         raise ParameterInvalid(
-            "ecsIds",
-            "exactly one: volumes that several instances share are not available yet",
-            "须为1个实例ID：暂不支持多实例共享云盘",
+            "volumes", "a shared volume comes and goes in a request of its own", "共享云盘须单独挂载或卸载"
         )
-    return wanted[0]
+    return is_shared
 
 
 def _lock_volumes(session: Session, caller: Caller, volume_ids: Sequence[str]) -> list[Volume]:
     """The volumes in the order of the request, kept from others until the transaction ends."""
     if not 1 <= len(volume_ids) <= MAXIMUM_VOLUMES:
         raise ParameterInvalid("volumes", f"1 to {MAXIMUM_VOLUMES}", f"须为1到{MAXIMUM_VOLUMES}块云盘")
-    numbers = [find_volume(session, caller, volume_id)[0].id or 0 for volume_id in volume_ids]
+    numbers = [find_volume(session, caller, volume_id).volume.id or 0 for volume_id in volume_ids]
     if len(set(numbers)) < len(numbers):
         raise ParameterInvalid("volumes", "names a volume twice", "同一云盘重复出现")
     # In one order everywhere, so that two callers cannot wait for each other.

@@ -19,6 +19,7 @@ from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device_claim import DeviceClaim, list_claims
 from coordinator.store.queries.iso import IsoRow, list_isos
 from coordinator.store.queries.ssh_key import list_bindings
+from coordinator.store.queries.volume_attachment import list_attached
 from coordinator.store.tables.device import CellAllocation
 from coordinator.store.tables.flavor import FlavorType
 from coordinator.store.tables.image import Image
@@ -58,6 +59,7 @@ class Blueprint:
     """One instance with its disks (the system disk first), ports and image."""
 
     instance: Instance
+    # Its own; what it shares with others is neither made, moved nor removed with it.
     volumes: tuple[Volume, ...]
     ports: tuple[tuple[Port, Subnet], ...]
     image: Image | None
@@ -75,6 +77,8 @@ class Blueprint:
 
     # What is in its optical drives.
     isos: tuple[IsoRow, ...]
+    # What it shares with other instances, as it sees them.
+    shared_volumes: tuple[Volume, ...] = ()
 
     def image_below(self, volume: Volume) -> storage_pb2.ImageRef | None:
         """The image from which the volume's unwritten parts come; None: it stands alone."""
@@ -102,6 +106,7 @@ def read_blueprint(session: Session, args: Mapping[str, Any], consumer_uuid: str
         vgpu_type_id=instance_query.get_flavor(session, instance).vgpu_type_id,
         images={volume.image_id: session.get_one(Image, volume.image_id) for volume in volumes if volume.image_id},
         isos=tuple(list_isos(session, instance.id)),
+        shared_volumes=list_attached(session, instance.id),
     )
 
 
@@ -187,7 +192,7 @@ def domain_spec(blueprint: Blueprint, runtime: Runtime) -> domain_pb2.DomainSpec
 
 def _disks(blueprint: Blueprint) -> list[domain_pb2.Disk]:
     """They come after a drive from which the guest starts."""
-    disks = [disk_message(volume) for volume in blueprint.volumes]
+    disks = [disk_message(volume) for volume in (*blueprint.volumes, *blueprint.shared_volumes)]
     if any(attachment.is_boot for attachment, _ in blueprint.isos):
         for disk in disks:
             disk.boot_index += int(disk.boot_index > 0)

@@ -20,6 +20,7 @@ from coordinator.store.queries import migration as migration_query
 from coordinator.store.queries.device_claim import hand_claims_over
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.placement import advance_generations
+from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.store.tables import Instance, Migration
 from coordinator.tasks.blueprint import Blueprint, image_ref, port_message, read_blueprint, volume_size_bytes
 from coordinator.tasks.instance_step import Args, ensure_media, load_instance, settle, settle_failure
@@ -130,6 +131,10 @@ def change_node(session: Session, args: Args) -> Instance:
     for volume in instance_query.list_volumes(session, instance):
         volume.node_id = target_id
         session.add(volume)
+    for _, volume in list_shared(session, instance.id):
+        # Both nodes have it: that one of its instances' nodes is asked to change it.
+        volume.node_id = target_id
+        session.add(volume)
     session.add(instance)
     session.flush()
     _end(session, args, MigrationState.COMPLETED, "", _remains(session, instance, args, source_id))
@@ -165,12 +170,23 @@ def transfer_id(args: Args, position: int) -> str:
     return f"{args['migrationId']}-{position}"
 
 
+def hibernates(args: Args) -> bool:
+    """Whether the instance's memory goes with it."""
+    return bool(args.get("hibernates"))
+
+
+def memory_transfer_id(args: Args) -> str:
+    """Names the copying of the instance's memory."""
+    return f"{args['migrationId']}-memory"
+
+
 def _settle_failure(session: Session, args: Args, failure: Failure, *, is_incoming: bool) -> None:
     instance = load_instance(session, args)
     state = MigrationState.CANCELED if failure.canceled else MigrationState.FAILED
     remains = _remains(session, instance, args, args["targetNodeId"])
     transfers = [] if is_incoming else [transfer_id(args, place) for place in range(len(remains.volume_uuids))]
-    remains = replace(remains, is_incoming=is_incoming, transfer_ids=transfers)
+    memory = memory_transfer_id(args) if hibernates(args) else ""
+    remains = replace(remains, is_incoming=is_incoming, transfer_ids=transfers, memory_transfer_id=memory)
     _end(session, args, state, "canceled on request" if failure.canceled else failure.message, remains)
     settle_failure(session, args, failure)
     migration_query.nudge_waiting(session)

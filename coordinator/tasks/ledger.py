@@ -30,6 +30,8 @@ from coordinator.tasks.model import Failure, StepResult, TaskKind
 from coordinator.tasks.plan import Act, End, is_unwinding, next_act, progress_percent
 
 LEASE_SECONDS: Final = 8.0
+# As long as deletions wait for what they have to remove.
+UNDO_SECONDS: Final = 7 * 24 * 3600.0
 _FIRST_RETRY_SECONDS: Final = 0.5
 _LAST_RETRY_SECONDS: Final = 15.0
 _PRUNE_BATCH: Final = 200
@@ -312,8 +314,11 @@ class Ledger:
 
 
 def _patience_seconds(kind: TaskKind, act: Act) -> float:
+    """Who gives up undoing leaves something behind for the operator: a node that is away comes back after days."""
+    if act.phase == StepPhase.UNDO:
+        return max(kind.retry_seconds, UNDO_SECONDS)
     own_seconds = kind.steps[act.seq].retry_seconds
-    return kind.retry_seconds if own_seconds is None or act.phase == StepPhase.UNDO else own_seconds
+    return kind.retry_seconds if own_seconds is None else own_seconds
 
 
 def _let_go(task: Task) -> None:

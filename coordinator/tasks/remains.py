@@ -41,6 +41,8 @@ class Remains:
     port_ids: list[str]
     # Of volumes that were on their way to that node, in their order.
     transfer_ids: list[str] = field(default_factory=list)
+    # Of the instance's memory, which was on its way there; empty: none was.
+    memory_transfer_id: str = ""
 
 
 def submit_cleaning(session: Session, remains: Remains, after_task_id: str | None) -> str:
@@ -57,6 +59,8 @@ async def _remove_domain(context: StepContext) -> StepResult:
     remains = Remains(**context.args)
     await asyncio.to_thread(_check_again, context)
     agent = context.runtime.agents.of(remains.node_id)
+    if remains.memory_transfer_id:
+        await agent.ensure_volume_receive_ended(remains.uuid, remains.memory_transfer_id)
     if remains.is_incoming:
         await agent.ensure_incoming_removed(remains.uuid, remains.migration_id)
     else:

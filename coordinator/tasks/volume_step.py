@@ -1,20 +1,21 @@
 """What tasks that give volumes to instances, and take them away, share."""
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeVar
 
 from sqlmodel import Session
 
 from coordinator.agents.client import NodeAway
+from coordinator.domain.instance import PowerState
 from coordinator.domain.volume import VolumeStatus
 from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import Blueprint
-from coordinator.tasks.instance_step import Args, load_instance
-from coordinator.tasks.model import StepContext, StepDeferred
+from coordinator.tasks.instance_step import Args, is_being_deleted, load_instance
+from coordinator.tasks.model import StepContext, StepDeferred, StepResult
 
 _LOOK_AGAIN_SECONDS: Final = 5.0
 
@@ -35,6 +36,29 @@ async def undo_unless_lost(
         if not await is_given_up(context, instance, node_id):
             raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
         return None
+
+
+async def start_unless_lost(
+    context: StepContext, instance: Instance, starting: Awaitable[StepResult], *, runs: bool
+) -> StepResult:
+    """The same for a guest that its task alone has shut down; `runs`: it ran before.
+
+    One that is given up counts as running on its lost node, and so is started elsewhere as all that ran there.
+    """
+    started = await undo_unless_lost(context, instance, starting)
+    if started is not None:
+        return started
+    return StepResult(apply=_record_wish(context.args)) if runs else StepResult()
+
+
+def _record_wish(args: Args) -> Callable[[Session], None]:
+    def apply(session: Session) -> None:
+        instance = load_instance(session, args)
+        if not is_being_deleted(instance):
+            instance.power_state = PowerState.RUNNING
+            session.add(instance)
+
+    return apply
 
 
 async def is_given_up(context: StepContext, instance: Instance | None, node_id: str = "") -> bool:

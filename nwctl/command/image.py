@@ -16,6 +16,7 @@ from nwctl.binding import command, noun
 from nwctl.client import Answer, Client
 from nwctl.command.flavor_type import Arch
 from nwctl.command.instance import INSTANCE
+from nwctl.command.snapshot import SNAPSHOT
 from nwctl.command.tenant import TENANT
 from nwctl.error import UsageError
 from nwctl.option import Page, Waiting
@@ -48,6 +49,8 @@ IMAGE = Resource(
         Column("OS version", "osVersion"),
         Column("SHA-256", "sha256"),
         Column("Fetched from", "sourceUrl"),
+        Column("Consistency", "consistency"),
+        Column("Warning", "warning"),
         Column("Error", "errorMessage"),
         Column("Created", "createdAt", moment),
     ),
@@ -109,6 +112,28 @@ class Description:
         return {name: value for name, value in given.items() if value}
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What the cloud itself makes an image of."""
+
+    instance: Annotated[
+        str, typer.Option(help="Instance of whose system disk it is made.", autocompletion=INSTANCE.complete)
+    ] = ""
+    snapshot: Annotated[
+        str, typer.Option(help="Snapshot of whose system disk it is made.", autocompletion=SNAPSHOT.complete)
+    ] = ""
+    quiesce: Annotated[
+        bool, typer.Option(help="Freeze an instance's file systems for that moment, if its guest agent answers.")
+    ] = True
+
+    def body(self, client: Client) -> dict[str, Any]:
+        """Its part of the request."""
+        if self.snapshot:
+            return {"name": f"{self.snapshot}-image", "snapshotId": SNAPSHOT.find_id(client, self.snapshot)}
+        found = {"name": f"{self.instance}-image", "ecsId": INSTANCE.find_id(client, self.instance)}
+        return found if self.quiesce else {**found, "quiesce": False}
+
+
 @command(app, "list")
 def list_images(session: Session, page: Page) -> None:
     """List the images."""
@@ -126,25 +151,25 @@ def show_image(session: Session, image: Reference) -> None:
 def register_image(
     session: Session,
     description: Description,
+    origin: Origin,
     waiting: Waiting,
     file: Annotated[Path | None, typer.Argument(help="The file to upload.", exists=True, dir_okay=False)] = None,
     url: Annotated[str, typer.Option(help="Where the coordinator fetches it instead.")] = "",
-    instance: Annotated[str, typer.Option(help="Instance of whose system disk it is made.", metavar="INSTANCE")] = "",
     image_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the file, or the URL's ending, shows.")
     ] = None,
     sha256: Annotated[str, typer.Option(help="Digest to check; a file's is computed.")] = "",
 ) -> None:
-    """Register an image from a file, a URL or an instance."""
-    if sum(map(bool, (file, url, instance))) != 1:
-        raise UsageError("give either a FILE, --url or --instance")
-    found: dict[str, str]
+    """Register an image from a file, a URL, an instance or a snapshot."""
+    if sum(map(bool, (file, url, origin.instance, origin.snapshot))) != 1:
+        raise UsageError("give either a FILE, --url, --instance or --snapshot")
+    found: dict[str, Any]
     if file:
         found = {"name": file.name, "format": format_of(file), "sha256": sha256 or digest(session, file)}
     elif url:
         found = {"name": Path(httpx.URL(url).path).name, "format": format_named(url), "sha256": sha256, "url": url}
     else:
-        found = {"name": f"{instance}-image", "ecsId": INSTANCE.find_id(session.client, instance)}
+        found = origin.body(session.client)
     if image_format:
         found["format"] = image_format
     answer = session.client.create(IMAGE.path, {**found, **description.body(session.client)})

@@ -52,7 +52,7 @@ def test_what_hibernates_is_started_given_up_or_deleted_and_nothing_else(
         ("attach-volumes", [{"volumeId": 1}]),
     ):
         assert put(customer, ecs_id, verb, body).code != "Success", verb
-    assert customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "x"}).code == NO_STATUS
+    assert customer.call("POST", f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "x"}).code == "ECS.DBGet.NoData"
     assert customer.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "x"}).code == NO_STATUS
     assert put(stranger, ecs_id, "start").code == "ECS.DBGet.NoData"
     assert finish(customer, put(customer, ecs_id, "start"))["state"] == "Succeeded"

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import threading
 from typing import Any
 from uuid import uuid4
 
@@ -445,3 +446,58 @@ def test_an_image_that_could_not_be_made_of_an_instance_leaves_nothing(
     assert (files(runtime), agent.exports) == ([], set())
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Stopped"
     customer.ok("DELETE", f"{IMAGES}/{image['imageId']}")
+
+
+def test_an_image_of_a_guest_that_runs_says_when_it_was_not_frozen(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent
+) -> None:
+    agent.exported = a_qcow2()
+    ecs_id, shown = cloud.create(customer), []
+    for fields, agent.unfrozen_reason in (({}, ""), ({"quiesce": "false"}, "no guest agent")):
+        answer = customer.call("POST", IMAGES, {"name": "golden", "ecsId": ecs_id, **fields})
+        assert finish(customer, answer)["state"] == "Succeeded"
+        image = customer.ok("GET", f"{IMAGES}/{answer.data['imageId']}")
+        shown.append((agent.orders[-1].quiesce, image["consistency"], image["warning"]))
+    assert shown == [(True, "fileSystem", ""), (False, "crash", "no guest agent")]
+
+
+def test_an_image_is_made_of_a_snapshot_while_its_instance_is_changed(
+    customer: Api, stranger: Api, cloud: Cloud, agent: ScriptedAgent, tenant: Tenant
+) -> None:
+    agent.exported = a_qcow2()
+    ecs_id = cloud.create(customer)
+    taking = customer.call("POST", "/api/ecs/v1/snapshot", {"ecsId": ecs_id, "snapshotName": "before"})
+    assert finish(customer, taking)["state"] == "Succeeded"
+    [snapshot] = customer.ok("GET", f"/api/ecs/v1/snapshot?ecsid={ecs_id}")["ecsSnapshots"]
+    order = {"name": "golden", "snapshotId": snapshot["ecsSnapshotId"]}
+    for fields, named in (
+        ({"format": "iso"}, "snapshotId"),
+        ({"url": "https://example.com/x"}, "snapshotId"),
+        ({"ecsId": ecs_id}, "snapshotId"),
+        ({"snapshotId": "x" * 33}, "snapshotId"),
+        ({"quiesce": "perhaps"}, "quiesce"),
+    ):
+        assert customer.refused("POST", IMAGES, {**order, **fields}).message.startswith(f"{named}: ")
+    for api, wanted in ((stranger, order), (customer, {**order, "snapshotId": "ecs.snapshot-0000000000000000"})):
+        assert api.refused("POST", IMAGES, wanted).code == "ECS.DBGet.NoData"
+
+    agent.gates["ensure_volume_exported"] = threading.Event()
+    answer = customer.call("POST", IMAGES, {**order, "snapshotId": snapshot["id"], "platform": "Debian"})
+    image_id = answer.data["imageId"]
+    assert (answer.data["status"], answer.data["tenantId"]) == ("Importing", tenant.id)
+    assert customer.refused("DELETE", f"{IMAGES}/{image_id}").code == "ECS.InvalidParameter.Status.NotSupported"
+    # The instance is not busy.
+    stop(customer, ecs_id)
+    agent.gates.pop("ensure_volume_exported").set()
+    assert finish(customer, answer)["state"] == "Succeeded"
+    image = customer.ok("GET", f"{IMAGES}/{image_id}")
+    assert (image["status"], image["consistency"], image["platform"]) == ("Active", "fileSystem", "Debian")
+    assert agent.orders[-1].snapshot_id == snapshot["ecsSnapshotId"]
+    assert not agent.exports
+
+    agent.refusals["ensure_volume_exported"] = Refusal(grpc.StatusCode.NOT_FOUND, "SnapshotNotFound", "is gone")
+    answer = customer.call("POST", IMAGES, order)
+    assert finish(customer, answer)["state"] == "Failed"
+    failed = customer.ok("GET", f"{IMAGES}/{answer.data['imageId']}")
+    assert (failed["status"], "is gone" in failed["errorMessage"]) == ("Error", True)
+    assert finish(customer, customer.call("DELETE", f"/api/ecs/v1/snapshot/{snapshot['id']}"))["state"] == "Succeeded"

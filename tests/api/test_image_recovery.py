@@ -12,6 +12,7 @@ from tests.api.cloud import INSTANCES, Cloud, stock
 from tests.api.test_device_recovery import Death, end, points
 from tests.api.test_image import IMAGES, a_qcow2, files, stop
 from tests.api.test_iso import an_iso, in_drives, listed, put
+from tests.api.test_snapshot import take
 from tests.scripted_agent import ScriptedAgent, at_work
 
 
@@ -49,18 +50,22 @@ def test_isos_come_and_go(customer: Api, cloud: Cloud, agent: ScriptedAgent, dea
         assert (in_drives(agent), listed(customer, ecs_id)) == ({}, [])
 
 
-def test_an_image_is_made_of_an_instance(
-    customer: Api, cloud: Cloud, agent: ScriptedAgent, death: Death, runtime: Runtime
+@pytest.mark.parametrize("kind", ["capture_image", "capture_snapshot"])
+def test_an_image_is_made_of_an_instance_or_snapshot(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, death: Death, runtime: Runtime, kind: str
 ) -> None:
     ecs_id = cloud.create(customer)
     stop(customer, ecs_id)
-    making = points("capture_image", "export.intent", "export.result", "fetch.result", "clean.result")
-    undoing = points("capture_image", "fetch.undo", "export.undo")
+    origin = {"ecsId": ecs_id}
+    if kind == "capture_snapshot":
+        origin = {"snapshotId": take(customer, ecs_id)["ecsSnapshotId"]}
+    making = points(kind, "export.intent", "export.result", "fetch.result", "clean.result")
+    undoing = points(kind, "fetch.undo", "export.undo")
     for content, wanted, places in ((a_qcow2(), "Active", making), (a_qcow2(backing=1024), "Error", undoing)):
         agent.exported = content
         for point in places:
             arm(death, point)
-            answer = customer.call("POST", IMAGES, {"name": "golden", "ecsId": ecs_id})
+            answer = customer.call("POST", IMAGES, {"name": "golden", **origin})
             end(customer, cloud, death, answer)
             path = f"{IMAGES}/{answer.data['imageId']}"
             assert customer.ok("GET", path)["status"] == wanted, point

@@ -7,14 +7,16 @@ import grpc
 import pytest
 
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Image, Tenant
+from coordinator.store.tables import Image, Tenant, Volume
 from protos.agent.v1.domain_pb2 import DISK_BUS_SATA, DISK_BUS_SCSI
 from tests.api.client import Answer, Api
-from tests.api.cloud import INSTANCES, Cloud, finish
+from tests.api.cloud import INSTANCES, Cloud, an_os_disk, finish
+from tests.api.test_instance_clone import clone
 from tests.builders import add, an_image
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 IMAGES = "/api/image/v1/images"
+DATA = {"volumeSize": 5, "volumeType": "ssd", "isOsDisk": False, "deleteOnTermination": True}
 LOCKED = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "MediumLocked", "the guest does not let go of what is in drive sdb")
 
 
@@ -224,3 +226,66 @@ def test_an_instance_starts_from_a_disc_and_from_its_disks_again(
     assert (answer.code, answer.data, "x-operation-id" in answer.headers) == ("Success", None, False)
     finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/start"))
     assert boot_indices() == ([0, 0, 0], [1])
+
+
+def test_a_system_is_installed_from_a_disc(customer: Api, cloud: Cloud, agent: ScriptedAgent, runtime: Runtime) -> None:
+    iso = an_iso(runtime, virtual_size_bytes=100 * 1024**3, os_type="windows")
+    ecs_id = cloud.create(customer, image={"imageUid": iso.id}, volumes=[an_os_disk(volumeSize=30), DATA])
+    (spec,) = agent.specs.values()
+    assert [(drive.image.image_id, drive.boot_index) for drive in spec.optical_drives] == [
+        (iso.id, 1),
+        ("", 0),
+        ("", 0),
+    ]
+    assert [disk.boot_index for disk in spec.disks] == [2, 0]
+    # The disk has its own size, whatever that of the disc is, and stands on nothing.
+    disk = cloud.rows(Volume)[0]
+    assert (disk.image_id, agent.volumes[disk.uuid], agent.images) == (None, 30 * 1024**3, {iso.id})
+    assert [(it["imageId"], it["status"], it["bootState"]) for it in listed(customer, ecs_id)] == [
+        (iso.id, "attached", True)
+    ]
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["imageId"], shown["isMountedISO"], shown["osType"]) == (iso.id, True, "windows")
+    assert customer.refused("DELETE", f"{IMAGES}/{iso.id}").code == "ECS.OperationDenied.Identity"
+    # The system that is there cannot be made anew of a disc.
+    refused = customer.refused("POST", f"{INSTANCES}/{ecs_id}/change-os", {})
+    assert (refused.code, refused.message[:8]) == ("ECS.GetImage.Fail", "imageId:")
+
+    # Installed: it starts from its disk, and nobody needs the disc any more.
+    booting = customer.call("PUT", f"{INSTANCES}/{ecs_id}/set-boot-order", {"bootMode": 0})
+    assert finish(customer, booting)["state"] == "Succeeded"
+    assert finish(customer, put(customer, ecs_id, "detach", iso))["state"] == "Succeeded"
+    (spec,) = agent.specs.values()
+    assert ([disk.boot_index for disk in spec.disks], in_drives(agent)) == ([1, 0], {})
+
+
+def test_what_was_installed_outlives_its_disc(
+    operator: Api, customer: Api, cloud: Cloud, agent: ScriptedAgent, runtime: Runtime
+) -> None:
+    iso = an_iso(runtime)
+    ecs_id = cloud.create(customer, image={"imageUid": iso.id})
+    assert operator.refused("DELETE", f"{IMAGES}/{iso.id}").code == "ECS.OperationFailed.ImageUsed"
+    taking = customer.call("POST", "/api/ecs/v1/snapshot", {"ecsId": ecs_id, "snapshotName": "installed"})
+    assert finish(customer, taking)["state"] == "Succeeded"
+    assert finish(customer, put(customer, ecs_id, "detach", iso))["state"] == "Succeeded"
+    operator.ok("DELETE", f"{IMAGES}/{iso.id}")
+    [snapshot] = customer.ok("GET", f"/api/ecs/v1/snapshot?ecsid={ecs_id}")["ecsSnapshots"]
+    copy = cloud.create(customer, image=None, volumes=[an_os_disk(osSnapshotId=snapshot["id"])])
+    source = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    cloning = clone(customer, cloud, source)
+    assert finish(customer, cloning)["state"] == "Succeeded"
+    assert [listed(customer, other) for other in (copy, cloning.data["ecsId"])] == [[], []]
+    assert {volume.image_id for volume in cloud.rows(Volume)} == {None}
+
+
+def test_a_disc_that_could_not_be_started_from_is_in_no_drive(
+    operator: Api, customer: Api, cloud: Cloud, agent: ScriptedAgent, runtime: Runtime
+) -> None:
+    iso = an_iso(runtime)
+    agent.refusals["ensure_defined"] = Refusal(grpc.StatusCode.INTERNAL, "HypervisorFailed", "no")
+    answer = customer.call("POST", INSTANCES, cloud.order(image={"imageUid": iso.id}))
+    assert finish(customer, answer)["state"] == "Failed"
+    ecs_id = answer.data["ecsId"]
+    assert (listed(customer, ecs_id), cloud.holds_nothing()) == ([], True)
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["isMountedISO"] is False
+    operator.ok("DELETE", f"{IMAGES}/{iso.id}")

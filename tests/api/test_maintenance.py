@@ -97,6 +97,19 @@ def test_nothing_moves_while_something_cannot(
     assert len(set(nodes_of(cloud).values())) == 2
 
 
+def test_what_hibernates_moves_if_it_can_and_holds_nobody_up(
+    customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+) -> None:
+    for name, strategy in (("asleep", "LiveMigrate"), ("held", "None")):
+        ecs_id = cloud.create(customer, displayName=name, hostId=cloud.node.id, evictionStrategy=strategy)
+        finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/hibernate"))
+    answer = drain(operator, cloud.node)
+    assert fates(answer) == {"asleep": "moves", "held": "stays"}
+    assert finish(operator, answer)["state"] == "Succeeded"
+    assert nodes_of(cloud) == {"asleep": other.id, "held": cloud.node.id}
+    assert {row.status for row in cloud.rows(Instance)} == {InstanceStatus.HIBERNATED}
+
+
 def test_it_never_moves_to_nodes_in_maintenance_or_beyond_their_room(
     customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
 ) -> None:

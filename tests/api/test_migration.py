@@ -439,6 +439,37 @@ def test_an_instance_that_is_off_moves_with_its_data(customer: Api, operator: Ap
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")[0]["type"] == "cold"
 
 
+def test_what_hibernates_moves_with_its_memory_or_stays_with_it(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer)
+    uuid, path = cluster.instance(ecs_id).uuid, f"{INSTANCES}/{ecs_id}/cold-migrate"
+    finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/hibernate"))
+    volumes = set(cluster.source.volumes)
+
+    def move() -> Any:
+        return finish(operator, customer.call("POST", path, {"nodeName": "node-b"}))
+
+    for call, code in (("prepare_volume_receive", "GuestIncompatible"), ("complete_memory_receive", "VolumeCorrupt")):
+        cluster.target.refusals[call] = Refusal(code=code, message="injected")
+        operation = move()
+        assert (operation["state"], operation["error"]["code"]) == ("Failed", code)
+        shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+        assert (shown["nodeName"], shown["status"]) == (cluster.cloud.node.name, "Hibernated")
+        cluster.wait_until_clean(cluster.target, cluster.target_node)
+        del cluster.target.refusals[call]
+    assert cluster.source.domains[uuid].power_state == domain_pb2.POWER_STATE_HIBERNATED
+    assert "send_volume" in cluster.source.calls
+    cluster.target.incoming.clear()
+    assert move()["state"] == "Succeeded"
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["nodeName"], shown["status"]) == ("node-b", "Hibernated")
+    # Asked for its CPU and room before anything is copied.
+    assert [it.uuid for it in cluster.target.incoming] == [uuid, *volumes, uuid]
+    assert cluster.target.incoming[0].volume.cpu_xml == "<cpu/>"
+    cluster.wait_until_clean(cluster.source, cluster.cloud.node)
+    finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/start"))
+    assert cluster.target.domains[uuid].power_state == domain_pb2.POWER_STATE_RUNNING
+
+
 def test_a_volume_that_arrives_otherwise_than_it_left_moves_nothing(
     customer: Api, operator: Api, cluster: Cluster
 ) -> None:

@@ -48,7 +48,8 @@ def test_a_volume_is_addressed_by_number_and_by_uuid(customer: Api, tenant: Tena
         ({"volumeType": "tape"}, "volumeType"),
         ({"diskBus": "floppy"}, "diskBus"),
         ({"diskBus": "usb"}, "diskBus"),
-        ({"multiAttach": True}, "multiAttach"),
+        ({"multiAttach": True, "diskBus": "sata"}, "multiAttach"),
+        ({"multiAttach": True, "volumeMode": "Filesystem"}, "multiAttach"),
     ],
 )
 def test_a_value_out_of_range_is_named(customer: Api, fields: dict[str, Any], named: str) -> None:

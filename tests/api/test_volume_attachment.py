@@ -467,17 +467,3 @@ def test_a_volume_is_renamed(customer: Api, stranger: Api) -> None:
     assert customer.refused("PUT", path, {"name": ""}).code == "ECS.InvalidParameter"
     assert customer.refused("PUT", path, {"name": "x" * 128}).code == "ECS.InvalidParameter"
     assert stranger.refused("PUT", path, {"name": "mine"}).code == "ECS.DBGet.NoData"
-
-
-def test_a_volume_is_not_shared_yet(customer: Api, cloud: Cloud, ecs_id: str) -> None:
-    volume = make(customer)
-    path, both = f"{INSTANCES}/batch-attach-volume", {"volumeId": volume["volumeId"], "ecsIds": [ecs_id, "ecs-2"]}
-    for action in ("attach", "detach"):
-        answer = customer.refused("PUT", f"{INSTANCES}/batch-{action}-volume", both)
-        assert (answer.code, "share" in answer.message) == ("ECS.InvalidParameter", True)
-    for body in ({"volumeId": 1}, {"ecsIds": [ecs_id]}, {"volumeId": volume["volumeId"], "ecsIds": []}):
-        assert customer.refused("PUT", path, body).code == "ECS.InvalidParameter"
-    one = {"volumeId": volume["volumeId"], "ecslds": [ecs_id]}
-    assert finish(customer, customer.call("PUT", path, one))["state"] == "Succeeded"
-    assert state_of(customer, volume) == ("inUse", ecs_id)
-    assert finish(customer, customer.call("PUT", path.replace("attach", "detach"), one))["state"] == "Succeeded"

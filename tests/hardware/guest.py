@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -31,7 +31,7 @@ from protos.agent.v1.storage_pb2 import (
     ImageFormat,
     ImageRef,
 )
-from tests.hardware.boot_sector import make_watcher, read_functions, read_lines
+from tests.hardware.boot_sector import count_starts, make_watcher, read_functions, read_lines
 from tests.hardware.host import NodeHost
 from tests.lab.waiting import wait_until
 
@@ -42,6 +42,7 @@ _CALL_SECONDS: Final = 240.0
 _PROOF_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.7
 _WATCHER_BOOT_INDEX: Final = 2
+_SHOWN_CHARACTERS: Final = 1500
 
 
 class Guest:
@@ -82,9 +83,12 @@ class Guest:
         list(self._host.domains.EnsureStopped(EnsureStoppedRequest(uuid=self.uuid, force=True), timeout=_CALL_SECONDS))
 
     def reset(self) -> None:
-        """It begins anew, with what is plugged in."""
+        """It has begun anew, with what is plugged in; for guests whose watcher runs."""
+        starts = count_starts(self.serial())
         request = RebootRequest(uuid=self.uuid, operation_id=str(uuid.uuid4()), force=True)
         list(self._host.domains.Reboot(request, timeout=_CALL_SECONDS))
+        # What it has told before proves nothing.
+        self._wait(lambda: count_starts(self.serial()) > starts, "begins anew")
 
     def attach(self, device: HostDevice) -> None:
         """It has the device, too."""
@@ -116,10 +120,7 @@ class Guest:
     def wait_for_function(self, identity: str, count: int = 1) -> None:
         """It sees so many PCI functions "vvvv:pppp"."""
 
-        def sees() -> bool:
-            return read_functions(self.serial()).count(identity) == count
-
-        wait_until(sees, f"the guest sees {count} of {identity}", _PROOF_SECONDS, _LOOK_SECONDS)
+        self._wait(lambda: read_functions(self.serial()).count(identity) == count, f"sees {count} of {identity}")
 
     def wait_for_line(self, text: str, *, present: bool = True) -> None:
         """It has told this of a device at its last start; or it has not, though it has looked at all."""
@@ -128,17 +129,21 @@ class Guest:
             serial = self.serial()
             return bool(read_functions(serial)) and (text in read_lines(serial)) is present
 
-        wait_until(
-            has_told, f"the guest {'tells' if present else 'does not tell'} {text}", _PROOF_SECONDS, _LOOK_SECONDS
-        )
+        self._wait(has_told, f"{'tells' if present else 'does not tell'} {text}")
 
     def wait_for_text(self, text: str) -> None:
         """It has written this."""
-        wait_until(lambda: text in self.serial(), f"the guest says {text}", _PROOF_SECONDS, _LOOK_SECONDS)
+        self._wait(lambda: text in self.serial(), f"says {text}")
 
     def serial(self) -> str:
         """What it has written so far."""
         return self._host.node.run(f"cat /var/lib/nodewright/agent/serial/{self.uuid}.log", check=False)
+
+    def _wait(self, question: Callable[[], bool], what: str) -> None:
+        try:
+            wait_until(question, f"the guest {what}", _PROOF_SECONDS, _LOOK_SECONDS)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it has written: {self.serial()[-_SHOWN_CHARACTERS:]}") from error
 
     def _make_volume(self) -> None:
         self._host.coordinator.images[_IMAGE_ID] = _IMAGE

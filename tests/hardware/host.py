@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ class NodeHost:
         self.node = node
         self.coordinator = coordinator
         self._pid = 0
+        _compile_agent()
         coordinator.write_identity(node.shared / "identity")
         node.run(f"mkdir -p {STATE} && cp -r {SHARE}/identity/. {STATE}/")
         self._channel = self._connect()
@@ -102,3 +104,9 @@ class NodeHost:
             ("grpc.max_reconnect_backoff_ms", 500),
         )
         return grpc.secure_channel(f"127.0.0.1:{self.node.agent_port}", trust, options)
+
+
+def _compile_agent() -> None:
+    """In the checkout: the node would do it after each boot, slowly, and forget it."""
+    for package in ("agent", "protos"):
+        compileall.compile_dir(CHECKOUT / package, quiet=2)

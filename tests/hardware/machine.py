@@ -18,6 +18,8 @@ AGENT_PORT: Final = 8446
 # The second graphics card and the card with virtual functions, as the firmware numbers the buses.
 SPLIT_GPU: Final = "0000:03:00.0"
 SPLIT_NIC: Final = "0000:04:00.0"
+# What has gone over the wire of the latter, as pcap.
+SPLIT_WIRE: Final = "split.pcap"
 # The root port with nothing in it: where devices are plugged in from outside.
 FREE_PORT: Final = "free"
 # All of it below 4 GiB: else that of devices is above it, where QEMU 10 does not find that of virtual functions.
@@ -127,6 +129,7 @@ def _cards(directory: Path, *, with_igb: bool) -> Iterator[str]:
     if with_igb:
         yield from _port(4)
         yield from ("-netdev", "user,id=split", "-device", "igb,bus=port4,netdev=split,mac=52:54:00:00:04:00,romfile=")
+        yield from ("-object", f"filter-dump,id=recorder,netdev=split,file={directory / SPLIT_WIRE}")
     yield from ("-device", f"pcie-root-port,id={FREE_PORT},chassis=9,slot=9")
     # Two cards that nothing keeps from each other: behind a bridge of conventional PCI.
     yield from ("-device", "pcie-pci-bridge,id=bridge")

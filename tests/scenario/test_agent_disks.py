@@ -8,23 +8,30 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from agent.attachment import DiskAttachments, DiskReturn
 from agent.configure.disk import make_serial
-from agent.configure.host_profile import VolumeSource
+from agent.configure.disk_limit import DiskLimit
+from agent.configure.host_profile import HostProfile, VolumeSource
+from agent.disk_limit import DiskLimits
 from agent.domain_lock import DomainLocks
 from agent.domainxml.assignment import AssignedDomain
+from agent.domainxml.disk import IoTune
 from agent.errors import DevicePlugUnsafe, DeviceStillAttached, MediumLocked, RequestInvalid, VolumeInUse
 from agent.hypervisor.disk import find_disk_users
+from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.events import DEVICE_REMOVED
 from agent.hypervisor.guest import find_owned
 from agent.hypervisor.prober import GuestAgentState
 from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import CachedImage
+from agent.storage.volume_file import supports_direct_io
 from protos.agent.v1.domain_pb2 import Disk, DiskBus, DomainSpec, OpticalDrive
 from tests.lab.host import Host
 from tests.scenario.domain_agent import DEMO_IMAGE, DomainAgent
@@ -60,9 +67,19 @@ class DiskAgent(DomainAgent):
             reserved_bytes=0,
         )
         self.volumes.prepare()
+        self.limits = DiskLimits(
+            self.directory / "disk-limits.json",
+            apply=partial(apply_disk_limits, self.connection),
+            list_volumes=self.volumes.list_volumes,
+        )
         self.attachments = DiskAttachments(self.disk_plugs, self, self.images, self.read_profile, DomainLocks())
         self.grow_volume = self.volumes.grow_volume
         self.roots: dict[str, VolumeSource] = {}
+
+    async def read_profile(self) -> HostProfile:
+        """As the agent sees its node."""
+        direct_io = supports_direct_io(self.directory / "volumes")
+        return replace(await super().read_profile(), direct_io=direct_io, disk_limits=self.limits.limits)
 
     async def describe_volume(self, uuid: str) -> VolumeSource:  # type: ignore[override]
         """The system disk is the demo guest's, made once; others are volumes."""
@@ -72,9 +89,9 @@ class DiskAgent(DomainAgent):
             self.roots[uuid] = await super().describe_volume(uuid)
         return self.roots[uuid]
 
-    async def make(self, uuid: str, size_mib: int = 64) -> Disk:
+    async def make(self, uuid: str, size_mib: int = 64, *, shared: bool = False) -> Disk:
         """An empty volume, as a disk."""
-        await self.volumes.ensure_volume(VolumeSpec(uuid, size_mib * MIB, "ssd"))
+        await self.volumes.ensure_volume(VolumeSpec(uuid, size_mib * MIB, "ssd", shared=shared))
         return Disk(volume_uuid=uuid)
 
     async def document(self, flags: int = 0, uuid: str = GUEST_UUID) -> AssignedDomain:
@@ -115,11 +132,21 @@ class DiskAgent(DomainAgent):
                 return name
         raise AssertionError(f"no disk of {size_mib} MiB: {await self.run('ls /sys/block; dmesg | tail', uuid)}")
 
-    async def boot(self, uuid: str = GUEST_UUID, name: str = "one", drives: Sequence[OpticalDrive] = ()) -> None:
+    async def boot(
+        self, uuid: str = GUEST_UUID, name: str = "one", drives: Sequence[OpticalDrive] = (), *, vcpus: int = 1
+    ) -> None:
         """A demo guest that answers."""
         root = Disk(volume_uuid=VOLUME_UUID[:-1] + name[0].translate(str.maketrans("ot", "12")), boot_index=1)
         await self.start(
-            a_spec(uuid=uuid, name=name, vcpus=1, memory_bytes=256 * MIB, nics=[], disks=[root], optical_drives=drives)
+            a_spec(
+                uuid=uuid,
+                name=name,
+                vcpus=vcpus,
+                memory_bytes=256 * MIB,
+                nics=[],
+                disks=[root],
+                optical_drives=drives,
+            )
         )
         deadline = time.monotonic() + 120
         while self.prober.last(await self.guests.get(uuid)).state is not GuestAgentState.RUNNING:
@@ -255,6 +282,61 @@ async def test_a_guest_that_lets_go_after_all_has_its_disk_back(agent: DiskAgent
     await agent.attachments.detach(GUEST_UUID, DATA_UUID, grace_seconds=30)
     assert await agent.has(disk) == (False, False)
     returning.cancel()
+
+
+@needs_demo_image
+async def test_two_guests_share_a_disk_each_within_its_limit_and_one_goes_on_without_the_other(
+    agent: DiskAgent, record_property: Callable[[str, object], None]
+) -> None:
+    disk = await agent.make(DATA_UUID, shared=True)
+    await agent.boot(vcpus=4)
+    await agent.boot(OTHER_UUID, "two")
+    names = {}
+    for uuid in (GUEST_UUID, OTHER_UUID):
+        await agent.attachments.attach(uuid, disk)
+        names[uuid] = await agent.find(64, uuid)
+        [plugged] = [it for it in (await agent.document(uuid=uuid)).disks if it.key == make_serial(DATA_UUID)]
+        assert plugged.shareable
+        # The larger guest has a thread of its own for its disks.
+        assert (plugged.driver and plugged.driver.io_thread) == (1 if uuid == GUEST_UUID else None)
+
+    async def write(uuid: str, seek: int) -> tuple[str, float]:
+        pattern = "dd if=/dev/urandom of=/tmp/p bs=1M count=16 2>/dev/null; sha256sum < /tmp/p"
+        digest = await agent.run(pattern, uuid)
+        with Stopwatch() as watch:
+            await agent.run(f"dd if=/tmp/p of={names[uuid]} bs=1M seek={seek} oflag=direct", uuid)
+        return digest, watch.seconds
+
+    async def read(uuid: str, skip: int) -> str:
+        return await agent.run(f"dd if={names[uuid]} bs=1M skip={skip} count=16 iflag=direct | sha256sum", uuid)
+
+    digest, free_seconds = await write(GUEST_UUID, 0)
+    assert await read(OTHER_UUID, 0) == digest
+    assert await read(GUEST_UUID, 0) == digest
+    digest, _ = await write(OTHER_UUID, 0)
+    assert await read(GUEST_UUID, 0) == digest
+    # Two guests grow it, whoever of them is told first.
+    for uuid in (GUEST_UUID, OTHER_UUID):
+        await agent.attachments.grow(DATA_UUID, 80 * MIB, uuid)
+        assert await agent.find(80, uuid) == names[uuid]
+    await agent.limits.tell({"ssd": DiskLimit(write_bytes_per_second=2 * MIB)})
+    await agent.limits.apply()
+    digest, held_seconds = await write(OTHER_UUID, 16)
+    record_property("seconds", (round(free_seconds, 2), round(held_seconds, 2)))
+    print(f"16 MiB: {free_seconds:.2f} s without a limit, {held_seconds:.2f} s with 2 MiB/s")
+    assert held_seconds > max(6.0, 2 * free_seconds)
+    for flags in (0, 2):
+        assert {it.io_tune for it in (await agent.document(flags)).disks if it.shareable} == {
+            IoTune(write_bytes_sec=2 * MIB)
+        }
+    await agent.limits.tell({})
+    await agent.limits.apply()
+    assert {it.io_tune for it in (await agent.document()).disks if it.shareable} == {None}
+    await agent.attachments.detach(GUEST_UUID, DATA_UUID, grace_seconds=30)
+    assert await read(OTHER_UUID, 16) == digest
+    digest, free_seconds = await write(OTHER_UUID, 64)
+    assert await read(OTHER_UUID, 64) == digest
+    assert free_seconds < held_seconds / 2
 
 
 async def test_no_two_guests_write_to_one_disk(agent: DiskAgent) -> None:

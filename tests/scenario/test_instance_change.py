@@ -107,7 +107,7 @@ def test_a_hibernated_guest_goes_on_after_its_node_was_rebooted(cloud: Cloud, ch
     changing.wait_for_status("Hibernated")
     assert cloud.host.domain_state(changing.id) == "shut off"
     with pytest.raises(RestError, match=r"Status\.NotSupported"):
-        cloud.rest.request("POST", f"{changing.path}/cold-migrate", json={"nodeName": "host2"})
+        cloud.rest.request("POST", f"{changing.path}/live-migrate", json={"nodeName": "host2"})
     cloud.host.end()
     cloud.lab.boot(cloud.host)
     cloud.host.start_agent()

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.lab.cloud import Cloud
+from tests.lab.counting import Counter
 from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.pair import Pair, Traveller
@@ -317,3 +318,36 @@ def test_a_guest_that_is_off_moves_with_its_disk(pair: Pair, traveller: Travelle
     instance.succeed(instance.power("start"))
     instance.wait_for_guest_agent()
     assert instance.run("sha256sum /boot/nodewright/cold") == digest
+
+
+def test_a_guest_that_hibernates_moves_with_its_memory(pair: Pair, traveller: Traveller) -> None:
+    pair.set_network("storage")
+    instance, source, target = traveller.instance, traveller.host, traveller.other
+    counting = Counter(instance)
+    instance.succeed(instance.power("hibernate"), 180)
+
+    def move(**options: object) -> str:
+        body = {"nodeName": target.name, **options}
+        response = pair.rest.request("POST", f"{instance.path}/cold-migrate", json=body)
+        return str(response.headers["x-operation-id"])
+
+    operation = move(**CRAWLING)
+    traveller.wait_for_progress(operation, "memory: ")
+    target.agent.kill()
+    target.start_agent()
+    assert instance.finish(operation, 240)["state"] == "Failed"
+    assert (instance.show()["nodeName"], instance.show()["status"]) == (source.name, "Hibernated")
+    pair.cloud.wait_for_node(target)
+    wait_until(lambda: pair.copies(instance) == {source.name: "shut off"}, "the target is clean", 60)
+    before = pair.bytes_sent(source)
+    instance.succeed(move(), 240)
+    sent = {network: count - before[network] for network, count in pair.bytes_sent(source).items()}
+    assert sent["storage"] > 30 * MIB > 4 * MIB > sent["manage"]
+    assert (instance.show()["nodeName"], instance.show()["status"]) == (target.name, "Hibernated")
+    wait_until(lambda: pair.copies(instance) == {target.name: "shut off"}, "the source is clean", 60)
+    target.restart_libvirtd()
+    pair.cloud.wait_for_node(target)
+    instance.wait_for_status("Hibernated")
+    instance.succeed(instance.power("start"), 180)
+    instance.wait_for_guest_agent()
+    counting.check_goes_on()

@@ -8,6 +8,7 @@ import pytest
 
 from agent.disk_lock import DiskLocks
 from tests.lab.cloud import Cloud
+from tests.lab.counting import Counter
 from tests.lab.host import VOLUMES
 from tests.lab.lab import Lab
 from tests.lab.pair import Pair, Traveller
@@ -95,6 +96,8 @@ def test_a_guest_on_shared_storage_keeps_its_disk_where_it_is(pair: Pair, travel
         assert is_locked(disk)
     assert instance.run("echo 3 > /proc/sys/vm/drop_caches; sha256sum /boot/nodewright/data") == digest
     assert instance.boot_id() == boot_id
+    _move_asleep(pair, traveller)
+    assert instance.run("sha256sum /boot/nodewright/data") == digest
     instance.succeed(instance.power("stop", gracePeriodSeconds=1))
     assert not is_locked(disk)
     instance.succeed(instance.power("start"))
@@ -102,3 +105,21 @@ def test_a_guest_on_shared_storage_keeps_its_disk_where_it_is(pair: Pair, travel
     assert instance.run("sha256sum /boot/nodewright/data") == digest
     instance.succeed(instance.delete())
     wait_until(lambda: not disk.exists(), "the disk is gone")
+
+
+def _move_asleep(pair: Pair, traveller: Traveller) -> None:
+    """Its node is emptied while it hibernates: only its memory travels."""
+    instance, source, target = traveller.instance, traveller.host, traveller.other
+    [disk] = pair.disks(instance)
+    inode, counting = disk.stat().st_ino, Counter(instance)
+    instance.succeed(instance.power("hibernate"), 180)
+    body = {"nodeName": source.name, "maintenance": True}
+    response = pair.rest.request("PUT", "/api/ecs/v1/nodes/maintenance", json=body)
+    instance.succeed(response.headers["x-operation-id"], 180)
+    assert (instance.show()["nodeName"], instance.show()["status"]) == (target.name, "Hibernated")
+    wait_until(lambda: pair.copies(instance) == {target.name: "shut off"}, "the source is clean", 60)
+    instance.succeed(instance.power("start"), 180)
+    instance.wait_for_guest_agent()
+    counting.check_goes_on()
+    assert disk.stat().st_ino == inode
+    pair.rest.request("PUT", "/api/ecs/v1/nodes/maintenance", json=body | {"maintenance": False})

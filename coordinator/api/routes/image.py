@@ -19,7 +19,7 @@ from coordinator.api.schemas.image import ImageBody, ImageListBody, RegisterImag
 from coordinator.domain.listing import ListQuery
 from coordinator.errors import ParameterInvalid
 from coordinator.services import image as service
-from coordinator.services import image_upload
+from coordinator.services import image_capture, image_upload
 
 # Bytes are handed to the disk in pieces of this size.
 _BUFFER_BYTES = 1024 * 1024
@@ -38,9 +38,10 @@ _MAXIMUM = 2**62
 def register_image(
     body: RegisterImageRequest, caller: TenantUser, runtime: RuntimeDep, operation: OperationHeader
 ) -> Envelope[ImageBody]:
-    """Registers an image; its file is uploaded afterwards, fetched from a URL, or made of an instance."""
-    if body.ecs_id:
-        image, operation_id = service.capture_image(runtime, caller, body.to_row(), body.ecs_id)
+    """Registers an image; its file is uploaded afterwards, fetched from a URL, or made of an instance or snapshot."""
+    if body.ecs_id or body.snapshot_id:
+        origin = image_capture.ImageOrigin(body.ecs_id, body.snapshot_id, quiesces=body.quiesce)
+        image, operation_id = image_capture.capture_image(runtime, caller, body.to_row(), origin)
         operation.name(operation_id)
         return success(ImageBody.of(image))
     image, task = service.register_image(runtime, caller, body.to_row())

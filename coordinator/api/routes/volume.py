@@ -77,7 +77,7 @@ def delete_volume(
 
 
 @router.get("/volume-types", operation_id="listVolumeTypes")
-def list_volume_types(caller: TenantUser) -> Envelope[VolumeTypeListBody]:
-    """Lists the kinds of storage that volumes can be ordered with."""
-    types = [VolumeTypeBody(volume_type=name, name=name) for name in VOLUME_TYPES]
+def list_volume_types(caller: TenantUser, runtime: RuntimeDep) -> Envelope[VolumeTypeListBody]:
+    """Lists the kinds of storage that volumes can be ordered with, and what each volume may do at most."""
+    types = [VolumeTypeBody.of(name, runtime.settings.limit_of(name)) for name in VOLUME_TYPES]
     return success(VolumeTypeListBody(items=types, total_count=len(types)))

@@ -14,6 +14,7 @@ from coordinator.api.schemas.volume import (
     DetachVolumesRequest,
     SharedVolumeRequest,
 )
+from coordinator.services import shared_volume
 from coordinator.services import volume_attachment as service
 
 router = APIRouter(prefix="/api/ecs/v1/instances", tags=["volumes"])
@@ -23,8 +24,8 @@ router = APIRouter(prefix="/api/ecs/v1/instances", tags=["volumes"])
 def attach_shared_volume(
     body: SharedVolumeRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[None]:
-    """Gives a volume to instances; more than one cannot share it yet."""
-    header.name(service.attach_shared_volume(runtime, caller, body.volume_id, body.ecs_ids))
+    """Gives a shared volume to instances: to all of them, or to none."""
+    header.name(shared_volume.attach_shared(runtime, caller, body.volume_id, body.ecs_ids))
     return success(None)
 
 
@@ -32,15 +33,16 @@ def attach_shared_volume(
 def detach_shared_volume(
     body: SharedVolumeRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[None]:
-    """Takes a volume from instances; more than one cannot share it yet."""
-    header.name(service.detach_shared_volume(runtime, caller, body.volume_id, body.ecs_ids))
+    """Takes a shared volume from instances: from all of them, or from none."""
+    header.name(shared_volume.detach_shared(runtime, caller, body.volume_id, body.ecs_ids))
     return success(None)
 
 
 @router.get("/{ecs_id}/attached-volumes", operation_id="listAttachedVolumes")
 def list_attached_volumes(ecs_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[AttachedVolumeListBody]:
     """Lists the volumes of an instance, the system disk first."""
-    volumes = [AttachedVolumeBody.of(volume) for volume in service.list_attached(runtime, caller, ecs_id)]
+    attached, settings = service.list_attached(runtime, caller, ecs_id), runtime.settings
+    volumes = [AttachedVolumeBody.of(volume, settings.limit_of(volume.volume_type)) for volume in attached]
     return success(AttachedVolumeListBody(attached_volumes=volumes, count=len(volumes)))
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.url import HttpUrl
+from coordinator.domain.snapshot import Consistency
 from coordinator.store.tables import Image
 
 
@@ -33,10 +34,22 @@ class RegisterImageRequest(LenientModel):
     )
     tenant_id: str | None = Field(default=None, max_length=19, description="Owner, for operators.")
     ecs_id: str = Field(default="", max_length=32, description="Instance of whose system disk the image is made.")
+    snapshot_id: str = Field(
+        default="",
+        max_length=32,
+        coerce_numbers_to_str=True,
+        description="Id or number of the snapshot instead, of whose system disk the image is made.",
+        examples=["ecs.snapshot-3k8d2m5q7x1z9w4b"],
+    )
+    quiesce: bool = Field(
+        default=True, description="With ecsId: freeze the file systems for that moment, if the guest agent answers."
+    )
 
     def to_row(self) -> Image:
         """The row that this asks for, without id and status."""
-        columns: dict[str, Any] = self.model_dump(exclude={"url", "sha256", "tenant_id", "ecs_id"})
+        columns: dict[str, Any] = self.model_dump(
+            exclude={"url", "sha256", "tenant_id", "ecs_id", "snapshot_id", "quiesce"}
+        )
         return Image(
             **columns,
             id="",
@@ -74,6 +87,10 @@ class ImageBody(AnswerModel):
     virtual_size_bytes: int = Field(description="Of the disk that it describes.")
     sha256: str
     source_url: str = Field(description="Where it was fetched from; empty for an upload.")
+    consistency: Consistency = Field(
+        description="fileSystem or crash (as after a power failure), when it was made of an instance or snapshot."
+    )
+    warning: str = Field(description="Why it is not better than crash, though the guest's file systems should freeze.")
     error_message: str = Field(description="Why it is in status Error.")
     tenant_id: str | None = Field(description="Owner; null: the cloud itself.")
     created_at: Moment

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, computed_field
 
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
-from coordinator.domain.volume import MAXIMUM_VOLUME_GIB
+from coordinator.domain.volume import MAXIMUM_VOLUME_GIB, VolumeLimit, VolumeType
 from coordinator.services.volume_attachment import AttachOrder
 from coordinator.store.queries.volume import VolumeRow
 from coordinator.store.tables import Volume
@@ -34,10 +34,10 @@ class CreateVolumeRequest(LenientModel):
         description="Size, GiB.",
         examples=[20],
     )
-    volume_type: Literal["hdd", "ssd", "essd"] = Field(default="hdd", description="Kind of storage.")
+    volume_type: VolumeType = Field(default="hdd", description="Kind of storage.")
     volume_mode: Literal["Block", "Filesystem"] = Field(default="Block", description="How guests see it.")
     disk_bus: Literal["virtio", "scsi", "sata"] = Field(default="virtio", description="Bus in the guest.")
-    multi_attach: bool = Field(default=False, description="Several instances may use it at once; not available yet.")
+    multi_attach: bool = Field(default=False, description="Several instances may use it at once: raw, in no snapshot.")
     tenant_id: str = Field(default="", max_length=19, description="Owner, for operators.")
 
     def to_row(self) -> Volume:
@@ -109,6 +109,14 @@ class SharedVolumeRequest(DetachVolumeRequest):
     )
 
 
+class SharerBody(AnswerModel):
+    """An instance that has a shared volume."""
+
+    ecs_id: str = Field(examples=["ecs-k8d2n5s7a1f4g6"])
+    status: str = Field(description="attaching, inUse or detaching.")
+    delete_on_termination: bool = Field(description="The volume goes with it if no other instance has it by then.")
+
+
 class VolumeBody(AnswerModel):
     """A disk."""
 
@@ -118,7 +126,8 @@ class VolumeBody(AnswerModel):
     volume_size: int = Field(description="GiB.")
     volume_type: str
     status: str = Field(description="available, creating, attaching, inUse, detaching, growing, deleting or error.")
-    ecs_id: str = Field(description="Instance that uses it; empty without one.")
+    ecs_id: str = Field(description="Instance that uses it, of several the first; empty without one.")
+    attachments: list[SharerBody] = Field(description="All instances that have it, if it is shared.")
     az: str = Field(description="Zone of the node that holds its data; empty before one does.")
     image_id: str | None = Field(description="Image that it was made from.")
     is_os_disk: bool
@@ -143,14 +152,22 @@ class VolumeBody(AnswerModel):
 
     @classmethod
     def of(cls, row: VolumeRow) -> "VolumeBody":
-        volume, ecs_id, zone = row
+        volume = row.volume
         return cls(
             **volume.model_dump(include=set(cls.model_fields)),
             volume_id=volume.id or 0,
             volume_uuid=f"volume-{volume.uuid}",
             volume_size=volume.size_gib,
-            ecs_id=ecs_id or "",
-            az=zone or "",
+            ecs_id=row.ecs_id or "",
+            az=row.zone or "",
+            attachments=[
+                SharerBody(
+                    ecs_id=instance.ecs_id,
+                    status=attachment.status,
+                    delete_on_termination=attachment.delete_on_termination,
+                )
+                for attachment, instance in row.sharers
+            ],
         )
 
 
@@ -179,13 +196,14 @@ class AttachedVolumeBody(AnswerModel):
     created_at: Moment
 
     @classmethod
-    def of(cls, volume: Volume) -> "AttachedVolumeBody":
+    def of(cls, volume: Volume, limit: VolumeLimit | None) -> "AttachedVolumeBody":
         columns = ("volume_type", "is_os_disk", "delete_on_termination", "status", "created_at")
         return cls(
             **{name: getattr(volume, name) for name in columns},
             volume_id=volume.id or 0,
             volume_uuid=f"volume-{volume.uuid}",
             volume_name=volume.name,
+            max_iops=limit.most_iops if limit else 0,
             storage_class_id=volume.volume_type,
             volume_size=volume.size_gib,
         )
@@ -203,6 +221,13 @@ class VolumeTypeBody(AnswerModel):
 
     volume_type: str = Field(examples=["ssd"])
     name: str
+    max_iops: int = Field(default=0, alias="maxIOPS", description="Of each volume, sustained; 0: not limited.")
+    max_mib_per_second: int = Field(default=0, description="The same of MiB.")
+
+    @classmethod
+    def of(cls, name: VolumeType, limit: VolumeLimit | None) -> "VolumeTypeBody":
+        limit = limit or VolumeLimit()
+        return cls(volume_type=name, name=name, max_iops=limit.most_iops, max_mib_per_second=limit.most_mib_per_second)
 
 
 class VolumeTypeListBody(AnswerModel):

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up the QEMU guest agent in a guest of the Debian or of the RHEL family, so that the cloud can shut it down in order, set its
-# passwords and SSH keys, and run commands in it. Run as root; may be repeated.
+# passwords and SSH keys, and run commands in it; and beside it what tells the cloud its load and memory. Run as root; may be repeated.
 #
 # Packages come from this disc where it has some for the guest (packages/*.deb, packages/*.rpm), else from the guest's own sources.
 set -eu
@@ -59,6 +59,28 @@ allow_commands() {
   fi
 }
 
+# Whoever has no systemd has no figures; all else works without.
+install_monitor() {
+  has systemctl || return 0
+  mkdir -p /usr/libexec /etc/systemd/system
+  install_file nodewright-monitor /usr/libexec/nodewright-monitor 755
+  install_file nodewright-monitor.service /etc/systemd/system/nodewright-monitor.service 644
+  # What comes from a disc has the label of the disc.
+  if has restorecon; then
+    restorecon /usr/libexec/nodewright-monitor /etc/systemd/system/nodewright-monitor.service || true
+  fi
+  systemctl daemon-reload
+  systemctl enable nodewright-monitor > /dev/null 2>&1
+  systemctl restart nodewright-monitor
+}
+
+# Whole or not at all, also where the old one runs.
+install_file() {
+  cp "$HERE/$1" "$2.new"
+  chmod "$3" "$2.new"
+  mv -f "$2.new" "$2"
+}
+
 start() {
   if has systemctl; then
     # Debian's unit is started by the device alone, and has nothing to enable.
@@ -80,4 +102,5 @@ else
   fail "neither of the Debian nor of the RHEL family: install $PACKAGE by hand"
 fi
 start
+install_monitor
 echo "the guest agent runs"

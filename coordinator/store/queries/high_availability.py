@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import exists
+from sqlalchemy import and_, exists
 from sqlmodel import Session, col, or_, select
 
 from coordinator.domain.instance import InstanceStatus, PowerState
@@ -14,15 +14,12 @@ from coordinator.store.queries.task import ACTIVE_STATES
 from coordinator.store.tables import Instance, Interruption, Migration, Node, Task
 
 # What was off when its node was lost need not be anywhere.
-_SHALL_RUN: Final = (
-    col(Instance.deleted_at).is_(None),
-    col(Instance.ha_enabled),
-    or_(
-        col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
-        # The node went down once more before it had started what ran there.
-        exists().where(col(Interruption.instance_id) == col(Instance.id), col(Interruption.booting_since).is_(None)),
-    ),
+_RAN: Final = or_(
+    col(Instance.power_state).in_((PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTTING_DOWN)),
+    # The node went down once more before it had started what ran there.
+    exists().where(col(Interruption.instance_id) == col(Instance.id), col(Interruption.booting_since).is_(None)),
 )
+_SHALL_RUN: Final = (col(Instance.deleted_at).is_(None), col(Instance.ha_enabled), _RAN)
 _IS_STRANDED: Final = (
     *_SHALL_RUN,
     col(Instance.task_id).is_(None),
@@ -36,11 +33,18 @@ _WAITING_VERBS: Final = (
 # want the guest to be off.
 _WAITING_KINDS: Final = (
     *(f"{verb}_instance" for verb in _WAITING_VERBS),
-    *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos")),
+    *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos", "shared_volume")),
     *("create_snapshot", "delete_snapshot", "grow_volume", "capture_image", "change_os"),
 )
+# What such an operation has shut down for its own sake alone is to run all the same.
+_IS_INTERRUPTED: Final = and_(
+    col(Task.kind).in_(("roll_back_instance", "change_os", "resize_instance", "move_resized_instance")),
+    or_(col(Task.args)["runs"].as_boolean(), col(Task.args)["starts"].as_boolean()),
+)
 _IS_WAITING: Final = (
-    *_SHALL_RUN,
+    col(Instance.deleted_at).is_(None),
+    col(Instance.ha_enabled),
+    or_(_RAN, _IS_INTERRUPTED),
     col(Task.kind).in_(_WAITING_KINDS),
     col(Task.state).in_(ACTIVE_STATES),
     col(Task.cancel_requested).is_(False),

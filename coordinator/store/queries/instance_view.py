@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import BindParameter, and_, bindparam, exists
 from sqlalchemy import select as select_columns
@@ -35,6 +35,7 @@ from coordinator.store.tables import (
     Task,
     Tenant,
     Volume,
+    VolumeAttachment,
     Vpc,
 )
 
@@ -252,10 +253,18 @@ _PORTS: Statement = (
     .where(col(Port.instance_id).in_(_IDS))
     .order_by(col(Port.position).asc())
 )
+# What the instance's own share of a volume tells, and not the volume.
+_COLUMNS_OF_SHARED: Final = dict.fromkeys(("instance_id", "status", "delete_on_termination"), VolumeAttachment)
 _VOLUMES: Statement = (
     select_columns(*(getattr(Volume, name) for name in VolumeRow._fields))
     .where(col(Volume.instance_id).in_(_IDS))
     .order_by(col(Volume.is_os_disk).desc(), col(Volume.id).asc())
+)
+_SHARED_VOLUMES: Statement = (
+    select_columns(*(getattr(_COLUMNS_OF_SHARED.get(name, Volume), name) for name in VolumeRow._fields))
+    .join(VolumeAttachment, col(VolumeAttachment.volume_id) == col(Volume.id))
+    .where(col(VolumeAttachment.instance_id).in_(_IDS))
+    .order_by(col(VolumeAttachment.id).asc())
 )
 _LABELS: Statement = (
     select_columns(*(getattr(InstanceLabel, name) for name in LabelRow._fields))
@@ -286,7 +295,9 @@ def read_surroundings(session: Session, instances: Sequence[Referring]) -> Surro
     flavor_type_ids = {"ids": list({instance.flavor_type_id for instance in instances})}
     image_ids = {"ids": list({instance.image_id for instance in instances if instance.image_id})}
     return Surroundings(
-        volumes=_by_instance(VolumeRow(*row) for row in session.execute(_VOLUMES, ids)),
+        volumes=_by_instance(
+            VolumeRow(*row) for statement in (_VOLUMES, _SHARED_VOLUMES) for row in session.execute(statement, ids)
+        ),
         ports=_by_instance(PortPlace(*row) for row in session.execute(_PORTS, ids)),
         labels=_by_instance(LabelRow(*row) for row in session.execute(_LABELS, ids)),
         keys=_by_instance(KeyRow(*row) for row in session.execute(_KEYS, ids)),

@@ -117,7 +117,10 @@ def is_over(row: Snapshot, now: datetime) -> bool:
 
 
 def _is_over(now: datetime) -> ColumnElement[bool]:
-    """In the bin, of a policy that keeps it no longer, or of one for which it could not be taken."""
+    """In the bin, of a policy that keeps it no longer, or of one for which it could not be taken.
+
+    Each of the three has an index of its own: this is asked every few seconds.
+    """
     is_auto = col(Snapshot.type) == SnapshotType.AUTO
     failed = and_(col(Snapshot.status) == SnapshotStatus.ERROR, col(Snapshot.created_at) <= now - FAILED_KEEPING)
-    return or_(col(Snapshot.purge_at) <= now, and_(is_auto, or_(col(Snapshot.expires_at) <= now, failed)))
+    return or_(col(Snapshot.purge_at) <= now, and_(is_auto, col(Snapshot.expires_at) <= now), and_(is_auto, failed))

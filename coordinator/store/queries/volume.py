@@ -1,8 +1,8 @@
 """Volumes, and how much of them a tenant has."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, literal
 from sqlalchemy import select as select_columns
@@ -10,10 +10,20 @@ from sqlmodel import Session, col, func, select
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
+from coordinator.store.queries.volume_attachment import SharerRow, list_sharers
 from coordinator.store.tables import Instance, Node, Volume
 
-# A volume with the id of its instance and the zone of its node.
-VolumeRow = tuple[Volume, str | None, str | None]
+
+class VolumeRow(NamedTuple):
+    """A volume with what is shown beside it."""
+
+    volume: Volume
+    # Id of its instance; of a shared one that of the first.
+    ecs_id: str | None = None
+    zone: str | None = None
+    # The instances of a shared one.
+    sharers: Sequence[SharerRow] = ()
+
 
 _FIELDS = fields(
     volumeId=Field(Volume.id, int),
@@ -43,7 +53,7 @@ def find_volume(session: Session, *, number: int | None, uuid: str, tenant_id: s
     # The number may be wider than the column.
     chosen = col(Volume.uuid) == uuid if number is None else col(Volume.id) == literal(number, BigInteger())
     row = session.execute(_volumes(tenant_id).where(chosen)).first()
-    return (row[0], row[1], row[2]) if row else None
+    return _complete(session, [VolumeRow(*row)])[0] if row else None
 
 
 def lock_volume(session: Session, volume_id: int) -> Volume:
@@ -66,8 +76,18 @@ def list_volumes(session: Session, tenant_id: str | None, query: ListQuery) -> L
     # Numbers first, which an index has: the rows of what lies before the page are never read.
     wanted = [row.id for row in page.items]
     found = session.execute(_volumes(None).where(col(Volume.id).in_(wanted)))
-    rows = {volume.id: (volume, ecs_id, zone) for volume, ecs_id, zone in found}
+    rows = {row.volume.id: row for row in _complete(session, [VolumeRow(*row) for row in found])}
     return Listing(tuple(rows[number] for number in wanted if number in rows), page.total)
+
+
+def _complete(session: Session, rows: Sequence[VolumeRow]) -> list[VolumeRow]:
+    sharers: dict[int, list[SharerRow]] = {}
+    for sharer in list_sharers(session, [row.volume.id for row in rows if row.volume.multi_attach]):
+        sharers.setdefault(sharer[0].volume_id, []).append(sharer)
+    return [
+        row._replace(ecs_id=found[0][1].ecs_id, sharers=found) if (found := sharers.get(row.volume.id or 0)) else row
+        for row in rows
+    ]
 
 
 def sum_volumes(session: Session, tenant_id: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from coordinator.store.tables.snapshot_policy import SnapshotPolicy, SnapshotPol
 from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
-from coordinator.store.tables.volume import Volume
+from coordinator.store.tables.volume import Volume, VolumeAttachment
 
 __all__ = [
     "Allocation",
@@ -77,6 +77,7 @@ __all__ = [
     "TaskStep",
     "Tenant",
     "Volume",
+    "VolumeAttachment",
     "VolumeSnapshot",
     "Vpc",
     "Webhook",

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlmodel import BigInteger, Field
+from sqlmodel import BigInteger, Field, Text
 
 from coordinator.store.column import UtcDateTime
 from coordinator.store.tables.base import Timestamped
@@ -36,3 +36,7 @@ class Image(Timestamped, table=True):
     # Checked while the bytes arrive; empty until Active when the caller gave none.
     sha256: str = Field(default="", max_length=64)
     source_url: str = Field(default="", max_length=1023)
+    # Consistency of what it holds, when it was made of an instance or of a snapshot; empty: it was not.
+    consistency: str = Field(default="", sa_type=Text)
+    # What people should know before they use it.
+    warning: str = Field(default="", sa_type=Text)

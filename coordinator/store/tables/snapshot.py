@@ -13,7 +13,11 @@ from coordinator.store.tables.base import Timestamped
 class Snapshot(Timestamped, table=True):
     """All volumes of an instance at one moment. The data is in the volumes' own files, on whatever node those are."""
 
-    __table_args__ = (Index("ix_snapshot_listed", "tenant_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_snapshot_listed", "tenant_id", "created_at", "id"),
+        # What is under way, and what could not be taken and is forgotten after a time.
+        Index("ix_snapshot_status", "status", "created_at"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     # Names it on nodes, too.

@@ -1,6 +1,6 @@
 """Volumes: disks of instances."""
 
-from sqlalchemy import Index
+from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field
 
 from coordinator.store.tables.base import Timestamped
@@ -26,6 +26,7 @@ class Volume(Timestamped, table=True):
     volume_type: str = Field(max_length=32)
     # "available", "creating", "inUse", "deleting" or "error".
     status: str = Field(max_length=16)
+    # Never of a shared one, whose instances are in VolumeAttachment.
     instance_id: int | None = Field(default=None, foreign_key="instance.id", index=True)
     # Node that holds the data; None before it is made.
     node_id: str | None = Field(default=None, foreign_key="node.id")
@@ -36,3 +37,18 @@ class Volume(Timestamped, table=True):
     boot_index: int = 0
     delete_on_termination: bool = False
     multi_attach: bool = False
+
+
+class VolumeAttachment(Timestamped, table=True):
+    """One of the instances that share a volume (`Volume.multi_attach`)."""
+
+    __tablename__ = "volume_attachment"
+    __table_args__ = (UniqueConstraint("volume_id", "instance_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    volume_id: int = Field(foreign_key="volume.id")
+    instance_id: int = Field(foreign_key="instance.id", index=True)
+    # "attaching", "inUse" or "detaching"; the volume's own status is that of all together.
+    status: str = Field(max_length=16)
+    # The volume is deleted together with this instance if no other one has it by then.
+    delete_on_termination: bool = False

@@ -4,8 +4,10 @@ from coordinator.tasks.device_return import RETURN_DEVICES
 from coordinator.tasks.kinds.apply_ssh_keys import APPLY_SSH_KEYS
 from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
+from coordinator.tasks.kinds.attach_shared_volume import ATTACH_SHARED_VOLUME
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
 from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE
+from coordinator.tasks.kinds.capture_snapshot import CAPTURE_SNAPSHOT
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
 from coordinator.tasks.kinds.change_os import CHANGE_OS
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
@@ -17,9 +19,11 @@ from coordinator.tasks.kinds.delete_snapshot import DELETE_SNAPSHOT
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.kinds.detach_devices import DETACH_DEVICES
 from coordinator.tasks.kinds.detach_isos import DETACH_ISOS
+from coordinator.tasks.kinds.detach_shared_volume import DETACH_SHARED_VOLUME
 from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
+from coordinator.tasks.kinds.forget_snapshot import FORGET_SNAPSHOT
 from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
 from coordinator.tasks.kinds.hibernate_instance import HIBERNATE_INSTANCE
 from coordinator.tasks.kinds.live_migrate_instance import LIVE_MIGRATE_INSTANCE
@@ -69,15 +73,19 @@ KINDS: dict[str, TaskKind] = {
         REDEFINE_INSTANCE,
         ATTACH_VOLUMES,
         DETACH_VOLUMES,
+        ATTACH_SHARED_VOLUME,
+        DETACH_SHARED_VOLUME,
         GROW_VOLUME,
         CREATE_SNAPSHOT,
         DELETE_SNAPSHOT,
         ROLL_BACK_INSTANCE,
+        FORGET_SNAPSHOT,
         ATTACH_ISOS,
         DETACH_ISOS,
         RESIZE_INSTANCE,
         CHANGE_OS,
         MOVE_RESIZED_INSTANCE,
         CAPTURE_IMAGE,
+        CAPTURE_SNAPSHOT,
     )
 }

@@ -11,10 +11,11 @@ from typing import Final
 
 from sqlmodel import Session, select
 
-from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient, NodeAway
+from coordinator.agents.client import IMAGE_SECONDS, AgentCallError, AgentClient
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.placement.claim import exchange, release
+from coordinator.store.queries.iso import list_isos
 from coordinator.store.queries.volume import find_by_uuid
 from coordinator.store.tables.image import Image
 from coordinator.store.tables.instance import Instance
@@ -38,7 +39,7 @@ from coordinator.tasks.instance_step import (
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.submission import submit_follow_up
-from coordinator.tasks.volume_step import is_given_up, undo_unless_lost
+from coordinator.tasks.volume_step import is_given_up, start_unless_lost, undo_unless_lost
 from protos.agent.v1 import domain_pb2, storage_pb2
 
 # The node may stay away for days; what it holds of the old system is removed when it comes back.
@@ -59,8 +60,10 @@ async def new_blueprint(context: StepContext) -> Blueprint:
             image, volume = session.get(Image, args["imageId"]), find_by_uuid(session, args["newUuid"])
             assert volume is not None  # noqa: S101 - nobody removes it while its task runs
             # What is changed from here on is stored nowhere.
-            session.expunge(blueprint.instance)
+            session.expunge_all()
             _apply_system(blueprint.instance, args)
+            for attachment, _ in blueprint.isos:
+                attachment.is_boot = False
             others = [it for it in blueprint.volumes if it.uuid not in (args["oldUuid"], args["newUuid"])]
             return replace(blueprint, image=image, volumes=(volume, *others))
 
@@ -114,7 +117,7 @@ async def _stop(context: StepContext) -> StepResult:
 async def _restore(context: StepContext) -> StepResult:
     """The guest has its old disk, and runs if it did."""
     instance = (await blueprint_of(context)).instance
-    return await undo_unless_lost(context, instance, start_again(context)) or StepResult()
+    return await start_unless_lost(context, instance, start_again(context), runs=context.args["runs"])
 
 
 async def _define(context: StepContext) -> StepResult:
@@ -170,26 +173,31 @@ async def _set_password(context: StepContext, agent: AgentClient, uuid: str) -> 
 
 
 async def _remove_old(context: StepContext) -> StepResult:
-    """An instance that is to be started elsewhere does not wait for it: then a task of its own removes the disk."""
+    """The new system is in effect. A disk that its node does not remove is left to a task of its own, and so is one of
+    a lost node, for which an instance that is to be started elsewhere does not wait.
+    """
     blueprint, uuid = await blueprint_of(context), context.args["oldUuid"]
     is_gone = True
     try:
         await agent_of(context, blueprint).ensure_volume_removed(uuid)
-    except NodeAway:
-        if not await is_given_up(context, blueprint.instance):
+    except AgentCallError as error:
+        if error.transient and not await is_given_up(context, blueprint.instance):
             raise
         is_gone = False
 
     def apply(session: Session) -> None:
-        if (volume := find_by_uuid(session, uuid)) is None:
-            return
-        if is_gone:
+        volume = find_by_uuid(session, uuid)
+        if volume is not None and is_gone:
             session.delete(volume)
-        else:
-            args = {"uuid": uuid, "nodeId": volume.node_id}
-            submit_follow_up(session, DELETE_VOLUME, args=args, resource_id=f"volume-{uuid}")
+        elif volume is not None:
+            _remove_apart(session, volume)
 
     return StepResult(apply=apply)
+
+
+def _remove_apart(session: Session, volume: Volume) -> None:
+    args = {"uuid": volume.uuid, "nodeId": volume.node_id}
+    submit_follow_up(session, DELETE_VOLUME, args=args, resource_id=f"volume-{volume.uuid}")
 
 
 def _take_over(session: Session, args: Args) -> None:
@@ -206,6 +214,10 @@ def _take_over(session: Session, args: Args) -> None:
         _set_aside(session, old)
     _apply_system(instance, args)
     session.add(instance)
+    # It starts from its new system, not from the disc that an older one was installed from.
+    for attachment, _ in list_isos(session, instance.id):
+        attachment.is_boot = False
+        session.add(attachment)
 
 
 def _set_aside(session: Session, volume: Volume) -> None:
@@ -231,9 +243,11 @@ def _settle(session: Session, args: Args) -> None:
 def _let_go(session: Session, args: Args, failure: Failure) -> None:
     """After the undoing; of an instance that has its new disk only the old one is left somewhere."""
     release(session, [args["reserveUuid"]])
-    new = find_by_uuid(session, args["newUuid"])
+    new, old = find_by_uuid(session, args["newUuid"]), find_by_uuid(session, args["oldUuid"])
     if new is not None and new.instance_id is None:
         session.delete(new)
+    elif old is not None and old.instance_id is None:
+        _remove_apart(session, old)
     _forget_password(session, args)
     settle_failure(session, args, failure)
 

@@ -21,6 +21,7 @@ from coordinator.store.tables.task import Task
 from coordinator.tasks.blueprint import volume_size_bytes
 from coordinator.tasks.instance_step import Args, blueprint_of, load_instance, rest, settle
 from coordinator.tasks.kinds.create_instance import ENSURE_IMAGE, REALIZE_STEPS, let_go, record_volumes
+from coordinator.tasks.kinds.forget_snapshot import remove_unless_lost
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import CONSISTENCIES
 from coordinator.tasks.volume_step import undo_unless_lost
@@ -51,9 +52,7 @@ async def _take(context: StepContext) -> StepResult:
 
 async def _remove_snapshot(context: StepContext) -> StepResult:
     source, uuids = await _source_of(context), list(context.args["copies"].values())
-    removing = source.agent.ensure_snapshot_removed(_snapshot_id(context.args), uuids)
-    await undo_unless_lost(context, source.instance, removing)
-    return StepResult()
+    return await remove_unless_lost(context, source.instance, source.agent, _snapshot_id(context.args), uuids)
 
 
 async def _copy(context: StepContext) -> StepResult:

@@ -8,8 +8,10 @@ from coordinator.agents.client import IMAGE_SECONDS, AgentClient
 from coordinator.agents.device import RELEASE_SECONDS
 from coordinator.agents.snapshot import COPY_SECONDS
 from coordinator.domain.instance import InstanceStatus, PowerState
+from coordinator.domain.iso import IsoState
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.iso import delete_isos, list_isos
 from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import domain_spec, image_ref, port_message, volume_size_bytes
 from coordinator.tasks.host_device import release_devices
@@ -42,7 +44,7 @@ async def _ensure_image(context: StepContext) -> StepResult:
         percent = 100 * progress.done_bytes // max(progress.total_bytes, 1)
         await context.report_progress(percent, f"image: {progress.done_bytes} of {progress.total_bytes} bytes")
 
-    for image in blueprint.images.values():
+    for image in (*blueprint.images.values(), *(image for _, image in blueprint.isos)):
         await agent_of(context, blueprint).ensure_image_cached(image_ref(image), report)
     return StepResult()
 
@@ -113,7 +115,14 @@ async def _remove_ports(context: StepContext) -> StepResult:
 async def _define(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
     domain = await agent_of(context, blueprint).ensure_defined(domain_spec(blueprint, context.runtime))
-    return StepResult(apply=record_power_state(context.args, domain))
+
+    def apply(session: Session) -> None:
+        record_power_state(context.args, domain)(session)
+        for attachment, _ in list_isos(session, blueprint.instance.id):
+            attachment.state = IsoState.ATTACHED
+            session.add(attachment)
+
+    return StepResult(apply=apply)
 
 
 async def _remove_domain(context: StepContext) -> StepResult:
@@ -143,6 +152,7 @@ def let_go(session: Session, args: Args, failure: Failure) -> None:
         session.delete(volume)
     for port, _ in instance_query.list_ports(session, instance):
         session.delete(port)
+    delete_isos(session, instance.id)
     release(session, [instance.uuid])
     instance.node_id = None
     instance.power_state = PowerState.NONE

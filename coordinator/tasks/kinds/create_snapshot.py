@@ -15,9 +15,9 @@ from coordinator.tasks.instance_step import (
     settle,
     settle_failure,
 )
+from coordinator.tasks.kinds.forget_snapshot import remove_unless_lost
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.snapshot_step import CONSISTENCIES, load_snapshot, places_of, remove_snapshot, show_snapshot
-from coordinator.tasks.volume_step import undo_unless_lost
+from coordinator.tasks.snapshot_step import CONSISTENCIES, load_snapshot, places_of, show_snapshot
 from protos.agent.v1 import snapshot_pb2
 
 
@@ -45,10 +45,10 @@ def _record(session: Session, args: Args, taken: snapshot_pb2.TakenSnapshot) -> 
 
 
 async def _remove(context: StepContext) -> StepResult:
-    instance = (await blueprint_of(context)).instance
-    removing = remove_snapshot(context, context.args["snapshotId"], await places_of(context))
-    await undo_unless_lost(context, instance, removing)
-    return StepResult()
+    blueprint = await blueprint_of(context)
+    uuids = [uuid for place in await places_of(context) for uuid in place.volume_uuids]
+    agent = agent_of(context, blueprint)
+    return await remove_unless_lost(context, blueprint.instance, agent, context.args["snapshotId"], uuids)
 
 
 def _check(session: Session, args: Args) -> None:

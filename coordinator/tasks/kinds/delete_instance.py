@@ -23,6 +23,7 @@ from coordinator.store.tables import Instance, RecycledInstance
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, forget_secrets, load_instance
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.shared_volume_step import release_shared
 from coordinator.tasks.snapshot_step import Place, list_places, remove_snapshot
 from coordinator.tasks.volume_step import goes_with_instance, set_free
 
@@ -73,6 +74,7 @@ async def _remove_volumes(context: StepContext) -> StepResult:
             else:
                 # Its data stays on the node, for the next instance that attaches it there.
                 set_free(session, volume)
+        release_shared(session, instance)
 
     return StepResult(apply=apply)
 

@@ -1,6 +1,7 @@
-"""Makes a volume larger; a guest that runs with it sees that at once."""
+"""Makes a volume larger; guests that run with it see that at once."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session
@@ -10,17 +11,27 @@ from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ResourceNotFound
 from coordinator.store.queries.volume import find_by_uuid
-from coordinator.tasks.instance_step import blueprint_of, load_instance, require_status, settle, settle_failure
+from coordinator.store.queries.volume_attachment import rest_shared
+from coordinator.store.tables import Instance
+from coordinator.tasks.instance_step import load_instance, require_status, settle, settle_failure
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.volume_step import rest_volume, undo_unless_lost
 
 _Args = Mapping[str, Any]
 
 
+def _guests(args: _Args) -> Sequence[Mapping[str, str]]:
+    """Who has the volume; a task of an older version names one guest at most."""
+    if "guests" in args:
+        return args["guests"]  # type: ignore[no-any-return]  # as it was submitted
+    return [{name: args[name] for name in ("ecsId", "nodeId", "domainUuid")}] if args["ecsId"] else []
+
+
 async def _grow(context: StepContext) -> StepResult:
     args = context.args
-    agent = context.runtime.agents.of(args["nodeId"])
-    await agent.ensure_volume_grown(args["uuid"], args["sizeGib"] * GIB, args["domainUuid"])
+    for guest in _guests(args) or [{"nodeId": args["nodeId"], "domainUuid": ""}]:
+        agent = context.runtime.agents.of(guest["nodeId"])
+        await agent.ensure_volume_grown(args["uuid"], args["sizeGib"] * GIB, guest["domainUuid"])
     return StepResult(apply=lambda session: _rest(session, args, args["sizeGib"]))
 
 
@@ -34,30 +45,39 @@ async def _look(context: StepContext) -> StepResult:
         volumes = await context.runtime.agents.of(args["nodeId"]).list_volumes()
         size_bytes = next((volume.size_bytes for volume in volumes if volume.uuid == args["uuid"]), 0)
 
-    instance = (await blueprint_of(context)).instance if args["ecsId"] else None
-    await undo_unless_lost(context, instance, look())
+    await undo_unless_lost(context, await asyncio.to_thread(_find_guest, context), look())
     size_gib = max(args["oldSizeGib"], -(-size_bytes // GIB))
     return StepResult(apply=lambda session: _rest(session, args, size_gib))
+
+
+def _find_guest(context: StepContext) -> Instance | None:
+    """The only guest that has it: one that is highly available does not wait for its node."""
+    guests = _guests(context.args)
+    with context.runtime.database.read() as session:
+        return load_instance(session, guests[0]) if len(guests) == 1 else None
 
 
 def _rest(session: Session, args: _Args, size_gib: int) -> None:
     volume = find_by_uuid(session, args["uuid"])
     if volume is not None:
         volume.size_gib = size_gib
-        rest_volume(session, volume)
+        if volume.multi_attach:
+            rest_shared(session, volume)
+        else:
+            rest_volume(session, volume)
 
 
 def _check(session: Session, args: _Args) -> None:
     if find_by_uuid(session, args["uuid"]) is None:
         raise ResourceNotFound("volume", args["uuid"])
-    if args["ecsId"]:
+    for guest in _guests(args):
         admitted = (InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.PAUSED)
-        require_status(load_instance(session, args), "grow a volume", *admitted)
+        require_status(load_instance(session, guest), "grow a volume", *admitted)
 
 
 def _settle(session: Session, args: _Args) -> None:
-    if args["ecsId"]:
-        settle(session, args)
+    for guest in _guests(args):
+        settle(session, guest)
 
 
 def _settle_failure(session: Session, args: _Args, failure: Failure) -> None:
@@ -65,8 +85,8 @@ def _settle_failure(session: Session, args: _Args, failure: Failure) -> None:
     if volume is not None and volume.status == VolumeStatus.GROWING:
         # It was not even begun.
         _rest(session, args, args["oldSizeGib"])
-    if args["ecsId"]:
-        settle_failure(session, args, failure)
+    for guest in _guests(args):
+        settle_failure(session, guest, failure)
 
 
 GROW_VOLUME = TaskKind(

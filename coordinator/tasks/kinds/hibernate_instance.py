@@ -7,6 +7,7 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.unit import MIB
 from coordinator.errors import StatusUnsupported
 from coordinator.store.queries.device_claim import list_claim_kinds
+from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.tasks.instance_step import (
     Args,
     agent_of,
@@ -50,6 +51,12 @@ async def _wake(context: StepContext) -> StepResult:
 def _check(session: Session, args: Args) -> None:
     instance = load_instance(session, args)
     require_status(instance, "hibernate", InstanceStatus.RUNNING)
+    if shared := [volume.name for _, volume in list_shared(session, instance.id)]:
+        # What others write meanwhile would not be what its memory knows of the disk when it goes on.
+        raise StatusUnsupported(
+            f"instance {instance.ecs_id} cannot hibernate: it shares volume {', '.join(shared)}, detach it first",
+            f"实例{instance.ecs_id}无法休眠：挂载了共享云盘{'、'.join(shared)}，请先卸载",
+        )
     if held := list_claim_kinds(session, [instance.uuid]).get(instance.uuid):
         names = [f"{kind} {device_id}" for kind, device_id in held]
         raise StatusUnsupported(

@@ -31,7 +31,7 @@ from coordinator.tasks.instance_step import (
 from coordinator.tasks.kinds.cold_migrate_instance import copy_volumes, stop_copying
 from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.resize import apply_size, resized_blueprint
-from coordinator.tasks.volume_step import undo_unless_lost
+from coordinator.tasks.volume_step import start_unless_lost, undo_unless_lost
 from protos.agent.v1 import domain_pb2
 
 
@@ -50,9 +50,12 @@ async def _start_there_again(context: StepContext) -> StepResult:
     instance = (await blueprint_of(context)).instance
     if not context.args["runs"] or is_being_deleted(instance):
         return StepResult()
-    starting = source_of(context).ensure_running(context.args["uuid"])
-    domain = await undo_unless_lost(context, instance, starting)
-    return StepResult(apply=record_power_state(context.args, domain)) if domain else StepResult()
+
+    async def start() -> StepResult:
+        domain = await source_of(context).ensure_running(context.args["uuid"])
+        return StepResult(apply=record_power_state(context.args, domain))
+
+    return await start_unless_lost(context, instance, start(), runs=True)
 
 
 async def _start(context: StepContext) -> StepResult:

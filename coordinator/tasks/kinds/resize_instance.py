@@ -27,7 +27,7 @@ from coordinator.tasks.instance_step import (
 )
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.resize import apply_size, exchange_devices, grown_blueprint, return_reserved
-from coordinator.tasks.volume_step import undo_unless_lost
+from coordinator.tasks.volume_step import start_unless_lost, undo_unless_lost
 from protos.agent.v1 import domain_pb2
 
 # The guest cannot, or does not tell that it has: a restart does it.
@@ -45,7 +45,7 @@ async def _restore(context: StepContext) -> StepResult:
     if _has_grown(context):
         return StepResult()
     instance = (await blueprint_of(context)).instance
-    return await undo_unless_lost(context, instance, start_again(context)) or StepResult()
+    return await start_unless_lost(context, instance, start_again(context), runs=context.args["runs"])
 
 
 async def _grow(context: StepContext) -> StepResult:

@@ -6,6 +6,7 @@ one cannot be.
 
 from sqlmodel import Session
 
+from coordinator.agents.client import NodeAway
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.errors import StatusUnsupported
@@ -26,11 +27,13 @@ from coordinator.tasks.instance_step import (
     show_status,
 )
 from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
-from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.kinds.forget_snapshot import remove_unless_lost
+from coordinator.tasks.model import Failure, Step, StepContext, StepDeferred, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import load_snapshot, places_of, show_snapshot
-from coordinator.tasks.volume_step import undo_unless_lost
+from coordinator.tasks.volume_step import is_given_up, start_unless_lost
 
 _CALL_SECONDS = 1200.0
+_LOOK_AGAIN_SECONDS = 5.0
 
 
 async def _stop(context: StepContext) -> StepResult:
@@ -44,7 +47,7 @@ async def _stop(context: StepContext) -> StepResult:
     return StepResult(apply=record_power_state(context.args, domain))
 
 
-async def _start(context: StepContext) -> StepResult:
+async def _start_here(context: StepContext) -> StepResult:
     if not context.args["starts"]:
         return StepResult()
     await define_domain(context)
@@ -54,16 +57,18 @@ async def _start(context: StepContext) -> StepResult:
 
 
 async def _start_again(context: StepContext) -> StepResult:
-    instance, started = (await blueprint_of(context)).instance, StepResult()
+    instance = (await blueprint_of(context)).instance
     if is_being_deleted(instance):
-        return started
+        return StepResult()
+    return await start_unless_lost(context, instance, _start_here(context), runs=context.args["starts"])
 
-    async def start() -> None:
-        nonlocal started
-        started = await _start(context)
 
-    await undo_unless_lost(context, instance, start())
-    return started
+async def _start(context: StepContext) -> StepResult:
+    """A guest whose disks are back is started elsewhere when its node is given up."""
+    instance = (await blueprint_of(context)).instance
+    if not await is_given_up(context, instance):
+        return await _start_here(context)
+    return await start_unless_lost(context, instance, _start_here(context), runs=context.args["starts"])
 
 
 async def _keep(context: StepContext) -> StepResult:
@@ -76,14 +81,8 @@ async def _keep(context: StepContext) -> StepResult:
 
 async def _forget(context: StepContext) -> StepResult:
     blueprint = await blueprint_of(context)
-    await agent_of(context, blueprint).ensure_snapshot_removed(_own_id(context), await _uuids(context))
-    return StepResult()
-
-
-async def _forget_undone(context: StepContext) -> StepResult:
-    instance = (await blueprint_of(context)).instance
-    await undo_unless_lost(context, instance, _forget(context))
-    return StepResult()
+    agent = agent_of(context, blueprint)
+    return await remove_unless_lost(context, blueprint.instance, agent, _own_id(context), await _uuids(context))
 
 
 async def _roll_back(context: StepContext) -> StepResult:
@@ -93,9 +92,12 @@ async def _roll_back(context: StepContext) -> StepResult:
 
 
 async def _restore(context: StepContext) -> StepResult:
+    """Waits for the node, even a lost one: nobody else knows how far the volumes were, and they must not differ."""
     blueprint = await blueprint_of(context)
-    restoring = agent_of(context, blueprint).ensure_rolled_back(_own_id(context), await _uuids(context))
-    await undo_unless_lost(context, blueprint.instance, restoring)
+    try:
+        await agent_of(context, blueprint).ensure_rolled_back(_own_id(context), await _uuids(context))
+    except NodeAway as error:
+        raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
     return StepResult()
 
 
@@ -141,7 +143,7 @@ ROLL_BACK_INSTANCE = TaskKind(
             before=show_status(InstanceStatus.STOPPING),
             timeout_seconds=GUEST_TIMEOUT_SECONDS,
         ),
-        Step("keep", _keep, undo=_forget_undone, timeout_seconds=_CALL_SECONDS),
+        Step("keep", _keep, undo=_forget, timeout_seconds=_CALL_SECONDS),
         Step("roll_back", _roll_back, undo=_restore, weight=2, timeout_seconds=_CALL_SECONDS),
         # Given up, it would stay on the disks for good.
         Step(

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from protos.agent.v1 import snapshot_pb2 as _snapshot_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -17,6 +18,11 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_QCOW2: _ClassVar[ImageFormat]
     IMAGE_FORMAT_ISO: _ClassVar[ImageFormat]
 
+class TransferContent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRANSFER_CONTENT_UNSPECIFIED: _ClassVar[TransferContent]
+    TRANSFER_CONTENT_SAVED_MEMORY: _ClassVar[TransferContent]
+
 class VolumeTransferState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VOLUME_TRANSFER_STATE_UNSPECIFIED: _ClassVar[VolumeTransferState]
@@ -28,6 +34,8 @@ IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_RAW: ImageFormat
 IMAGE_FORMAT_QCOW2: ImageFormat
 IMAGE_FORMAT_ISO: ImageFormat
+TRANSFER_CONTENT_UNSPECIFIED: TransferContent
+TRANSFER_CONTENT_SAVED_MEMORY: TransferContent
 VOLUME_TRANSFER_STATE_UNSPECIFIED: VolumeTransferState
 VOLUME_TRANSFER_STATE_RUNNING: VolumeTransferState
 VOLUME_TRANSFER_STATE_SENT: VolumeTransferState
@@ -83,16 +91,18 @@ class ListImagesResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[ImageRef, _Mapping]]] = ...) -> None: ...
 
 class EnsureVolumeRequest(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "volume_type", "image")
+    __slots__ = ("uuid", "size_bytes", "volume_type", "image", "shared")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     volume_type: str
     image: ImageRef
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
+    shared: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class VolumeOrigin(_message.Message):
     __slots__ = ("volume_uuid", "snapshot_id")
@@ -123,18 +133,20 @@ class VolumeCopyProgress(_message.Message):
     def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type")
+    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     allocated_bytes: int
     image_id: str
     volume_type: str
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ...) -> None: ...
+    shared: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ...) -> None: ...
 
 class EnsureVolumeRemovedRequest(_message.Message):
     __slots__ = ("uuid",)
@@ -167,24 +179,32 @@ class ListVolumesResponse(_message.Message):
     def __init__(self, volumes: _Optional[_Iterable[_Union[Volume, _Mapping]]] = ...) -> None: ...
 
 class InspectOutgoingVolumeRequest(_message.Message):
-    __slots__ = ("uuid",)
+    __slots__ = ("uuid", "content")
     UUID_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
     uuid: str
-    def __init__(self, uuid: _Optional[str] = ...) -> None: ...
+    content: TransferContent
+    def __init__(self, uuid: _Optional[str] = ..., content: _Optional[_Union[TransferContent, str]] = ...) -> None: ...
 
 class OutgoingVolume(_message.Message):
-    __slots__ = ("size_bytes", "file_bytes", "allocated_bytes", "volume_type", "image")
+    __slots__ = ("size_bytes", "file_bytes", "allocated_bytes", "volume_type", "image", "content", "is_raw", "cpu_xml")
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    IS_RAW_FIELD_NUMBER: _ClassVar[int]
+    CPU_XML_FIELD_NUMBER: _ClassVar[int]
     size_bytes: int
     file_bytes: int
     allocated_bytes: int
     volume_type: str
     image: ImageRef
-    def __init__(self, size_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
+    content: TransferContent
+    is_raw: bool
+    cpu_xml: str
+    def __init__(self, size_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., content: _Optional[_Union[TransferContent, str]] = ..., is_raw: _Optional[bool] = ..., cpu_xml: _Optional[str] = ...) -> None: ...
 
 class PrepareVolumeReceiveRequest(_message.Message):
     __slots__ = ("uuid", "transfer_id", "volume", "network_role", "tls", "source_node_id")
@@ -213,18 +233,20 @@ class IncomingVolume(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class SendVolumeRequest(_message.Message):
-    __slots__ = ("uuid", "transfer_id", "target", "tls", "bandwidth_mib_per_second")
+    __slots__ = ("uuid", "transfer_id", "target", "tls", "bandwidth_mib_per_second", "content")
     UUID_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     TLS_FIELD_NUMBER: _ClassVar[int]
     BANDWIDTH_MIB_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     transfer_id: str
     target: IncomingVolume
     tls: bool
     bandwidth_mib_per_second: int
-    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ..., target: _Optional[_Union[IncomingVolume, _Mapping]] = ..., tls: _Optional[bool] = ..., bandwidth_mib_per_second: _Optional[int] = ...) -> None: ...
+    content: TransferContent
+    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ..., target: _Optional[_Union[IncomingVolume, _Mapping]] = ..., tls: _Optional[bool] = ..., bandwidth_mib_per_second: _Optional[int] = ..., content: _Optional[_Union[TransferContent, str]] = ...) -> None: ...
 
 class VolumeTransferProgress(_message.Message):
     __slots__ = ("done_bytes", "total_bytes", "outcome")
@@ -261,14 +283,16 @@ class CancelVolumeSendRequest(_message.Message):
     def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ...) -> None: ...
 
 class CompleteVolumeReceiveRequest(_message.Message):
-    __slots__ = ("uuid", "transfer_id", "sha256")
+    __slots__ = ("uuid", "transfer_id", "sha256", "content")
     UUID_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     transfer_id: str
     sha256: str
-    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+    content: TransferContent
+    def __init__(self, uuid: _Optional[str] = ..., transfer_id: _Optional[str] = ..., sha256: _Optional[str] = ..., content: _Optional[_Union[TransferContent, str]] = ...) -> None: ...
 
 class EnsureVolumeReceiveEndedRequest(_message.Message):
     __slots__ = ("uuid", "transfer_id")
@@ -283,24 +307,32 @@ class EnsureVolumeReceiveEndedResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class EnsureVolumeExportedRequest(_message.Message):
-    __slots__ = ("uuid", "export_id", "domain_uuid")
+    __slots__ = ("uuid", "export_id", "domain_uuid", "snapshot_id", "quiesce")
     UUID_FIELD_NUMBER: _ClassVar[int]
     EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    QUIESCE_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     export_id: str
     domain_uuid: str
-    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
+    snapshot_id: str
+    quiesce: bool
+    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., quiesce: _Optional[bool] = ...) -> None: ...
 
 class VolumeExportProgress(_message.Message):
-    __slots__ = ("percent", "size_bytes", "sha256")
+    __slots__ = ("percent", "size_bytes", "sha256", "consistency", "reason")
     PERCENT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     percent: int
     size_bytes: int
     sha256: str
-    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+    consistency: _snapshot_pb2.SnapshotConsistency
+    reason: str
+    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., consistency: _Optional[_Union[_snapshot_pb2.SnapshotConsistency, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReadVolumeExportRequest(_message.Message):
     __slots__ = ("export_id", "offset_bytes")

@@ -446,6 +446,12 @@ class VolumeService:
 class VolumeTransferServiceStub:
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -497,6 +503,12 @@ class VolumeTransferServiceStub:
 class VolumeTransferServiceServicer:
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -600,6 +612,12 @@ def add_VolumeTransferServiceServicer_to_server(servicer, server):
 class VolumeTransferService:
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -808,7 +826,10 @@ class VolumeExportServiceServicer:
 
     def EnsureExported(self, request, context):
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-        (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+        `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+        copy that is there; cancelling the call leaves nothing, and the next begins anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -190,6 +190,12 @@ def add_VolumeServiceServicer_to_server(servicer: VolumeServiceServicer, server:
 class VolumeTransferServiceStub:
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -233,6 +239,12 @@ class VolumeTransferServiceStub:
 class VolumeTransferServiceAsyncStub(VolumeTransferServiceStub):
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -272,6 +284,12 @@ class VolumeTransferServiceAsyncStub(VolumeTransferServiceStub):
 class VolumeTransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """Volumes on their way to a node that does not share their storage. Nobody may have the volume open for writing meanwhile: a guest that
     runs is moved by MigrationService instead. Only what the volume itself holds is moved, byte for byte; its image must be on the target.
+    A logical volume is moved as it is to the guest, and becomes on the target what its type is mapped to there.
+
+    The memory of a guest that hibernates goes the same way (TransferContent). Its domain must be defined on the target before
+    CompleteReceive, after which EnsureRunning lets the guest go on there; DomainService.EnsureRemoved forgets it on the source. Errors of
+    its own: FAILED_PRECONDITION with GuestIncompatible (the CPU that it runs on is not to be had there), DomainStateConflict (it does not
+    hibernate, or hibernates on the target by other means); NOT_FOUND with DomainNotFound.
 
     The order of calls: InspectOutgoing (source); ImageService.EnsureCached (target); PrepareReceive (target); Send (source); CompleteReceive
     (target), after which the volume is there; then VolumeService.EnsureRemoved (source). To undo: CancelSend (source), EnsureReceiveEnded
@@ -355,7 +373,10 @@ class VolumeExportServiceStub:
     def __new__(cls, channel: _aio.Channel) -> VolumeExportServiceAsyncStub: ...
     EnsureExported: _grpc.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-    (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+    `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+    copy that is there; cancelling the call leaves nothing, and the next begins anew.
     """
     Read: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]
     """The copy's bytes from the offset to its end."""
@@ -371,7 +392,10 @@ class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     EnsureExported: _aio.UnaryStreamMultiCallable[_storage_pb2.EnsureVolumeExportedRequest, _storage_pb2.VolumeExportProgress]  # type: ignore[assignment]
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-    (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+    `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+    copy that is there; cancelling the call leaves nothing, and the next begins anew.
     """
     Read: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]  # type: ignore[assignment]
     """The copy's bytes from the offset to its end."""
@@ -390,7 +414,10 @@ class VolumeExportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.VolumeExportProgress], _abc.AsyncIterator[_storage_pb2.VolumeExportProgress]]:
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
-        (VolumeInUse) but the domain that is named: of one that runs the copy is as after a power failure, all of one moment. A repeated call answers the copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
+        `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
+        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
+        copy that is there; cancelling the call leaves nothing, and the next begins anew.
         """
 
     @_abc_1.abstractmethod

@@ -28,13 +28,15 @@ from protos.agent.v1 import domain_pb2 as protos_dot_agent_dot_v1_dot_domain__pb
 from protos.agent.v1 import host_pb2 as protos_dot_agent_dot_v1_dot_host__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/coordinator/v1/node.proto\x12\x19nodewright.coordinator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cprotos/agent/v1/domain.proto\x1a\x1aprotos/agent/v1/host.proto\"\xf9\x02\n\x0fRegisterRequest\x12-\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32\x1e.nodewright.agent.v1.HostFacts\x12\x35\n\tinventory\x18\x02 \x01(\x0b\x32\".nodewright.agent.v1.HostInventory\x12,\n\x07\x64omains\x18\x03 \x03(\x0b\x32\x1b.nodewright.agent.v1.Domain\x12\x19\n\x11\x61\x64vertise_address\x18\x04 \x01(\t\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x38\n\nself_fence\x18\x07 \x01(\x0b\x32$.nodewright.coordinator.v1.SelfFence\x12?\n\x0e\x66\x65nced_domains\x18\x08 \x03(\x0b\x32\'.nodewright.coordinator.v1.FencedDomain\x12\x1a\n\x12\x65nded_domain_uuids\x18\t \x03(\t\"5\n\tSelfFence\x12\r\n\x05\x61rmed\x18\x01 \x01(\x08\x12\x19\n\x11tolerance_seconds\x18\x02 \x01(\r\"w\n\x0c\x46\x65ncedDomain\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12-\n\tfenced_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07silence\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x07HaTerms\x12\x18\n\x10stored_heartbeat\x18\x01 \x01(\x04\x12\x1c\n\x14ha_tolerance_seconds\x18\x02 \x01(\r\"\xd1\x01\n\x10RegisterResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17unexpected_domain_uuids\x18\x03 \x03(\t\x12\x1c\n\x14ha_tolerance_seconds\x18\x04 \x01(\r\x12\x1d\n\x15released_domain_uuids\x18\x05 \x03(\t\"\x8f\x01\n\x10HeartbeatRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13last_event_sequence\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x38\n\nself_fence\x18\x04 \x01(\x0b\x32$.nodewright.coordinator.v1.SelfFence\"I\n\x11HeartbeatResponse\x12\x34\n\x08ha_terms\x18\x01 \x01(\x0b\x32\".nodewright.coordinator.v1.HaTerms\"\x92\x01\n\x16ReportInventoryRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12-\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x1e.nodewright.agent.v1.HostFacts\x12\x35\n\tinventory\x18\x03 \x01(\x0b\x32\".nodewright.agent.v1.HostInventory\"\x19\n\x17ReportInventoryResponse\"R\n\rReportedEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32 .nodewright.agent.v1.DomainEvent\"c\n\x13ReportEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x38\n\x06\x65vents\x18\x02 \x03(\x0b\x32(.nodewright.coordinator.v1.ReportedEvent\"5\n\x14ReportEventsResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\":\n\x17RenewCertificateRequest\x12\x1f\n\x17\x63\x65rtificate_request_pem\x18\x01 \x01(\t\"\x86\x01\n\x18RenewCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x15\n\rauthority_pem\x18\x02 \x01(\t\x12:\n\x16\x63\x65rtificate_expires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc2\x04\n\x0bNodeService\x12\x63\n\x08Register\x12*.nodewright.coordinator.v1.RegisterRequest\x1a+.nodewright.coordinator.v1.RegisterResponse\x12\x66\n\tHeartbeat\x12+.nodewright.coordinator.v1.HeartbeatRequest\x1a,.nodewright.coordinator.v1.HeartbeatResponse\x12x\n\x0fReportInventory\x12\x31.nodewright.coordinator.v1.ReportInventoryRequest\x1a\x32.nodewright.coordinator.v1.ReportInventoryResponse\x12o\n\x0cReportEvents\x12..nodewright.coordinator.v1.ReportEventsRequest\x1a/.nodewright.coordinator.v1.ReportEventsResponse\x12{\n\x10RenewCertificate\x12\x32.nodewright.coordinator.v1.RenewCertificateRequest\x1a\x33.nodewright.coordinator.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/coordinator/v1/node.proto\x12\x19nodewright.coordinator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cprotos/agent/v1/domain.proto\x1a\x1aprotos/agent/v1/host.proto\"\xf9\x02\n\x0fRegisterRequest\x12-\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0b\x32\x1e.nodewright.agent.v1.HostFacts\x12\x35\n\tinventory\x18\x02 \x01(\x0b\x32\".nodewright.agent.v1.HostInventory\x12,\n\x07\x64omains\x18\x03 \x03(\x0b\x32\x1b.nodewright.agent.v1.Domain\x12\x19\n\x11\x61\x64vertise_address\x18\x04 \x01(\t\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x38\n\nself_fence\x18\x07 \x01(\x0b\x32$.nodewright.coordinator.v1.SelfFence\x12?\n\x0e\x66\x65nced_domains\x18\x08 \x03(\x0b\x32\'.nodewright.coordinator.v1.FencedDomain\x12\x1a\n\x12\x65nded_domain_uuids\x18\t \x03(\t\"5\n\tSelfFence\x12\r\n\x05\x61rmed\x18\x01 \x01(\x08\x12\x19\n\x11tolerance_seconds\x18\x02 \x01(\r\"w\n\x0c\x46\x65ncedDomain\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12-\n\tfenced_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07silence\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x07HaTerms\x12\x18\n\x10stored_heartbeat\x18\x01 \x01(\x04\x12\x1c\n\x14ha_tolerance_seconds\x18\x02 \x01(\r\"\xfc\x02\n\x10RegisterResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x17unexpected_domain_uuids\x18\x03 \x03(\t\x12\x1c\n\x14ha_tolerance_seconds\x18\x04 \x01(\r\x12\x1d\n\x15released_domain_uuids\x18\x05 \x03(\t\x12P\n\x0b\x64isk_limits\x18\x06 \x03(\x0b\x32;.nodewright.coordinator.v1.RegisterResponse.DiskLimitsEntry\x1aW\n\x0f\x44iskLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x33\n\x05value\x18\x02 \x01(\x0b\x32$.nodewright.coordinator.v1.DiskLimit:\x02\x38\x01\"\xd2\x01\n\tDiskLimit\x12\x12\n\ntotal_iops\x18\x01 \x01(\x04\x12\x11\n\tread_iops\x18\x02 \x01(\x04\x12\x12\n\nwrite_iops\x18\x03 \x01(\x04\x12\x1e\n\x16total_bytes_per_second\x18\x04 \x01(\x04\x12\x1d\n\x15read_bytes_per_second\x18\x05 \x01(\x04\x12\x1e\n\x16write_bytes_per_second\x18\x06 \x01(\x04\x12\x14\n\x0c\x62urst_factor\x18\x07 \x01(\r\x12\x15\n\rburst_seconds\x18\x08 \x01(\r\"\x8f\x01\n\x10HeartbeatRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13last_event_sequence\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x38\n\nself_fence\x18\x04 \x01(\x0b\x32$.nodewright.coordinator.v1.SelfFence\"I\n\x11HeartbeatResponse\x12\x34\n\x08ha_terms\x18\x01 \x01(\x0b\x32\".nodewright.coordinator.v1.HaTerms\"\x92\x01\n\x16ReportInventoryRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12-\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x1e.nodewright.agent.v1.HostFacts\x12\x35\n\tinventory\x18\x03 \x01(\x0b\x32\".nodewright.agent.v1.HostInventory\"\x19\n\x17ReportInventoryResponse\"R\n\rReportedEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12/\n\x05\x65vent\x18\x02 \x01(\x0b\x32 .nodewright.agent.v1.DomainEvent\"c\n\x13ReportEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x38\n\x06\x65vents\x18\x02 \x03(\x0b\x32(.nodewright.coordinator.v1.ReportedEvent\"5\n\x14ReportEventsResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\":\n\x17RenewCertificateRequest\x12\x1f\n\x17\x63\x65rtificate_request_pem\x18\x01 \x01(\t\"\x86\x01\n\x18RenewCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x15\n\rauthority_pem\x18\x02 \x01(\t\x12:\n\x16\x63\x65rtificate_expires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc2\x04\n\x0bNodeService\x12\x63\n\x08Register\x12*.nodewright.coordinator.v1.RegisterRequest\x1a+.nodewright.coordinator.v1.RegisterResponse\x12\x66\n\tHeartbeat\x12+.nodewright.coordinator.v1.HeartbeatRequest\x1a,.nodewright.coordinator.v1.HeartbeatResponse\x12x\n\x0fReportInventory\x12\x31.nodewright.coordinator.v1.ReportInventoryRequest\x1a\x32.nodewright.coordinator.v1.ReportInventoryResponse\x12o\n\x0cReportEvents\x12..nodewright.coordinator.v1.ReportEventsRequest\x1a/.nodewright.coordinator.v1.ReportEventsResponse\x12{\n\x10RenewCertificate\x12\x32.nodewright.coordinator.v1.RenewCertificateRequest\x1a\x33.nodewright.coordinator.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.coordinator.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REGISTERRESPONSE_DISKLIMITSENTRY']._loaded_options = None
+  _globals['_REGISTERRESPONSE_DISKLIMITSENTRY']._serialized_options = b'8\001'
   _globals['_REGISTERREQUEST']._serialized_start=187
   _globals['_REGISTERREQUEST']._serialized_end=564
   _globals['_SELFFENCE']._serialized_start=566
@@ -44,25 +46,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HATERMS']._serialized_start=742
   _globals['_HATERMS']._serialized_end=807
   _globals['_REGISTERRESPONSE']._serialized_start=810
-  _globals['_REGISTERRESPONSE']._serialized_end=1019
-  _globals['_HEARTBEATREQUEST']._serialized_start=1022
-  _globals['_HEARTBEATREQUEST']._serialized_end=1165
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1167
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1240
-  _globals['_REPORTINVENTORYREQUEST']._serialized_start=1243
-  _globals['_REPORTINVENTORYREQUEST']._serialized_end=1389
-  _globals['_REPORTINVENTORYRESPONSE']._serialized_start=1391
-  _globals['_REPORTINVENTORYRESPONSE']._serialized_end=1416
-  _globals['_REPORTEDEVENT']._serialized_start=1418
-  _globals['_REPORTEDEVENT']._serialized_end=1500
-  _globals['_REPORTEVENTSREQUEST']._serialized_start=1502
-  _globals['_REPORTEVENTSREQUEST']._serialized_end=1601
-  _globals['_REPORTEVENTSRESPONSE']._serialized_start=1603
-  _globals['_REPORTEVENTSRESPONSE']._serialized_end=1656
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1658
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1716
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=1719
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1853
-  _globals['_NODESERVICE']._serialized_start=1856
-  _globals['_NODESERVICE']._serialized_end=2434
+  _globals['_REGISTERRESPONSE']._serialized_end=1190
+  _globals['_REGISTERRESPONSE_DISKLIMITSENTRY']._serialized_start=1103
+  _globals['_REGISTERRESPONSE_DISKLIMITSENTRY']._serialized_end=1190
+  _globals['_DISKLIMIT']._serialized_start=1193
+  _globals['_DISKLIMIT']._serialized_end=1403
+  _globals['_HEARTBEATREQUEST']._serialized_start=1406
+  _globals['_HEARTBEATREQUEST']._serialized_end=1549
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1551
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1624
+  _globals['_REPORTINVENTORYREQUEST']._serialized_start=1627
+  _globals['_REPORTINVENTORYREQUEST']._serialized_end=1773
+  _globals['_REPORTINVENTORYRESPONSE']._serialized_start=1775
+  _globals['_REPORTINVENTORYRESPONSE']._serialized_end=1800
+  _globals['_REPORTEDEVENT']._serialized_start=1802
+  _globals['_REPORTEDEVENT']._serialized_end=1884
+  _globals['_REPORTEVENTSREQUEST']._serialized_start=1886
+  _globals['_REPORTEVENTSREQUEST']._serialized_end=1985
+  _globals['_REPORTEVENTSRESPONSE']._serialized_start=1987
+  _globals['_REPORTEVENTSRESPONSE']._serialized_end=2040
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=2042
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=2100
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=2103
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=2237
+  _globals['_NODESERVICE']._serialized_start=2240
+  _globals['_NODESERVICE']._serialized_end=2818
 # @@protoc_insertion_point(module_scope)

@@ -61,18 +61,47 @@ class HaTerms(_message.Message):
     def __init__(self, stored_heartbeat: _Optional[int] = ..., ha_tolerance_seconds: _Optional[int] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
-    __slots__ = ("lease", "heartbeat_interval", "unexpected_domain_uuids", "ha_tolerance_seconds", "released_domain_uuids")
+    __slots__ = ("lease", "heartbeat_interval", "unexpected_domain_uuids", "ha_tolerance_seconds", "released_domain_uuids", "disk_limits")
+    class DiskLimitsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: DiskLimit
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[DiskLimit, _Mapping]] = ...) -> None: ...
     LEASE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     UNEXPECTED_DOMAIN_UUIDS_FIELD_NUMBER: _ClassVar[int]
     HA_TOLERANCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RELEASED_DOMAIN_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    DISK_LIMITS_FIELD_NUMBER: _ClassVar[int]
     lease: _duration_pb2.Duration
     heartbeat_interval: _duration_pb2.Duration
     unexpected_domain_uuids: _containers.RepeatedScalarFieldContainer[str]
     ha_tolerance_seconds: int
     released_domain_uuids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unexpected_domain_uuids: _Optional[_Iterable[str]] = ..., ha_tolerance_seconds: _Optional[int] = ..., released_domain_uuids: _Optional[_Iterable[str]] = ...) -> None: ...
+    disk_limits: _containers.MessageMap[str, DiskLimit]
+    def __init__(self, lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unexpected_domain_uuids: _Optional[_Iterable[str]] = ..., ha_tolerance_seconds: _Optional[int] = ..., released_domain_uuids: _Optional[_Iterable[str]] = ..., disk_limits: _Optional[_Mapping[str, DiskLimit]] = ...) -> None: ...
+
+class DiskLimit(_message.Message):
+    __slots__ = ("total_iops", "read_iops", "write_iops", "total_bytes_per_second", "read_bytes_per_second", "write_bytes_per_second", "burst_factor", "burst_seconds")
+    TOTAL_IOPS_FIELD_NUMBER: _ClassVar[int]
+    READ_IOPS_FIELD_NUMBER: _ClassVar[int]
+    WRITE_IOPS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    READ_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    WRITE_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    BURST_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    BURST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    total_iops: int
+    read_iops: int
+    write_iops: int
+    total_bytes_per_second: int
+    read_bytes_per_second: int
+    write_bytes_per_second: int
+    burst_factor: int
+    burst_seconds: int
+    def __init__(self, total_iops: _Optional[int] = ..., read_iops: _Optional[int] = ..., write_iops: _Optional[int] = ..., total_bytes_per_second: _Optional[int] = ..., read_bytes_per_second: _Optional[int] = ..., write_bytes_per_second: _Optional[int] = ..., burst_factor: _Optional[int] = ..., burst_seconds: _Optional[int] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("session_id", "last_event_sequence", "sequence", "self_fence")

@@ -41,6 +41,8 @@ class AVolume:
     path: Path
     format: Literal["qcow2", "raw"] = "qcow2"
     kind: Literal["file", "block"] = "file"
+    shared: bool = False
+    volume_type: str = "ssd"
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ async def check(
     *,
     capability: Capability | None = None,
     agent_runs: bool = False,
-    written_files: dict[Path, str] | None = None,
+    written_files: dict[Path, list[str]] | None = None,
 ) -> dict[str, Finding]:
     """The findings of one check, by what they are about."""
     patient = Patient(config, capability, "" if capability else "no answer", agent_runs, written_files or {})
@@ -363,7 +363,7 @@ class TestDiskLocks:
     async def test_guests_that_run_without_are_named(self, config: AgentConfig, locks: Mock) -> None:
         locks.find_gap.return_value = None
         locks.is_locked.side_effect = lambda file: file.name == "locked"
-        files = {config.volumes_dir / name: f"ecs-{name}" for name in ("locked", "open")}
+        files = {config.volumes_dir / name: [f"ecs-{name}"] for name in ("locked", "open")}
         assert (await check("disk_locks", config, written_files=files))["disk locks"].verdict == "ok"
         for file in files:
             file.touch()

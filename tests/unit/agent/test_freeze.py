@@ -30,8 +30,9 @@ class AGuest:
         self.is_frozen = self.held = False
         self.active = True
         self.thaws = 0
+        self.file_systems = 1
 
-    async def freeze(self, uuid: str, *, timeout_seconds: float) -> None:
+    async def freeze(self, uuid: str, *, timeout_seconds: float) -> int:
         self.held = True
         if self.freezing:
             error = self.freezing.pop()
@@ -40,6 +41,7 @@ class AGuest:
             self.is_frozen = isinstance(error, GuestAgentTimeout)
             raise error
         self.is_frozen = True
+        return self.file_systems
 
     async def thaw(self, uuid: str, *, timeout_seconds: float) -> None:
         self.thaws += 1
@@ -89,6 +91,13 @@ async def test_a_guest_is_frozen_for_as_long_as_it_is_asked(guest: AGuest, tmp_p
         assert [path.name for path in tmp_path.iterdir()] == [GUEST_UUID]
     assert not guest.is_frozen
     await settled(guest, tmp_path)
+
+
+async def test_a_guest_without_file_systems_that_freeze_is_told_from_others(guest: AGuest, tmp_path: Path) -> None:
+    guest.file_systems = 0
+    async with an_agent(guest, tmp_path).frozen(GUEST_UUID) as freeze:
+        assert freeze.reason == freeze_module.NOTHING_FROZEN
+    assert (guest.is_frozen, guest.held) == (False, False)
 
 
 @pytest.mark.parametrize(

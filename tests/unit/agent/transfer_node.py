@@ -18,8 +18,10 @@ from agent.rpc.interceptor import ErrorInterceptor
 from agent.rpc.volume_transfer import VolumeTransferServicer
 from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
+from agent.storage.moving import Content, Movable
 from agent.storage.receiving import PORTS, Receivers
 from agent.storage.sending import Sends
+from agent.storage.volume_moving import VolumeMoves
 from coordinator.pki import Authority
 from protos.agent.v1 import storage_pb2 as messages
 from protos.agent.v1 import storage_pb2_grpc
@@ -50,9 +52,10 @@ class TransferNode:
             reserved_bytes=0,
         )
         self.volumes.prepare()
-        self.sends = Sends(self.volumes, directory / "journal", find_image=self.cache.find)
+        self.moves: dict[Content, Movable] = {"volume": VolumeMoves(self.volumes, find_image=self.cache.find)}
+        self.sends = Sends(self.moves, directory / "journal")
         roles = NetworkRoles({"manage": "lo", "storage": "lo"}, lambda: "127.0.0.1", read=lambda: {"lo": ["127.0.0.1"]})
-        self.receivers = Receivers(self.volumes, roles, lambda: node_id, direct_io=False, ports=ports)
+        self.receivers = Receivers(self.moves, roles, lambda: node_id, direct_io=False, ports=ports)
         self.peers = Peers(directory / "tls", hosts=directory / "hosts")
         self.transfers: Any = None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.nwctl.builders import OPERATION_ID, TENANT_ID, a_failed_operation, an_operation
+from tests.unit.nwctl.builders import INSTANCE_ID, OPERATION_ID, TENANT_ID, a_failed_operation, an_operation
 from tests.unit.nwctl.conftest import Nwctl, data_of
 from tests.unit.nwctl.standin import Reply, StandIn
 
@@ -149,3 +149,17 @@ def test_an_image_comes_from_one_place(registry: StandIn, nwctl: Nwctl, tmp_path
     assert nwctl("image", "register", file, "--url", "https://i.invalid/x").exit_code == 2
     assert nwctl("image", "register", str(tmp_path / "absent")).exit_code == 2
     assert not registry.requests
+
+
+def test_an_image_is_made_of_an_instance_or_a_snapshot(registry: StandIn, nwctl: Nwctl) -> None:
+    snapshot_id = "ecs.snapshot-" + "a" * 16
+    assert nwctl("image", "register", "--instance", INSTANCE_ID, "--name", "golden").exit_code == 0
+    assert nwctl("image", "register", "--instance", INSTANCE_ID, "--no-quiesce").exit_code == 0
+    assert nwctl("image", "register", "--snapshot", snapshot_id).exit_code == 0
+    assert nwctl("image", "register", "--snapshot", snapshot_id, "--instance", INSTANCE_ID).exit_code == 2
+    given = {"cpuArch": "x86", "osType": "linux"}
+    assert [request.body for request in registry.asked("POST", IMAGES)] == [
+        {"name": "golden", "ecsId": INSTANCE_ID, **given},
+        {"name": f"{INSTANCE_ID}-image", "ecsId": INSTANCE_ID, "quiesce": False, **given},
+        {"name": f"{snapshot_id}-image", "snapshotId": snapshot_id, **given},
+    ]

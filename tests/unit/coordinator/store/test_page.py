@@ -28,7 +28,7 @@ def volumes(database: Database) -> Database:
 def read(database: Database, page: Page, *orderings: Ordering, conditions: tuple[Condition, ...] = ()) -> Listing[int]:
     with database.read() as session:
         listing = list_volumes(session, None, ListQuery(page, conditions, orderings))
-    return Listing(tuple(volume.id or 0 for volume, _, _ in listing.items), listing.total)
+    return Listing(tuple(row.volume.id or 0 for row in listing.items), listing.total)
 
 
 @pytest.mark.parametrize("field", ["createdAt", "size", "az", "ecsId", "name"])
