@@ -16,6 +16,8 @@ from typing import Any, Final
 DEFAULT_CONFIG_PATH: Final = Path("/etc/nodewright/agent.toml")
 ENVIRONMENT_PREFIX: Final = "NODEWRIGHT_AGENT_"
 
+# See agent.storage.choice.
+_ELASTIC_TYPE: Final = "elasticity"
 _BACKEND: Final = re.compile(
     r"lvm:[A-Za-z0-9_.+][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?|rbd:[A-Za-z0-9_.][A-Za-z0-9_.-]*"
 )
@@ -209,6 +211,10 @@ def _check_storage(config: AgentConfig) -> None:
             )
     if not _CEPH_USER.fullmatch(config.ceph_user):
         raise ConfigInvalid(f"ceph_user: {config.ceph_user!r} is no name of a user of Ceph")
+    elastic = config.volume_backends.get(_ELASTIC_TYPE, "").partition("/")[0]
+    others = {it.partition("/")[0] for name, it in config.volume_backends.items() if name != _ELASTIC_TYPE}
+    if elastic and (elastic in others or not elastic.startswith("lvm:")):
+        raise ConfigInvalid(f"volume_backends: {_ELASTIC_TYPE}: {elastic} is not a volume group of its own")
 
 
 def split_address(name: str, address: str) -> tuple[str, int]:

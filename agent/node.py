@@ -357,6 +357,7 @@ def _build_hardware(
         read_disk_locks=lambda: DiskLocks().find_gap() is None,
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
+        read_local_storage=volumes.local_bytes,
         read_libvirt_version=partial(read_libvirt_version, connection),
     )
     watch = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults))

@@ -65,6 +65,10 @@ class HypervisorCapability(Protocol):
         """Named abilities."""
 
 
+async def _no_local_storage() -> int:
+    return 0
+
+
 async def _no_storage() -> str:
     return ""
 
@@ -95,6 +99,8 @@ class HostReader:
     complete_devices: CompleteDevices = keep_as_found
     # Of libvirt, "major.minor.release".
     read_libvirt_version: Callable[[], Awaitable[str]] = read_no_version
+    # Bytes for elastic local disks.
+    read_local_storage: Callable[[], Awaitable[int]] = _no_local_storage
 
     @property
     def survey(self) -> DeviceSurvey:
@@ -123,6 +129,7 @@ class HostReader:
             storage_bytes=storage.total_bytes,
             storage_free_bytes=storage.free_bytes,
             storage_id=await self.read_storage_id(),
+            local_storage_bytes=await self.read_local_storage(),
             devices=await self.survey.discover(await self.survey.look_anyway(memory)),
         )
 

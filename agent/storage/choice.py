@@ -21,6 +21,9 @@ ANY_TYPE: Final = "*"
 _CAPACITY_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 3600.0
 
+# Of volumes that flavors bring along: they are in a group of their own, or not at all.
+ELASTIC_TYPE: Final = "elasticity"
+
 log = structlog.get_logger(__name__)
 
 
@@ -59,6 +62,8 @@ class StorageChoice:
         So none is made while a group is away that may have it: StorageFailed.
         """
         home: StorageBackend | None = await self.find_home(spec.uuid)
+        if home is None and spec.volume_type == ELASTIC_TYPE and ELASTIC_TYPE not in self._by_type:
+            raise CapabilityMissing("volume_type: this node has no volume group for elastic local disks")
         mapped = self._mapped(spec.volume_type)
         return await (home or mapped or self._directory).ensure_volume(spec)
 
@@ -97,10 +102,27 @@ class StorageChoice:
                 await pool.refuse_while_others_have(uuid, domain_uuid)
 
     async def capacity(self) -> StorageCapacity:
-        """See StorageBackend: of all that new volumes go to, those left out that are away."""
-        places = [*self._groups] if ANY_TYPE in self._by_type else [*self._groups, self._directory]
+        """See StorageBackend: of all that new volumes go to, those left out that are away.
+
+        That for elastic local disks is counted by itself.
+        """
+        groups = [group for group in self._groups if group is not self._by_type.get(ELASTIC_TYPE)]
+        places = groups if ANY_TYPE in self._by_type else [*groups, self._directory]
         found = [capacity for capacity in await asyncio.gather(*map(_measure, places)) if capacity is not None]
         return StorageCapacity(sum(it.total_bytes for it in found), sum(it.free_bytes for it in found))
+
+    async def local_bytes(self) -> int:
+        """What elastic local disks can take, those that are there included; 0 where none are made, or none now."""
+        group = self._by_type.get(ELASTIC_TYPE)
+        if group is None:
+            return 0
+        try:
+            free_bytes, made = (await group.capacity()).free_bytes, await group.list_volumes()
+        except AgentError as error:
+            log.warning("volume_group.away", reason=error.message)
+            return 0
+        # What others have in the group is theirs.
+        return free_bytes + sum(volume.allocated_bytes for volume in made)
 
     async def storage_id(self) -> str:
         """See StorageBackend: of where volumes of no named type are made, while that is away as it was told last.

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # Storage classes as tenants see them; each node maps them to what it has.
 VolumeType = Literal["hdd", "ssd", "essd"]
 VOLUME_TYPES: Final[tuple[VolumeType, ...]] = ("hdd", "ssd", "essd")
+# That of disks which a flavor brings along, out of storage that nodes have for them: nobody orders one by itself.
+ELASTIC_TYPE: Final = "elasticity"
 # Of one instance, the system disk included.
 MAXIMUM_VOLUMES: Final = 16
 # Instances that share one volume.

@@ -9,10 +9,12 @@ from coordinator.domain.device import DeviceKind
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationType
+from coordinator.domain.volume import ELASTIC_TYPE
 from coordinator.errors import StatusUnsupported
 from coordinator.store.queries.device_claim import TIED_KINDS, list_claim_kinds
 from coordinator.store.queries.node import is_storage_shared
 from coordinator.store.queries.snapshot import find_instances_with_snapshots
+from coordinator.store.queries.volume import find_instances_with_type
 from coordinator.store.queries.volume_attachment import find_sharing_instances
 from coordinator.store.tables import Instance
 
@@ -24,6 +26,9 @@ _WITH_SNAPSHOTS: Final = Message(
     "its volumes have snapshots, and no other node shares their storage: stop the instance and move it cold, "
     "which takes snapshots along, or delete them",
     "其云盘存在快照，且没有其他节点共享该存储：请关机后进行冷迁移（快照随之迁移），或先删除快照",
+)
+_WITH_ELASTIC_DISKS: Final = Message(
+    "it has elastic local disks, whose data is on its node alone", "其弹性本地盘的数据仅在所在节点上"
 )
 
 
@@ -46,6 +51,8 @@ def find_ties(session: Session, instances: Collection[Instance], migration: Migr
     """
     kinds = list_claim_kinds(session, [instance.uuid for instance in instances])
     ties = _find_storage_ties(session, instances, migration)
+    elastic = find_instances_with_type(session, [instance.id for instance in instances], ELASTIC_TYPE)
+    ties |= {instance.ecs_id: _WITH_ELASTIC_DISKS for instance in instances if instance.id in elastic}
     for instance in instances:
         held = kinds.get(instance.uuid, [])
         held = [(kind, device_id) for kind, device_id in held if _is_tied(kind, instance, migration)]

@@ -43,6 +43,7 @@ def make_inventory(
         ResourceClass.VCPU: (offered.vcpus, reserved_vcpus_of(node, settings), cpu_ratio),
         ResourceClass.MEMORY_MIB: (memory_mib, reserved_memory_mib_of(node, settings), 1.0),
         ResourceClass.STORAGE_GIB: (offered.storage_bytes // GIB, 0, 1.0),
+        ResourceClass.LOCAL_STORAGE_GIB: (offered.local_storage_bytes // GIB, 0, 1.0),
     }
     return [
         Inventory(

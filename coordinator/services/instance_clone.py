@@ -14,6 +14,7 @@ from coordinator.domain.instance_order import CLONED_FROM, InstanceOrder, Label
 from coordinator.domain.ssh_key import WANTED_STATES, BindingState
 from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_creation import (
     CloneOrigin,
@@ -73,6 +74,10 @@ def clone_instance(runtime: Runtime, caller: Caller, ecs_id: str, draft: Instanc
         if not caller.is_operator:
             order = within_quotas(order)
         references = find_references(session, runtime, caller, order, source.image)
+        if references.volumes != order.volumes:
+            raise ParameterInvalid(
+                "flavorId", "has elastic local disks, of which a clone has no copies", "克隆不支持弹性本地盘规格"
+            )
         created = add_instances(session, runtime, caller, order, references, secrets, _origin(session, source))
         _lock(session, source)
         _settle(session, runtime, source.instance, created)
@@ -90,6 +95,7 @@ def _find_source(session: Session, caller: Caller, ecs_id: str, tenant_id: str) 
     image = session.get(Image, instance.image_id) if instance.image_id else None
     if image is None or not any(volume.is_os_disk for volume in volumes):
         raise StatusUnsupported(f"instance {ecs_id} has no system disk", f"实例{ecs_id}没有系统盘")
+    refuse_elastic(volumes, instance, "is not copied: such an instance is not cloned", "无法克隆")
     _check_copyable(session, instance)
     return _Source(instance, image, volumes)
 

@@ -20,6 +20,7 @@ from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import read_rule
+from coordinator.services.elastic_disk import sum_network_gib
 from coordinator.services.instance import make_labels
 from coordinator.services.instance_device import EXTRA_DEVICES
 from coordinator.services.instance_reference import References, find_references
@@ -107,6 +108,7 @@ def add_instances(
     With `origin` a single one, which has to find a host where the volumes are that its own are copied from.
     """
     check_order_quota(session, order, references)
+    order = replace(order, volumes=references.volumes)
     instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
     rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
     request = placement_request(order, references, rule, [instance.uuid for instance in instances])
@@ -187,7 +189,7 @@ def placement_request(
     size = InstanceSize(
         vcpus=order.cpu_count,
         memory_bytes=references.memory_bytes,
-        storage_gib=sum(volume.size_gib for volume in order.volumes),
+        storage_gib=sum_network_gib(references.volumes),
         huge_page_bytes=huge_page_bytes_of(order),
     )
     request = PlacementRequest(
@@ -351,7 +353,7 @@ def check_order_quota(session: Session, order: InstanceOrder, references: Refere
         vcpus=order.count * order.cpu_count,
         memory_bytes=order.count * references.memory_bytes,
         gpus=order.count * (references.flavor.gpu + references.extra_devices.gpus),
-        volumes=order.count * len(order.volumes),
-        storage_gib=order.count * sum(volume.size_gib for volume in order.volumes),
+        volumes=order.count * len(references.volumes),
+        storage_gib=order.count * sum(volume.size_gib for volume in references.volumes),
     )
     check_quota(session, references.owner.tenant, wish)

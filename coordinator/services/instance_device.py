@@ -37,6 +37,8 @@ def has_what_is_asked(order: InstanceOrder, flavor: Flavor, flavor_type: FlavorT
         return False
     if bool(flavor_type.gpu_type) != bool(asked.gpus or asked.vgpus):
         return False
+    if flavor.use_elasticity_local_sys_disk or flavor.elasticity_local_data_disk_num:
+        return False
     try:
         settle_devices(asked, flavor, flavor_type)
     except ParameterInvalid:
@@ -47,8 +49,7 @@ def has_what_is_asked(order: InstanceOrder, flavor: Flavor, flavor_type: FlavorT
 def unavailable_features(flavor: Flavor, flavor_type: FlavorType) -> list[str]:
     """What the flavor promises and this cluster cannot give yet; a promise that is not kept would be a lie."""
     promises = {
-        "elastic local disks": flavor.use_elasticity_local_sys_disk or flavor.elasticity_local_data_disk_num > 0,
-        "a system disk on a local disk": flavor_type.is_system_local_disk,
+        "a system disk on a local disk": flavor_type.is_system_local_disk and not flavor.use_elasticity_local_sys_disk,
     }
     return [name for name, is_promised in promises.items() if is_promised]
 

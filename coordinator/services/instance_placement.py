@@ -15,6 +15,7 @@ from coordinator.placement.claim import find_candidates
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import make_rule
 from coordinator.services.device_tie import find_ties, require_movable
+from coordinator.services.elastic_disk import sum_network_gib
 from coordinator.services.instance import check_batch
 from coordinator.services.instance_device import extra_devices_of
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
@@ -106,7 +107,7 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
         vcpus=instance.vcpus,
         memory_bytes=instance.memory_bytes,
         # What it shares with others stays where it is.
-        storage_gib=sum(it.size_gib for it in surroundings.volumes.get(instance.id, ()) if not it.multi_attach),
+        storage_gib=sum_network_gib(it for it in surroundings.volumes.get(instance.id, ()) if not it.multi_attach),
         huge_page_bytes=instance.huge_page_bytes,
     )
     own_pools = {instance.rp_id} if instance.rp_id else set()

@@ -1,5 +1,6 @@
 """What an order of instances refers to: looked up, visible to the caller, and fitting together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,7 +9,7 @@ from sqlmodel import Session
 from coordinator.domain.caller import Caller, Role
 from coordinator.domain.device_order import ExtraDevices
 from coordinator.domain.image_format import ISO
-from coordinator.domain.instance_order import InstanceOrder
+from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
 from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VOLUME_TYPES
 from coordinator.errors import (
@@ -20,6 +21,7 @@ from coordinator.errors import (
 )
 from coordinator.runtime import Runtime
 from coordinator.services import network as network_service
+from coordinator.services.elastic_disk import with_elastic_disks
 from coordinator.services.instance_device import has_what_is_asked, settle_devices, unavailable_features
 from coordinator.services.instance_validation import memory_bytes_of
 from coordinator.services.owner import Owner, find_owner
@@ -73,6 +75,8 @@ class References:
     extra_devices: ExtraDevices
     # What the system disk stands on; None: it begins empty, or is a copy of one that did.
     disk_image_id: str | None
+    # The order's, and elastic local disks of the flavor.
+    volumes: tuple[VolumeOrder, ...]
     # A stored key that opens it.
     ssh_key: SshKey | None = None
     # What the system disk is made from instead of the image.
@@ -96,7 +100,9 @@ def find_references(
     origin = None if image else find_origin(session, user, order)
     is_order_of_image = image is None and origin is None
     image = image or _find_system(session, user, order, origin)
-    _check_volume_types(order, image)
+    _check_volume_types(order)
+    volumes = with_elastic_disks(order.volumes, size.flavor)
+    _check_system_disk(volumes, image)
     networks = tuple(_find_network(session, user, order, position) for position in range(len(order.networks)))
     return References(
         owner,
@@ -108,6 +114,7 @@ def find_references(
         size.pool_ids,
         size.extra_devices,
         origin.disk_image_id if origin else _disk_image_id(image),
+        volumes,
         _find_ssh_key(session, order),
         origin,
         is_installation=is_order_of_image and image.format == ISO,
@@ -291,7 +298,7 @@ def _may_use(user: Caller, image: Image) -> bool:
     return image.visibility == "public" or not user.is_tenant or image.tenant_id == user.tenant_id
 
 
-def _check_volume_types(order: InstanceOrder, image: Image) -> None:
+def _check_volume_types(order: InstanceOrder) -> None:
     for position, volume in enumerate(order.volumes):
         if volume.volume_type not in VOLUME_TYPES:
             raise ParameterInvalid(
@@ -299,6 +306,10 @@ def _check_volume_types(order: InstanceOrder, image: Image) -> None:
                 f"one of {', '.join(VOLUME_TYPES)}, not {volume.volume_type!r}",
                 f"取值为{'、'.join(VOLUME_TYPES)}之一",
             )
+
+
+def _check_system_disk(volumes: Sequence[VolumeOrder], image: Image) -> None:
+    for position, volume in enumerate(volumes):
         if volume.is_os_disk and image.format != ISO and volume.size_gib * GIB < image.virtual_size_bytes:
             least = -(-image.virtual_size_bytes // GIB)
             raise ParameterInvalid(

@@ -5,7 +5,7 @@ host name, and what only concerned the call that ordered it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, Final, TypeVar
 
 from sqlmodel import Session
@@ -13,6 +13,7 @@ from sqlmodel import Session
 from coordinator.domain.device_order import DeviceOrder, InfinibandOrder
 from coordinator.domain.instance_order import InstanceOrder, Label, NetworkOrder, VolumeOrder
 from coordinator.domain.unit import MIB
+from coordinator.domain.volume import ELASTIC_TYPE, VOLUME_TYPES
 from coordinator.errors import StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.instance_device import extra_devices_of
@@ -24,6 +25,8 @@ Part = TypeVar("Part", InstanceOrder, VolumeOrder, NetworkOrder, Label, DeviceOr
 _NOT_KEPT: Final = frozenset(
     {"password", "vnc_password", "node_id", "host_name", "count", "checks_quota", "unavailable_fields"}
 )
+# Of a system disk, where the flavor does not make another of it.
+_SYSTEM_TYPE: Final = VOLUME_TYPES[0]
 _KEPT_OPTIONS: Final = ("cycleCount", "evictionStrategy", "haPriority")
 
 
@@ -39,7 +42,8 @@ def order_alike(session: Session, runtime: Runtime, instance: Instance) -> Insta
         cpu_count=instance.vcpus,
         memory_amount=_amount(instance.memory_bytes),
         huge_page=_amount(instance.huge_page_bytes) if instance.huge_page_bytes else "",
-        volumes=tuple(volume_alike(volume) for volume in volumes),
+        # A flavor brings its elastic local disks along.
+        volumes=tuple(volume_alike(it) for it in volumes if it.is_os_disk or it.volume_type != ELASTIC_TYPE),
         networks=tuple(_network_alike(port) for port in ports),
         security_group_ids=(ports[0].security_group_id,),
         devices=devices_alike(session, instance),
@@ -117,7 +121,8 @@ def _nothing_to_copy(instance: Instance) -> StatusUnsupported:
 def volume_alike(volume: Volume) -> VolumeOrder:
     """The order of a disk like this one."""
     names = ("size_gib", "volume_type", "disk_bus", "volume_mode", "boot_index", "delete_on_termination", "is_os_disk")
-    return VolumeOrder(**{name: getattr(volume, name) for name in names})
+    alike = VolumeOrder(**{name: getattr(volume, name) for name in names})
+    return replace(alike, volume_type=_SYSTEM_TYPE) if alike.volume_type == ELASTIC_TYPE else alike
 
 
 def _network_alike(port: Port) -> NetworkOrder:

@@ -21,6 +21,7 @@ from coordinator.placement.claim import claim, release
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.device_tie import find_ties
+from coordinator.services.elastic_disk import elastic_disks_of, sum_network_gib
 from coordinator.services.instance import find_own
 from coordinator.services.instance_device import EXTRA_DEVICES, extra_devices_of
 from coordinator.services.instance_placement import make_requests
@@ -131,16 +132,14 @@ def _make_plan(session: Session, runtime: Runtime, instance: Instance, order: Re
     found = find_size(session, wanted)
     page_bytes = huge_page_bytes_of(wanted)
     volumes = instance_query.list_volumes(session, instance)
-    present = InstanceSize(
-        instance.vcpus, instance.memory_bytes, sum(it.size_gib for it in volumes), instance.huge_page_bytes
-    )
+    present = InstanceSize(instance.vcpus, instance.memory_bytes, sum_network_gib(volumes), instance.huge_page_bytes)
     size = replace(present, vcpus=order.cpu_count, memory_bytes=found.memory_bytes, huge_page_bytes=page_bytes)
     present_extra, extra = extra_devices_of(instance), settle_extra(order, instance, found.extra_devices)
     if (size, found.flavor.flavor_id, extra) == (present, instance.flavor_id, present_extra):
         raise ParameterInvalid("cpus", "the instance has this size already", "实例已是该规格")
     before = make_consumer(instance.uuid, present, flavor, flavor_type, present_extra)
     after = make_consumer(instance.uuid, size, found.flavor, found.flavor_type, extra)
-    _check_kept(instance, before, after, found.flavor_type)
+    _check_kept(instance, flavor, found.flavor, found.flavor_type)
     claims = list_claims(session, instance.uuid, instance.node_id or "")
     keeps_slices = flavor.vgpu_type_id == found.flavor.vgpu_type_id
     change = find_change(before.devices, after.devices, claims, keeps_slices=keeps_slices)
@@ -186,10 +185,9 @@ def _describe(
     }
 
 
-def _check_kept(instance: Instance, before: Consumer, after: Consumer, flavor_type: FlavorType) -> None:
+def _check_kept(instance: Instance, before: Flavor, after: Flavor, flavor_type: FlavorType) -> None:
     """A size is vCPUs, memory and devices: what else a flavor promises must be what the instance has."""
-    local = ResourceClass.LOCAL_STORAGE_GIB
-    if before.resources.get(local) != after.resources.get(local):
+    if elastic_disks_of(before) != elastic_disks_of(after):
         raise ResizeImpossible(
             "flavorId: elastic local disks of an instance stay as they are", "flavorId：变配不支持变更弹性本地盘"
         )

@@ -14,6 +14,7 @@ from coordinator.domain.listing import Listing, ListQuery
 from coordinator.domain.snapshot import MAXIMUM_SNAPSHOT_NAME, SnapshotOrder, SnapshotStatus
 from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.store.queries import snapshot as queries
@@ -62,6 +63,7 @@ def begin_snapshot(
     """The same in the caller's transaction, of an instance that it has locked; the caller wakes the engine."""
     check_name(order.name, "snapshotName")
     require_unlocked(instance)
+    refuse_elastic(list_volumes(session, instance), instance, "has no snapshots", "不支持快照")
     limit = runtime.settings.snapshots_per_instance
     if queries.count_of_instance(session, instance.id) >= limit:
         raise QuotaExceeded(

@@ -20,6 +20,7 @@ from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.domain_report import VMTOOLS_NOT_INSTALLED
+from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_reference import find_image
 from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
@@ -53,6 +54,7 @@ def change_system(runtime: Runtime, caller: Caller, ecs_id: str, order: SystemOr
         CHANGE_OS.check(session, {"ecsId": ecs_id})
         image = _find_image(session, runtime, caller, instance, order)
         old = _find_system_disk(session, instance)
+        refuse_elastic([old], instance, "is made once: the system on it stays", "不支持变更系统")
         _require_no_snapshots(session, old)
         new = _make_volume(runtime, old, image)
         more_gib = new.size_gib - old.size_gib

@@ -10,6 +10,7 @@ from coordinator.domain.listing import Listing, ListQuery
 from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ParameterInvalid, QuotaExceeded, ResourceInUse, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.region import check_tenant
 from coordinator.store.queries import volume as queries
@@ -126,6 +127,7 @@ def _check_growth(
         raise StatusUnsupported(
             f"volume {volume_id} is {volume.status}: it cannot grow", f"云盘{volume_id}状态为{volume.status}，不能扩容"
         )
+    refuse_elastic([volume], instance, "has the size that its flavor says", "大小由规格决定")
     if size_gib < volume.size_gib:
         raise ParameterInvalid(
             "volumeSize",

@@ -10,6 +10,7 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import MAXIMUM_VOLUMES, VolumeStatus
 from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsupported, VolumesTooMany
 from coordinator.runtime import Runtime
+from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.services.shared_volume import attach_shared, detach_shared
@@ -103,6 +104,8 @@ def set_delete_flag(runtime: Runtime, caller: Caller, ecs_id: str, volume_id: st
         attachment = find_attachment(session, volume.id, instance.id)
         if volume.instance_id != instance.id and attachment is None:
             raise _not_attached(volume, instance)
+        if not delete_on_termination:
+            refuse_elastic([volume], instance, "goes with its instance", "随实例删除")
         held = attachment or volume
         held.delete_on_termination = delete_on_termination
         session.add(held)
@@ -173,6 +176,7 @@ def _check_detachable(volume: Volume, instance: Instance) -> None:
             f"volume {volume.id} is the system disk of instance {instance.ecs_id}, and stays with it",
             f"云盘{volume.id}是实例{instance.ecs_id}的系统盘，不能卸载",
         )
+    refuse_elastic([volume], instance, "stays with its instance", "不能卸载")
     if volume.status != VolumeStatus.IN_USE:
         raise StatusUnsupported(
             f"volume {volume.id} is {volume.status}: it cannot be detached",

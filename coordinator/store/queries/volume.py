@@ -1,6 +1,6 @@
 """Volumes, and how much of them a tenant has."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -104,3 +104,11 @@ def _volumes(tenant_id: str | None) -> Statement:
         .join(Node, col(Node.id) == col(Volume.node_id), isouter=True)
     )
     return statement if tenant_id is None else statement.where(col(Volume.tenant_id) == tenant_id)  # type: ignore[no-any-return]
+
+
+def find_instances_with_type(session: Session, instance_ids: Collection[int | None], volume_type: str) -> set[int]:
+    """Those of the instances that have a volume of that type."""
+    statement = select(Volume.instance_id).where(
+        col(Volume.instance_id).in_(instance_ids), Volume.volume_type == volume_type
+    )
+    return {instance_id for instance_id in session.exec(statement) if instance_id is not None}

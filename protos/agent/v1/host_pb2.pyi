@@ -170,20 +170,22 @@ class NetworkInterface(_message.Message):
     def __init__(self, name: _Optional[str] = ..., mac_address: _Optional[str] = ..., speed_mbps: _Optional[int] = ..., link_up: _Optional[bool] = ..., mtu_bytes: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HostInventory(_message.Message):
-    __slots__ = ("vcpus", "memory_bytes", "storage_bytes", "storage_free_bytes", "devices", "storage_id")
+    __slots__ = ("vcpus", "memory_bytes", "storage_bytes", "storage_free_bytes", "devices", "storage_id", "local_storage_bytes")
     VCPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORAGE_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     STORAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_STORAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     vcpus: int
     memory_bytes: int
     storage_bytes: int
     storage_free_bytes: int
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     storage_id: str
-    def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., storage_id: _Optional[str] = ...) -> None: ...
+    local_storage_bytes: int
+    def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., storage_id: _Optional[str] = ..., local_storage_bytes: _Optional[int] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("id", "kind", "attributes", "numa_node", "size_bytes", "shareable", "withheld_reason", "details", "vgpu_types", "vgpus", "rdma_ports", "fault")

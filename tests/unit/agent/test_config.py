@@ -39,6 +39,7 @@ def test_virtual_functions_are_counted_by_address_or_interface(tmp_path: Path) -
         ("reserved_storage_bytes = -1", "reserved_storage_bytes"),
         ("reserved_storage_bytes = true", "reserved_storage_bytes"),
         ("guest_commands = [1]", "guest_commands"),
+        ("volume_backends = { elasticity = 'lvm:a', ssd = 'lvm:a/pool' }", "volume_backends: elasticity"),
         ("virtual_functions = 8", "virtual_functions"),
         ("virtual_functions = { ens2f0 = 'some' }", "virtual_functions: ens2f0"),
         ("virtual_functions = { ens2f0 = -1 }", "virtual_functions: ens2f0"),

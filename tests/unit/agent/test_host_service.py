@@ -60,6 +60,9 @@ class Server:
     async def read_storage(self) -> StorageCapacity:
         return StorageCapacity(total_bytes=1000, free_bytes=400)
 
+    async def read_local_storage(self) -> int:
+        return 300
+
     async def read_storage_id(self) -> str:
         return STORAGE_ID
 
@@ -81,6 +84,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         tmp_path / "proc",
         read_storage_id=made.read_storage_id,
         read_disk_locks=lambda: made.locks_disks,
+        read_local_storage=made.read_local_storage,
     )
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(reader), server)
@@ -162,6 +166,7 @@ async def test_the_inventory_is_what_guests_can_have(server: Server) -> None:
         storage_bytes=1000,
         storage_free_bytes=400,
         storage_id=STORAGE_ID,
+        local_storage_bytes=300,
     )
 
 

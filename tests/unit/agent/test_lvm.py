@@ -16,6 +16,7 @@ import pytest
 
 from agent.devices.wipe import wipe
 from agent.errors import (
+    CapabilityMissing,
     RequestInvalid,
     SnapshotUnsupported,
     StorageExhausted,
@@ -251,6 +252,9 @@ async def test_types_decide_where_new_volumes_go_and_a_group_that_is_away_harms_
     assert (await choice.describe_volume(plain.uuid)).kind == "file"
     assert (await choice.capacity()).total_bytes > (await directory.capacity()).total_bytes
     assert {volume.uuid for volume in await choice.list_volumes()} == {fast.uuid, plain.uuid}
+    assert await choice.local_bytes() == 0
+    with pytest.raises(CapabilityMissing):
+        await choice.ensure_volume(VolumeSpec(str(uuid4()), 8 * MIB, "elasticity"))
     # What is there stays where it is when its type is mapped anew.
     moved = StorageChoice(directory, {"hdd": volumes})
     assert (await moved.ensure_volume(plain)).uuid == plain.uuid
@@ -361,3 +365,20 @@ async def test_a_volume_in_use_stays(tmp_path: Path, tool: FileTool, images: Ima
     await volumes.ensure_volume(spec)
     with pytest.raises(VolumeInUse, match="ecs-1"):
         await volumes.ensure_removed(spec.uuid)
+
+
+async def test_a_group_for_elastic_local_disks_is_counted_by_itself(
+    tmp_path: Path, volumes: LvmBackend, images: ImageCache
+) -> None:
+    directory = DirectoryBackend(
+        tmp_path / "volumes", owner="node-1", find_image=images.find, find_users=nobody, reserved_bytes=0
+    )
+    directory.prepare()
+    choice = StorageChoice(directory, {"elasticity": volumes})
+    assert (await choice.capacity()).total_bytes == (await directory.capacity()).total_bytes
+    all_bytes = await choice.local_bytes()
+    assert all_bytes == (await volumes.capacity()).free_bytes > 0
+    await choice.ensure_volume(VolumeSpec(str(uuid4()), 8 * MIB, "elasticity"))
+    assert await choice.local_bytes() == all_bytes > (await volumes.capacity()).free_bytes
+    away = LvmBackend(LvmTool("nwtest-away"), pool="", find_image=images.find, find_users=nobody)
+    assert await StorageChoice(directory, {"elasticity": away}).local_bytes() == 0

@@ -162,6 +162,7 @@ async def test_inventory_keeps_what_is_reserved_for_the_host(agent: Agent) -> No
         ResourceClass.VCPU: (8, 1, 4.0),
         ResourceClass.MEMORY_MIB: (16 * 1024, 512, 1.0),
         ResourceClass.STORAGE_GIB: (100, 0, 1.0),
+        ResourceClass.LOCAL_STORAGE_GIB: (0, 0, 1.0),
     }
 
 
