@@ -1,5 +1,6 @@
 """A node without any space: guests stand still and go on, what needs space fails and leaves nothing."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ from tests.lab.lab import Lab
 from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.scenario,
+    pytest.mark.xdist_group("recovery"),
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not os.environ.get("NODEWRIGHT_TEST_RECOVERY"), reason="NODEWRIGHT_TEST_RECOVERY=1 runs it"),
+]
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 DISK_MIB = 3000
