@@ -62,6 +62,8 @@ class AgentConfig:
     # Where Ceph's monitors are; `ceph.client.USER.keyring` beside it has the key of who opens the images of guests.
     ceph_config: Path = Path("/etc/ceph/ceph.conf")
     ceph_user: str = "nodewright"
+    # What has to be mounted for the files of volumes to be used: a path; empty: they are where they should be.
+    volumes_mount: str = ""
     # Address that VNC servers of guests listen on: a private one.
     vnc_listen: str = "127.0.0.1"
     # Networks of the node, each an interface's name or a network in CIDR notation. Empty: of "manage" the address of
@@ -192,6 +194,14 @@ def _check(config: AgentConfig) -> None:
     for function, count in config.virtual_functions.items():
         if not (count == "all" or count.isdecimal()):
             raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')
+    _check_storage(config)
+    if config.log_level not in _LOG_LEVELS:
+        raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
+
+
+def _check_storage(config: AgentConfig) -> None:
+    if config.volumes_mount and not config.volumes_mount.startswith("/"):
+        raise ConfigInvalid(f"volumes_mount: {config.volumes_mount!r} is not an absolute path")
     for volume_type, backend in config.volume_backends.items():
         if not _BACKEND.fullmatch(backend):
             raise ConfigInvalid(
@@ -199,8 +209,6 @@ def _check(config: AgentConfig) -> None:
             )
     if not _CEPH_USER.fullmatch(config.ceph_user):
         raise ConfigInvalid(f"ceph_user: {config.ceph_user!r} is no name of a user of Ceph")
-    if config.log_level not in _LOG_LEVELS:
-        raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
 
 
 def split_address(name: str, address: str) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class HibernatedGuests:
     async def adopt(self, order: ReceiveOrder, path: Path) -> Volume:
         """See Movable. Raises DomainNotFound while the guest is not defined here, and what `SavedMemory` does."""
         uuid, transfer_id = order.spec.uuid, order.transfer_id
+        await asyncio.to_thread(os.truncate, path, order.file_bytes)
         async with self._locks.of(uuid):
             # First: nothing hibernates here yet, so this cannot be taken for what another has brought.
             await asyncio.to_thread(self._journal.keep, transfer_id, BroughtMemory(transfer_id, uuid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from agent.disk_limit import DiskLimits
 from agent.disk_lock import DiskLocks
 from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
+from agent.errors import StorageFailed
 from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
 from agent.hibernated import HibernatedGuests
@@ -66,6 +68,7 @@ from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.snapshot import Snapshots
 from agent.storage.choice import ANY_TYPE, StorageChoice
+from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
 from agent.storage.image_cache import ImageCache
@@ -78,8 +81,8 @@ from agent.storage.rbd_tool import CephAccess, RbdTool
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
+from agent.storage.share import Share
 from agent.storage.snapshot import SnapshotFiles
-from agent.storage.volume_file import supports_direct_io
 from agent.storage.volume_moving import VolumeMoves
 from agent.watchdog.record import FenceRecord
 
@@ -114,6 +117,7 @@ class SnapshotParts:
 
     snapshots: Snapshots
     files: SnapshotFiles
+    copies: VolumeCopies
     freezes: Freezes
 
 
@@ -181,7 +185,7 @@ def build_node(config: AgentConfig) -> Node:
         apply=partial(apply_disk_limits, connection),
         list_volumes=storage.list_volumes,
     )
-    profile, keeper = _build_profile(config, capability, disk_limits), hardware.keeper
+    profile, keeper = _build_profile(config, capability, volumes, disk_limits), hardware.keeper
     changes = _build_changes(
         config,
         connection,
@@ -197,10 +201,11 @@ def build_node(config: AgentConfig) -> Node:
         self_fence,
         keeper,
     )
-    snapshots = _build_snapshots(config, connection, guest_agents, SnapshotFiles(volumes, storage), changes.locks)
+    memory = SavedMemory(connection, events, config.saved_memory_dir)
+    snapshots = _build_snapshots(config, connection, guest_agents, volumes, storage, changes.locks, memory)
     exports = Exports(
         config.exports_dir,
-        volumes,
+        storage,
         snapshots.files,
         Backups(connection, snapshots.freezes, changes.locks),
         find_image=images.find,
@@ -208,14 +213,14 @@ def build_node(config: AgentConfig) -> Node:
     )
     exports.prepare()
     hibernated = HibernatedGuests(
-        SavedMemory(connection, events, config.saved_memory_dir),
+        memory,
         changes.locks,
         profile,
         config.journal_dir / "memory",
     )
     hibernated.prepare()
     movables: dict[Content, Movable] = {
-        "volume": VolumeMoves(volumes, find_image=images.find),
+        "volume": VolumeMoves(volumes, storage, find_image=images.find),
         "saved-memory": hibernated,
     }
     return Node(
@@ -244,7 +249,7 @@ def build_node(config: AgentConfig) -> Node:
         storage=storage,
         disk_limits=disk_limits,
         sends=Sends(movables, config.journal_dir / "transfers"),
-        receivers=_build_receivers(config, membership.node_id, movables, roles),
+        receivers=_build_receivers(membership.node_id, volumes, movables, roles),
         exports=exports,
         networks=networks,
         hardware=hardware,
@@ -300,12 +305,16 @@ def _build_snapshots(
     config: AgentConfig,
     connection: Connection,
     guest_agents: GuestAgents,
-    files: SnapshotFiles,
+    volumes: DirectoryBackend,
+    storage: StorageChoice,
     locks: DomainLocks,
+    memory: SavedMemory,
 ) -> SnapshotParts:
-    live = LiveSnapshots(connection)
+    live, files = LiveSnapshots(connection), SnapshotFiles(volumes, storage)
+    copies = VolumeCopies(volumes, storage, files)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    return SnapshotParts(Snapshots(files, live, freezes, locks), files, freezes)
+    snapshots = Snapshots(files, live, freezes, locks, memory.find_holder)
+    return SnapshotParts(snapshots, files, copies, freezes)
 
 
 def _build_guests(
@@ -320,9 +329,9 @@ def _build_guests(
 
 
 def _build_receivers(
-    config: AgentConfig, node_id: str, movables: Mapping[Content, Movable], roles: NetworkRoles
+    node_id: str, volumes: DirectoryBackend, movables: Mapping[Content, Movable], roles: NetworkRoles
 ) -> Receivers:
-    return Receivers(movables, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
+    return Receivers(movables, roles, lambda: node_id, supports_direct_io=volumes.supports_direct_io)
 
 
 def _build_hardware(
@@ -360,6 +369,8 @@ def _build_storage(
     config: AgentConfig, node_id: str, coordinator: CoordinatorClient, connection: Connection
 ) -> tuple[ImageCache, DirectoryBackend]:
     reserved_bytes = config.reserved_storage_bytes
+    mount_point = Path(config.volumes_mount) if config.volumes_mount else None
+    share = Share(config.volumes_dir, mount_point=mount_point)
 
     async def find_image_users(image_id: str) -> list[str]:
         backed, path = await volumes.volumes_backed_by(image_id), config.images_dir / f"{image_id}.iso"
@@ -379,6 +390,7 @@ def _build_storage(
         find_image=images.find,
         find_users=lambda path: find_disk_users(connection, path),
         reserved_bytes=reserved_bytes,
+        share=share,
     )
     return images, volumes
 
@@ -410,11 +422,12 @@ def _build_choice(
 
 
 def _build_profile(
-    config: AgentConfig, capability: CapabilityReader, disk_limits: DiskLimits
+    config: AgentConfig, capability: CapabilityReader, volumes: DirectoryBackend, disk_limits: DiskLimits
 ) -> Callable[[], Awaitable[HostProfile]]:
-    direct_io = supports_direct_io(config.volumes_dir)
-
     async def read_profile() -> HostProfile:
+        direct_io = False
+        with contextlib.suppress(StorageFailed):  # no file is given to a guest while that cannot be told
+            direct_io = await volumes.supports_direct_io()
         profile = (await capability.get()).host_profile(
             seed_directory=config.seeds_dir,
             serial_log_directory=config.serial_dir,

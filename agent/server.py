@@ -189,7 +189,7 @@ def _add_services(server: grpc.aio.Server, node: Node) -> None:
     storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
     snapshots = SnapshotServicer(node.snapshots.snapshots, node.snapshots.files)
     snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
-    volumes = VolumeServicer(node.storage, node.changes.attachments, node.snapshots.files)
+    volumes = VolumeServicer(node.storage, node.changes.attachments, node.snapshots.copies)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(volumes, server)
     storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.exports), server)
     transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)

@@ -13,10 +13,11 @@ from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id, parse_positive, parse_sha256
 from agent.storage.base import StorageBackend, Volume, VolumeSpec
+from agent.storage.copying import VolumeCopies
 from agent.storage.image_cache import ImageCache
 from agent.storage.image_format import ImageFormat
 from agent.storage.image_transfer import ImageRef
-from agent.storage.snapshot import SnapshotFiles, check_snapshot_id
+from agent.storage.snapshot import check_snapshot_id
 from protos.agent.v1 import storage_pb2 as messages
 from protos.agent.v1 import storage_pb2_grpc
 
@@ -62,10 +63,10 @@ class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
 class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
     """The volumes of the node."""
 
-    def __init__(self, volumes: StorageBackend, attachments: DiskAttachments, snapshots: SnapshotFiles) -> None:
+    def __init__(self, volumes: StorageBackend, attachments: DiskAttachments, copies: VolumeCopies) -> None:
         self._volumes = volumes
         self._attachments = attachments
-        self._snapshots = snapshots
+        self._copies = copies
 
     async def EnsureVolume(self, request: messages.EnsureVolumeRequest, context: Context) -> messages.Volume:
         """The volume exists."""
@@ -91,7 +92,7 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
             check_snapshot_id(request.origin.snapshot_id)
         size_bytes = parse_positive(request.size_bytes, "size_bytes")
         spec = VolumeSpec(uuid=request.uuid, size_bytes=size_bytes, volume_type=request.volume_type)
-        copying = self._snapshots.ensure_copied(spec, request.origin.volume_uuid, request.origin.snapshot_id)
+        copying = self._copies.ensure(spec, request.origin.volume_uuid, request.origin.snapshot_id)
         async with aclosing(copying) as steps:
             async for step in steps:
                 if isinstance(step, Volume):

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from agent.errors import AgentError
+from agent.errors import AgentError, CapabilityMissing, StorageFailed
 from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
@@ -32,6 +32,7 @@ class StorageChoice:
         self._by_type = groups
         # One backend may serve several types.
         self._groups = list(dict.fromkeys(groups.values()))
+        self._storage_id = ""
 
     async def prepare(self) -> None:
         """What a crash left half-made in the groups is gone, except in those that are away."""
@@ -58,7 +59,7 @@ class StorageChoice:
         So none is made while a group is away that may have it: StorageFailed.
         """
         home: StorageBackend | None = await self.find_home(spec.uuid)
-        mapped = self._by_type.get(spec.volume_type) or self._by_type.get(ANY_TYPE)
+        mapped = self._mapped(spec.volume_type)
         return await (home or mapped or self._directory).ensure_volume(spec)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
@@ -97,15 +98,21 @@ class StorageChoice:
 
     async def capacity(self) -> StorageCapacity:
         """See StorageBackend: of all that new volumes go to, those left out that are away."""
-        groups = [group for group in await asyncio.gather(*map(_measure, self._groups)) if group is not None]
-        if ANY_TYPE not in self._by_type:
-            groups.append(await self._directory.capacity())
-        return StorageCapacity(sum(it.total_bytes for it in groups), sum(it.free_bytes for it in groups))
+        places = [*self._groups] if ANY_TYPE in self._by_type else [*self._groups, self._directory]
+        found = [capacity for capacity in await asyncio.gather(*map(_measure, places)) if capacity is not None]
+        return StorageCapacity(sum(it.total_bytes for it in found), sum(it.free_bytes for it in found))
 
     async def storage_id(self) -> str:
-        """See StorageBackend: of where volumes of no named type are made. Groups are never shared."""
+        """See StorageBackend: of where volumes of no named type are made, while that is away as it was told last.
+
+        Groups are never shared.
+        """
         home = self._by_type.get(ANY_TYPE)
-        return await (home if isinstance(home, RbdBackend) else self._directory).storage_id()
+        try:
+            self._storage_id = await (home if isinstance(home, RbdBackend) else self._directory).storage_id()
+        except AgentError as error:
+            log.warning("volumes.away", reason=error.message)
+        return self._storage_id
 
     async def volumes_backed_by(self, image_id: str) -> list[str]:
         """UUIDs of the volumes that need the image: logical volumes, and pools, hold all of their own."""
@@ -113,22 +120,55 @@ class StorageChoice:
 
     async def find_home(self, uuid: str) -> DirectoryBackend | LvmBackend | RbdBackend | None:
         """The backend that has the volume; None when there is no such."""
-        if await self._directory.find_volume(uuid) is not None:
-            return self._directory
+        absence: StorageFailed | None = None
+        try:
+            if await self._directory.find_volume(uuid) is not None:
+                return self._directory
+        except StorageFailed as error:
+            # What is in a group can be had meanwhile.
+            absence = error
         for group in self._groups:
             if await group.has_volume(uuid):
                 return group
+        if absence:
+            raise absence
         return None
+
+    async def find_group(self, uuid: str) -> LvmBackend | None:
+        """The volume group that has the volume; None: it is elsewhere, or nowhere."""
+        home = await self.find_home(uuid)
+        return home if isinstance(home, LvmBackend) else None
+
+    def group_of(self, volume_type: str) -> LvmBackend | None:
+        """Where copies of this type are made; None: in the directory. Raises CapabilityMissing for pools of Ceph."""
+        mapped = self._mapped(volume_type)
+        if isinstance(mapped, RbdBackend):
+            raise CapabilityMissing(f"volume type {volume_type} is in Ceph, where no copies are brought to yet")
+        return mapped
+
+    async def get_volume(self, uuid: str) -> Volume:
+        """The complete volume, in a group or the directory. Raises VolumeNotFound."""
+        return await (await self.find_group(uuid) or self._directory).get_volume(uuid)
+
+    async def refuse_while_open(self, uuid: str) -> None:
+        """Raises VolumeInUse while somebody has it open for writing."""
+        if group := await self.find_group(uuid):
+            await group.refuse_while_open(uuid)
+        else:
+            await self._directory.refuse_while_open(uuid, for_writing=True)
+
+    def _mapped(self, volume_type: str) -> LvmBackend | RbdBackend | None:
+        return self._by_type.get(volume_type) or self._by_type.get(ANY_TYPE)
 
     async def _home(self, uuid: str) -> StorageBackend:
         # The directory tells best that there is no such volume.
         return await self.find_home(uuid) or self._directory
 
 
-async def _measure(group: LvmBackend | RbdBackend) -> StorageCapacity | None:
+async def _measure(place: StorageBackend) -> StorageCapacity | None:
     try:
         async with asyncio.timeout(_CAPACITY_SECONDS):
-            return await group.capacity()
+            return await place.capacity()
     except (AgentError, TimeoutError) as error:
-        log.warning("volume_group.away", reason=str(error) or "no answer in time")
+        log.warning("volumes.away", reason=str(error) or "no answer in time")
         return None

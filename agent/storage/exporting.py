@@ -22,7 +22,8 @@ from agent.durable_file import is_temporary, publish, remove_file, temporary_bes
 from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_out_of_space
 from agent.storage import qemu_img
 from agent.storage.checksum import compute_sha256
-from agent.storage.directory import DirectoryBackend, ImageLookup, measure_capacity
+from agent.storage.choice import StorageChoice
+from agent.storage.directory import ImageLookup, measure_capacity
 from agent.storage.nbd import Program
 from agent.storage.qcow2_table import DifferenceUnknown
 from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, SnapshotFiles
@@ -114,7 +115,7 @@ class Exports:
     def __init__(
         self,
         directory: Path,
-        volumes: DirectoryBackend,
+        volumes: StorageChoice,
         snapshots: SnapshotFiles,
         live: LiveCopies,
         *,
@@ -273,7 +274,7 @@ class Exports:
         volume = await self._volumes.describe_volume(order.uuid)
         total_bytes = await self._measure(order.uuid)
         self._require_space(total_bytes)
-        await self._volumes.refuse_while_open(order.uuid, for_writing=True)
+        await self._volumes.refuse_while_open(order.uuid)
         async with contextlib.aclosing(_compress(volume.path, volume.format, target, total_bytes)) as percents:
             async for percent in percents:
                 yield percent
@@ -281,7 +282,8 @@ class Exports:
     async def _measure(self, uuid: str) -> int:
         """How many bytes are read at most."""
         volume = await self._volumes.get_volume(uuid)
-        image = await self._find_image(volume.image_id) if volume.image_id else None
+        stands_on_image = volume.image_id and await self._volumes.find_group(uuid) is None
+        image = await self._find_image(volume.image_id) if volume.image_id and stands_on_image else None
         below_bytes = min(image.virtual_size_bytes, volume.size_bytes) if image else 0
         return volume.allocated_bytes + below_bytes
 

@@ -28,6 +28,7 @@ from agent.errors import (
     StorageFailed,
     VolumeInUse,
     VolumeNotFound,
+    VolumePresent,
 )
 from agent.storage import qemu_img
 from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
@@ -43,6 +44,7 @@ _MAKING: Final = "nodewright_making"
 _ZERO: Final = "nodewright_zero_"
 _TYPE: Final = "nodewright_type_"
 _IMAGE: Final = "nodewright_image_"
+_TRANSFER: Final = "nodewright_transfer_"
 _SHARED: Final = "nodewright_shared"
 # So often it is noted how far zeros were written: who is cut off goes on from there.
 _MARK_BYTES: Final = 8 * 1024**3
@@ -117,8 +119,7 @@ class LvmBackend:
         async with self._lock(uuid):
             if await self._find(uuid, complete=False) is None:
                 return
-            if users := await self._find_users(self._path(uuid)):
-                raise VolumeInUse(f"volume {uuid} is used by the running domain {', '.join(users)}")
+            await self.refuse_while_open(uuid)
             await self._tool.remove(_name(uuid))
 
     async def list_volumes(self) -> list[Volume]:
@@ -152,6 +153,42 @@ class LvmBackend:
             volume_type=_told(found, _TYPE),
         )
 
+    async def reserve(self, spec: VolumeSpec, content_bytes: int) -> Path:
+        """The device of a half-made volume, of which so many bytes are going to be overwritten: see `adopt`.
+
+        Raises RequestInvalid, StorageExhausted, VolumePresent.
+        """
+        size_bytes = await self._in_extents(max(spec.size_bytes, content_bytes))
+        async with self._lock(spec.uuid):
+            if await self._find(spec.uuid) is not None:
+                raise VolumePresent(f"volume {spec.uuid} is on this node already")
+            await self._drop_half_made(spec.uuid)
+            name = _name(spec.uuid)
+            await self._begin(name, size_bytes, _tell(spec), zero_from_bytes=content_bytes)
+            await self._tool.activate(name)
+        return self._path(spec.uuid)
+
+    async def adopt(self, uuid: str, transfer_id: str = "") -> Volume:
+        """What was reserved, and filled, is the volume; what was not filled reads as zeros. Raises VolumeNotFound."""
+        async with self._lock(uuid):
+            found = await self._find(uuid, complete=False)
+            if found is None or _MAKING not in found.tags:
+                raise VolumeNotFound(f"volume {uuid} is not being made on this node")
+            zeroed = await self._fill(found, None)
+            told = (f"{_TRANSFER}{transfer_id}",) if transfer_id else ()
+            await self._tool.change_tags(found.name, add=(_COMPLETE, *told), remove=(_MAKING, *zeroed))
+            return await self.get_volume(uuid)
+
+    async def discard(self, uuid: str) -> None:
+        """What was reserved is gone, unless it was adopted."""
+        async with self._lock(uuid):
+            await self._drop_half_made(uuid)
+
+    async def refuse_while_open(self, uuid: str) -> None:
+        """Raises VolumeInUse while a domain runs with it."""
+        if users := await self._find_users(self._path(uuid)):
+            raise VolumeInUse(f"volume {uuid} is used by the running domain {', '.join(users)}")
+
     async def capacity(self) -> StorageCapacity:
         """See StorageBackend; of a thin pool what is not written to yet."""
         if not self._pool:
@@ -166,16 +203,9 @@ class LvmBackend:
         return (await self._tool.read_group()).uuid
 
     async def _create(self, spec: VolumeSpec, size_bytes: int) -> None:
-        if not _TAG.fullmatch(spec.volume_type):
-            raise RequestInvalid("volume_type: letters, digits, '.', '_' and '-', at most 64")
         image, name, is_kept = await self._require_image(spec), _name(spec.uuid), False
-        told = (
-            f"{_TYPE}{spec.volume_type}",
-            *((f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()),
-            *((_SHARED,) if spec.shared else ()),
-        )
         try:
-            half_made = await self._begin(name, size_bytes, told)
+            half_made = await self._begin(name, size_bytes, _tell(spec))
             zeroed = await self._fill(half_made, image)
             await self._tool.change_tags(name, add=(_COMPLETE,), remove=(_MAKING, *zeroed))
             is_kept = True
@@ -187,9 +217,11 @@ class LvmBackend:
             if not is_kept:
                 await self._discard(name)
 
-    async def _begin(self, name: str, size_bytes: int, told: tuple[str, ...]) -> LogicalVolume:
+    async def _begin(
+        self, name: str, size_bytes: int, told: tuple[str, ...], *, zero_from_bytes: int = 0
+    ) -> LogicalVolume:
         """A half-made volume: a new one, or that of a call for the same that was cut off."""
-        tags = (*told, *(() if self._pool else (f"{_ZERO}0",)))
+        tags = (*told, *(() if self._pool or zero_from_bytes >= size_bytes else (f"{_ZERO}{zero_from_bytes}",)))
         for found in await self._tool.list_volumes(f"lv_name={name}"):
             if found.size_bytes == size_bytes and found.tags.issuperset(told):
                 return found
@@ -218,6 +250,11 @@ class LvmBackend:
             path = self._path(half_made.name.removeprefix(_PREFIX))
             await qemu_img.write_raw(image.path, image.disk_format, path)
         return zeroed
+
+    async def _drop_half_made(self, uuid: str) -> None:
+        found = await self._find(uuid, complete=False)
+        if found is not None and _COMPLETE not in found.tags:
+            await self._discard(found.name)
 
     async def _discard(self, name: str) -> None:
         try:
@@ -301,6 +338,14 @@ def _name(uuid: str) -> str:
     return f"{_PREFIX}{uuid}"
 
 
+def _tell(spec: VolumeSpec) -> tuple[str, ...]:
+    """Tags. Raises RequestInvalid."""
+    if not _TAG.fullmatch(spec.volume_type):
+        raise RequestInvalid("volume_type: letters, digits, '.', '_' and '-', at most 64")
+    image = (f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()
+    return (f"{_TYPE}{spec.volume_type}", *image, *((_SHARED,) if spec.shared else ()))
+
+
 def _told(found: LogicalVolume, prefix: str) -> str:
     return next((tag.removeprefix(prefix) for tag in found.tags if tag.startswith(prefix)), "")
 
@@ -313,5 +358,6 @@ def _describe(found: LogicalVolume) -> Volume:
         allocated_bytes=int(found.size_bytes * share / 100),
         volume_type=_told(found, _TYPE),
         image_id=_told(found, _IMAGE) or None,
+        transfer_id=_told(found, _TRANSFER),
         shared=_SHARED in found.tags,
     )

@@ -83,7 +83,7 @@ class Movable(Protocol):
         ...
 
     async def adopt(self, order: ReceiveOrder, path: Path) -> Volume:
-        """What has come, verified, is in its place, and told to have come by this transfer."""
+        """What has come, so many bytes, verified, is in its place, and told to have come by this transfer."""
         ...
 
     async def discard(self, path: Path) -> None:

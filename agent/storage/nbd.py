@@ -139,7 +139,8 @@ async def start_export(path: Path, export: Export, *, direct_io: bool) -> Progra
 
 async def start_copy(path: Path, export: Export, *, bandwidth_mib_per_second: int) -> Program:
     """The file's bytes are being sent there. QEMU's locks keep everybody from writing to it meanwhile."""
-    source = f"driver=raw,file.driver=file,file.locking=on,file.filename={_escape(str(path))}"
+    protocol = "host_device" if await asyncio.to_thread(path.is_block_device) else "file"
+    source = f"driver=raw,file.driver={protocol},file.locking=on,file.filename={_escape(str(path))}"
     target = (
         "driver=raw,file.driver=nbd,file.server.type=inet,"
         f"file.server.host={export.address},file.server.port={export.port},file.export={export.name}"

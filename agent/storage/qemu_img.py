@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final, Literal
 
@@ -73,7 +74,13 @@ async def set_size(path: Path, size_bytes: int) -> None:
 
 
 async def copy(
-    source: Path, target: Path, *, snapshot: str, size_bytes: int, backing: tuple[Path, str] | None
+    source: Path,
+    target: Path,
+    *,
+    snapshot: str = "",
+    size_bytes: int,
+    backing: tuple[Path, str] | None = None,
+    source_format: Literal["qcow2", "raw"] = "qcow2",
 ) -> AsyncGenerator[int]:
     """A new qcow2 file that holds what `source` holds, or held in that snapshot; yields percentages.
 
@@ -83,9 +90,23 @@ async def copy(
     # A snapshot's tables and data do not change as long as there is the snapshot.
     options = ("-U", "-l", f"snapshot.name={snapshot}") if snapshot else ()
     base = ("-B", str(backing[0]), "-F", backing[1]) if backing else ()
-    command = ("convert", "-p", *options, "-f", "qcow2", "-O", "qcow2", *_cluster_option(size_bytes), *base)
+    into = ("-O", "qcow2", *_cluster_option(size_bytes), *base)
+    async with aclosing(_convert(*options, "-f", source_format, *into, str(source), str(target))) as percents:
+        async for percent in percents:
+            yield percent
+
+
+async def copy_raw(source: Path, target: Path) -> AsyncGenerator[int]:
+    """The device, which is large enough, begins with what the other one holds; yields percentages."""
+    options = ("-n", "-t", "none", "-T", "none", "-f", "raw", "-O", "raw")
+    async with aclosing(_convert(*options, str(source), str(target))) as percents:
+        async for percent in percents:
+            yield percent
+
+
+async def _convert(*arguments: str) -> AsyncGenerator[int]:
     process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", "--", "qemu-img", *command, str(source), str(target)),
+        *("setpriv", "--pdeathsig", "KILL", "--", "qemu-img", "convert", "-p", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -7,9 +7,8 @@ sender begins anew. What has arrived is told by the volume itself, which knows t
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,13 +67,13 @@ class Receivers:
         roles: NetworkRoles,
         read_node_id: Callable[[], str],
         *,
-        direct_io: bool,
+        supports_direct_io: Callable[[], Awaitable[bool]],
         ports: range = PORTS,
     ) -> None:
         self._movables = movables
         self._roles = roles
         self._read_node_id = read_node_id
-        self._direct_io = direct_io
+        self._supports_direct_io = supports_direct_io
         self._ports = ports
         self._receivers: dict[str, _Receiver] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -132,7 +131,7 @@ class Receivers:
         movable = self._movables[order.content]
         file = await movable.reserve(order)
         # Known of where volumes are.
-        is_direct = self._direct_io and order.content == "volume"
+        is_direct = order.content == "volume" and await self._supports_direct_io()
         try:
             for port in self._ports:
                 export = Export(order.transfer_id, address, port, order.tls)
@@ -152,8 +151,6 @@ class Receivers:
         order, file, movable = receiver.order, receiver.file, self._movables[receiver.order.content]
         try:
             await receiver.program.end()
-            if file.is_file():
-                os.truncate(file, order.file_bytes)
             found = await compute_sha256(file, order.file_bytes)
             if found != sha256:
                 raise VolumeCorrupt(f"{order.content} {order.spec.uuid}: SHA-256 {found} has come, {sha256} was sent")

@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.listing import Listing, Page
 from coordinator.domain.migration import MigrationOptions, MigrationState, MigrationType, MigrationWish
 from coordinator.domain.placement import HostView
 from coordinator.errors import CoordinatorError, ParameterInvalid, ResourceNotFound, StatusUnsupported, TargetUnsuitable
@@ -190,12 +191,12 @@ def cancel_live_migration(runtime: Runtime, caller: Caller, ecs_id: str) -> str:
     return migration.operation_id
 
 
-def list_migrations(runtime: Runtime, caller: Caller, ecs_id: str) -> list[MigrationView]:
-    """The moves of an instance, the newest first."""
+def list_migrations(runtime: Runtime, caller: Caller, ecs_id: str, page: Page) -> Listing[MigrationView]:
+    """A page of the moves of an instance, the newest first."""
     with runtime.database.read() as session:
         instance = find_own(session, caller, ecs_id)
-        rows = queries.list_migrations_of(session, instance.id)
-    return [_view(migration, source, target) for migration, source, target in rows]
+        rows, total = queries.list_migrations_of(session, instance.id, page)
+    return Listing(tuple(_view(migration, source, target) for migration, source, target in rows), total)
 
 
 def _try(

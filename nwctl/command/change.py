@@ -80,3 +80,17 @@ def set_boot_order(
     instance_id = INSTANCE.find_id(client, instance)
     answer = client.change("PUT", f"{INSTANCE.at(instance_id)}/set-boot-order", body)
     session.conclude(answer, waiting, f"{instance_id} starts from {iso or 'its disks'}")
+
+
+@command(app, "ha")
+def set_high_availability(
+    session: Session,
+    instance: Reference,
+    waiting: Waiting,
+    on: Annotated[bool, typer.Option("--on/--off", help="Start it elsewhere when its node is lost.")] = True,
+) -> None:
+    """Have an instance started elsewhere when its node is lost, or not."""
+    client = session.client
+    instance_id = INSTANCE.find_id(client, instance)
+    answer = client.change("PUT", f"{INSTANCE.at(instance_id)}/high-availability", {"haEnabled": on})
+    session.conclude(answer, waiting, f"{instance_id} is {'' if on else 'not '}highly available")

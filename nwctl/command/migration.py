@@ -38,7 +38,7 @@ def migrate_instance(
     network: Annotated[str, typer.Option(help="manage, storage, business or cninet, instead of the region's.")] = "",
     bandwidth: Annotated[int, typer.Option(min=0, metavar="MIB/S", help="Most of the network; 0: all.")] = 0,
     post_copy: Annotated[bool, typer.Option("--post-copy", help="Admit post-copy when nothing else helps.")] = False,
-    cold: Annotated[bool, typer.Option("--cold", help="The instance is shut off.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="The instance is shut off, or hibernates.")] = False,
 ) -> None:
     """Move an instance to another node: while it runs without its noticing, or with --cold while it is off."""
     body: dict[str, Any] = {"nodeName": NODE.find(session.client, to)["name"]}
@@ -60,9 +60,14 @@ def cancel_migration(session: Session, instance: Reference) -> None:
 
 
 @command(app, "migrations")
-def list_migrations(session: Session, instance: Reference) -> None:
+def list_migrations(
+    session: Session,
+    instance: Reference,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many of them.")] = 100,
+) -> None:
     """List the moves of an instance, the newest first."""
-    moves = session.client.get(f"{INSTANCE.at(INSTANCE.find_id(session.client, instance))}/migrations").data
+    path = f"{INSTANCE.at(INSTANCE.find_id(session.client, instance))}/migrations"
+    moves = session.client.get(path, {"pageSize": limit}).data["list"]
     session.show_rows(COLUMNS, moves, moves)
 
 

@@ -31,6 +31,7 @@ from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
 RUNNING = domain_pb2.POWER_STATE_RUNNING
 STORAGE = "one-place"
+SNAPSHOTS = "/api/ecs/v1/snapshot"
 SILENT_SECONDS = 300
 
 
@@ -90,7 +91,7 @@ class Cluster:
         self.agents[1].refusals["ensure_removed"] = Refusal(message="libvirtd is away")
         self.lose(self.nodes[0])
         assert self.sweep() == [ecs_id]
-        (move,) = api.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
+        (move,) = api.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")["list"]
         operation = f"/api/ecs/v1/operations/{move['operationId']}"
         wait_until(lambda: "not certain" in api.ok("GET", operation)["message"], "it is in doubt")
         self.change(self.nodes[2], schedulable=True)
@@ -118,6 +119,42 @@ def cluster(cloud: Cloud, tmp_path: Path) -> Iterator[Cluster]:
     nodes = [cloud.node, *others]
     with all_at_work(cloud.runtime, nodes, tmp_path / "pki") as agents:
         yield Cluster(cloud, nodes, agents)
+
+
+def test_it_is_switched_on_when_the_node_was_told_and_off_at_once(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web", haEnabled=False)
+    path, agent = f"{INSTANCES}/{ecs_id}", cluster.agents[0]
+    (row,) = cluster.cloud.rows(Instance)
+
+    def switch(enabled: bool) -> Any:
+        return customer.call("PUT", f"{path}/high-availability", {"haEnabled": enabled})
+
+    def told() -> tuple[bool, bool]:
+        return agent.specs[row.uuid].ha_enabled, customer.ok("GET", path)["haEnabled"]
+
+    agent.refusals["ensure_defined"] = Refusal(code="LeaseFailed", message="no lease", times=len(agent.calls) + 1)
+    assert finish(customer, switch(True))["state"] == "Failed"
+    assert (customer.ok("GET", path)["haEnabled"], customer.ok("GET", path)["status"]) == (False, "Running")
+    agent.refusals.clear()
+    assert finish(customer, switch(True))["state"] == "Succeeded"
+    assert told() == (True, True)
+    assert "x-operation-id" not in switch(True).headers
+    assert finish(customer, switch(False))["state"] == "Succeeded"
+    assert told() == (False, False)
+    finish(customer, customer.call("PUT", f"{path}/stop", {"gracePeriodSeconds": 0}))
+    assert "x-operation-id" not in switch(True).headers
+    assert told() == (False, True)
+    finish(customer, customer.call("PUT", f"{path}/start"))
+    assert told() == (True, True)
+    assert switch("perhaps").code == "ECS.InvalidParameter"  # type: ignore[arg-type]
+    customer.ok("PUT", f"{path}/lock", {"isLock": True})
+    assert switch(False).code == "ECS.OperationDenied.Identity"
+    customer.ok("PUT", f"{path}/lock", {"isLock": False})
+    # What hibernates is nowhere else: its memory is on its node.
+    finish(customer, customer.call("PUT", f"{path}/hibernate"))
+    cluster.lose(cluster.nodes[0])
+    assert cluster.sweep() == []
+    assert switch(False).code == "ECS.InvalidParameter.Status.NotSupported"
 
 
 def test_devices_are_had_anew_elsewhere_and_one_of_the_node_is_told_of(customer: Api, cluster: Cluster) -> None:
@@ -308,7 +345,7 @@ def test_a_start_that_fails_is_tried_again_elsewhere(customer: Api, cluster: Clu
     cluster.lose(cluster.nodes[0])
     assert cluster.sweep() == [ecs_id]
     moves = f"{INSTANCES}/{ecs_id}/migrations"
-    wait_until(lambda: customer.ok("GET", moves)[0]["state"] == "Failed", "it has failed")
+    wait_until(lambda: customer.ok("GET", moves)["list"][0]["state"] == "Failed", "it has failed")
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Unknown"
     assert cluster.alarms() == []
     wait_until(cluster.agents[1].is_empty, "the failed target is clean")
@@ -420,7 +457,7 @@ def test_what_is_refused_again_is_put_off_and_told_once(customer: Api, cluster: 
     sweep = RecoverySweep(cluster.cloud.runtime, retry_seconds=2, monotonic=lambda: clock)
 
     def failures() -> int:
-        moves = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
+        moves = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")["list"]
         return len([move for move in moves if move["state"] == "Failed"])
 
     for count in (1, 2):
@@ -485,3 +522,21 @@ def test_a_snapshot_in_the_making_or_going_keeps_nobody_on_a_lost_node(
 
     wait_until(look, "it runs elsewhere")
     assert [row.status for row in cluster.cloud.rows(Snapshot)] == ["error"]
+
+
+def test_a_guest_that_was_off_for_its_rollback_alone_is_started_elsewhere(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web")
+    finish(customer, customer.call("POST", SNAPSHOTS, {"ecsId": ecs_id, "snapshotName": "before"}))
+    [taken] = customer.ok("GET", f"{SNAPSHOTS}?ecsid={ecs_id}")["ecsSnapshots"]
+    away = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="")
+    agent = cluster.agents[0]
+    # The disks are back already, and the node dies before the guest is on again.
+    agent.gates["ensure_snapshot_removed"] = gate = threading.Event()
+    agent.refusals |= dict.fromkeys(("ensure_snapshot_removed", "ensure_defined", "ensure_running"), away)
+    answer = customer.call("POST", f"{SNAPSHOTS}/{taken['ecsSnapshotId']}/rollback")
+    wait_until(lambda: "ensure_snapshot_removed" in agent.calls, "the disks are back")
+    cluster.lose(cluster.nodes[0])
+    gate.set()
+    assert finish(customer, answer)["state"] == "Succeeded"
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}

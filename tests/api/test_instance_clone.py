@@ -160,6 +160,22 @@ def test_what_fails_is_undone_and_the_source_is_free_again(
     customer.ok("DELETE", f"{INSTANCES}/{answer.data['ecsId']}")
 
 
+def test_volumes_without_snapshots_are_copied_while_the_source_is_off(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, source: dict[str, Any]
+) -> None:
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    agent.refusals["ensure_snapshot_taken"] = Refusal(status, "SnapshotUnsupported", "a logical volume")
+    operation = finish(customer, clone(customer, cloud, source))
+    assert (operation["state"], operation["error"]["code"]) == ("Failed", "SnapshotUnsupported")
+    assert "stop the instance" in operation["error"]["message"]
+    finish(customer, customer.call("PUT", f"{INSTANCES}/{source['ecsId']}/stop", {"gracePeriodSeconds": 0}))
+    answer = clone(customer, cloud, source)
+    assert finish(customer, answer)["state"] == "Succeeded"
+    copied = [order.origin for order in agent.orders if hasattr(order, "origin")]
+    assert [(it.volume_uuid, it.snapshot_id) for it in copied] == [(uuid, "") for uuid in uuids(source)]
+    assert customer.ok("GET", f"{INSTANCES}/{source['ecsId']}")["taskStatus"] == "Stopped"
+
+
 def test_the_source_can_be_deleted_meanwhile(
     customer: Api, cloud: Cloud, agent: ScriptedAgent, source: dict[str, Any]
 ) -> None:

@@ -98,7 +98,7 @@ def test_an_instance_moves_with_all_that_it_holds(customer: Api, operator: Api, 
     assert cluster.holders(cluster.target_node) == held == {uuid}
     assert set(cluster.target.domains) == {uuid}
     cluster.wait_until_clean(cluster.source, cluster.cloud.node)
-    (move,) = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")
+    (move,) = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")["list"]
     assert (move["sourceNode"], move["targetNode"], move["state"]) == (cluster.cloud.node.name, "node-b", "Completed")
 
 
@@ -436,7 +436,7 @@ def test_an_instance_that_is_off_moves_with_its_data(customer: Api, operator: Ap
     assert {incoming.network_role for incoming in cluster.target.incoming} == {"manage"}
     assert cluster.target.domains[cluster.instance(ecs_id).uuid].machine == "pc-q35-6.0"
     cluster.wait_until_clean(cluster.source, cluster.cloud.node)
-    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")[0]["type"] == "cold"
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations")["list"][0]["type"] == "cold"
 
 
 def test_what_hibernates_moves_with_its_memory_or_stays_with_it(customer: Api, operator: Api, cluster: Cluster) -> None:
@@ -460,6 +460,8 @@ def test_what_hibernates_moves_with_its_memory_or_stays_with_it(customer: Api, o
     assert "send_volume" in cluster.source.calls
     cluster.target.incoming.clear()
     assert move()["state"] == "Succeeded"
+    listing = customer.ok("GET", f"{INSTANCES}/{ecs_id}/migrations?pageSize=2&pageNumber=2")
+    assert ([it["state"] for it in listing["list"]], listing["totalCount"]) == (["Failed"], 3)
     shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
     assert (shown["nodeName"], shown["status"]) == ("node-b", "Hibernated")
     # Asked for its CPU and room before anything is copied.

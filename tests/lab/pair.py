@@ -151,7 +151,7 @@ class Traveller:
 
     def moves(self) -> list[dict[str, Any]]:
         """All of its migrations, the newest first."""
-        found: list[dict[str, Any]] = self._pair.rest.get(f"{INSTANCES}/{self.instance.id}/migrations")
+        found: list[dict[str, Any]] = self._pair.rest.get(f"{INSTANCES}/{self.instance.id}/migrations")["list"]
         return found
 
     def wait_for_progress(self, operation_id: str, text: str) -> None:

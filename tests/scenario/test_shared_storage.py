@@ -14,7 +14,7 @@ from tests.lab.lab import Lab
 from tests.lab.pair import Pair, Traveller
 from tests.lab.waiting import wait_until
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

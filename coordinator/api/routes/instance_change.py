@@ -7,9 +7,10 @@ from coordinator.api.envelope import Envelope, success
 from coordinator.api.operation_header import OperationHeader
 from coordinator.api.schemas.instance import InstanceBody
 from coordinator.api.schemas.resize import ResizeRequest
-from coordinator.api.schemas.system_change import BootOrderRequest, SystemChangeRequest
+from coordinator.api.schemas.system_change import BootOrderRequest, HighAvailabilityRequest, SystemChangeRequest
 from coordinator.services import resize as resize_service
 from coordinator.services.boot_order import set_boot_order as set_order
+from coordinator.services.instance_availability import set_high_availability as set_availability
 from coordinator.services.system_change import change_system
 
 router = APIRouter(prefix="/api/ecs/v1/instances", tags=["instances"])
@@ -46,5 +47,15 @@ def set_boot_order(
 ) -> Envelope[None]:
     """Lets an instance start from its disks, or from an ISO image in one of its drives, from its next start on."""
     if operation_id := set_order(runtime, caller, ecs_id, body.boot_mode, body.boot_id):
+        header.name(operation_id)
+    return success(None)
+
+
+@router.put("/{ecs_id}/high-availability", operation_id="setHighAvailability")
+def set_high_availability(
+    ecs_id: str, body: HighAvailabilityRequest, caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+) -> Envelope[None]:
+    """Decides whether an instance is started elsewhere when its node is lost; of one that runs its node is told."""
+    if operation_id := set_availability(runtime, caller, ecs_id, enabled=body.ha_enabled):
         header.name(operation_id)
     return success(None)

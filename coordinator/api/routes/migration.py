@@ -5,11 +5,13 @@ from fastapi import APIRouter
 from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.operation_header import OperationHeader
+from coordinator.api.paging import PageByNumber
 from coordinator.api.schemas.migration import (
     BatchColdMigrateRequest,
     BatchMigrateRequest,
     MigrateRequest,
     MigrationBody,
+    MigrationListBody,
     MigrationOptionsRequest,
     WishResultBody,
 )
@@ -74,9 +76,13 @@ def cancel_live_migration(
 
 
 @router.get("/{ecs_id}/migrations", operation_id="listMigrations")
-def list_migrations(ecs_id: str, caller: TenantUser, runtime: RuntimeDep) -> Envelope[list[MigrationBody]]:
+def list_migrations(
+    ecs_id: str, page: PageByNumber, caller: TenantUser, runtime: RuntimeDep
+) -> Envelope[MigrationListBody]:
     """Lists the moves of an instance, the newest first."""
-    return success([MigrationBody.of(view) for view in service.list_migrations(runtime, caller, ecs_id)])
+    listing = service.list_migrations(runtime, caller, ecs_id, page)
+    items = [MigrationBody.of(view) for view in listing.items]
+    return success(MigrationListBody(items=items, total_count=listing.total))
 
 
 def _require_operator(caller: Caller, body: MigrationOptionsRequest) -> None:

@@ -128,6 +128,13 @@ class MigrationBody(AnswerModel):
         return cls.model_validate(view)
 
 
+class MigrationListBody(AnswerModel):
+    """One page of an instance's moves."""
+
+    items: list[MigrationBody] = Field(alias="list")
+    total_count: int = Field(description="On all pages together.")
+
+
 class MigrationNetworkRequest(LenientModel):
     """The network of all migrations."""
 

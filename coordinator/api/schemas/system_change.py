@@ -1,4 +1,4 @@
-"""What callers send to give an instance another system, or to let it start from elsewhere."""
+"""What callers send to give an instance another system, or to let it start from elsewhere, by itself or not."""
 
 from pydantic import Field
 
@@ -36,3 +36,9 @@ class BootOrderRequest(LenientModel):
 
     boot_mode: BootMode = Field(description="0: its disks; 1: an ISO image in one of its drives.", examples=[0])
     boot_id: Text = Field(default="", description="With bootMode 1: the image.", examples=["img-5dmc7tzc5aujl1"])
+
+
+class HighAvailabilityRequest(LenientModel):
+    """Whether an instance is started elsewhere when its node is lost."""
+
+    ha_enabled: bool = Field(description="Whether it is started elsewhere when its node is lost.", examples=[True])

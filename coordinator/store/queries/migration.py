@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, or_, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
+from coordinator.domain.listing import Page
 from coordinator.domain.migration import ACTIVE_MIGRATION_STATES, MigrationState, MigrationType
 from coordinator.store.tables import Instance, Migration, Node, Task, Volume
 from coordinator.store.tables.device import CellAllocation, DeviceAllocation
@@ -43,8 +44,10 @@ def find_active(session: Session, instance_id: int | None, kind: MigrationType) 
     return session.exec(select(Migration).where(*mine, _is_active)).first()
 
 
-def list_migrations_of(session: Session, instance_id: int | None) -> Sequence[tuple[Migration, str, str]]:
-    """The instance's migrations with the names of source and target, the newest first."""
+def list_migrations_of(
+    session: Session, instance_id: int | None, page: Page
+) -> tuple[Sequence[tuple[Migration, str, str]], int]:
+    """A page of the migrations with the names of source and target, the newest first; how many there are in all."""
     source, target = (select(Node.id, Node.name).subquery() for _ in range(2))
     statement: Any = (
         select_columns(Migration, source.c.name, target.c.name)
@@ -52,8 +55,11 @@ def list_migrations_of(session: Session, instance_id: int | None) -> Sequence[tu
         .join(target, target.c.id == col(Migration.target_node_id))
         .where(col(Migration.instance_id) == instance_id)
         .order_by(col(Migration.created_at).desc(), col(Migration.id))
+        .offset(page.offset)
+        .limit(page.size)
     )
-    return [(migration, one, other) for migration, one, other in session.execute(statement)]
+    total = session.scalar(select(func.count()).where(col(Migration.instance_id) == instance_id)) or 0
+    return [(migration, one, other) for migration, one, other in session.execute(statement)], total
 
 
 def find_cleaning(session: Session, instance_id: int | None, node_id: str) -> str | None:

@@ -24,6 +24,7 @@ from coordinator.tasks.kinds.detach_isos import DETACH_ISOS
 from coordinator.tasks.kinds.detach_shared_volume import DETACH_SHARED_VOLUME
 from coordinator.tasks.kinds.detach_volumes import DETACH_VOLUMES
 from coordinator.tasks.kinds.drain_node import DRAIN_NODE
+from coordinator.tasks.kinds.enable_high_availability import ENABLE_HIGH_AVAILABILITY
 from coordinator.tasks.kinds.fetch_image import FETCH_IMAGE
 from coordinator.tasks.kinds.forget_snapshot import FORGET_SNAPSHOT
 from coordinator.tasks.kinds.grow_volume import GROW_VOLUME
@@ -68,6 +69,7 @@ KINDS: dict[str, TaskKind] = {
         SET_GPU_MODE,
         RELEASE_DEVICE,
         DRAIN_NODE,
+        ENABLE_HIGH_AVAILABILITY,
         FETCH_IMAGE,
         DELETE_VOLUME,
         APPLY_SSH_KEYS,

@@ -1,7 +1,8 @@
 """Makes an instance whose disks are copies of another one's, all as they were at one moment.
 
 The source goes on, or stays off, meanwhile: what is copied is a snapshot of our own, which is gone as soon as the
-copies are there. Until then no other operation may work on the source: it shows this one as its own.
+copies are there. Until then no other operation may work on the source: it shows this one as its own. Where a volume
+knows no snapshots, the source must be off, and is copied as it is.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from coordinator.agents.client import AgentClient
+from coordinator.agents.client import AgentCallError, AgentClient
+from coordinator.agents.power_state import power_state_of
 from coordinator.agents.snapshot import COPY_SECONDS
 from coordinator.domain.instance import PowerState, status_of
+from coordinator.domain.snapshot import Consistency
 from coordinator.errors import ResourceNotFound
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables.instance import Instance
@@ -42,12 +45,25 @@ async def _take(context: StepContext) -> StepResult:
     source = await _source_of(context)
     if source.instance is None:
         raise ResourceNotFound("instance", context.args["sourceEcsId"])
-    taken = await source.agent.ensure_snapshot_taken(
-        _snapshot_id(context.args), source.instance.uuid, list(context.args["copies"].values()), quiesces=True
-    )
+    uuids = list(context.args["copies"].values())
+    try:
+        taken = await source.agent.ensure_snapshot_taken(
+            _snapshot_id(context.args), source.instance.uuid, uuids, quiesces=True
+        )
+    except AgentCallError as error:
+        if error.code != "SnapshotUnsupported":
+            raise
+        return await _take_none(source.instance, source.agent, error)
     consistency = CONSISTENCIES.get(taken.consistency)
     paused_seconds = taken.paused.ToTimedelta().total_seconds()
     return StepResult({"consistency": consistency, "reason": taken.reason, "pausedSeconds": paused_seconds})
+
+
+async def _take_none(instance: Instance, agent: AgentClient, error: AgentCallError) -> StepResult:
+    """Nobody writes to the disks of a guest that is off: they are of one moment as they are."""
+    if power_state_of(await agent.get_domain(instance.uuid)) is not PowerState.SHUTOFF:
+        raise AgentCallError(error.code, f"{error.message}: stop the instance first", transient=False) from error
+    return StepResult({"consistency": Consistency.FILE_SYSTEM, "isWhole": True})
 
 
 async def _remove_snapshot(context: StepContext) -> StepResult:
@@ -70,7 +86,7 @@ async def _copy(context: StepContext) -> StepResult:
             volume_size_bytes(volume),
             volume.volume_type,
             origin_uuid=context.args["copies"][volume.uuid],
-            snapshot_id=_snapshot_id(context.args),
+            snapshot_id="" if context.results["take_snapshot"].get("isWhole") else _snapshot_id(context.args),
             on_progress=report,
         )
     return StepResult(apply=record_volumes(context.args))

@@ -19,6 +19,7 @@ from agent.domainxml.backup import BackupDisk, BackupDisks, BackupDriver, Backup
 from agent.domainxml.element import format_document
 from agent.errors import ExportNotFound, SnapshotNotFound, StorageExhausted, VolumeInUse, VolumeNotFound
 from agent.storage.base import VolumeSpec
+from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import ExportOrder, ExportProgress, Exports, LiveCopies, LiveCopy
 from agent.storage.image_format import read_qcow2_header
@@ -82,7 +83,7 @@ async def a_node(directory: Path, *, reserved_bytes: int = 0, live: LiveCopies |
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 32M 1M", path], check=True, capture_output=True)
     exports = Exports(
         directory / "exports",
-        volumes,
+        StorageChoice(volumes, {}),
         SnapshotFiles(volumes),
         live or NobodyRuns(),
         find_image=cache.find,

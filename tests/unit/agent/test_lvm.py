@@ -8,21 +8,37 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from agent.devices.wipe import wipe
-from agent.errors import RequestInvalid, StorageExhausted, StorageFailed, VolumeInUse, VolumeNotFound
+from agent.errors import (
+    RequestInvalid,
+    SnapshotUnsupported,
+    StorageExhausted,
+    StorageFailed,
+    VolumeInUse,
+    VolumeNotFound,
+    VolumePresent,
+)
 from agent.storage import lvm as lvm_module
 from agent.storage.base import Volume, VolumeSpec
 from agent.storage.choice import StorageChoice
+from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
+from agent.storage.exporting import ExportOrder, Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LogicalVolume, LvmTool
-from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody
+from agent.storage.moving import ReceiveOrder
+from agent.storage.snapshot import SnapshotFiles
+from agent.storage.volume_moving import VolumeMoves
+from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody, qemu_img
+from tests.unit.agent.test_exporting import NobodyRuns
+from tests.unit.agent.transfer_node import UUID, Route, TransferNode
 
 EXTENT = 4 * MIB
 USED = b"what somebody else had on the disk"
@@ -251,6 +267,89 @@ async def test_types_decide_where_new_volumes_go_and_a_group_that_is_away_harms_
         await lame.ensure_removed(fast.uuid)
     await choice.ensure_removed(fast.uuid)
     assert await choice.list_volumes() == []
+
+
+@pytest.fixture
+def choice(tmp_path: Path, volumes: LvmBackend, images: ImageCache) -> StorageChoice:
+    """Files beside the group, which has the type `essd`."""
+    directory = DirectoryBackend(
+        tmp_path / "volumes", owner="node-1", find_image=images.find, find_users=nobody, reserved_bytes=0
+    )
+    directory.prepare()
+    return StorageChoice(directory, {"essd": volumes})
+
+
+async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
+    tmp_path: Path, volumes: LvmBackend, tool: FileTool, choice: StorageChoice, images: ImageCache
+) -> None:
+    files = choice._directory
+    copies = VolumeCopies(files, choice, SnapshotFiles(files, choice))
+    origin, same, plain = a_spec(image_id="img-1"), a_spec(size_mib=12), VolumeSpec(str(uuid4()), 12 * MIB, "hdd")
+    await volumes.ensure_volume(origin)
+    (await volumes.describe_volume(origin.uuid)).path.open("r+b").write(b"guest's")
+    content = await read(volumes, origin.uuid)
+    for spec in (same, plain, same):
+        steps = [step async for step in copies.ensure(spec, origin.uuid, "")]
+        assert isinstance(steps[-1], Volume)
+        assert (steps[-1].size_bytes, steps[-1].transfer_id) == (12 * MIB, "")
+    assert await read(volumes, same.uuid) == content + bytes(4 * MIB)
+    raw = tmp_path / "raw"
+    qemu_img("convert", "-O", "raw", (await files.describe_volume(plain.uuid)).path, raw)
+    assert raw.read_bytes() == content + bytes(4 * MIB)
+    exports = Exports(
+        tmp_path / "exports",
+        choice,
+        SnapshotFiles(files, choice),
+        NobodyRuns(),
+        find_image=images.find,
+        reserved_bytes=0,
+    )
+    async for _ in exports.ensure(ExportOrder(origin.uuid, "img-2")):
+        pass
+    [copy] = (tmp_path / "exports").glob("img-2.*")
+    qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(origin.uuid), copy)
+    for wrong, snapshot_id, told in ((a_spec(size_mib=4), "", RequestInvalid), (a_spec(), "s", SnapshotUnsupported)):
+        with pytest.raises(told):
+            [step async for step in copies.ensure(wrong, origin.uuid, snapshot_id)]
+    tool.failing = "activate"
+    with pytest.raises(StorageFailed, match="injected"):
+        [step async for step in copies.ensure(a_spec(), origin.uuid, "")]
+    assert {volume.uuid for volume in await choice.list_volumes()} == {origin.uuid, same.uuid, plain.uuid}
+    assert len(await tool.list_volumes()) == 2
+
+
+async def test_a_logical_volume_moves_to_another_node_with_or_without_a_group(
+    tmp_path: Path, volumes: LvmBackend, tool: FileTool, choice: StorageChoice, images: ImageCache
+) -> None:
+    spec = VolumeSpec(UUID, 8 * MIB, "essd", "img-1")
+    await volumes.ensure_volume(spec)
+    content = await read(volumes, UUID)
+    for name in ("node-1", "node-2"):
+        (tmp_path / name).mkdir()
+    async with (
+        TransferNode("node-1", tmp_path / "node-1", b"", everywhere=choice).serving() as source,
+        TransferNode("node-2", tmp_path / "node-2", b"").serving() as target,
+    ):
+        moved = await Route(source, target).move("t-1")
+        assert (moved.size_bytes, moved.image_id, moved.volume_type) == (8 * MIB, "", "essd")
+        qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(UUID), target.volume_path())
+        assert target.half_made() == []
+    # Back into a group: what the bytes do not reach is zeros.
+    await volumes.ensure_removed(UUID)
+    moves = VolumeMoves(choice._directory, choice, find_image=images.find)
+    order = ReceiveOrder("t-2", replace(spec, image_id=None), 7 * MIB, 7 * MIB, None, "", None, is_raw=True)
+    await moves.discard(await moves.reserve(order))
+    assert await tool.list_volumes() == []
+    device = await moves.reserve(order)
+    with device.open("r+b") as file:
+        file.write(content[: 7 * MIB])
+    assert await moves.find_brought(UUID, "t-2") is None
+    assert (await moves.adopt(order, device)).transfer_id == "t-2"
+    await moves.discard(device)
+    assert await read(volumes, UUID) == content[: 7 * MIB] + bytes(MIB)
+    assert (await moves.find_brought(UUID, "t-2")) == await volumes.get_volume(UUID)
+    with pytest.raises(VolumePresent):
+        await moves.find_brought(UUID, "t-3")
 
 
 async def test_a_volume_in_use_stays(tmp_path: Path, tool: FileTool, images: ImageCache) -> None:

@@ -17,6 +17,8 @@ from agent.domain_lock import DomainLocks
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.rpc.interceptor import ErrorInterceptor
 from agent.rpc.storage import ImageServicer, VolumeServicer
+from agent.storage.choice import StorageChoice
+from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
 from agent.storage.snapshot import SnapshotFiles
@@ -72,7 +74,10 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(cache), server)
         storage_pb2_grpc.add_VolumeServiceServicer_to_server(
-            VolumeServicer(volumes, attachments, SnapshotFiles(volumes)), server
+            VolumeServicer(
+                volumes, attachments, VolumeCopies(volumes, StorageChoice(volumes, {}), SnapshotFiles(volumes))
+            ),
+            server,
         )
         address = f"unix:{tmp_path}/agent.sock"
         server.add_insecure_port(address)

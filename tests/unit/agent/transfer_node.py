@@ -17,6 +17,7 @@ from agent.peer import Peers
 from agent.rpc.interceptor import ErrorInterceptor
 from agent.rpc.volume_transfer import VolumeTransferServicer
 from agent.storage.base import VolumeSpec
+from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.moving import Content, Movable
 from agent.storage.receiving import PORTS, Receivers
@@ -37,7 +38,15 @@ CANCELED = messages.VOLUME_TRANSFER_STATE_CANCELED
 class TransferNode:
     """A node; to restart it is to make another one in the same directory."""
 
-    def __init__(self, node_id: str, directory: Path, image: bytes, *, ports: range = PORTS) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        directory: Path,
+        image: bytes,
+        *,
+        ports: range = PORTS,
+        everywhere: StorageChoice | None = None,
+    ) -> None:
         self.node_id = node_id
         self.directory = directory
         self.image = image
@@ -52,10 +61,14 @@ class TransferNode:
             reserved_bytes=0,
         )
         self.volumes.prepare()
-        self.moves: dict[Content, Movable] = {"volume": VolumeMoves(self.volumes, find_image=self.cache.find)}
+        self.everywhere = everywhere or StorageChoice(self.volumes, {})
+        self.moves: dict[Content, Movable] = {
+            "volume": VolumeMoves(self.volumes, self.everywhere, find_image=self.cache.find)
+        }
         self.sends = Sends(self.moves, directory / "journal")
         roles = NetworkRoles({"manage": "lo", "storage": "lo"}, lambda: "127.0.0.1", read=lambda: {"lo": ["127.0.0.1"]})
-        self.receivers = Receivers(self.moves, roles, lambda: node_id, direct_io=False, ports=ports)
+        direct_io = self.volumes.supports_direct_io
+        self.receivers = Receivers(self.moves, roles, lambda: node_id, supports_direct_io=direct_io, ports=ports)
         self.peers = Peers(directory / "tls", hosts=directory / "hosts")
         self.transfers: Any = None
 

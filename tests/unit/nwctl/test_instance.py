@@ -227,6 +227,8 @@ def test_what_would_fit_nowhere_is_a_failure(cloud: StandIn, nwctl: Nwctl) -> No
         (("resume",), "resume", None),
         (("lock",), "lock", {"isLock": True}),
         (("unlock",), "lock", {"isLock": False}),
+        (("ha",), "high-availability", {"haEnabled": True}),
+        (("ha", "--off"), "high-availability", {"haEnabled": False}),
     ],
 )
 def test_a_change_of_one_instance_is_one_call(

@@ -41,7 +41,7 @@ def test_an_instance_is_moved_to_a_node_by_name_or_id(
 def test_a_migration_is_cancelled_and_moves_are_listed(cloud: StandIn, nwctl: Nwctl) -> None:
     cloud.on("DELETE", f"{INSTANCES}/{ECS_ID}/live-migrate", None)
     moves = [{"type": "live", "state": "Canceled", "sourceNode": "host-1", "targetNode": "host-2"}]
-    cloud.on("GET", f"{INSTANCES}/{ECS_ID}/migrations", moves)
+    cloud.on("GET", f"{INSTANCES}/{ECS_ID}/migrations", {"list": moves, "totalCount": 1})
     nwctl("instance", "cancel-migration", ECS_ID)
     assert len(cloud.asked("DELETE", f"{INSTANCES}/{ECS_ID}/live-migrate")) == 1
     assert data_of(nwctl("instance", "migrations", ECS_ID, "--json")) == moves
