@@ -11,6 +11,7 @@ import pytest
 from agent.errors import SnapshotNotFound, StorageExhausted
 from agent.storage import qemu_img as qemu_img_module
 from agent.storage.base import VolumeSpec
+from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import ExportOrder, ExportProgress, Exports
 from agent.storage.image_format import read_qcow2_header
@@ -81,7 +82,9 @@ async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Lab:
     volumes.prepare()
     await volumes.ensure_volume(VolumeSpec(UUID, SIZE_MIB * MIB, "ssd", request.param))
     files = SnapshotFiles(volumes)
-    exports = Exports(tmp_path / "exports", volumes, files, NobodyRuns(), find_image=cache.find, reserved_bytes=0)
+    exports = Exports(
+        tmp_path / "exports", StorageChoice(volumes, {}), files, NobodyRuns(), find_image=cache.find, reserved_bytes=0
+    )
     exports.prepare()
     return Lab(tmp_path, volumes, files, exports, (await volumes.describe_volume(UUID)).path)
 
