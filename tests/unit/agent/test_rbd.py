@@ -17,7 +17,6 @@ from agent.config import AgentConfig
 from agent.errors import ImageNotFound, RequestInvalid, StorageFailed, StorageUnavailable, VolumeInUse, VolumeNotFound
 from agent.pool_check import examine_pools
 from agent.storage import rbd as rbd_module
-from agent.storage import rbd_tool as rbd_tool_module
 from agent.storage.base import VolumeSpec
 from agent.storage.choice import ANY_TYPE, StorageChoice
 from agent.storage.directory import DirectoryBackend
@@ -220,7 +219,7 @@ async def test_what_was_cut_off_is_made_by_the_next_call(
 
 
 async def test_a_cluster_that_is_away_is_told_in_time_and_harms_no_files(
-    node: Node, ceph: OneNodeCeph, tmp_path: Path, images: ImageCache, monkeypatch: pytest.MonkeyPatch
+    node: Node, ceph: OneNodeCeph, tmp_path: Path, images: ImageCache
 ) -> None:
     directory = DirectoryBackend(
         tmp_path / "volumes", owner="node-1", find_image=images.find, find_users=nobody, reserved_bytes=0
@@ -236,20 +235,18 @@ async def test_a_cluster_that_is_away_is_told_in_time_and_harms_no_files(
     assert (await choice.describe_volume(plain.uuid)).kind == "file"
     assert (await everything.capacity()) == await node.volumes.capacity()
     assert await choice.storage_id() == await directory.storage_id() != await everything.storage_id()
-    monkeypatch.setattr(rbd_tool_module, "_QUICK_SECONDS", 3.0)
     ceph.kill("osd")
     try:
         began = time.monotonic()
-        with pytest.raises(StorageUnavailable, match="not answered for 3 s"):
+        with pytest.raises(StorageUnavailable, match="has not answered for 20 s"):
             await choice.describe_volume(spec.uuid)
         with pytest.raises(StorageUnavailable):
             await choice.ensure_volume(VolumeSpec(str(uuid4()), 8 * MIB, "hdd"))
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 120
         await choice.prepare()
         assert (await choice.grow_volume(plain.uuid, 16 * MIB, unseen)).size_bytes == 16 * MIB
     finally:
         ceph.start("osd")
-    monkeypatch.undo()
     assert (await choice.describe_volume(spec.uuid)).kind == "network"
     await choice.ensure_removed(spec.uuid)
     config = AgentConfig(volume_backends={"a": f"rbd:{POOL}", "b": "rbd:none"}, ceph_config=ceph.config)
