@@ -35,6 +35,14 @@ class GrowingVolumes(Protocol):
         """See StorageBackend."""
 
 
+# UUIDs of the volume and of the domain.
+CheckVolume = Callable[[str, str], Awaitable[None]]
+
+
+async def _admit(_volume_uuid: str, _domain_uuid: str) -> None:
+    """QEMU sees to it."""
+
+
 class DiskAttachments:
     """Gives volumes to guests and takes them back; every call may be repeated."""
 
@@ -45,12 +53,16 @@ class DiskAttachments:
         images: ImageDirectory,
         profile: Callable[[], Awaitable[HostProfile]],
         locks: DomainLocks,
+        *,
+        check_volume: CheckVolume = _admit,
     ) -> None:
+        """`check_volume` refuses a volume that another guest has open where QEMU would not."""
         self._plugs = plugs
         self._volumes = volumes
         self._images = images
         self._profile = profile
         self._locks = locks
+        self._check_volume = check_volume
         self._handovers = Handovers(locks)
         # What guests were asked to let go of, and have not: they may still do so when they hear it.
         self._refused: set[tuple[str, str]] = set()
@@ -61,6 +73,7 @@ class DiskAttachments:
         Raises DomainNotFound, DomainForeign, VolumeNotFound, VolumeInUse, DevicePlugUnsafe, RequestInvalid.
         """
         source = await self._volumes.describe_volume(disk.volume_uuid)
+        await self._check_volume(disk.volume_uuid, domain_uuid)
         host = replace(await self._profile(), volumes={disk.volume_uuid: source})
 
         def build(disks: Sequence[Disk], known: Mapping[str, DiskPlace]) -> Disk:

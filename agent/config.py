@@ -16,7 +16,10 @@ from typing import Any, Final
 DEFAULT_CONFIG_PATH: Final = Path("/etc/nodewright/agent.toml")
 ENVIRONMENT_PREFIX: Final = "NODEWRIGHT_AGENT_"
 
-_BACKEND: Final = re.compile(r"lvm:[A-Za-z0-9_.+][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?")
+_BACKEND: Final = re.compile(
+    r"lvm:[A-Za-z0-9_.+][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?|rbd:[A-Za-z0-9_.][A-Za-z0-9_.-]*"
+)
+_CEPH_USER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -53,8 +56,14 @@ class AgentConfig:
     unused_image_hours: int = 168
     # Where libvirt keeps the memory of guests that hibernate.
     saved_memory_dir: Path = Path("/var/lib/libvirt/qemu/save")
-    # Where volumes of a type are kept, by type: "lvm:GROUP", or "lvm:GROUP/POOL" with a thin pool; others are files.
+    # Where volumes of a type are kept, by type, "*" for all that are not named: "lvm:GROUP", or "lvm:GROUP/POOL" with a
+    # thin pool, or "rbd:POOL" in Ceph. Others are files.
     volume_backends: Mapping[str, str] = field(default_factory=dict)
+    # Where Ceph's monitors are; `ceph.client.USER.keyring` beside it has the key of who opens the images of guests.
+    ceph_config: Path = Path("/etc/ceph/ceph.conf")
+    ceph_user: str = "nodewright"
+    # What has to be mounted for the files of volumes to be used: a path; empty: they are where they should be.
+    volumes_mount: str = ""
     # Address that VNC servers of guests listen on: a private one.
     vnc_listen: str = "127.0.0.1"
     # Networks of the node, each an interface's name or a network in CIDR notation. Empty: of "manage" the address of
@@ -185,13 +194,21 @@ def _check(config: AgentConfig) -> None:
     for function, count in config.virtual_functions.items():
         if not (count == "all" or count.isdecimal()):
             raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')
+    _check_storage(config)
+    if config.log_level not in _LOG_LEVELS:
+        raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
+
+
+def _check_storage(config: AgentConfig) -> None:
+    if config.volumes_mount and not config.volumes_mount.startswith("/"):
+        raise ConfigInvalid(f"volumes_mount: {config.volumes_mount!r} is not an absolute path")
     for volume_type, backend in config.volume_backends.items():
         if not _BACKEND.fullmatch(backend):
             raise ConfigInvalid(
-                f'volume_backends: {volume_type}: {backend!r} is neither "lvm:GROUP" nor "lvm:GROUP/POOL"'
+                f'volume_backends: {volume_type}: {backend!r} is none of "lvm:GROUP", "lvm:GROUP/POOL" and "rbd:POOL"'
             )
-    if config.log_level not in _LOG_LEVELS:
-        raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")
+    if not _CEPH_USER.fullmatch(config.ceph_user):
+        raise ConfigInvalid(f"ceph_user: {config.ceph_user!r} is no name of a user of Ceph")
 
 
 def split_address(name: str, address: str) -> tuple[str, int]:

@@ -54,6 +54,14 @@ class HaGuests(Protocol):
         """The guest is gone for good."""
 
 
+# Path of the image ("POOL/IMAGE"), UUID of the domain.
+CheckImage = Callable[[Path, str], Awaitable[None]]
+
+
+async def _admit(_path: Path, _domain_uuid: str) -> None:
+    """Nothing is in Ceph."""
+
+
 class Definitions:
     """Makes and removes the definitions of guests; both may be repeated at any time."""
 
@@ -70,7 +78,9 @@ class Definitions:
         ha_guests: HaGuests,
         assignments: Assignments,
         disks: DiskPlugs,
+        check_image: CheckImage = _admit,
     ) -> None:
+        """`check_image` refuses a domain's image in Ceph that another guest, on whatever node, has open."""
         self._guests = guests
         self._affinities = affinities
         self._seeds = seeds
@@ -81,6 +91,7 @@ class Definitions:
         self._ha_guests = ha_guests
         self._assignments = assignments
         self._disks = disks
+        self._check_image = check_image
 
     async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
         """libvirt holds the definition and the seed is on disk; a running guest keeps running.
@@ -110,9 +121,11 @@ class Definitions:
         """The guest can be started, with all of its devices, which its definition names as they are now.
 
         Raises CpusExhausted when other guests have pinned all CPUs that it could float on, DomainNotFound,
-        DomainForeign, and what the provider of its devices raises.
+        DomainForeign, VolumeInUse, and what the provider of its devices raises.
         """
         await self._affinities.check_startable(uuid)
+        for path in await self._disks.read_images(uuid):
+            await self._check_image(path, uuid)
         await self._assignments.make_ready(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:

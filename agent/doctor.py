@@ -14,23 +14,23 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from agent.config import AgentConfig, split_address
 from agent.coordinator_client import CoordinatorClient
 from agent.disk_lock import DiskLocks
 from agent.errors import AgentError, NetworkRoleMissing
+from agent.finding import Finding
 from agent.hypervisor.capability import Capability, read_capability
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_written_files
 from agent.identity import Identity, IdentityMissing, now_utc, read_machine_uuid
 from agent.network.role import MANAGE, ROLES, NetworkRoles, find_own_address
 from agent.peer import describe_settings, try_libvirt
+from agent.pool_check import examine_pools
 from agent.storage.directory import measure_capacity
 from agent.storage.shared import list_other_nodes
 from agent.watchdog.lease import read_boot_id, read_clock, read_health
-
-Verdict = Literal["ok", "warn", "fail"]
 
 _LITTLE_SPACE_BYTES: Final = 10 * 1024**3
 _LIBVIRT_SECONDS: Final = 10.0
@@ -39,17 +39,6 @@ _BYTES_PER_GIB: Final = 1024**3
 _QEMU_CONF: Final = Path("/etc/libvirt/qemu.conf")
 _LIBVIRT_GUESTS: Final = Path("/etc/default/libvirt-guests")
 _AUTOSTART: Final = Path("/etc/libvirt/qemu/autostart")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found."""
-
-    check: str
-    verdict: Verdict
-    detail: str
-    # What to do; empty when there is nothing to do.
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,6 +181,10 @@ async def _check_storage(patient: Patient) -> list[Finding]:
         return [Finding("space", "ok", f"{detail} for {patient.config.state_dir}")]
     remedy = "free some, or put state_dir on a larger file system"
     return [Finding("space", "warn" if capacity.free_bytes else "fail", detail, remedy)]
+
+
+async def _check_pools(patient: Patient) -> list[Finding]:
+    return await examine_pools(patient.config)
 
 
 async def _check_time(_patient: Patient) -> list[Finding]:
@@ -387,6 +380,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_firmware,
     _check_programs,
     _check_storage,
+    _check_pools,
     _check_time,
     _check_ports,
     _check_identity,

@@ -260,6 +260,10 @@ class StorageFailed(AgentError, category=Category.INTERNAL):
     """qemu-img or the file system failed in a way that has no code of its own."""
 
 
+class StorageUnavailable(AgentError, category=Category.UNAVAILABLE):
+    """Storage beyond this node does not answer in time; whether the request takes effect later is not known."""
+
+
 class ImageNotFound(AgentError, category=Category.ABSENT):
     """The image is not in the cache, or the coordinator does not have it."""
 

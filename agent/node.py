@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from agent.disk_limit import DiskLimits
 from agent.disk_lock import DiskLocks
 from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
+from agent.errors import StorageFailed
 from agent.facts.host import HostReader
 from agent.facts.sysfs import Sysfs
 from agent.hibernated import HibernatedGuests
@@ -50,6 +52,7 @@ from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.saved_memory import SavedMemory
+from agent.hypervisor.secret import ensure_secret
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
@@ -64,7 +67,7 @@ from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
 from agent.snapshot import Snapshots
-from agent.storage.choice import StorageChoice
+from agent.storage.choice import ANY_TYPE, StorageChoice
 from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
@@ -72,11 +75,14 @@ from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LvmTool
 from agent.storage.moving import Content, Movable
+from agent.storage.rbd import RbdBackend
+from agent.storage.rbd_base import shorten
+from agent.storage.rbd_tool import CephAccess, RbdTool
 from agent.storage.receiving import Receivers
 from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
+from agent.storage.share import Share
 from agent.storage.snapshot import SnapshotFiles
-from agent.storage.volume_file import supports_direct_io
 from agent.storage.volume_moving import VolumeMoves
 from agent.watchdog.record import FenceRecord
 
@@ -166,7 +172,7 @@ def build_node(config: AgentConfig) -> Node:
     guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
     stops = Stops(guests, guest_agents, events)
     images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
-    storage = _build_choice(config, volumes, images, connection)
+    storage = _build_choice(config, membership.node_id, volumes, images, connection)
     networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
     seeds = Seeds(config.seeds_dir)
     remove_leftovers(images, volumes, seeds)
@@ -179,7 +185,7 @@ def build_node(config: AgentConfig) -> Node:
         apply=partial(apply_disk_limits, connection),
         list_volumes=storage.list_volumes,
     )
-    profile, keeper = _build_profile(config, capability, disk_limits), hardware.keeper
+    profile, keeper = _build_profile(config, capability, volumes, disk_limits), hardware.keeper
     changes = _build_changes(
         config,
         connection,
@@ -242,7 +248,7 @@ def build_node(config: AgentConfig) -> Node:
         storage=storage,
         disk_limits=disk_limits,
         sends=Sends(movables, config.journal_dir / "transfers"),
-        receivers=_build_receivers(config, membership.node_id, movables, roles),
+        receivers=_build_receivers(membership.node_id, volumes, movables, roles),
         exports=exports,
         networks=networks,
         hardware=hardware,
@@ -268,7 +274,7 @@ def _build_changes(
     locks = DomainLocks()
     plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
     assignments = Assignments(plugs, keeper, locks)
-    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks)
+    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks, check_volume=volumes.check_volume)
     definitions = Definitions(
         guests,
         affinities,
@@ -280,6 +286,7 @@ def _build_changes(
         ha_guests=self_fence,
         assignments=assignments,
         disks=disk_plugs,
+        check_image=volumes.check_image,
     )
     startable = definitions.check_startable
     return GuestChanges(
@@ -319,9 +326,9 @@ def _build_guests(
 
 
 def _build_receivers(
-    config: AgentConfig, node_id: str, movables: Mapping[Content, Movable], roles: NetworkRoles
+    node_id: str, volumes: DirectoryBackend, movables: Mapping[Content, Movable], roles: NetworkRoles
 ) -> Receivers:
-    return Receivers(movables, roles, lambda: node_id, direct_io=supports_direct_io(config.volumes_dir))
+    return Receivers(movables, roles, lambda: node_id, supports_direct_io=volumes.supports_direct_io)
 
 
 def _build_hardware(
@@ -359,6 +366,8 @@ def _build_storage(
     config: AgentConfig, node_id: str, coordinator: CoordinatorClient, connection: Connection
 ) -> tuple[ImageCache, DirectoryBackend]:
     reserved_bytes = config.reserved_storage_bytes
+    mount_point = Path(config.volumes_mount) if config.volumes_mount else None
+    share = Share(config.volumes_dir, mount_point=mount_point)
 
     async def find_image_users(image_id: str) -> list[str]:
         backed, path = await volumes.volumes_backed_by(image_id), config.images_dir / f"{image_id}.iso"
@@ -378,28 +387,44 @@ def _build_storage(
         find_image=images.find,
         find_users=lambda path: find_disk_users(connection, path),
         reserved_bytes=reserved_bytes,
+        share=share,
     )
     return images, volumes
 
 
 def _build_choice(
-    config: AgentConfig, volumes: DirectoryBackend, images: ImageCache, connection: Connection
+    config: AgentConfig, node_id: str, volumes: DirectoryBackend, images: ImageCache, connection: Connection
 ) -> StorageChoice:
-    def build(name: str) -> LvmBackend:
-        group, _, pool = name.removeprefix("lvm:").partition("/")
-        find_users = partial(find_disk_users, connection)
-        return LvmBackend(LvmTool(group), pool=pool, find_image=images.find, find_users=find_users)
+    find_users = partial(find_disk_users, connection)
+    default = config.volume_backends.get(ANY_TYPE, "")
+    # The coordinator knows one storage of a node: what nodes share there, they share in the other pools as well.
+    others = shorten(default if default.startswith("rbd:") else node_id)
+
+    def build(name: str) -> LvmBackend | RbdBackend:
+        kind, _, place = name.partition(":")
+        if kind == "lvm":
+            group, _, pool = place.partition("/")
+            return LvmBackend(LvmTool(group), pool=pool, find_image=images.find, find_users=find_users)
+        return RbdBackend(
+            RbdTool(CephAccess(config.ceph_config, config.ceph_user), place),
+            owner=node_id,
+            namespace="" if name == default else others,
+            find_image=images.find,
+            find_users=find_users,
+            keep_key=partial(ensure_secret, connection),
+        )
 
     backends = {name: build(name) for name in set(config.volume_backends.values())}
     return StorageChoice(volumes, {kind: backends[name] for kind, name in config.volume_backends.items()})
 
 
 def _build_profile(
-    config: AgentConfig, capability: CapabilityReader, disk_limits: DiskLimits
+    config: AgentConfig, capability: CapabilityReader, volumes: DirectoryBackend, disk_limits: DiskLimits
 ) -> Callable[[], Awaitable[HostProfile]]:
-    direct_io = supports_direct_io(config.volumes_dir)
-
     async def read_profile() -> HostProfile:
+        direct_io = False
+        with contextlib.suppress(StorageFailed):  # no file is given to a guest while that cannot be told
+            direct_io = await volumes.supports_direct_io()
         profile = (await capability.get()).host_profile(
             seed_directory=config.seeds_dir,
             serial_log_directory=config.serial_dir,

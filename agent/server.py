@@ -276,6 +276,7 @@ def _begin_loops(node: Node) -> tuple[Coroutine[Any, Any, None], ...]:
         EndWatch(node.ends, node.guests, node.events).run(),
         StallWatch(node.connection, node.guests, node.events, node.changes.locks).run(),
         node.images.run(),
+        node.storage.run(),
         node.exports.run(),
     )
 

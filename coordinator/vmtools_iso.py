@@ -11,6 +11,8 @@ from typing import Final
 from coordinator.errors import ServiceUnavailable
 
 VOLUME_LABEL: Final = "NWVMTOOLS"
+# Of the monitoring helper on the disc, which says it itself.
+MONITOR_VERSION: Final = 1
 _PROGRAM: Final = "xorriso"
 _TIMEOUT_SECONDS: Final = 300.0
 # Of all that is on it: the same content is the same disc, byte for byte, whoever makes it.

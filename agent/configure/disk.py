@@ -10,9 +10,20 @@ from typing import Final
 from agent.configure.host_profile import HostProfile, VolumeSource
 from agent.domainxml.address import BootOrder
 from agent.domainxml.device import Controller
-from agent.domainxml.disk import Disk, DiskDriver, DiskPlace, DiskSource, DiskTarget, DriveAddress
+from agent.domainxml.disk import (
+    Disk,
+    DiskDriver,
+    DiskPlace,
+    DiskSource,
+    DiskTarget,
+    DriveAddress,
+    SourceAuth,
+    SourceConfig,
+    SourceSecret,
+)
 from agent.domainxml.domain import Domain
 from agent.errors import CapabilityMissing, RequestInvalid
+from agent.storage.base import RbdSource
 from protos.agent.v1 import domain_pb2
 from protos.agent.v1.domain_pb2 import DiskBus, DomainSpec
 
@@ -52,7 +63,7 @@ def build_disk(requested: domain_pb2.Disk, host: HostProfile, disks: Sequence[Di
     return Disk(
         volume.kind,
         driver=_build_driver(requested, volume, host),
-        source=DiskSource(device=str(volume.path)) if volume.kind == "block" else DiskSource(str(volume.path)),
+        source=_build_source(volume),
         target=place.target,
         read_only=requested.read_only,
         shareable=volume.shared,
@@ -68,6 +79,9 @@ def _build_driver(requested: domain_pb2.Disk, volume: VolumeSource, host: HostPr
 
     What several guests write to is never kept in one node's. Raises CapabilityMissing.
     """
+    if volume.kind == "network":
+        # librbd's cache: it holds what was not flushed, and writes through until the guest has flushed once.
+        return DiskDriver("qemu", volume.format, cache="writeback", discard="unmap", detect_zeroes="unmap")
     is_direct = host.direct_io or volume.kind == "block"
     if volume.shared and not is_direct:
         raise CapabilityMissing(
@@ -81,6 +95,21 @@ def _build_driver(requested: domain_pb2.Disk, volume: VolumeSource, host: HostPr
         discard="unmap",
         detect_zeroes="unmap",
     )
+
+
+def _build_source(volume: VolumeSource) -> DiskSource:
+    match volume.kind, volume.rbd:
+        case "network", RbdSource(config=config, user=user, secret_uuid=secret_uuid):
+            return DiskSource(
+                protocol="rbd",
+                name=str(volume.path),
+                config=SourceConfig(str(config)),
+                auth=SourceAuth(user, SourceSecret("ceph", secret_uuid)),
+            )
+        case "block", _:
+            return DiskSource(device=str(volume.path))
+        case _:
+            return DiskSource(str(volume.path))
 
 
 def make_serial(volume_uuid: str) -> str:

@@ -11,6 +11,7 @@ from agent.configure.disk_limit import DiskLimit
 from agent.configure.host_cpu import HostCpus
 from agent.devices.source import DeviceSource
 from agent.domainxml.disk import DiskPlace
+from agent.storage.base import RbdSource
 
 DomainType = Literal["kvm", "qemu", "test"]
 FirmwareName = Literal["bios", "uefi", "uefi-secure-boot"]
@@ -28,8 +29,12 @@ class VolumeSource(Protocol):
         """Its format, which QEMU is told and never guesses."""
 
     @property
-    def kind(self) -> Literal["file", "block"]:
-        """A file, or a block device."""
+    def kind(self) -> Literal["file", "block", "network"]:
+        """A file, a block device, or an image in Ceph."""
+
+    @property
+    def rbd(self) -> RbdSource | None:
+        """How QEMU gets at it in Ceph."""
 
     @property
     def shared(self) -> bool:

@@ -89,21 +89,22 @@ def read_pci_bus(sysfs: Sysfs, memory: Memory | None = None) -> PciBus:
 
 
 def _recall_function(sysfs: Sysfs, address: str, memory: Memory) -> PciFunction | None:
-    """Virtual functions that come and go are events of their own: how many there are is read every time."""
-    numbers = f"{_DEVICES}/{address}/sriov_numvfs"
-    can_have_some = memory.recall(address, "sriov", lambda: sysfs.exists(numbers))
-    count = sysfs.read_number(numbers) if can_have_some else 0
-    return memory.recall(address, f"function with {count}", lambda: _read_function(sysfs, address, count))
+    """Virtual functions that come and go are events of their own: which there are is looked up every time.
+
+    By their links: their number waits for a driver that is at work on the card, or hangs there.
+    """
+    base = f"{_DEVICES}/{address}"
+    can_have_some = memory.recall(address, "sriov", lambda: sysfs.exists(f"{base}/sriov_numvfs"))
+    # Most functions have none, and their directories are large.
+    links = [name for name in sysfs.names(base) if name.startswith("virtfn")] if can_have_some else []
+    return memory.recall(address, f"function with {len(links)}", lambda: _read_function(sysfs, address, links))
 
 
-def _read_function(sysfs: Sysfs, address: str, virtual_count: int) -> PciFunction | None:
+def _read_function(sysfs: Sysfs, address: str, virtual: Sequence[str]) -> PciFunction | None:
     base = f"{_DEVICES}/{address}"
     vendor, product, class_code = (sysfs.read(f"{base}/{name}") for name in ("vendor", "device", "class"))
     if not (vendor and product and class_code):
         return None
-    # Most functions have none, and their directories are large.
-    names = sysfs.names(base) if virtual_count else ()
-    virtual = (name for name in names if name.startswith("virtfn"))
     return PciFunction(
         address=address,
         path=sysfs.follow(base),

@@ -24,6 +24,29 @@ class DiskDriver(Element, tag="driver"):
 
 
 @dataclass(frozen=True)
+class SourceConfig(Element, tag="config"):
+    """The file that tells QEMU where the cluster is."""
+
+    file: str = attribute("file")
+
+
+@dataclass(frozen=True)
+class SourceSecret(Element, tag="secret"):
+    """Under which UUID libvirt keeps the key."""
+
+    type: str = attribute("type")
+    uuid: str = attribute("uuid")
+
+
+@dataclass(frozen=True)
+class SourceAuth(Element, tag="auth"):
+    """As whom QEMU opens the image."""
+
+    username: str = attribute("username")
+    secret: SourceSecret = child(SourceSecret)
+
+
+@dataclass(frozen=True)
 class IoTune(Element, tag="iotune"):
     """What the disk may do at most, a second, and for some seconds beyond that; None and 0: not limited."""
 
@@ -49,10 +72,14 @@ class IoTune(Element, tag="iotune"):
 
 @dataclass(frozen=True)
 class DiskSource(Element, tag="source"):
-    """The file, or the block device, on the node."""
+    """The file, or the block device, on the node; or an image ("POOL/IMAGE") of a cluster."""
 
     file: str | None = attribute("file", default=None)
     device: str | None = attribute("dev", default=None)
+    protocol: str | None = attribute("protocol", default=None)
+    name: str | None = attribute("name", default=None)
+    config: SourceConfig | None = child(SourceConfig, default=None)
+    auth: SourceAuth | None = child(SourceAuth, default=None)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
     _copy_text(live, there, "devices/emulator")
     others = _disks_by_key(there)
     for key, disk in _disks_by_key(live).items():
-        _copy_attributes(disk, others.get(key), "source", ("file",))
+        _copy_attributes(disk, others.get(key), "source", ("file", "name"))
     for interface in live.iterfind("devices/interface"):
         address = _attribute(interface, "mac", "address")
         twin = _first(there.iterfind(f"devices/interface/mac[@address='{address}']/.."))
@@ -70,10 +70,18 @@ def find_disk_targets(live_xml: str, volume_uuids: Iterable[str]) -> list[str]:
     return names
 
 
+def find_cluster_disks(document: str, volume_uuids: Iterable[str]) -> list[str]:
+    """Those of these volumes that are in a cluster and not on the node."""
+    names = {disk.findtext("serial") for disk in _parse(document).iterfind("devices/disk[@type='network']")}
+    return [uuid for uuid in volume_uuids if uuid.replace("-", "")[:_SERIAL_LENGTH] in names]
+
+
 def has_coherent_disks(live_xml: str) -> bool:
     """Whether another node sees what the guest has written: none of its disks is written through a page cache."""
     disks = [disk for disk in _parse(live_xml).iterfind("devices/disk") if disk.find("readonly") is None]
-    return all(_attribute(disk, "driver", "cache") in ("none", "directsync") for disk in disks)
+    cached = (disk for disk in disks if _attribute(disk, "driver", "cache") not in ("none", "directsync"))
+    # What librbd caches is the guest's alone, and flushed before it goes.
+    return all(_attribute(disk, "source", "protocol") == "rbd" for disk in cached)
 
 
 def find_uuid(document: str) -> str:

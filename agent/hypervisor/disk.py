@@ -10,12 +10,13 @@ from lxml import etree
 from agent.hypervisor.connection import Connection
 
 
-async def find_disk_users(connection: Connection, path: Path) -> list[str]:
+async def find_disk_users(connection: Connection, path: Path, besides_uuid: str = "") -> list[str]:
     """Names of the running domains that use this file, as a disk or otherwise. Raises HypervisorUnavailable."""
 
     def run(handle: libvirt.virConnect) -> list[str]:
         domains = handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-        return [domain.name() for domain in domains if str(path) in _files(domain)]
+        others = (domain for domain in domains if domain.UUIDString() != besides_uuid)
+        return [domain.name() for domain in others if str(path) in _files(domain)]
 
     return await connection.call(run)
 
@@ -51,7 +52,7 @@ async def find_written_files(connection: Connection) -> dict[Path, list[str]]:
 
 def _files(domain: libvirt.virDomain, flags: int = 0) -> set[str]:
     sources = (source for device in find_devices(domain, flags) for source in device.iterfind(".//source"))
-    return {source.get("file") or source.get("dev") or "" for source in sources}
+    return {source.get("file") or source.get("dev") or source.get("name") or "" for source in sources}
 
 
 def _written_files(domain: libvirt.virDomain) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import libvirt
 
@@ -20,6 +21,7 @@ from agent.hypervisor.disk_edit import (
     define_drive,
     forget_disk,
     plug_disk,
+    read_images,
     read_places,
     replug_disk,
     resize_disk,
@@ -49,6 +51,10 @@ class DiskPlugs:
     async def read_places(self, uuid: str) -> dict[str, DiskPlace]:
         """Where the guest has its disks, by `Disk.key`. Raises DomainNotFound, DomainForeign."""
         return await self._connection.call(lambda handle: read_places(find_owned(handle, uuid)))
+
+    async def read_images(self, uuid: str) -> list[Path]:
+        """What the guest will have open in Ceph, "POOL/IMAGE". Raises DomainNotFound, DomainForeign."""
+        return await self._connection.call(lambda handle: read_images(find_owned(handle, uuid)))
 
     async def attach(self, uuid: str, build: BuildDisk) -> None:
         """The guest has the disk, live when it runs, and by its definition.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import libvirt
 from lxml import etree
@@ -36,6 +37,12 @@ def read_places(domain: libvirt.virDomain) -> dict[str, DiskPlace]:
     documents = [read_definition(domain)] if domain.isPersistent() else []
     live = read_live(domain)
     return _places([*documents, *([live] if live else [])])
+
+
+def read_images(domain: libvirt.virDomain) -> list[Path]:
+    """What the guest has in Ceph, as it would start: "POOL/IMAGE"."""
+    sources = [disk.source for disk in read_definition(domain).disks] if domain.isPersistent() else []
+    return [Path(source.name) for source in sources if source and source.protocol == "rbd" and source.name]
 
 
 def plug_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:

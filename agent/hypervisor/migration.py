@@ -16,11 +16,12 @@ from agent.domainxml.transfer import (
     adapt_definition,
     adapt_domain,
     find_blockers,
+    find_cluster_disks,
     find_disk_targets,
     find_nvram,
     has_coherent_disks,
 )
-from agent.errors import RequestInvalid
+from agent.errors import GuestIncompatible, RequestInvalid
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.description import PowerState, describe
 from agent.hypervisor.guest import find_owned
@@ -203,6 +204,12 @@ def _parameters(order: MigrationOrder, live_xml: str) -> dict[str, Any]:
         libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: adapt_definition(live_xml, order.definition_xml),
     }
     if order.copied_volume_uuids:
+        for document in (live_xml, order.definition_xml):
+            if there := find_cluster_disks(document, order.copied_volume_uuids):
+                # On both sides it could be one and the same.
+                raise GuestIncompatible(
+                    f"volume {', '.join(there)} is in Ceph: it moves only between nodes that share it"
+                )
         try:
             targets = find_disk_targets(live_xml, order.copied_volume_uuids)
         except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
@@ -22,6 +22,7 @@ from agent.hypervisor.description import GuestDescription, PowerState
 from agent.hypervisor.events import DomainChange, DomainEvents
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.guest_monitor import read_monitor_version
 
 # A guest agent that answers is asked rarely; one that does not is asked again sooner, as it may only be slow to start.
 _HEALTHY_INTERVAL_SECONDS = 300.0
@@ -49,6 +50,8 @@ class GuestAgentProbe:
     state: GuestAgentState
     version: str
     probed_at: datetime
+    # Of the monitoring helper in the guest; 0: none runs there, or nobody knows.
+    monitor_version: int = 0
 
 
 class GuestAgentProber:
@@ -90,7 +93,7 @@ class GuestAgentProber:
             outcome = await self._ask(uuid)
         known = self._probes.get(uuid)
         self._probes[uuid] = outcome
-        if known is None or (known.state, known.version) != (outcome.state, outcome.version):
+        if known is None or replace(known, probed_at=outcome.probed_at) != outcome:
             self._events.publish(DomainChange(uuid, "", events.GUEST_AGENT))
         return outcome
 
@@ -162,4 +165,5 @@ class GuestAgentProber:
         except AgentError:
             return GuestAgentProbe(GuestAgentState.NOT_RESPONDING, "", self._now())
         version = answer.get("version", "") if isinstance(answer, dict) else ""
-        return GuestAgentProbe(GuestAgentState.RUNNING, str(version), self._now())
+        monitor_version = await read_monitor_version(self._guest_agents, uuid)
+        return GuestAgentProbe(GuestAgentState.RUNNING, str(version), self._now(), monitor_version)

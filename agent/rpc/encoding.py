@@ -39,6 +39,7 @@ def encode_domain(description: GuestDescription, probe: GuestAgentProbe | None) 
             guest_agent_state=_agent_state(probe),
             guest_agent_version=probe.version,
             guest_agent_probed_at=encode_time(probe.probed_at),
+            guest_monitor_version=probe.monitor_version,
         )
         domain.MergeFrom(known)
     return domain

@@ -9,12 +9,25 @@ from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
+class RbdSource:
+    """How QEMU gets at an image in Ceph."""
+
+    # Where the monitors are.
+    config: Path
+    user: str
+    # Under which libvirt keeps the user's key.
+    secret_uuid: str
+
+
+@dataclass(frozen=True)
 class VolumeSource:
     """Where a domain finds a volume."""
 
+    # Of one in Ceph "POOL/IMAGE".
     path: Path
     format: Literal["qcow2", "raw"]
-    kind: Literal["file", "block"] = "file"
+    kind: Literal["file", "block", "network"] = "file"
+    rbd: RbdSource | None = None
     # Several domains may have it at once.
     shared: bool = False
     volume_type: str = ""

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
 import structlog
 
-from agent.errors import AgentError
+from agent.errors import AgentError, StorageFailed
 from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
+from agent.storage.rbd import RbdBackend
+
+# Stands for all types that are not named.
+ANY_TYPE: Final = "*"
+# Nobody is told of the node while it is asked for its space.
+_CAPACITY_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 3600.0
 
 log = structlog.get_logger(__name__)
 
 
 class StorageChoice:
-    """The directory, and the volume groups by type of volume. A StorageBackend, too."""
+    """The directory, and volume groups and pools by type of volume. A StorageBackend, too."""
 
-    def __init__(self, directory: DirectoryBackend, groups: Mapping[str, LvmBackend]) -> None:
+    def __init__(self, directory: DirectoryBackend, groups: Mapping[str, LvmBackend | RbdBackend]) -> None:
         self._directory = directory
         self._by_type = groups
         # One backend may serve several types.
         self._groups = list(dict.fromkeys(groups.values()))
+        self._storage_id = ""
 
     async def prepare(self) -> None:
         """What a crash left half-made in the groups is gone, except in those that are away."""
@@ -31,14 +42,25 @@ class StorageChoice:
             except AgentError as error:
                 log.warning("volume_group.not_prepared", reason=error.message)
 
+    async def run(self) -> None:
+        """Removes from pools what nobody needs there, until it is cancelled."""
+        pools = [group for group in self._groups if isinstance(group, RbdBackend)]
+        while True:
+            for pool in pools:
+                try:
+                    await pool.sweep()
+                except AgentError as error:
+                    log.warning("pool.not_swept", pool=pool.tool.pool, reason=error.message)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend; a volume that is there stays where it is, whatever its type is mapped to now.
 
         So none is made while a group is away that may have it: StorageFailed.
         """
-        home: StorageBackend | None = await self._find_home(spec.uuid)
-        home = home or self._by_type.get(spec.volume_type) or self._directory
-        return await home.ensure_volume(spec)
+        home: StorageBackend | None = await self.find_home(spec.uuid)
+        mapped = self._by_type.get(spec.volume_type) or self._by_type.get(ANY_TYPE)
+        return await (home or mapped or self._directory).ensure_volume(spec)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         """See StorageBackend."""
@@ -62,38 +84,52 @@ class StorageChoice:
         """See StorageBackend."""
         return await (await self._home(uuid)).describe_volume(uuid)
 
+    async def check_volume(self, uuid: str, domain_uuid: str) -> None:
+        """The domain may open the volume. Raises VolumeInUse where nothing else keeps two guests from one disk."""
+        for pool in [group for group in self._groups if isinstance(group, RbdBackend)]:
+            if await pool.has_volume(uuid):
+                await pool.refuse_while_others_have(uuid, domain_uuid)
+
+    async def check_image(self, path: Path, domain_uuid: str) -> None:
+        """The same, of an image that a definition names. Raises VolumeInUse."""
+        for pool in [group for group in self._groups if isinstance(group, RbdBackend)]:
+            if (uuid := pool.volume_of(path)) is not None:
+                await pool.refuse_while_others_have(uuid, domain_uuid)
+
     async def capacity(self) -> StorageCapacity:
-        """See StorageBackend: of all of them together, those left out that are away."""
-        found = [await self._directory.capacity()]
-        for group in self._groups:
-            try:
-                found.append(await group.capacity())
-            except AgentError as error:
-                log.warning("volume_group.away", reason=error.message)
+        """See StorageBackend: of all that new volumes go to, those left out that are away."""
+        places = [*self._groups] if ANY_TYPE in self._by_type else [*self._groups, self._directory]
+        found = [capacity for capacity in await asyncio.gather(*map(_measure, places)) if capacity is not None]
         return StorageCapacity(sum(it.total_bytes for it in found), sum(it.free_bytes for it in found))
 
     async def storage_id(self) -> str:
-        """See StorageBackend: the directory's. Groups are never shared."""
-        return await self._directory.storage_id()
+        """See StorageBackend: of where volumes of no named type are made, while that is away as it was told last.
+
+        Groups are never shared.
+        """
+        home = self._by_type.get(ANY_TYPE)
+        try:
+            self._storage_id = await (home if isinstance(home, RbdBackend) else self._directory).storage_id()
+        except AgentError as error:
+            log.warning("volumes.away", reason=error.message)
+        return self._storage_id
 
     async def volumes_backed_by(self, image_id: str) -> list[str]:
-        """UUIDs of the volumes that need the image: a logical volume holds all of its own."""
+        """UUIDs of the volumes that need the image: logical volumes, and pools, hold all of their own."""
         return await self._directory.volumes_backed_by(image_id)
 
     async def find_group(self, uuid: str) -> LvmBackend | None:
-        """The volume group that has the volume; None: the directory, or nobody."""
-        if await self._directory.find_volume(uuid) is None:
-            for group in self._groups:
-                if await group.find_volume(uuid) is not None:
-                    return group
-        return None
+        """The volume group that has the volume; None: it is elsewhere, or nowhere."""
+        home = await self.find_home(uuid)
+        return home if isinstance(home, LvmBackend) else None
 
     def group_of(self, volume_type: str) -> LvmBackend | None:
-        """Where new volumes of this type are made; None: in the directory."""
-        return self._by_type.get(volume_type)
+        """The volume group in which new volumes of this type are made; None: they are made elsewhere."""
+        home = self._by_type.get(volume_type, self._by_type.get(ANY_TYPE))
+        return home if isinstance(home, LvmBackend) else None
 
     async def get_volume(self, uuid: str) -> Volume:
-        """The complete volume. Raises VolumeNotFound."""
+        """The complete volume, a file or a logical volume. Raises VolumeNotFound, also for those in pools."""
         return await (await self.find_group(uuid) or self._directory).get_volume(uuid)
 
     async def refuse_while_open(self, uuid: str) -> None:
@@ -103,11 +139,31 @@ class StorageChoice:
         else:
             await self._directory.refuse_while_open(uuid, for_writing=True)
 
+    async def find_home(self, uuid: str) -> DirectoryBackend | LvmBackend | RbdBackend | None:
+        """The backend that has the volume; None when there is no such."""
+        absence: StorageFailed | None = None
+        try:
+            if await self._directory.find_volume(uuid) is not None:
+                return self._directory
+        except StorageFailed as error:
+            # What is in a group can be had meanwhile.
+            absence = error
+        for group in self._groups:
+            if await group.has_volume(uuid):
+                return group
+        if absence:
+            raise absence
+        return None
+
     async def _home(self, uuid: str) -> StorageBackend:
         # The directory tells best that there is no such volume.
-        return await self._find_home(uuid) or self._directory
+        return await self.find_home(uuid) or self._directory
 
-    async def _find_home(self, uuid: str) -> StorageBackend | None:
-        if await self._directory.find_volume(uuid) is not None:
-            return self._directory
-        return await self.find_group(uuid)
+
+async def _measure(place: StorageBackend) -> StorageCapacity | None:
+    try:
+        async with asyncio.timeout(_CAPACITY_SECONDS):
+            return await place.capacity()
+    except (AgentError, TimeoutError) as error:
+        log.warning("volumes.away", reason=str(error) or "no answer in time")
+        return None

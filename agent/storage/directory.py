@@ -29,6 +29,7 @@ from agent.errors import (
     ImageNotFound,
     RequestInvalid,
     StorageExhausted,
+    StorageFailed,
     VolumeInUse,
     VolumeNotFound,
     VolumePresent,
@@ -37,6 +38,7 @@ from agent.storage import qemu_img
 from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.image_cache import CachedImage
 from agent.storage.image_format import read_qcow2_header
+from agent.storage.share import Share
 from agent.storage.shared import ensure_storage_id, is_open_in_qemu, leave_mark, locked
 from agent.storage.volume_file import QCOW2, RAW, check_content, make_raw, read_volume, supports_direct_io
 
@@ -57,10 +59,20 @@ class DirectoryBackend:
     """Volumes in one directory of a local (or shared) file system."""
 
     def __init__(
-        self, directory: Path, *, owner: str, find_image: ImageLookup, find_users: FileUsers, reserved_bytes: int
+        self,
+        directory: Path,
+        *,
+        owner: str,
+        find_image: ImageLookup,
+        find_users: FileUsers,
+        reserved_bytes: int,
+        share: Share | None = None,
     ) -> None:
         """`owner` tells this node's unfinished files from those of others that share the directory."""
         self._directory = directory
+        self._share = share or Share(directory)
+        self._is_prepared = False
+        self._is_direct: bool | None = None
         self._owner = owner
         self._find_image = find_image
         self._find_users = find_users
@@ -68,7 +80,16 @@ class DirectoryBackend:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def prepare(self) -> None:
-        """The directory exists and has its identity, and what a crash of this node left half-made is gone."""
+        """The directory exists and has its identity, and what a crash of this node left half-made is gone.
+
+        While its share is away that waits until it is needed.
+        """
+        try:
+            self._share.run_now(self._prepare)
+        except StorageFailed as error:
+            log.warning("volumes.away", reason=error.message)
+
+    def _prepare(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(_DIRECTORY_MODE)
         for path in self._directory.iterdir():
@@ -77,6 +98,7 @@ class DirectoryBackend:
                 path.unlink(missing_ok=True)
         ensure_storage_id(self._directory, self._owner)
         leave_mark(self._directory, self._owner)
+        self._is_prepared = True
 
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""
@@ -99,30 +121,30 @@ class DirectoryBackend:
                 await self.require_space(size_bytes - present.size_bytes)
             if present.shared:
                 # Whoever has it open goes on with the size that it knows, until its own guest is told.
-                await asyncio.to_thread(os.truncate, self._path(uuid), size_bytes)
+                await self._share.run(os.truncate, await self._find_path(uuid), size_bytes)
                 await resize(size_bytes)
             elif size_bytes > present.size_bytes and not await resize(size_bytes):
                 await self.refuse_while_open(uuid)
-                await qemu_img.grow(self._path(uuid), size_bytes)
+                await qemu_img.grow(await self._find_path(uuid), size_bytes)
             return await self.get_volume(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
         """See StorageBackend."""
-        path = self._path(uuid)
         async with self.lock(uuid):
-            if path.exists():
+            path = await self._find_path(uuid)
+            if await self._share.run(path.exists):
                 await self.refuse_while_open(uuid)
-            await asyncio.to_thread(self._remove, path)
+            await self._share.run(self._remove, path)
 
     async def list_volumes(self) -> list[Volume]:
         """See StorageBackend."""
-        return await asyncio.to_thread(self._read_all)
+        return await self._share.run(self._read_all)
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
         """See StorageBackend."""
         volume = await self.get_volume(uuid)
         return VolumeSource(
-            path=self._path(uuid),
+            path=await self._find_path(uuid),
             format="raw" if volume.shared else "qcow2",
             shared=volume.shared,
             volume_type=volume.volume_type,
@@ -130,7 +152,7 @@ class DirectoryBackend:
 
     async def find_volume(self, uuid: str) -> Volume | None:
         """The complete volume, None when it is not here."""
-        return await asyncio.to_thread(self._read, uuid)
+        return await self._share.run(self._read, uuid)
 
     async def get_volume(self, uuid: str) -> Volume:
         """The same. Raises VolumeNotFound."""
@@ -149,7 +171,7 @@ class DirectoryBackend:
         Raises VolumeCorrupt when it is no such volume, ImageNotFound, and VolumePresent when there is one already.
         """
         image = await self.require_image(spec)
-        check_content(await asyncio.to_thread(read_qcow2_header, file), spec)
+        check_content(await self._share.run(read_qcow2_header, file), spec)
         if image is not None:
             await qemu_img.rebase(file, image.path, image.disk_format)
         async with self.lock(spec.uuid):
@@ -161,7 +183,15 @@ class DirectoryBackend:
 
     async def capacity(self) -> StorageCapacity:
         """See StorageBackend."""
-        return await asyncio.to_thread(measure_capacity, self._directory, self._reserved_bytes)
+        if not self._is_prepared:
+            await self._share.run(self._prepare)
+        return await self._share.run(measure_capacity, self._directory, self._reserved_bytes)
+
+    async def supports_direct_io(self) -> bool:
+        """Whether files can be opened past the page cache. Raises StorageFailed while that cannot be told."""
+        if self._is_direct is None:
+            self._is_direct = await self._share.run(supports_direct_io, self._directory)
+        return self._is_direct
 
     async def volumes_backed_by(self, image_id: str) -> list[str]:
         """UUIDs of the volumes whose unwritten parts come from this image."""
@@ -169,14 +199,17 @@ class DirectoryBackend:
 
     async def storage_id(self) -> str:
         """See StorageBackend; read anew each time, for a file system may be mounted over the directory."""
-        return await asyncio.to_thread(ensure_storage_id, self._directory, self._owner)
+        return await self._share.run(ensure_storage_id, self._directory, self._owner)
 
     @contextlib.asynccontextmanager
     async def lock(self, uuid: str) -> AsyncGenerator[None]:
         """Nobody else, here or on a node that shares the directory, changes this volume meanwhile."""
         # Callers here wait in a row; only the first of them asks the other hosts again and again.
-        async with self._locks.setdefault(uuid, asyncio.Lock()), locked(self._directory, uuid):
-            yield
+        async with self._locks.setdefault(uuid, asyncio.Lock()):
+            if not self._is_prepared:
+                await self._share.run(self._prepare)
+            async with locked(self._directory, uuid, self._share):
+                yield
 
     async def require_space(self, wanted_bytes: int) -> None:
         """Raises StorageExhausted when there is less."""
@@ -186,10 +219,10 @@ class DirectoryBackend:
 
     async def refuse_while_open(self, uuid: str, *, for_writing: bool = False) -> None:
         """Raises VolumeInUse while a domain, here or on another node, or a copy has it open (for writing)."""
-        path = self._path(uuid)
+        path = await self._find_path(uuid)
         if users := await self._find_users(path):
             raise VolumeInUse(f"volume {uuid} is used by the running domain {', '.join(users)}")
-        if await asyncio.to_thread(is_open_in_qemu, path, for_writing=for_writing):
+        if await self._share.run(is_open_in_qemu, path, for_writing=for_writing):
             raise VolumeInUse(f"volume {uuid} is open in QEMU, perhaps on another node that shares it")
 
     async def _create(self, spec: VolumeSpec) -> None:
@@ -198,8 +231,8 @@ class DirectoryBackend:
         temporary = self.reserve(spec.uuid, RAW if spec.shared else QCOW2)
         try:
             if spec.shared:
-                await asyncio.to_thread(self._require_direct_io)
-                await asyncio.to_thread(make_raw, temporary, spec.size_bytes)
+                await self._require_direct_io()
+                await self._share.run(make_raw, temporary, spec.size_bytes)
             elif image is None:
                 await qemu_img.create_empty(temporary, spec.size_bytes)
             else:
@@ -231,12 +264,12 @@ class DirectoryBackend:
             await self.refuse_while_open(spec.uuid)
             await self.require_space(spec.size_bytes - present.size_bytes)
             if present.shared:
-                await asyncio.to_thread(os.truncate, self._path(spec.uuid), spec.size_bytes)
+                await self._share.run(os.truncate, await self._find_path(spec.uuid), spec.size_bytes)
             else:
-                await qemu_img.grow(self._path(spec.uuid), spec.size_bytes)
+                await qemu_img.grow(await self._find_path(spec.uuid), spec.size_bytes)
 
-    def _require_direct_io(self) -> None:
-        if not supports_direct_io(self._directory):
+    async def _require_direct_io(self) -> None:
+        if not await self.supports_direct_io():
             raise CapabilityMissing(
                 f"shared: files in {self._directory} cannot be written past the page cache, and guests of other nodes "
                 "would not see what the others write"
@@ -255,10 +288,10 @@ class DirectoryBackend:
     ) -> None:
         """The finished file becomes the volume. Raises FileExistsError, and keeps the volume that is there."""
         path = self._directory / f"{spec.uuid}{temporary.suffix}"
-        await asyncio.to_thread(self._name, temporary, path, description)
+        await self._share.run(self._name, temporary, path, description)
         if image is not None and await self._find_image(image.ref.image_id) != image:
             # Evicted meanwhile: from now on, with the volume in place, it could not be.
-            await asyncio.to_thread(self._remove, path)
+            await self._share.run(self._remove, path)
             raise ImageNotFound(f"image {spec.image_id} was evicted from the cache of this node")
 
     def _name(self, temporary: Path, path: Path, description: dict[str, str]) -> None:
@@ -287,6 +320,9 @@ class DirectoryBackend:
 
     def _read(self, uuid: str) -> Volume | None:
         return read_volume(self._path(uuid))
+
+    async def _find_path(self, uuid: str) -> Path:
+        return await self._share.run(self._path, uuid)
 
     def _path(self, uuid: str) -> Path:
         """The volume's file, or the one that it would be."""

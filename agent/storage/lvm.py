@@ -131,6 +131,10 @@ class LvmBackend:
         found = await self._find(uuid)
         return _describe(found) if found else None
 
+    async def has_volume(self, uuid: str) -> bool:
+        """Whether the complete volume is here."""
+        return await self._find(uuid) is not None
+
     async def get_volume(self, uuid: str) -> Volume:
         """The same. Raises VolumeNotFound."""
         return _describe(await self._get(uuid))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -67,13 +67,13 @@ class Receivers:
         roles: NetworkRoles,
         read_node_id: Callable[[], str],
         *,
-        direct_io: bool,
+        supports_direct_io: Callable[[], Awaitable[bool]],
         ports: range = PORTS,
     ) -> None:
         self._movables = movables
         self._roles = roles
         self._read_node_id = read_node_id
-        self._direct_io = direct_io
+        self._supports_direct_io = supports_direct_io
         self._ports = ports
         self._receivers: dict[str, _Receiver] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -131,7 +131,7 @@ class Receivers:
         movable = self._movables[order.content]
         file = await movable.reserve(order)
         # Known of where volumes are.
-        is_direct = self._direct_io and order.content == "volume"
+        is_direct = order.content == "volume" and await self._supports_direct_io()
         try:
             for port in self._ports:
                 export = Export(order.transfer_id, address, port, order.tls)

@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 
 from agent.durable_file import write_new_file
 from agent.errors import StorageFailed
+from agent.storage.share import Share
 
 _ID_NAME: Final = ".storage-id"
 _LOCK_NAME: Final = ".lock"
@@ -68,28 +69,23 @@ def are_locked(path: Path, ranges: Iterable[tuple[int, int]]) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def locked(directory: Path, name: str) -> AsyncGenerator[None]:
-    """Nobody else, on whatever host, is in here with this name. Raises StorageFailed where locks do not work."""
+async def locked(directory: Path, name: str, share: Share) -> AsyncGenerator[None]:
+    """Nobody else, on whatever host, is in here with this name.
+
+    Raises StorageFailed where locks do not work, or their server does not answer.
+    """
     start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
-    descriptor = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    attempt: asyncio.Future[bool] | None = None
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    descriptor = await share.run(os.open, directory / _LOCK_NAME, flags, 0o600)
     try:
         while True:
-            attempt = asyncio.ensure_future(asyncio.to_thread(_try_lock, descriptor, start))
-            if await asyncio.shield(attempt):
+            if await share.run(_try_lock, descriptor, start):
                 break
             await asyncio.sleep(_RETRY_SECONDS)
         yield
     finally:
-        _close_after(attempt, descriptor)
-
-
-def _close_after(attempt: asyncio.Future[bool] | None, descriptor: int) -> None:
-    """A server that does not answer keeps the thread of an attempt, whose caller has gone, busy with the descriptor."""
-    if attempt is None or attempt.done():
-        os.close(descriptor)
-    else:
-        attempt.add_done_callback(lambda _: os.close(descriptor))
+        with contextlib.suppress(StorageFailed):  # it is closed, and unlocked, once the server answers
+            await share.finish(os.close, descriptor)
 
 
 def _try_lock(descriptor: int, start: int) -> bool:

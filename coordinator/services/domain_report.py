@@ -169,6 +169,9 @@ def _apply_guest_agent(instance: Instance, domain: domain_pb2.Domain) -> None:
     if state == domain_pb2.GUEST_AGENT_STATE_RUNNING:
         instance.vmtools_status = VMTOOLS_RUNNING
         instance.vmtools_version = domain.guest_agent_version or instance.vmtools_version
+        # A guest agent that has just come has not been probed yet.
+        if domain.guest_agent_version:
+            instance.monitor_version = domain.guest_monitor_version
     elif instance.vmtools_status == VMTOOLS_RUNNING:
         instance.vmtools_status = VMTOOLS_NOT_RUNNING
     if domain.HasField("guest_agent_probed_at"):

@@ -62,11 +62,12 @@ def create_volume(
     size: Annotated[int, typer.Option(metavar="GIB", help="Size in GiB.")],
     volume_type: Annotated[str, typer.Option("--type", help="Volume type.")] = "hdd",
     bus: Annotated[str, typer.Option(help="virtio, scsi or sata; sata only for instances that are off.")] = "virtio",
+    shared: Annotated[bool, typer.Option("--shared", help="Several instances may have it at once.")] = False,
     tenant: Annotated[str, typer.Option(help="Owner, for operators, id or name.", autocompletion=TENANT.complete)] = "",
 ) -> None:
     """Create a volume; it takes up space when an instance first uses it."""
     owner = {"tenantId": TENANT.find_id(session.client, tenant)} if tenant else {}
-    body = {"name": name, "volumeSize": size, "volumeType": volume_type, "diskBus": bus, **owner}
+    body = {"name": name, "volumeSize": size, "volumeType": volume_type, "diskBus": bus, "multiAttach": shared, **owner}
     session.show(VOLUME, session.client.create(VOLUME.path, body).data)
 
 

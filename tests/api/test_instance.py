@@ -184,7 +184,9 @@ def test_what_reports_say_is_shown(customer: Api, cloud: Cloud) -> None:
     ecs_id = make(customer, cloud)
     [row] = cloud.rows(Instance)
     cloud.change(row, task_id=None, status="Running", vmtools_status="VmtoolsRunning", vmtools_version="8.2.0")
+    cloud.change(row, monitor_version=1)
     shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
     assert (shown["status"], shown["taskStatus"]) == ("Running", "Running")
     assert (shown["vmtoolsStatus"]["status"], shown["vmtoolsStatus"]["version"]) == ("VmtoolsRunning", "8.2.0")
+    assert (shown["isInstalledAgent"], shown["monitor_agent_version"], shown["needUpgradeAgent"]) == (True, "1", False)
     assert shown["vmtoolsStatus"]["lastProbeTime"] == "0001-01-01T00:00:00Z"

@@ -79,6 +79,7 @@ class DomainAgent:
             ha_guests=self.self_fence,
             assignments=self.assignments,
             disks=self.disk_plugs,
+            check_image=self.check_image,
         )
         self.reboots = Reboots(
             self.guests,
@@ -104,6 +105,9 @@ class DomainAgent:
         size = () if DEMO_IMAGE else ("64M",)
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *base, path, *size], check=True)
         return AVolume(path)
+
+    async def check_image(self, path: Path, domain_uuid: str) -> None:
+        """No guest here has anything in Ceph."""
 
     async def describe_subnet(self, subnet_id: str) -> ANetwork:
         """No guest here has a network."""

@@ -14,7 +14,7 @@ from tests.lab.cloud import IMAGES, Cloud, Instance
 from tests.lab.rest import RestError
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.timeout(1200)]
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 # What the kernel is told by a disc, and by no disk.
@@ -95,8 +95,7 @@ def _write(instance: Instance, name: str, after: str = "") -> str:
 
 def _read_file(cloud: Cloud, image_id: str, name: str, directory: Path) -> str:
     """The checksum of a file in an image, of an ext file system without partitions."""
-    disk, raw = directory / "disk", directory / "raw"
-    disk.write_bytes(cloud.rest.request("GET", f"{IMAGES}/{image_id}/file").content)
+    disk, raw = cloud.lab.coordinator.state_dir / "images" / image_id, directory / "raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", disk, raw], check=True)
     content = subprocess.run(["debugfs", "-R", f"cat /{name}", raw], check=True, capture_output=True).stdout
     return f"{hashlib.sha256(content).hexdigest()}  -"
@@ -182,7 +181,8 @@ def test_a_system_is_installed_from_a_disc_and_starts_from_its_disk_then(
     iso_id = cloud.register_image(file, name="installer", format="iso")
     instance = cloud.create_instance(displayName="installed", image={"imageUid": iso_id})
     instance.wait_for_status("Running")
-    instance.wait_for_guest_agent()
+    # Firmware reads a disc slowly.
+    instance.wait_for_guest_agent(timeout_seconds=400)
     # It starts from the disc, and its disk is empty, of the size that was asked for.
     assert FROM_DISC in instance.run("cat /proc/cmdline")
     assert instance.run("cat /sys/block/vda/size") == str(1024**3 // 512)

@@ -24,6 +24,7 @@ from coordinator.api.schemas.instance_part import (
 )
 from coordinator.domain.device import DeviceKind
 from coordinator.services.instance_view import InstanceView
+from coordinator.vmtools_iso import MONITOR_VERSION
 
 
 class InstanceBody(InstanceDeviceBodies):
@@ -100,9 +101,9 @@ class InstanceBody(InstanceDeviceBodies):
     eviction_strategy: str = Field(description="LiveMigrate: it moves when its node is to be empty; None: it does not.")
     namespace: str
     process_instance_id: str = ""
-    is_installed_agent: bool = False
-    monitor_agent_version: str = Field(default="", alias="monitor_agent_version")
-    need_upgrade_agent: bool = False
+    is_installed_agent: bool = Field(description="Whether the monitoring helper of the tools' disc runs in the guest.")
+    monitor_agent_version: str = Field(alias="monitor_agent_version", description="Of that helper; empty: none runs.")
+    need_upgrade_agent: bool = Field(description="Whether the tools' disc has a newer one.")
     is_visible: bool = True
 
     @classmethod
@@ -168,6 +169,9 @@ class InstanceBody(InstanceDeviceBodies):
             eviction_strategy=row.options.get("evictionStrategy", "LiveMigrate"),
             b_update_quotas=row.options.get("bUpdateQuotas", True),
             vmtools_status=VmtoolsBody.of(row),
+            is_installed_agent=row.monitor_version > 0,
+            monitor_agent_version=str(row.monitor_version or ""),
+            need_upgrade_agent=0 < row.monitor_version < MONITOR_VERSION,
             vm_labels=[LabelBody(key=label.key, value=label.value) for label in view.labels] or None,
             is_dedicated_cpu=flavor_type.is_dedicated_cpu,
             is_dedicated_mem=flavor_type.is_dedicated_mem,

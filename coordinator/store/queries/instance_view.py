@@ -73,6 +73,7 @@ class InstanceRow(NamedTuple):
     vmtools_status: str
     vmtools_version: str
     vmtools_probed_at: datetime | None
+    monitor_version: int
     vnc_password_enabled: bool
     billing_mode: str
     order_no: str

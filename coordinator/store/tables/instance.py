@@ -86,6 +86,8 @@ class Instance(Timestamped, table=True):
     vmtools_status: str = Field(default="VmtoolsNotInstalled", max_length=32)
     vmtools_version: str = Field(default="", max_length=32)
     vmtools_probed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # Of the monitoring helper in the guest, when it was probed last; 0: there is none.
+    monitor_version: int = 0
 
     # crypt(3) hash; the password itself is never stored.
     password_hash: str = Field(default="", max_length=255)

@@ -220,7 +220,7 @@ class Graphics(_message.Message):
     def __init__(self, vnc_password: _Optional[str] = ...) -> None: ...
 
 class Domain(_message.Message):
-    __slots__ = ("uuid", "name", "power_state", "power_state_reason", "foreign", "guest_agent_state", "guest_agent_probed_at", "vcpus", "memory_bytes", "vnc_address", "vnc_port", "generation", "guest_agent_version", "ha_enabled", "machine")
+    __slots__ = ("uuid", "name", "power_state", "power_state_reason", "foreign", "guest_agent_state", "guest_agent_probed_at", "vcpus", "memory_bytes", "vnc_address", "vnc_port", "generation", "guest_agent_version", "ha_enabled", "machine", "guest_monitor_version")
     UUID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     POWER_STATE_FIELD_NUMBER: _ClassVar[int]
@@ -236,6 +236,7 @@ class Domain(_message.Message):
     GUEST_AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     HA_ENABLED_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
+    GUEST_MONITOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     name: str
     power_state: PowerState
@@ -251,7 +252,8 @@ class Domain(_message.Message):
     guest_agent_version: str
     ha_enabled: bool
     machine: str
-    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., power_state: _Optional[_Union[PowerState, str]] = ..., power_state_reason: _Optional[str] = ..., foreign: _Optional[bool] = ..., guest_agent_state: _Optional[_Union[GuestAgentState, str]] = ..., guest_agent_probed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., vnc_address: _Optional[str] = ..., vnc_port: _Optional[int] = ..., generation: _Optional[int] = ..., guest_agent_version: _Optional[str] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ...) -> None: ...
+    guest_monitor_version: int
+    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., power_state: _Optional[_Union[PowerState, str]] = ..., power_state_reason: _Optional[str] = ..., foreign: _Optional[bool] = ..., guest_agent_state: _Optional[_Union[GuestAgentState, str]] = ..., guest_agent_probed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., vnc_address: _Optional[str] = ..., vnc_port: _Optional[int] = ..., generation: _Optional[int] = ..., guest_agent_version: _Optional[str] = ..., ha_enabled: _Optional[bool] = ..., machine: _Optional[str] = ..., guest_monitor_version: _Optional[int] = ...) -> None: ...
 
 class EnsureDefinedRequest(_message.Message):
     __slots__ = ("spec",)

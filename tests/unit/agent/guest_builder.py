@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from agent.configure.host_cpu import HostCell, HostCpus
 from agent.configure.host_profile import HostProfile
+from agent.storage.base import RbdSource
 from protos.agent.v1.domain_pb2 import (
     CloudInit,
     CpuMode,
@@ -40,7 +41,8 @@ class AVolume:
 
     path: Path
     format: Literal["qcow2", "raw"] = "qcow2"
-    kind: Literal["file", "block"] = "file"
+    kind: Literal["file", "block", "network"] = "file"
+    rbd: RbdSource | None = None
     shared: bool = False
     volume_type: str = "ssd"
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from agent.configure.affinity import configure_affinity
 from agent.configure.cloud_init import configure_cloud_init
 from agent.configure.console import configure_console
 from agent.configure.disk import configure_disks, device_name
+from agent.configure.disk_limit import DiskLimit
 from agent.configure.firmware import configure_firmware
 from agent.configure.graphics import configure_graphics
 from agent.configure.growth import configure_growth
@@ -21,6 +23,7 @@ from agent.configure.host_cpu import HostCell, HostCpus
 from agent.configure.host_device import configure_host_devices, mark_device, read_mark
 from agent.configure.host_profile import HostProfile
 from agent.configure.identity import configure_identity
+from agent.configure.io_thread import configure_io_threads
 from agent.configure.machine import configure_machine
 from agent.configure.memory import configure_memory
 from agent.configure.nic import configure_nics
@@ -37,6 +40,7 @@ from agent.domainxml.element import format_document, parse_document
 from agent.domainxml.metadata import AssignedDevice
 from agent.domainxml.tuning import EmulatorPin
 from agent.errors import AgentError, CapabilityMissing, CpuPinned, CpusExhausted, RequestInvalid
+from agent.storage.base import RbdSource
 from protos.agent.v1.domain_pb2 import (
     CpuMode,
     Disk,
@@ -106,6 +110,10 @@ def _with_room(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
     return configure_growth(configure_processor(configure_memory(domain, spec, host), spec, host), spec, host)
 
 
+def _with_io_threads(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
+    return configure_io_threads(configure_disks(domain, spec, host), spec, host)
+
+
 def _with_ports(domain: Domain, spec: DomainSpec, host: HostProfile) -> Domain:
     """A guest without a screen, and so without USB."""
     headless = configure_graphics(domain, DomainSpec(), host)
@@ -123,6 +131,17 @@ _HALVES = a_spec(cells=[a_cell(0, 1, 2, memory_bytes=2 * GIB)])
 _FLOATING = a_spec(vcpus=3, cells=[a_cell(1, vcpus=3, memory_bytes=2 * GIB)])
 _NEIGHBOUR = host_cpus({4: "ecs-neighbour", 12: "ecs-neighbour"})
 
+# Of one volume several guests have a share; both types are limited.
+_SHARING_HOST = a_host(
+    volumes={
+        **a_host().volumes,
+        DATA_VOLUME_UUID: AVolume(Path("/srv/agent/volumes/data.raw"), "raw", shared=True, volume_type="hdd"),
+    },
+    disk_limits={
+        "hdd": DiskLimit(total_iops=500, total_bytes_per_second=50 * 1024**2, burst_factor=3, burst_seconds=60),
+        "ssd": DiskLimit(read_iops=4000, write_iops=2000),
+    },
+)
 CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "identity": (configure_identity, a_spec(), a_host()),
     "machine": (configure_machine, a_spec(), a_host()),
@@ -163,6 +182,9 @@ CASES: dict[str, tuple[Configurator, DomainSpec, HostProfile]] = {
     "tpm-1.2": (configure_tpm, a_spec(tpm=TpmModel.TPM_MODEL_1_2), a_host()),
     "tpm-2.0": (configure_tpm, a_spec(tpm=TpmModel.TPM_MODEL_2_0), a_host()),
     "disks": (configure_disks, a_spec(disks=_DISKS), a_host()),
+    "disks-shared": (configure_disks, a_spec(disks=_DISKS), _SHARING_HOST),
+    "io-threads": (_with_io_threads, a_spec(vcpus=4, disks=_MIXED[:4]), _MIXED_HOST),
+    "io-threads-none": (configure_io_threads, a_spec(vcpus=3), a_host()),
     "disks-page-cache": (configure_disks, a_spec(), a_host(direct_io=False)),
     "disks-16-scsi": (_with_seed, a_spec(disks=_SIXTEEN_SCSI), _SIXTEEN_SCSI_HOST),
     "disks-mixed": (_with_seed, a_spec(disks=_MIXED), _MIXED_HOST),
@@ -212,9 +234,21 @@ def test_a_configurator_writes_its_golden_elements(name: str) -> None:
 
 
 def test_every_configurator_has_a_golden_file() -> None:
-    assert {configure for configure, _, _ in CASES.values()} - {_with_seed, _with_ports, _with_room} == set(
-        CONFIGURATORS
-    )
+    assert {configure for configure, _, _ in CASES.values()} - {
+        _with_seed,
+        _with_ports,
+        _with_room,
+        _with_io_threads,
+    } == set(CONFIGURATORS)
+
+
+def test_a_disk_that_is_shared_and_limited_is_valid_and_never_in_a_page_cache() -> None:
+    schema = etree.RelaxNG(etree.parse(SCHEMA))
+    spec = a_spec(disks=_DISKS, vcpus=4)
+    document = etree.fromstring(format_document(build_domain(spec, _SHARING_HOST)))
+    assert schema.validate(document), schema.error_log
+    with pytest.raises(CapabilityMissing, match="page cache"):
+        build_domain(spec, replace(_SHARING_HOST, direct_io=False))
 
 
 @pytest.mark.parametrize(
@@ -557,4 +591,18 @@ def test_a_block_device_is_opened_as_one_and_past_the_page_cache() -> None:
         "none",
         "native",
         "unmap",
+    )
+
+
+def test_an_image_in_ceph_is_opened_with_a_key_that_only_libvirt_has() -> None:
+    access = RbdSource(Path("/etc/ceph/ceph.conf"), "nodewright", "6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11")
+    source = AVolume(Path(f"guests/nw-{VOLUME_UUID}"), format="raw", kind="network", rbd=access)
+    [disk] = configure_disks(
+        Domain("kvm"), a_spec(disks=_DISKS[:1]), a_host(volumes={VOLUME_UUID: source})
+    ).devices.disks
+    assert (disk.type, disk.driver and disk.driver.cache) == ("network", "writeback")
+    assert disk.source is not None
+    assert "".join(map(str.strip, format_document(disk.source).splitlines())) == (
+        f'<source protocol="rbd" name="guests/nw-{VOLUME_UUID}"><config file="/etc/ceph/ceph.conf"/>'
+        '<auth username="nodewright"><secret type="ceph" uuid="6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11"/></auth></source>'
     )

@@ -71,7 +71,6 @@ async def test_what_comes_goes_and_is_used_needs_no_look_at_the_rest(node: Node)
     memory = Memory()
     before = await _read(node, memory)
     node.add_usb("1-12.1", "0781:5581", number=99)
-    node.machine.write(f"bus/pci/devices/{_CARD}/sriov_numvfs", 63)
     (node.machine.root / f"bus/pci/devices/{_CARD}/virtfn63").unlink()
     (node.machine.root / "bus/pci/devices/0000:40:08.7").unlink()
     # A volume group over a disk: its event tells of the device mapper's device alone.

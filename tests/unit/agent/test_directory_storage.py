@@ -12,13 +12,24 @@ from uuid import uuid4
 
 import pytest
 
-from agent.errors import ImageNotFound, RequestInvalid, StorageExhausted, StorageFailed, VolumeInUse, VolumeNotFound
+from agent.errors import (
+    CapabilityMissing,
+    ImageNotFound,
+    RequestInvalid,
+    SnapshotUnsupported,
+    StorageExhausted,
+    StorageFailed,
+    VolumeInUse,
+    VolumeNotFound,
+)
 from agent.storage import directory as directory_module
 from agent.storage import qemu_img as qemu_img_module
 from agent.storage.base import Volume, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
+from agent.storage.share import Share
 from agent.storage.shared import ensure_storage_id
+from agent.storage.snapshot import SnapshotFiles
 from tests.unit.agent.storage_builder import (
     MIB,
     Source,
@@ -183,7 +194,7 @@ async def test_a_volume_that_another_node_made_meanwhile_is_kept_where_locks_do_
         await create(*arguments)  # type: ignore[arg-type]
 
     @contextlib.asynccontextmanager
-    async def unlocked(_directory: Path, _name: str) -> AsyncIterator[None]:
+    async def unlocked(_directory: Path, _name: str, _share: Share) -> AsyncIterator[None]:
         yield
 
     monkeypatch.setattr(directory_module, "locked", unlocked)
@@ -283,3 +294,42 @@ async def test_an_overlay_costs_no_time_worth_mentioning(tmp_path: Path, images:
         await backend.ensure_volume(a_spec())
         seconds.append(time.monotonic() - began)
     assert min(seconds) < 0.06
+
+
+async def test_a_shared_volume_is_raw_and_grows_under_whoever_has_it(tmp_path: Path, images: ImageCache) -> None:
+    async def find_users(_path: Path) -> list[str]:
+        return ["ecs-one", "ecs-two"]
+
+    backend, spec = a_backend(tmp_path, images, find_users=find_users), a_spec(image_id=None, shared=True)
+    made = await backend.ensure_volume(spec)
+    assert (made.shared, made.size_bytes, made.allocated_bytes) == (True, 8 * MIB, 0)
+    source = await backend.describe_volume(spec.uuid)
+    assert (source.path.suffix, source.format, source.shared) == (".raw", "raw", True)
+    assert [volume.uuid for volume in await backend.list_volumes()] == [spec.uuid]
+    told = []
+
+    async def resize(size_bytes: int) -> bool:
+        told.append(size_bytes)
+        return True
+
+    for _ in range(2):
+        # The second guest is told, too.
+        assert (await backend.grow_volume(spec.uuid, 16 * MIB, resize)).size_bytes == 16 * MIB
+    assert told == [16 * MIB, 16 * MIB]
+    with pytest.raises(RequestInvalid, match="shared"):
+        await backend.ensure_volume(a_spec(uuid=spec.uuid, image_id=None, size_bytes=16 * MIB))
+    with pytest.raises(VolumeInUse):
+        await backend.ensure_removed(spec.uuid)
+    with pytest.raises(SnapshotUnsupported, match="shared"):
+        await SnapshotFiles(backend).path_of(spec.uuid)
+    own = a_backend(tmp_path, images)
+    await own.ensure_removed(spec.uuid)
+    assert await own.find_volume(spec.uuid) is None
+
+
+async def test_no_volume_is_shared_where_files_go_through_the_page_cache(
+    tmp_path: Path, images: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_module, "supports_direct_io", lambda _: False)
+    with pytest.raises(CapabilityMissing, match="page cache"):
+        await a_backend(tmp_path, images).ensure_volume(a_spec(image_id=None, shared=True))

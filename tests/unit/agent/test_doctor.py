@@ -17,7 +17,8 @@ import pytest
 from agent import doctor
 from agent.config import AgentConfig
 from agent.disk_lock import DiskLocks, LockGap
-from agent.doctor import Finding, Patient, examine, show
+from agent.doctor import Patient, examine, show
+from agent.finding import Finding
 from agent.hypervisor.capability import Capability
 from agent.storage.shared import leave_mark
 from agent.watchdog.lease import Health, read_boot_id, read_clock, write_health

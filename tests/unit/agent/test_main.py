@@ -15,7 +15,7 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from agent import doctor, main
-from agent.doctor import Finding, Verdict
+from agent.finding import Finding, Verdict
 from agent.identity import Identity
 from coordinator.pki import Authority
 from tests.unit.agent.coordinator_server import NODE_ID, Coordinator, serving

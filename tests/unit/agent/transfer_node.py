@@ -67,7 +67,8 @@ class TransferNode:
         }
         self.sends = Sends(self.moves, directory / "journal")
         roles = NetworkRoles({"manage": "lo", "storage": "lo"}, lambda: "127.0.0.1", read=lambda: {"lo": ["127.0.0.1"]})
-        self.receivers = Receivers(self.moves, roles, lambda: node_id, direct_io=False, ports=ports)
+        direct_io = self.volumes.supports_direct_io
+        self.receivers = Receivers(self.moves, roles, lambda: node_id, supports_direct_io=direct_io, ports=ports)
         self.peers = Peers(directory / "tls", hosts=directory / "hosts")
         self.transfers: Any = None
 

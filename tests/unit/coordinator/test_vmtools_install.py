@@ -1,4 +1,4 @@
-"""What the disc with the guest tools does to a guest, in a root where packages and services are only written down."""
+"""What the disc with the guest tools does to a guest, in a root directory where packages and services do nothing."""
 
 import json
 import os

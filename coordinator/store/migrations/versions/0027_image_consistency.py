@@ -1,4 +1,4 @@
-"""What images that were made of running guests are like."""
+"""What images that were made of running guests are like, and which guests have a monitoring helper."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,11 @@ def upgrade() -> None:
     """Brings the schema to this revision."""
     op.add_column("image", sa.Column("consistency", sa.Text(), nullable=False, server_default=""))
     op.add_column("image", sa.Column("warning", sa.Text(), nullable=False, server_default=""))
+    op.add_column("instance", sa.Column("monitor_version", sa.Integer(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
     """Takes the revision back."""
+    op.drop_column("instance", "monitor_version")
     op.drop_column("image", "warning")
     op.drop_column("image", "consistency")

@@ -404,10 +404,17 @@ async def test_domain_that_is_gone_makes_its_instance_unknown(agent: Agent, inst
 async def test_guest_tools_are_told_as_they_are_seen(agent: Agent, instance: Instance) -> None:
     await agent.register(a_domain(instance.uuid, guest_agent_state=SILENT))
     assert reload(agent, instance).vmtools_status == "VmtoolsNotInstalled"
-    await agent.report((1, a_domain(instance.uuid, guest_agent_state=ANSWERING, guest_agent_version="9.2")))
+    probed = a_domain(instance.uuid, guest_agent_state=ANSWERING, guest_agent_version="9.2", guest_monitor_version=1)
+    await agent.report((1, probed))
     seen = reload(agent, instance)
-    assert (seen.vmtools_status, seen.vmtools_version) == ("VmtoolsRunning", "9.2")
-    await agent.report((2, a_domain(instance.uuid, guest_agent_state=SILENT)))
+    assert (seen.vmtools_status, seen.vmtools_version, seen.monitor_version) == ("VmtoolsRunning", "9.2", 1)
+    # It has come anew, and nobody has asked it yet.
+    await agent.report((2, a_domain(instance.uuid, guest_agent_state=ANSWERING)))
+    assert reload(agent, instance).monitor_version == 1
+    probed.guest_monitor_version = 0
+    await agent.report((3, probed))
+    assert reload(agent, instance).monitor_version == 0
+    await agent.report((4, a_domain(instance.uuid, guest_agent_state=SILENT)))
     assert reload(agent, instance).vmtools_status == "VmtoolsNotRunning"
 
 

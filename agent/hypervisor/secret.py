@@ -1,0 +1,25 @@
+"""Keys that QEMU needs and nobody may read: libvirt keeps them, and gives them to QEMU encrypted.
+
+Source: https://libvirt.org/formatsecret.html.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import partial
+
+import libvirt
+
+from agent.domainxml.element import format_document
+from agent.domainxml.secret import Secret, SecretUsage
+from agent.hypervisor.connection import Connection
+
+
+async def ensure_secret(connection: Connection, uuid: str, name: str, key: str) -> None:
+    """libvirt keeps Ceph's key, in base64, under this UUID. Raises HypervisorUnavailable."""
+    secret = Secret(uuid=uuid, usage=SecretUsage("ceph", name))
+    await connection.call(partial(_define, document=format_document(secret), value=base64.b64decode(key)))
+
+
+def _define(handle: libvirt.virConnect, *, document: str, value: bytes) -> None:
+    handle.secretDefineXML(document).setValue(value)

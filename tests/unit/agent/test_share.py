@@ -1,0 +1,108 @@
+"""A directory of volumes on a share: not mounted, silent, and back again. The silent one is a real FUSE file system."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from agent.errors import StorageFailed
+from agent.storage.base import VolumeSpec
+from agent.storage.choice import StorageChoice
+from agent.storage.directory import DirectoryBackend
+from agent.storage.share import Share, read_mount_points
+from tests.lab.waiting import wait_until
+from tests.stopwatch import Stopwatch
+from tests.unit.agent.storage_builder import MIB, nobody
+
+PATIENCE_SECONDS = 1.0
+
+
+def a_backend(directory: Path, share: Share) -> DirectoryBackend:
+    async def no_image(_image_id: str) -> None:
+        return None
+
+    return DirectoryBackend(
+        directory, owner="node-1", find_image=no_image, find_users=nobody, reserved_bytes=0, share=share
+    )
+
+
+def a_spec() -> VolumeSpec:
+    return VolumeSpec(str(uuid4()), MIB, "hdd", shared=True)
+
+
+async def test_nothing_is_written_below_a_share_that_is_not_mounted(tmp_path: Path) -> None:
+    directory, mounts = tmp_path / "the volumes", tmp_path / "mountinfo"
+    directory.mkdir()
+    mounts.write_text("1 0 0:1 / / rw - ext4 /dev/vda rw\n")
+    backend = a_backend(directory, Share(directory, mount_point=directory, mounts=mounts))
+    backend.prepare()
+    storage = StorageChoice(backend, {})
+    for call in (backend.ensure_volume(a_spec()), backend.list_volumes(), backend.ensure_removed(str(uuid4()))):
+        with pytest.raises(StorageFailed, match="nothing is mounted"):
+            await call
+    assert (await storage.capacity()).total_bytes == 0
+    assert (await storage.storage_id(), list(directory.iterdir())) == ("", [])
+    escaped = str(directory).replace(" ", "\\040")
+    mounts.write_text(f"{mounts.read_text()}2 1 0:9 / {escaped} rw - nfs4 server:/volumes rw\n")
+    assert directory in read_mount_points(mounts)
+    made = await backend.ensure_volume(a_spec())
+    assert [volume.uuid for volume in await storage.list_volumes()] == [made.uuid]
+    assert ((await storage.capacity()).total_bytes > 0, bool(await storage.storage_id())) == (True, True)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A directory behind a process, and that process: while it is stopped the kernel waits for it, as for NFS."""
+    if shutil.which("bindfs") is None or os.geteuid() != 0:
+        pytest.skip("needs root and bindfs")
+    mount, source = tmp_path / "share", tmp_path / "source"
+    for path in (mount, source):
+        path.mkdir()
+    process = subprocess.Popen(["bindfs", "-f", source, mount], stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: process.poll() is not None or mount in read_mount_points(Path("/proc/self/mountinfo")), "up")
+        if process.poll() is not None:
+            pytest.skip("no FUSE here")
+        yield mount, process.pid
+    finally:
+        process.send_signal(signal.SIGCONT)
+        subprocess.run(["umount", "--lazy", mount], check=False)
+        process.kill()
+        process.wait()
+
+
+async def test_a_share_that_does_not_answer_keeps_nobody_else_waiting(server: tuple[Path, int]) -> None:
+    directory, pid = server
+    backend = a_backend(directory, Share(directory, mount_point=directory, patience_seconds=PATIENCE_SECONDS))
+    backend.prepare()
+    made, storage = await backend.ensure_volume(a_spec()), StorageChoice(backend, {})
+    storage_id = await storage.storage_id()
+    os.kill(pid, signal.SIGSTOP)
+    with Stopwatch() as watch:
+        failures = await asyncio.gather(*(backend.find_volume(made.uuid) for _ in range(40)), return_exceptions=True)
+        assert all(isinstance(failure, StorageFailed) for failure in failures)
+        # What the node is told by stays, but it offers no room.
+        assert ((await storage.capacity()).total_bytes, await storage.storage_id()) == (0, storage_id)
+        # The threads that everything else shares are free.
+        await asyncio.gather(*(asyncio.to_thread(os.getpid) for _ in range(40)))
+    assert watch.seconds < 20 * PATIENCE_SECONDS
+    os.kill(pid, signal.SIGCONT)
+
+    async def is_back() -> bool:
+        try:
+            return await backend.find_volume(made.uuid) == made
+        except StorageFailed:
+            return False
+
+    for _ in range(100):
+        if await is_back():
+            break
+        await asyncio.sleep(0.1)
+    assert await is_back()
+    await backend.ensure_removed(made.uuid)
