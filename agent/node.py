@@ -201,7 +201,8 @@ def build_node(config: AgentConfig) -> Node:
         self_fence,
         keeper,
     )
-    snapshots = _build_snapshots(config, connection, guest_agents, volumes, storage, changes.locks)
+    memory = SavedMemory(connection, events, config.saved_memory_dir)
+    snapshots = _build_snapshots(config, connection, guest_agents, volumes, storage, changes.locks, memory)
     exports = Exports(
         config.exports_dir,
         storage,
@@ -212,7 +213,7 @@ def build_node(config: AgentConfig) -> Node:
     )
     exports.prepare()
     hibernated = HibernatedGuests(
-        SavedMemory(connection, events, config.saved_memory_dir),
+        memory,
         changes.locks,
         profile,
         config.journal_dir / "memory",
@@ -307,11 +308,13 @@ def _build_snapshots(
     volumes: DirectoryBackend,
     storage: StorageChoice,
     locks: DomainLocks,
+    memory: SavedMemory,
 ) -> SnapshotParts:
     live, files = LiveSnapshots(connection), SnapshotFiles(volumes, storage)
     copies = VolumeCopies(volumes, storage, files)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    return SnapshotParts(Snapshots(files, live, freezes, locks), files, copies, freezes)
+    snapshots = Snapshots(files, live, freezes, locks, memory.find_holder)
+    return SnapshotParts(snapshots, files, copies, freezes)
 
 
 def _build_guests(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
@@ -58,8 +59,17 @@ class TakenSnapshot:
 class Snapshots:
     """Those of all volumes of the node."""
 
-    def __init__(self, files: SnapshotFiles, live: LiveSnapshots, freezes: Freezes, locks: DomainLocks) -> None:
+    def __init__(
+        self,
+        files: SnapshotFiles,
+        live: LiveSnapshots,
+        freezes: Freezes,
+        locks: DomainLocks,
+        find_sleeper: Callable[[Path], Awaitable[str]] | None = None,
+    ) -> None:
+        """`find_sleeper` names the guest that hibernates with a disk, if one does."""
         self._files = files
+        self._find_sleeper = find_sleeper
         self._live = live
         self._freezes = freezes
         self._locks = locks
@@ -82,11 +92,15 @@ class Snapshots:
     async def roll_back(self, snapshot_id: str, volume_uuids: Sequence[str]) -> None:
         """The volumes, which nobody has open, hold what they held then.
 
+        A guest that hibernates has them open, too: what it remembers of them would no longer be so.
         Raises VolumeNotFound, SnapshotNotFound, VolumeInUse, StorageExhausted, StorageFailed.
         """
         for uuid in volume_uuids:
             # Before one of them is touched.
             await self._files.get(uuid, snapshot_id)
+            path = await self._files.path_of(uuid)
+            if self._find_sleeper is not None and (sleeper := await self._find_sleeper(path)):
+                raise VolumeInUse(f"volume {uuid}: domain {sleeper} hibernates with it; stop it for good first")
         for uuid in volume_uuids:
             await self._files.roll_back(uuid, snapshot_id)
 

@@ -23,6 +23,9 @@ UPLOAD_TIMEOUT_SECONDS = 3600.0
 STREAM_TIMEOUT_SECONDS = 45.0
 # So much of a file is sent at a time.
 PIECE_BYTES = 16 << 20
+# What comes is written in pieces of this size.
+CHUNK_BYTES = 1 << 20
+LONGEST_PAUSE_SECONDS = 30.0
 BUSY_STATUSES = (429, 503)
 
 Query = Mapping[str, str | int | bool | None]
@@ -117,6 +120,40 @@ class Client:
                 continue
             if offset + PIECE_BYTES >= size_bytes:
                 return answer
+
+    def download(
+        self, path: str, file: BinaryIO, tag: str, size_bytes: int, on_progress: Callable[[int], object]
+    ) -> None:
+        """Appends to `file`, opened for that, what it does not have yet of a file with this ETag and size.
+
+        A broken connection is followed by another, for as long as something comes through.
+        """
+        failures, pause_seconds = 0, FIRST_PAUSE_SECONDS
+        while (before := file.tell()) < size_bytes:
+            try:
+                self._append(path, file, tag, on_progress)
+            except httpx.TransportError as error:
+                failures = 0 if file.tell() > before else failures + 1
+                if failures >= self._attempts:
+                    raise CoordinatorUnreachable(explain(error, self._http.base_url)) from error
+                time.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS) if failures else FIRST_PAUSE_SECONDS
+            else:
+                if file.tell() < size_bytes:
+                    raise CoordinatorUnreachable(f"{path}: the file ended after {file.tell()} of {size_bytes} bytes")
+
+    def _append(self, path: str, file: BinaryIO, tag: str, on_progress: Callable[[int], object]) -> None:
+        headers = {"Range": f"bytes={file.tell()}-", "If-Range": tag} if file.tell() else {}
+        with self._http.stream("GET", path, headers=headers) as response:
+            if not response.is_success:
+                response.read()
+                decode(response)
+            if response.status_code != httpx.codes.PARTIAL_CONTENT:
+                file.truncate(0)
+                file.seek(0)
+            for chunk in response.iter_bytes(CHUNK_BYTES):
+                file.write(chunk)
+                on_progress(file.tell())
 
     def _ask_offset(self, path: str) -> int:
         response = self._send(self._http.build_request("HEAD", path), attempts=1)

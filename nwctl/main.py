@@ -10,6 +10,7 @@ from nwctl.binding import before_noun, command
 from nwctl.command import (  # noqa: F401
     attachment,
     audit,
+    backup,
     change,
     context,
     deployment_set,
@@ -89,6 +90,7 @@ for noun in (
     schedule.app,
     recycle.app,
     snapshot.app,
+    backup.app,
     snapshot_policy.app,
     overcommit.app,
     migration.settings,

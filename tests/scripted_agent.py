@@ -428,17 +428,24 @@ class _Exports(storage_pb2_grpc.VolumeExportServiceServicer):
         consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_FILE_SYSTEM
         if self._agent.unfrozen_reason:
             consistency = snapshot_pb2.SNAPSHOT_CONSISTENCY_CRASH
-        yield storage_pb2.VolumeExportProgress(
+        done = storage_pb2.VolumeExportProgress(
             percent=100,
             size_bytes=len(self._agent.exported),
             sha256=digest,
             consistency=consistency,
             reason=self._agent.unfrozen_reason,
         )
+        if request.parent_snapshot_id:
+            done.is_increment = request.parent_snapshot_id in self._agent.snapshots.get(request.uuid, set())
+            done.whole_because = "" if done.is_increment else "the volume does not hold the former state any more"
+        yield done
 
     async def Read(self, request: Any, context: Any) -> AsyncIterator[storage_pb2.VolumeExportChunk]:
         await self._agent.enter("read_volume_export", context)
-        yield storage_pb2.VolumeExportChunk(data=self._agent.exported[request.offset_bytes :])
+        if request.export_id not in self._agent.exports:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no copy", (("nodewright-code", "ExportNotFound"),))
+        for start in range(request.offset_bytes, len(self._agent.exported), 1000):
+            yield storage_pb2.VolumeExportChunk(data=self._agent.exported[start : start + 1000])
 
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeExportRemovedResponse:
         await self._agent.enter("ensure_volume_export_removed", context)

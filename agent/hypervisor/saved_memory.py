@@ -23,6 +23,7 @@ from agent.hypervisor.description import PowerState, name_saved_memory, read_pow
 from agent.hypervisor.events import CHANGED, DomainEvents
 from agent.hypervisor.guest import find_owned
 from agent.hypervisor.migration import read_cpu
+from agent.hypervisor.snapshot import names_file
 
 _INSTALL_SECONDS: Final = 60.0
 _DEFINITION: Final = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -45,6 +46,17 @@ class SavedMemory:
         self.connection = connection
         self.directory = directory
         self._events = events
+
+    async def find_holder(self, path: Path) -> str:
+        """The name of the guest that hibernates with this file as a disk; empty when none does."""
+
+        def run(handle: libvirt.virConnect) -> str:
+            for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE):
+                if read_power_state(domain, self.directory) is PowerState.HIBERNATED and names_file(domain, path):
+                    return str(domain.name())
+            return ""
+
+        return await self.connection.call(run)
 
     async def find(self, uuid: str) -> Path | None:
         """The file; None when the guest does not hibernate, or is not here. Raises DomainForeign."""

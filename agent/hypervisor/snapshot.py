@@ -60,7 +60,7 @@ class LiveSnapshots:
 
         def run(handle: libvirt.virConnect) -> LiveDisk | None:
             for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-                if _names(domain, path):
+                if names_file(domain, path):
                     return _find_disk(handle, domain, path)
             return None
 
@@ -105,7 +105,8 @@ def _find_disks(domain: libvirt.virDomain) -> dict[Path, LiveDisk]:
     return {Path(disk["file"]): LiveDisk(uuid, disk["node-name"]) for disk in disks if disk.get("drv") == "qcow2"}
 
 
-def _names(domain: libvirt.virDomain, path: Path) -> bool:
+def names_file(domain: libvirt.virDomain, path: Path) -> bool:
+    """Whether the file is one of the domain's disks; blocks."""
     try:
         document = etree.fromstring(domain.XMLDesc(0))
     except libvirt.libvirtError as error:

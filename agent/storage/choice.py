@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from agent.errors import AgentError, StorageFailed
+from agent.errors import AgentError, CapabilityMissing, StorageFailed
 from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
@@ -59,7 +59,7 @@ class StorageChoice:
         So none is made while a group is away that may have it: StorageFailed.
         """
         home: StorageBackend | None = await self.find_home(spec.uuid)
-        mapped = self._by_type.get(spec.volume_type) or self._by_type.get(ANY_TYPE)
+        mapped = self._mapped(spec.volume_type)
         return await (home or mapped or self._directory).ensure_volume(spec)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
@@ -118,27 +118,6 @@ class StorageChoice:
         """UUIDs of the volumes that need the image: logical volumes, and pools, hold all of their own."""
         return await self._directory.volumes_backed_by(image_id)
 
-    async def find_group(self, uuid: str) -> LvmBackend | None:
-        """The volume group that has the volume; None: it is elsewhere, or nowhere."""
-        home = await self.find_home(uuid)
-        return home if isinstance(home, LvmBackend) else None
-
-    def group_of(self, volume_type: str) -> LvmBackend | None:
-        """The volume group in which new volumes of this type are made; None: they are made elsewhere."""
-        home = self._by_type.get(volume_type, self._by_type.get(ANY_TYPE))
-        return home if isinstance(home, LvmBackend) else None
-
-    async def get_volume(self, uuid: str) -> Volume:
-        """The complete volume, a file or a logical volume. Raises VolumeNotFound, also for those in pools."""
-        return await (await self.find_group(uuid) or self._directory).get_volume(uuid)
-
-    async def refuse_while_open(self, uuid: str) -> None:
-        """Raises VolumeInUse while somebody has it open for writing."""
-        if group := await self.find_group(uuid):
-            await group.refuse_while_open(uuid)
-        else:
-            await self._directory.refuse_while_open(uuid, for_writing=True)
-
     async def find_home(self, uuid: str) -> DirectoryBackend | LvmBackend | RbdBackend | None:
         """The backend that has the volume; None when there is no such."""
         absence: StorageFailed | None = None
@@ -154,6 +133,32 @@ class StorageChoice:
         if absence:
             raise absence
         return None
+
+    async def find_group(self, uuid: str) -> LvmBackend | None:
+        """The volume group that has the volume; None: it is elsewhere, or nowhere."""
+        home = await self.find_home(uuid)
+        return home if isinstance(home, LvmBackend) else None
+
+    def group_of(self, volume_type: str) -> LvmBackend | None:
+        """Where copies of this type are made; None: in the directory. Raises CapabilityMissing for pools of Ceph."""
+        mapped = self._mapped(volume_type)
+        if isinstance(mapped, RbdBackend):
+            raise CapabilityMissing(f"volume type {volume_type} is in Ceph, where no copies are brought to yet")
+        return mapped
+
+    async def get_volume(self, uuid: str) -> Volume:
+        """The complete volume, in a group or the directory. Raises VolumeNotFound."""
+        return await (await self.find_group(uuid) or self._directory).get_volume(uuid)
+
+    async def refuse_while_open(self, uuid: str) -> None:
+        """Raises VolumeInUse while somebody has it open for writing."""
+        if group := await self.find_group(uuid):
+            await group.refuse_while_open(uuid)
+        else:
+            await self._directory.refuse_while_open(uuid, for_writing=True)
+
+    def _mapped(self, volume_type: str) -> LvmBackend | RbdBackend | None:
+        return self._by_type.get(volume_type) or self._by_type.get(ANY_TYPE)
 
     async def _home(self, uuid: str) -> StorageBackend:
         # The directory tells best that there is no such volume.

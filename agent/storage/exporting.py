@@ -1,4 +1,4 @@
-"""Copies of volumes that stand alone, made for the coordinator's images.
+"""Copies of volumes, made for the coordinator's images and for backups.
 
 `<export id>.<letter>.qcow2` is a finished copy: it gets this name only when it is complete and on disk. The letter
 tells what the copy is like, as it does of snapshots.
@@ -25,7 +25,9 @@ from agent.storage.checksum import compute_sha256
 from agent.storage.choice import StorageChoice
 from agent.storage.directory import ImageLookup, measure_capacity
 from agent.storage.nbd import Program
+from agent.storage.qcow2_table import DifferenceUnknown
 from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, SnapshotFiles
+from agent.storage.state_export import Difference, find_states, is_overlay, write_difference
 
 # QEMU of a guest that runs writes here, too.
 _DIRECTORY_MODE: Final = 0o711
@@ -33,6 +35,8 @@ _LOOK_SECONDS: Final = 0.5
 # Nobody has fetched it for so long that nobody will.
 _LIFE_SECONDS: Final = 48 * 3600
 _SWEEP_SECONDS: Final = 3600.0
+_NO_PARENT: Final = "the volume does not hold the former state any more"
+_UNTOLD: Final = "the volume's file does not tell what has changed: it was rolled back to an older state, or compressed"
 _MOST_PERCENT: Final = 99
 
 log = structlog.get_logger(__name__)
@@ -50,6 +54,9 @@ class ExportOrder:
     snapshot_id: str = ""
     # Whether the file systems of a guest that runs are to be frozen for that moment.
     quiesces: bool = False
+    # An earlier snapshot, and the name of the file that holds its state: only what has changed since is copied.
+    parent_id: str = ""
+    parent_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ class ExportProgress:
     consistency: Consistency | None = None
     # Why it is no better than after a power failure, though that was asked for; empty when an earlier call has made it.
     reason: str = ""
+    # It holds only what has changed since the parent; if it does not, why.
+    is_increment: bool = False
+    whole_because: str = ""
 
 
 class LiveCopy(Protocol):
@@ -159,7 +169,9 @@ class Exports:
                         yield ExportProgress(percent)
             path = self._require(order.export_id)
             consistency, sha256 = CONSISTENCIES[path.suffixes[-2][1:]], await compute_sha256(path)
-            yield ExportProgress(100, path.stat().st_size, sha256, consistency, outcome.reason)
+            is_increment = await asyncio.to_thread(is_overlay, path)
+            because = "" if is_increment else await self._explain_whole(order)
+            yield ExportProgress(100, path.stat().st_size, sha256, consistency, outcome.reason, is_increment, because)
 
     def open(self, export_id: str, offset_bytes: int) -> BinaryIO:
         """The copy, positioned there; the caller closes it. Raises ExportNotFound."""
@@ -198,15 +210,47 @@ class Exports:
     async def _copy_snapshot(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
         """Its data does not change, whoever writes to the volume."""
         with self._snapshots.reading(order.uuid, order.snapshot_id):
-            found = await self._snapshots.get(order.uuid, order.snapshot_id)
-            source, total_bytes = await self._snapshots.path_of(order.uuid), await self._measure(order.uuid)
-            self._require_space(total_bytes)
-            async with contextlib.aclosing(_compress(source, "qcow2", target, total_bytes, found.name)) as percents:
-                async for percent in percents:
-                    yield percent
+            outcome.consistency = (await self._snapshots.get(order.uuid, order.snapshot_id)).consistency
+            try:
+                async with contextlib.aclosing(self._copy_changes(order, target)) as percents:
+                    async for percent in percents:
+                        yield percent
+            except DifferenceUnknown as reason:
+                log.info("export.whole", volume=order.uuid, snapshot=order.snapshot_id, reason=str(reason))
+                await asyncio.to_thread(target.unlink, missing_ok=True)
+                async with contextlib.aclosing(self._copy_whole(order, target)) as percents:
+                    async for percent in percents:
+                        yield percent
+
+    async def _copy_whole(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
+        found = await self._snapshots.get(order.uuid, order.snapshot_id)
+        source, total_bytes = await self._snapshots.path_of(order.uuid), await self._measure(order.uuid)
+        self._require_space(total_bytes)
+        async with contextlib.aclosing(_compress(source, "qcow2", target, total_bytes, found.name)) as percents:
+            async for percent in percents:
+                yield percent
         # The copy has the size that the volume has now.
         await qemu_img.set_size(target, found.size_bytes)
-        outcome.consistency = found.consistency
+
+    async def _copy_changes(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
+        """Raises DifferenceUnknown when the copy must be whole."""
+        if not order.parent_id:
+            raise DifferenceUnknown("nobody has asked for less")
+        if await self._snapshots.find(order.uuid, order.parent_id) is None:
+            raise DifferenceUnknown(_NO_PARENT)
+        with self._snapshots.reading(order.uuid, order.parent_id):
+            path = await self._snapshots.path_of(order.uuid)
+            states = await asyncio.to_thread(find_states, path, order.parent_id, order.snapshot_id)
+            difference = Difference(path, *states, order.parent_name, target)
+            async with contextlib.aclosing(write_difference(difference, self._require_space)) as percents:
+                async for percent in percents:
+                    yield percent
+
+    async def _explain_whole(self, order: ExportOrder) -> str:
+        """Why a copy has more than what has changed, as far as that can be told now; empty: nobody asked for less."""
+        if not order.parent_id:
+            return ""
+        return _NO_PARENT if await self._snapshots.find(order.uuid, order.parent_id) is None else _UNTOLD
 
     async def _copy_live(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
         """The disk is copied as it is first, and compressed then."""

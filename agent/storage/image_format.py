@@ -92,6 +92,9 @@ class DiskSnapshot:
     size_bytes: int
     # Seconds since 1970.
     taken_at_seconds: int
+    # Where in the file its first table is, and how many entries that has.
+    table_offset: int = 0
+    table_entries: int = 0
 
 
 def read_qcow2_snapshots(path: Path) -> tuple[DiskSnapshot, ...]:
@@ -118,7 +121,7 @@ def _read_snapshot(file: BinaryIO) -> DiskSnapshot:
     name = file.read(name_length).decode(errors="replace")
     # Entries begin at multiples of eight bytes.
     file.seek(start + -(-(file.tell() - start) // 8) * 8)
-    return DiskSnapshot(name, size_bytes, taken_at_seconds)
+    return DiskSnapshot(name, size_bytes, taken_at_seconds, fields[0], fields[1])
 
 
 def check_image(path: Path, wanted: ImageFormat) -> int:

@@ -49,6 +49,9 @@ _NOTE: Final = "nodewright"
 _BLOCK_BYTES: Final = 512
 # So old may be what is told of the pool's space; to ask costs a second.
 _CAPACITY_SECONDS: Final = 60.0
+# Ceph forgets a client that has died after half a minute.
+_FORGET_SECONDS: Final = 40.0
+_LOOK_SECONDS: Final = 1.0
 _LISTED_AT_ONCE: Final = 4
 
 log = structlog.get_logger(__name__)
@@ -125,13 +128,16 @@ class RbdBackend:
     async def ensure_removed(self, uuid: str) -> None:
         """See StorageBackend; its snapshots go with it."""
         async with self.lock(uuid):
-            found = await self.tool.find_image(self.name_of(uuid))
-            if found is None:
+            name = self.name_of(uuid)
+            found = await self.tool.find_image(name)
+            if found is not None:
+                await self.refuse_while_open(uuid)
+            elif name not in await self.tool.list_images(name):
                 return
-            await self.refuse_while_open(uuid)
-            with contextlib.suppress(VolumeNotFound):  # a call before this one was cut off
-                await self.tool.remove(self.name_of(uuid))
-            await self._bases.release(found.parent)
+            with contextlib.suppress(VolumeNotFound):
+                await self.tool.remove(name)
+            if found is not None:
+                await self._bases.release(found.parent)
 
     async def list_volumes(self) -> list[Volume]:
         """See StorageBackend."""
@@ -212,8 +218,12 @@ class RbdBackend:
         """Raises VolumeInUse while a domain or a tool, here or on another node, has it open."""
         if users := await self._find_users(self.path_of(uuid), ""):
             raise VolumeInUse(f"volume {uuid} is used by the running domain {', '.join(users)}")
-        if users := await self.tool.list_users(self.name_of(uuid)):
-            raise VolumeInUse(f"volume {uuid} is open at {', '.join(users)}")
+        deadline = time.monotonic() + _FORGET_SECONDS
+        while users := await self.tool.list_users(self.name_of(uuid)):
+            # What was killed here, Ceph takes for alive for a while.
+            if self._find_elsewhere(users) or time.monotonic() > deadline:
+                raise VolumeInUse(f"volume {uuid} is open at {', '.join(users)}")
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def refuse_while_others_have(self, uuid: str, domain_uuid: str) -> None:
         """Raises VolumeInUse while another domain than this one has it open, here or on another node.
@@ -222,13 +232,16 @@ class RbdBackend:
         """
         if users := await self._find_users(self.path_of(uuid), domain_uuid):
             raise VolumeInUse(f"volume {uuid} is used by the running domain {', '.join(users)}")
-        addresses = set(await self.tool.list_users(self.name_of(uuid)))
-        if elsewhere := sorted(user for user in addresses - self._own_addresses() if not _is_loopback(user)):
+        if elsewhere := self._find_elsewhere(await self.tool.list_users(self.name_of(uuid))):
             raise VolumeInUse(f"volume {uuid} is open at {', '.join(elsewhere)}, on another node")
 
     def name_of(self, uuid: str) -> str:
         """What Ceph calls it."""
         return f"{_PREFIX}{uuid}{self._suffix}"
+
+    def _find_elsewhere(self, addresses: list[str]) -> list[str]:
+        own = self._own_addresses()
+        return [address for address in addresses if address not in own and not _is_loopback(address)]
 
     def path_of(self, uuid: str) -> Path:
         """What QEMU and libvirt call it, in the form of a path."""
@@ -293,7 +306,10 @@ class RbdBackend:
 
 
 def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a form of Ceph's that is not known here is nobody we know
+        return False
 
 
 def _in_blocks(size_bytes: int) -> int:

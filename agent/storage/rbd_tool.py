@@ -9,6 +9,7 @@ Source: https://docs.ceph.com/en/latest/man/8/rbd/, https://docs.ceph.com/en/lat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -170,8 +171,9 @@ class RbdTool:
         await self._run("resize", "--no-progress", "--size", f"{size_bytes}B", self._spec(image))
 
     async def remove(self, image: str) -> None:
-        """The image and its unprotected snapshots are gone."""
-        await self._run("snap", "purge", "--no-progress", self._spec(image), seconds=_LONG_SECONDS)
+        """The image and its unprotected snapshots are gone, also when a call before was cut off in its middle."""
+        with contextlib.suppress(VolumeNotFound):
+            await self._run("snap", "purge", "--no-progress", self._spec(image), seconds=_LONG_SECONDS)
         await self._run("rm", "--no-progress", self._spec(image), seconds=_LONG_SECONDS)
 
     async def list_users(self, image: str) -> list[str]:

@@ -190,7 +190,7 @@ class SnapshotFiles:
                 raise SnapshotUnsupported(f"volume {uuid} is shared by guests, of which no one moment can be kept")
             return found
         await self._everywhere.describe_volume(uuid)
-        raise SnapshotUnsupported(f"volume {uuid} is no file: no snapshots are taken of it")
+        raise SnapshotUnsupported(f"volume {uuid} is no file: no snapshots are taken of it yet")
 
     @contextmanager
     def reading(self, uuid: str, snapshot_id: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ from coordinator.api.middleware import RequestMiddleware
 from coordinator.api.openapi import build_document
 from coordinator.api.routes import (
     audit,
+    backup,
     bmc,
     deployment_set,
     device,
@@ -101,6 +102,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     snapshot_policy.router,
     recycle.router,
     snapshot.router,
+    backup.router,
     volume.router,
     volume_attachment.router,
     iso.router,

@@ -45,6 +45,7 @@ TAGS = (
     ("scheduledtasks", "What is done with instances again and again, and what came of it."),
     ("snapshotpolicies", "When snapshots are taken by themselves, and for how long they are kept."),
     ("snapshots", "Volumes of instances as they were at one moment."),
+    ("backups", "Files of volumes as they were at one moment, to be kept elsewhere."),
     ("images", "What system disks are made from."),
     ("isos", "ISO images in the optical drives of instances."),
     ("volumes", "Disks."),

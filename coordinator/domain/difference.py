@@ -15,6 +15,7 @@ class DifferenceKind(StrEnum):
     DOMAIN_OF_OTHER_SIZE = "domain-of-other-size"
     DEVICE_WITHOUT_INSTANCE = "device-without-instance"
     DEVICE_ELSEWHERE = "device-elsewhere"
+    NODE_NOT_CLEAN = "node-not-clean"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Prefix(Enum):
     SNAPSHOT_POLICY = ("ecs.policy-", 16)
     SCHEDULE = ("schd-", 14)
     SNAPSHOT = ("ecs.snapshot-", 16)
+    BACKUP = ("backup-", 16)
 
 
 class Identifiers:

@@ -32,6 +32,8 @@ _CHINESE: Final = {
     "SSH keys": "密钥对数量",
     "storage in GiB": "云盘容量（GiB）",
     "snapshot": "快照",
+    "backup": "备份",
+    "backup file": "备份文件",
     "snapshot policy": "自动快照策略",
     "subnet": "子网",
     "template version": "模板版本",

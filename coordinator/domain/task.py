@@ -1,6 +1,10 @@
 """States of durable tasks and of their steps."""
 
 from enum import StrEnum
+from typing import Final
+
+# Of an act whose failure is transient, about, at the longest pauses between them.
+ATTEMPTS_OF_AN_HOUR: Final = 240
 
 
 class StepPhase(StrEnum):

@@ -9,14 +9,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+import structlog
 from sqlmodel import Session
 
 from coordinator.agents.client import AgentCallError
+from coordinator.domain.event import Severity
+from coordinator.domain.task import ATTEMPTS_OF_AN_HOUR
 from coordinator.errors import StatusUnsupported
 from coordinator.placement.claim import release
 from coordinator.store.queries.device_claim import list_claims
+from coordinator.store.queries.event import record_event
 from coordinator.store.queries.instance import find_instance
 from coordinator.store.queries.migration import find_uuids_at
+from coordinator.store.tables.task import Task
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.submission import submit_follow_up
@@ -25,6 +30,8 @@ from coordinator.tasks.submission import submit_follow_up
 _RETRY_SECONDS: Final = 30 * 24 * 3600.0
 # Each call has a deadline of its own, and there may be many volumes.
 _STEP_SECONDS: Final = 24 * 3600.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +135,31 @@ def _make_step(name: str, remove: Callable[[StepContext], Awaitable[StepResult]]
         try:
             return await remove(context)
         except AgentCallError as error:
+            await asyncio.to_thread(_tell, context, error.message)
             raise AgentCallError(error.code, error.message, transient=True) from error
 
     return Step(name, remove_in_the_end, point_of_no_return=True, timeout_seconds=_STEP_SECONDS)
+
+
+def _tell(context: StepContext, reason: str) -> None:
+    """After an hour, and then each day, that the node is not clean yet: it may need somebody's hand."""
+    remains = Remains(**context.args)
+    with context.runtime.database.read() as session:
+        attempts = session.get_one(Task, context.task_id).attempts
+    if attempts != ATTEMPTS_OF_AN_HOUR and (attempts == 0 or attempts % (24 * ATTEMPTS_OF_AN_HOUR)):
+        return
+    log.warning("node.not_cleaned", nodeId=remains.node_id, ecsId=remains.ecs_id, attempts=attempts, reason=reason)
+    with context.runtime.database.write() as session:
+        record_event(
+            session,
+            "alarm.node_not_cleaned",
+            severity=Severity.ALARM,
+            resource_type="node",
+            resource_id=remains.node_id,
+            node_id=remains.node_id,
+            operation_id=context.task_id,
+            data={"ecsId": remains.ecs_id, "attempts": attempts, "reason": reason},
+        )
 
 
 CLEAN_NODE = TaskKind(

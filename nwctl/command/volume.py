@@ -67,7 +67,8 @@ def create_volume(
 ) -> None:
     """Create a volume; it takes up space when an instance first uses it."""
     owner = {"tenantId": TENANT.find_id(session.client, tenant)} if tenant else {}
-    body = {"name": name, "volumeSize": size, "volumeType": volume_type, "diskBus": bus, "multiAttach": shared, **owner}
+    body = {"name": name, "volumeSize": size, "volumeType": volume_type, "diskBus": bus, **owner}
+    body |= {"multiAttach": True} if shared else {}
     session.show(VOLUME, session.client.create(VOLUME.path, body).data)
 
 

@@ -28,6 +28,7 @@ from coordinator.store.tables import (
     SshKeyBinding,
     Task,
     Volume,
+    VolumeAttachment,
     VolumeSnapshot,
 )
 from coordinator.tasks.runner import Runner
@@ -210,6 +211,7 @@ def read_world(cloud: Cloud, agents: Sequence[ScriptedAgent]) -> World:
         "ports": [order.get(it.instance_id) for it in rows[Port]],
         "images": [(it.name, it.status) for it in rows[Image] if it.deleted_at is None and it.status != "Error"],
         "bindings": [(it.state, it.password_auth) for it in rows[SshKeyBinding]],
+        "sharers": [(order.get(it.instance_id), it.status) for it in rows[VolumeAttachment]],
         "isos": [(it.number, it.state) for it in rows[IsoAttachment]],
         "bin": [it.status_before for it in rows[RecycledInstance]],
         "files": [path.stat().st_size for path in cloud.runtime.settings.images_dir.glob("*")],
@@ -228,6 +230,7 @@ _TABLES: Final = (
     Port,
     Image,
     SshKeyBinding,
+    VolumeAttachment,
     IsoAttachment,
     RecycledInstance,
 )

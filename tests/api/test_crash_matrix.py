@@ -189,6 +189,24 @@ def _with_attached(stage: Stage) -> dict[str, Any]:
     return made
 
 
+def _with_shared(stage: Stage) -> dict[str, Any]:
+    made = stage.customer.ok("POST", VOLUMES, {"name": "quorum", "volumeSize": 3, "multiAttach": True})
+    return {"ids": [stage.create(), stage.create()], "volume": made["volumeUuid"]}
+
+
+def _sharing(stage: Stage) -> dict[str, Any]:
+    made = _with_shared(stage)
+    _share("attach")(stage, made)
+    settle(stage.cloud)
+    return made
+
+
+def _share(action: str) -> Begin:
+    return lambda stage, made: stage.do(
+        "PUT", f"{INSTANCES}/batch-{action}-volume", {"volumeId": made["volume"], "ecsIds": made["ids"]}
+    )
+
+
 def _with_iso(stage: Stage) -> dict[str, Any]:
     made = _running(stage)
     stage.done("PUT", f"{INSTANCES}/{made['id']}/attach-iso", [{"imageId": stage.flavors["iso"].id}])
@@ -299,6 +317,8 @@ OPERATIONS: dict[str, Operation] = {
     "detach_volumes": Operation(
         _with_attached, _put("detach-volumes", lambda stage, made: {"volumeUuids": [made["volume"]]})
     ),
+    "attach_shared_volume": Operation(_with_shared, _share("attach")),
+    "detach_shared_volume": Operation(_sharing, _share("detach")),
     "attach_isos": Operation(_running, _put("attach-iso", _iso)),
     "detach_isos": Operation(_with_iso, _put("detach-iso", _iso)),
     # A guest that may have heard of it is told again: an open binding is what is left.

@@ -31,6 +31,7 @@ from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
 RUNNING = domain_pb2.POWER_STATE_RUNNING
 STORAGE = "one-place"
+SNAPSHOTS = "/api/ecs/v1/snapshot"
 SILENT_SECONDS = 300
 
 
@@ -521,3 +522,21 @@ def test_a_snapshot_in_the_making_or_going_keeps_nobody_on_a_lost_node(
 
     wait_until(look, "it runs elsewhere")
     assert [row.status for row in cluster.cloud.rows(Snapshot)] == ["error"]
+
+
+def test_a_guest_that_was_off_for_its_rollback_alone_is_started_elsewhere(customer: Api, cluster: Cluster) -> None:
+    ecs_id = cluster.create(customer, "web")
+    finish(customer, customer.call("POST", SNAPSHOTS, {"ecsId": ecs_id, "snapshotName": "before"}))
+    [taken] = customer.ok("GET", f"{SNAPSHOTS}?ecsid={ecs_id}")["ecsSnapshots"]
+    away = Refusal(status=grpc.StatusCode.UNAVAILABLE, code="")
+    agent = cluster.agents[0]
+    # The disks are back already, and the node dies before the guest is on again.
+    agent.gates["ensure_snapshot_removed"] = gate = threading.Event()
+    agent.refusals |= dict.fromkeys(("ensure_snapshot_removed", "ensure_defined", "ensure_running"), away)
+    answer = customer.call("POST", f"{SNAPSHOTS}/{taken['ecsSnapshotId']}/rollback")
+    wait_until(lambda: "ensure_snapshot_removed" in agent.calls, "the disks are back")
+    cluster.lose(cluster.nodes[0])
+    gate.set()
+    assert finish(customer, answer)["state"] == "Succeeded"
+    assert cluster.sweep() == [ecs_id]
+    assert cluster.wait_until_elsewhere(customer, ecs_id) in {"node-b", "node-c"}

@@ -183,8 +183,8 @@ def test_names_and_descriptions_change(customer: Api, cloud: Cloud) -> None:
 def test_what_reports_say_is_shown(customer: Api, cloud: Cloud) -> None:
     ecs_id = make(customer, cloud)
     [row] = cloud.rows(Instance)
-    cloud.change(row, task_id=None, status="Running", vmtools_status="VmtoolsRunning", vmtools_version="8.2.0")
-    cloud.change(row, monitor_version=1)
+    tools = {"vmtools_status": "VmtoolsRunning", "vmtools_version": "8.2.0", "monitor_version": 1}
+    cloud.change(row, task_id=None, status="Running", **tools)
     shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
     assert (shown["status"], shown["taskStatus"]) == ("Running", "Running")
     assert (shown["vmtoolsStatus"]["status"], shown["vmtoolsStatus"]["version"]) == ("VmtoolsRunning", "8.2.0")

@@ -84,11 +84,18 @@ class Guest:
 
     def reset(self) -> None:
         """It has begun anew, with what is plugged in; for guests whose watcher runs."""
-        starts = count_starts(self.serial())
+        starts = self.count_starts()
         request = RebootRequest(uuid=self.uuid, operation_id=str(uuid.uuid4()), force=True)
         list(self._host.domains.Reboot(request, timeout=_CALL_SECONDS))
-        # What it has told before proves nothing.
-        self._wait(lambda: count_starts(self.serial()) > starts, "begins anew")
+        self.wait_for_start(starts)
+
+    def count_starts(self) -> int:
+        """How often its watcher has begun."""
+        return count_starts(self.serial())
+
+    def wait_for_start(self, former: int) -> None:
+        """Its watcher has begun more often than formerly; what it has told before proves nothing."""
+        self._wait(lambda: self.count_starts() > former, "begins anew")
 
     def attach(self, device: HostDevice) -> None:
         """It has the device, too."""

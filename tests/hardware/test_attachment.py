@@ -113,9 +113,24 @@ def _attach_each(guest: Guest, hot: list[Given], cold: list[Given], timings: Tim
         with timings.measure(one.row.name, "attach"):
             guest.attach(one.wish)
             prove_functions(guest, [*hot[: number + 1], *cold])
+    starts = guest.count_starts()
+    guest.stop()
+    _exchange_each(guest, cold, timings)
     with timings.measure("all kinds", "begin anew"):
-        guest.reset()
+        guest.start()
+        guest.wait_for_start(starts)
         prove_all(guest, [*hot, *cold])
+
+
+def _exchange_each(guest: Guest, cold: list[Given], timings: Timings) -> None:
+    """While the guest is off the host has them for a moment."""
+    for one in cold:
+        with timings.measure(one.row.name, "detach"):
+            guest.detach(one.wish)
+        with timings.measure(one.row.name, "release"):
+            guest.release(one.wish)
+        with timings.measure(one.row.name, "attach"):
+            guest.attach(one.wish)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +221,28 @@ def _has_opened_stick(host: NodeHost, guest: Guest) -> bool:
     readlink /proc/"$(cat /run/libvirt/qemu/{guest.name}.pid)"/fd/* | grep --line-regexp "$place"
     """
     return host.node.run(script, check=False).startswith("/dev/bus/usb/")
+
+
+def test_a_disk_that_is_pulled_out_of_its_guest_is_gone(
+    host: NodeHost, before: Snapshot, guest: Guest, timings: Timings
+) -> None:
+    """The node's kernel asks QEMU for it, and QEMU the guest."""
+    known_by = {"serial": "NVMEPLUGGED"}
+    row = DeviceRow("NVMe pulled in use", "disk", known_by, {"native": True}, ("1b36:0010",), "nvme-plugged")
+    host.node.plug_nvme()
+    host.coordinator.wait_for_inventory(lambda inventory: "NVMEPLUGGED" in str(inventory), "the agent tells of it")
+    (one,) = given = ask_for(host, [row])
+    guest.devices.append(one.wish)
+    guest.define()
+    guest.start()
+    prove_all(guest, given)
+    with timings.measure(row.name, "pulled"):
+        host.node.unplug("nvme-plugged")
+        prove_functions(guest, (), given)
+    wait_until(lambda: row.pick(host.read_inventory()).fault == "is gone from the node", "it is told", 60, 0.5)
+    guest.remove()
+    before.wait_until_back(())
+    assert "NVMEPLUGGED" not in str(host.read_inventory())
 
 
 def test_killed_in_the_middle_it_goes_on_or_is_undone(

@@ -1,16 +1,25 @@
-"""Snapshots from REST to the guest and back, while the agent that takes them is killed."""
+"""Snapshots and backups from REST to the guest and back, while the agent that takes them is killed."""
 
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.lab.cloud import Cloud, Instance
+from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.timeout(600)]
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
+BACKUPS = "/api/ecs/v1/backups"
 # Behind what the demo guest has on its disk.
 AT_MIB = 600
 
@@ -80,3 +89,98 @@ def test_an_instance_goes_back_and_another_begins_where_it_was(
     uuid = guest.show()["blockDeviceMappings"][0]["volumeUuid"].removeprefix("volume-")
     # One file and its description, as before.
     assert len(find_leftovers(cloud, uuid)) <= 2, find_leftovers(cloud, uuid)
+
+
+def _nwctl(cloud: Cloud, *arguments: str) -> Any:
+    """What the real command line answers to an operator, in the directory of the lab."""
+    coordinator = cloud.lab.coordinator
+    environment = {
+        "NWCTL_ENDPOINT": coordinator.url,
+        "NWCTL_TOKEN": coordinator.create_token(),
+        "NWCTL_CA_FILE": str(coordinator.ca),
+        "PATH": os.environ["PATH"],
+        "NO_PROXY": "*",
+    }
+    command = [sys.executable, "-m", "nwctl", *arguments, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _kill_guest(guest: Instance) -> None:
+    """As by a power failure of its QEMU alone."""
+    [process] = [
+        found
+        for found in psutil.process_iter(["cmdline"])
+        if any(f"guest={guest.id}" in word for word in found.info["cmdline"] or ())
+    ]
+    process.kill()
+    guest.wait_for_status("Stopped")
+
+
+def _restored(cloud: Cloud, backup: dict[str, Any], directory: Path) -> str:
+    """Checksum of what the guest reads, in the disk that is put together of the files."""
+    disk = directory / "disk.raw"
+    _nwctl(cloud, "backup", "restore", str(directory / backup["fileName"]), str(disk), "--format", "raw")
+    with disk.open("rb") as file:
+        file.seek(AT_MIB << 20)
+        content = file.read(16 << 20)
+    disk.unlink()
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_backups_hold_what_the_guest_read_whatever_happens_in_between(
+    cloud: Cloud, guest: Instance, tmp_path: Path
+) -> None:
+    held: list[tuple[dict[str, Any], str]] = []
+
+    def back_up(sum_line: str) -> dict[str, Any]:
+        [backup] = _nwctl(cloud, "backup", "create", guest.id, "--wait")["backups"]
+        assert (backup["status"], backup["hasFile"]) == ("available", True), backup
+        held.append((backup, sum_line.split()[0]))
+        return held[-1][0]
+
+    first = _write(guest)
+    operation = cloud.rest.request("POST", BACKUPS, json={"ecsId": guest.id})
+    # The agent is killed while it copies, and its next start leaves nothing half.
+    wait_until(lambda: cloud.rest.get(BACKUPS, filter=f"ecsId:eq:{guest.id}")["backups"][0]["consistency"], "taken")
+    cloud.host.process("agent").kill()
+    cloud.host.start_agent()
+    guest.succeed(operation.headers["x-operation-id"], timeout_seconds=240)
+    [full] = cloud.rest.get(BACKUPS, filter=f"ecsId:eq:{guest.id}")["backups"]
+    assert (full["mode"], full["status"], full["consistency"]) == ("full", "available", "fileSystem")
+    held.append((full, first.split()[0]))
+
+    increment = back_up(_write(guest))
+    assert (increment["parentId"], increment["consistency"]) == (full["backupId"], "fileSystem")
+    assert 16 << 20 <= increment["fileBytes"] < 24 << 20
+    # Its QEMU is killed: no bitmap would be left.
+    before = _write(guest)
+    _kill_guest(guest)
+    increment = back_up(before)
+    assert increment["parentId"] == held[-2][0]["backupId"]
+    # Nothing was written since.
+    assert back_up(before)["fileBytes"] < 1 << 20
+    guest.succeed(guest.power("start"))
+    guest.wait_for_guest_agent()
+    assert _read(guest) == before
+
+    snapshot = _take(cloud, guest, "three")
+    back_up(_write(guest))
+    _operate(cloud, guest, "POST", f"{SNAPSHOTS}/{snapshot['id']}/rollback")
+    guest.wait_for_guest_agent()
+    assert _read(guest) == before
+    after_rollback = back_up(before)
+    assert after_rollback["parentId"] or after_rollback["wholeBecause"]
+    _operate(cloud, guest, "DELETE", f"{SNAPSHOTS}/{snapshot['id']}")
+    assert back_up(_write(guest))["parentId"] == after_rollback["backupId"]
+
+    _nwctl(cloud, "backup", "download", *(backup["backupId"] for backup, _ in held), "--to", str(tmp_path))
+    assert [_restored(cloud, backup, tmp_path) for backup, _ in held] == [expected for _, expected in held]
+    for backup, _ in held:
+        _nwctl(cloud, "backup", "delete", backup["backupId"], "--wait")
+    uuid = guest.show()["blockDeviceMappings"][0]["volumeUuid"].removeprefix("volume-")
+    assert len(find_leftovers(cloud, uuid)) <= 2, find_leftovers(cloud, uuid)
+    assert cloud.host.namespace.run("find", "/var/lib/nodewright/agent/exports", "-type", "f") == ""
+    disk = f"/var/lib/nodewright/agent/volumes/{uuid}.qcow2"
+    assert cloud.host.namespace.run("qemu-img", "snapshot", "-U", "-l", disk) == ""

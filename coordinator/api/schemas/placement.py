@@ -169,6 +169,10 @@ _MEANINGS: Final = {
     DifferenceKind.DEVICE_ELSEWHERE: Message(
         "the instance holds a device of a node that it is not on", "云主机占用了其不在的节点的设备"
     ),
+    DifferenceKind.NODE_NOT_CLEAN: Message(
+        "what a move has left on the node could not be removed for more than an hour",
+        "迁移残留在节点上超过一小时未能清理",
+    ),
 }
 
 

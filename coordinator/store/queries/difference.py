@@ -10,6 +10,7 @@ from sqlmodel import Session, col
 from coordinator.domain.difference import Difference, DifferenceKind
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import ACTIVE_MIGRATION_STATES
+from coordinator.domain.task import ATTEMPTS_OF_AN_HOUR
 from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Migration, Node, ReportedDomain, Task
 
 # Differences of one kind that are read at most: who has more has one cause for all of them.
@@ -25,6 +26,7 @@ _is_on_its_way = or_(
 _NOBODY: Final = literal("")
 # GPUs are its own while they change their mode.
 _MODE_KIND: Final = "set_gpu_mode"
+_CLEANING_KIND: Final = "clean_node"
 
 
 def find_differences(session: Session) -> list[Difference]:
@@ -118,4 +120,13 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
     .join(Node, col(Node.id) == col(DeviceAllocation.node_id))
     .join(Instance, and_(col(Instance.uuid) == _device_consumer, _is_at_rest))
     .where(or_(col(Instance.node_id).is_(None), col(Instance.node_id) != col(DeviceAllocation.node_id))),
+    DifferenceKind.NODE_NOT_CLEAN: select_columns(
+        col(Node.id), col(Node.name), col(Task.args)["uuid"].as_string(), col(Task.args)["ecs_id"].as_string()
+    )
+    .join(Task, col(Task.args)["node_id"].as_string() == col(Node.id))
+    .where(
+        col(Task.kind) == _CLEANING_KIND,
+        col(Task.finished_at).is_(None),
+        col(Task.attempts) >= ATTEMPTS_OF_AN_HOUR,
+    ),
 }

@@ -1,5 +1,6 @@
 """All tables; importing this package fills `SQLModel.metadata`."""
 
+from coordinator.store.tables.backup import VolumeBackup
 from coordinator.store.tables.bmc import Bmc
 from coordinator.store.tables.credential import ApiToken, EnrolmentToken
 from coordinator.store.tables.deployment_set import DeploymentSet
@@ -78,6 +79,7 @@ __all__ = [
     "Tenant",
     "Volume",
     "VolumeAttachment",
+    "VolumeBackup",
     "VolumeSnapshot",
     "Vpc",
     "Webhook",

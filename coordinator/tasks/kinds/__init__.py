@@ -6,6 +6,7 @@ from coordinator.tasks.kinds.attach_devices import ATTACH_DEVICES
 from coordinator.tasks.kinds.attach_isos import ATTACH_ISOS
 from coordinator.tasks.kinds.attach_shared_volume import ATTACH_SHARED_VOLUME
 from coordinator.tasks.kinds.attach_volumes import ATTACH_VOLUMES
+from coordinator.tasks.kinds.back_up_volumes import BACK_UP_VOLUMES
 from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE
 from coordinator.tasks.kinds.capture_snapshot import CAPTURE_SNAPSHOT
 from coordinator.tasks.kinds.change_host_name import CHANGE_HOST_NAME
@@ -14,6 +15,7 @@ from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
 from coordinator.tasks.kinds.create_instance import CREATE_INSTANCE
 from coordinator.tasks.kinds.create_snapshot import CREATE_SNAPSHOT
+from coordinator.tasks.kinds.delete_backup import DELETE_BACKUP
 from coordinator.tasks.kinds.delete_instance import DELETE_INSTANCE
 from coordinator.tasks.kinds.delete_snapshot import DELETE_SNAPSHOT
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
@@ -81,6 +83,8 @@ KINDS: dict[str, TaskKind] = {
         CREATE_SNAPSHOT,
         DELETE_SNAPSHOT,
         ROLL_BACK_INSTANCE,
+        BACK_UP_VOLUMES,
+        DELETE_BACKUP,
         FORGET_SNAPSHOT,
         ATTACH_ISOS,
         DETACH_ISOS,

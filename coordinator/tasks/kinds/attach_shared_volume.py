@@ -1,17 +1,21 @@
 """Gives a shared volume to instances, to all of them or to none; those that run have it at once."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from sqlmodel import Session
 
 from coordinator.agents.client import AgentCallError
 from coordinator.domain.volume import VolumeStatus
+from coordinator.store.queries.volume_attachment import list_sharers
 from coordinator.tasks.blueprint import disk_message, volume_size_bytes
 from coordinator.tasks.instance_step import Args, is_being_deleted
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.shared_volume_step import (
     check_instances,
     let_go,
+    list_attachments,
     load_volume,
     set_attachments,
     settle_failed_instances,
@@ -27,18 +31,40 @@ _KEEPING: Final = ("DeviceStillAttached", "DevicePlugUnsafe")
 async def _ensure_volume(context: StepContext) -> StepResult:
     """What no node has made yet is made on the first instance's, whose storage the others have as well."""
     sharing = await sharing_of(context)
-    volume, node_id = sharing.volume, sharing.instances[0].node_id
-    if not context.args["isNew"] or node_id is None:
+    volume, node_id = sharing.volume, sharing.volume.node_id or sharing.instances[0].node_id
+    if node_id is None:
         return StepResult()
     agent = context.runtime.agents.of(node_id)
     await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, shared=True)
+    return StepResult(apply=_place(context.args, node_id))
 
+
+async def _remove_new(context: StepContext) -> StepResult:
+    """Nobody has written to it: it may be made elsewhere. Where anybody still has it, it stays."""
+    sharing = await sharing_of(context)
+    node_id = sharing.volume.node_id or sharing.instances[0].node_id
+    if not context.args["isNew"] or node_id is None or await asyncio.to_thread(_is_needed, context):
+        return StepResult()
+    removal = context.runtime.agents.of(node_id).ensure_volume_removed(sharing.volume.uuid)
+    await undo_unless_lost(context, sharing.instances[0], removal, node_id)
+    return StepResult(apply=_place(context.args, None))
+
+
+def _is_needed(context: StepContext) -> bool:
+    """Other instances have it meanwhile, or one of these has not let go."""
+    with context.runtime.database.read() as session:
+        own = list_attachments(session, context.args)
+        everybody = list_sharers(session, [load_volume(session, context.args).id])
+        return len(everybody) > len(own) or any(it.status == VolumeStatus.IN_USE for it in own)
+
+
+def _place(args: Args, node_id: str | None) -> Callable[[Session], None]:
     def apply(session: Session) -> None:
-        row = load_volume(session, context.args)
+        row = load_volume(session, args)
         row.node_id = node_id
         session.add(row)
 
-    return StepResult(apply=apply)
+    return apply
 
 
 async def _attach(context: StepContext) -> StepResult:
@@ -75,7 +101,7 @@ async def _detach(context: StepContext) -> StepResult:
 
 
 def _let_go(session: Session, args: Args, failure: Failure) -> None:
-    """After the undoing. The volume, if it was made, stays: it is empty, and the next instances find it there."""
+    """After the undoing. A volume that a guest may still have is kept when that guest is deleted."""
     let_go(session, args, VolumeStatus.ATTACHING)
     settle_failed_instances(session, args, failure)
 
@@ -83,7 +109,7 @@ def _let_go(session: Session, args: Args, failure: Failure) -> None:
 ATTACH_SHARED_VOLUME = TaskKind(
     name="attach_shared_volume",
     steps=(
-        Step("ensure_volume", _ensure_volume),
+        Step("ensure_volume", _ensure_volume, undo=_remove_new),
         Step("attach", _attach, undo=_detach, weight=2, timeout_seconds=3600),
     ),
     check=check_instances("attach a shared volume"),

@@ -307,32 +307,40 @@ class EnsureVolumeReceiveEndedResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class EnsureVolumeExportedRequest(_message.Message):
-    __slots__ = ("uuid", "export_id", "domain_uuid", "snapshot_id", "quiesce")
+    __slots__ = ("uuid", "export_id", "domain_uuid", "snapshot_id", "quiesce", "parent_snapshot_id", "parent_name")
     UUID_FIELD_NUMBER: _ClassVar[int]
     EXPORT_ID_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_UUID_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     QUIESCE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_NAME_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     export_id: str
     domain_uuid: str
     snapshot_id: str
     quiesce: bool
-    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., quiesce: _Optional[bool] = ...) -> None: ...
+    parent_snapshot_id: str
+    parent_name: str
+    def __init__(self, uuid: _Optional[str] = ..., export_id: _Optional[str] = ..., domain_uuid: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., quiesce: _Optional[bool] = ..., parent_snapshot_id: _Optional[str] = ..., parent_name: _Optional[str] = ...) -> None: ...
 
 class VolumeExportProgress(_message.Message):
-    __slots__ = ("percent", "size_bytes", "sha256", "consistency", "reason")
+    __slots__ = ("percent", "size_bytes", "sha256", "consistency", "reason", "is_increment", "whole_because")
     PERCENT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    IS_INCREMENT_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     percent: int
     size_bytes: int
     sha256: str
     consistency: _snapshot_pb2.SnapshotConsistency
     reason: str
-    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., consistency: _Optional[_Union[_snapshot_pb2.SnapshotConsistency, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    is_increment: bool
+    whole_because: str
+    def __init__(self, percent: _Optional[int] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., consistency: _Optional[_Union[_snapshot_pb2.SnapshotConsistency, str]] = ..., reason: _Optional[str] = ..., is_increment: _Optional[bool] = ..., whole_because: _Optional[str] = ...) -> None: ...
 
 class ReadVolumeExportRequest(_message.Message):
     __slots__ = ("export_id", "offset_bytes")

@@ -792,7 +792,7 @@ class VolumeTransferService:
 
 
 class VolumeExportServiceStub:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    """Copies of volumes, without the image below them, for the coordinator's images and for backups. Errors, beside those of VolumeService: NOT_FOUND
     with ExportNotFound.
     """
 
@@ -820,7 +820,7 @@ class VolumeExportServiceStub:
 
 
 class VolumeExportServiceServicer:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    """Copies of volumes, without the image below them, for the coordinator's images and for backups. Errors, beside those of VolumeService: NOT_FOUND
     with ExportNotFound.
     """
 
@@ -828,8 +828,10 @@ class VolumeExportServiceServicer:
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
         (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
         `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
-        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
-        copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. With a parent it
+        has only what has changed since the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it
+        is whole all the same, and whole_because says why. A repeated call answers the copy that is there; cancelling the call leaves
+        nothing, and the next begins anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -876,7 +878,7 @@ def add_VolumeExportServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VolumeExportService:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    """Copies of volumes, without the image below them, for the coordinator's images and for backups. Errors, beside those of VolumeService: NOT_FOUND
     with ExportNotFound.
     """
 

@@ -363,7 +363,7 @@ class VolumeTransferServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_VolumeTransferServiceServicer_to_server(servicer: VolumeTransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class VolumeExportServiceStub:
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    """Copies of volumes, without the image below them, for the coordinator's images and for backups. Errors, beside those of VolumeService: NOT_FOUND
     with ExportNotFound.
     """
 
@@ -375,8 +375,10 @@ class VolumeExportServiceStub:
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
     (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
     `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
-    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
-    copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. With a parent it
+    has only what has changed since the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it
+    is whole all the same, and whole_because says why. A repeated call answers the copy that is there; cancelling the call leaves
+    nothing, and the next begins anew.
     """
     Read: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]
     """The copy's bytes from the offset to its end."""
@@ -385,7 +387,7 @@ class VolumeExportServiceStub:
 
 @_typing.type_check_only
 class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    """Copies of volumes, without the image below them, for the coordinator's images and for backups. Errors, beside those of VolumeService: NOT_FOUND
     with ExportNotFound.
     """
 
@@ -394,8 +396,10 @@ class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
     """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
     (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
     `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
-    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
-    copy that is there; cancelling the call leaves nothing, and the next begins anew.
+    volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. With a parent it
+    has only what has changed since the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it
+    is whole all the same, and whole_because says why. A repeated call answers the copy that is there; cancelling the call leaves
+    nothing, and the next begins anew.
     """
     Read: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadVolumeExportRequest, _storage_pb2.VolumeExportChunk]  # type: ignore[assignment]
     """The copy's bytes from the offset to its end."""
@@ -403,7 +407,7 @@ class VolumeExportServiceAsyncStub(VolumeExportServiceStub):
     """There is no copy under this id. Absence is success. One that nobody removes is gone after two days."""
 
 class VolumeExportServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Whole copies of volumes, without the image below them, for the coordinator's images. Errors, beside those of VolumeService: NOT_FOUND
+    """Copies of volumes, without the image below them, for the coordinator's images and for backups. Errors, beside those of VolumeService: NOT_FOUND
     with ExportNotFound.
     """
 
@@ -416,8 +420,10 @@ class VolumeExportServiceServicer(metaclass=_abc_1.ABCMeta):
         """A copy of the volume, as one compressed qcow2 file that stands alone, lies ready under this id. Nobody may have the volume open
         (VolumeInUse) but the domain that is named: of one that runs the copy is all of one moment, at which its file systems are frozen when
         `quiesce` is asked for and its guest agent answers; they are thawed as those of a snapshot are (SnapshotService). Of a snapshot of the
-        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. A repeated call answers the
-        copy that is there; cancelling the call leaves nothing, and the next begins anew.
+        volume a copy is made whoever has the volume open, and nobody notices; NOT_FOUND with SnapshotNotFound. With a parent it
+        has only what has changed since the parent, in a qcow2 file that names parent_name as its backing file; if the volume cannot tell, it
+        is whole all the same, and whole_because says why. A repeated call answers the copy that is there; cancelling the call leaves
+        nothing, and the next begins anew.
         """
 
     @_abc_1.abstractmethod

@@ -13,7 +13,10 @@ from uuid import uuid4
 
 import pytest
 
+from agent.config import AgentConfig
 from agent.errors import ImageNotFound, RequestInvalid, StorageFailed, StorageUnavailable, VolumeInUse, VolumeNotFound
+from agent.pool_check import examine_pools
+from agent.storage import rbd as rbd_module
 from agent.storage import rbd_tool as rbd_tool_module
 from agent.storage.base import VolumeSpec
 from agent.storage.choice import ANY_TYPE, StorageChoice
@@ -174,7 +177,8 @@ async def test_nodes_share_volumes_and_images_or_have_their_own(
     assert ceph.rbd("ls", POOL) == ""
 
 
-async def test_what_is_open_is_neither_removed_nor_opened_twice(node: Node, ceph: OneNodeCeph) -> None:
+async def test_what_is_open_is_neither_removed_nor_opened_twice(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rbd_module, "_FORGET_SECONDS", 1.0)
     spec = a_spec()
     await node.volumes.ensure_volume(spec)
     async with node.writing(spec.uuid, "write -P 9 0 1M"):
@@ -248,6 +252,11 @@ async def test_a_cluster_that_is_away_is_told_in_time_and_harms_no_files(
     monkeypatch.undo()
     assert (await choice.describe_volume(spec.uuid)).kind == "network"
     await choice.ensure_removed(spec.uuid)
+    config = AgentConfig(volume_backends={"a": f"rbd:{POOL}", "b": "rbd:none"}, ceph_config=ceph.config)
+    assert [(it.check, it.verdict) for it in await examine_pools(config)] == [
+        ("pool guests", "ok"),
+        ("pool none", "fail"),
+    ]
     # What is wrong with the key or the pool is told, and is no absence.
     lost = Node(ceph, images)
     lost.tool.pool = "none"

@@ -229,7 +229,7 @@ async def test_a_broken_table_is_an_error_and_no_endless_list(
     uuid, path = await a_volume(volumes)
     await snapshots.take(uuid, ONE)
     [found] = read_qcow2_snapshots(path)
-    assert found == DiskSnapshot(f"{ONE}/f", 8 * MIB, found.taken_at_seconds)
+    assert found == DiskSnapshot(f"{ONE}/f", 8 * MIB, found.taken_at_seconds, found.table_offset, 1)
 
     def break_at(offset: int, content: bytes) -> Callable[[], None]:
         def run() -> None:
