@@ -55,11 +55,11 @@ class VolumeMoves:
 
     async def open_source(self, uuid: str) -> Opened:
         """See Movable."""
+        volume = await self._everywhere.get_volume(uuid)
         source = await self._everywhere.describe_volume(uuid)
         await self._everywhere.refuse_while_open(uuid)
         if source.kind == "file":
             return open_file(source.path)
-        volume = await self._everywhere.get_volume(uuid)
         return Opened(source.path, volume.size_bytes, volume.allocated_bytes)
 
     async def find_brought(self, uuid: str, transfer_id: str) -> Volume | None:

@@ -1,11 +1,14 @@
 """Snapshots and backups from REST to the guest and back, while the agent that takes them is killed."""
 
+import contextlib
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 BACKUPS = "/api/ecs/v1/backups"
+POLICIES = "/api/ecs/v1/policy"
 # Behind what the demo guest has on its disk.
 AT_MIB = 600
 
@@ -184,3 +188,52 @@ def test_backups_hold_what_the_guest_read_whatever_happens_in_between(
     assert cloud.host.namespace.run("find", "/var/lib/nodewright/agent/exports", "-type", "f") == ""
     disk = f"/var/lib/nodewright/agent/volumes/{uuid}.qcow2"
     assert cloud.host.namespace.run("qemu-img", "snapshot", "-U", "-l", disk) == ""
+
+
+def _set_clock(cloud: Cloud, statement: str, key: object) -> None:
+    """Nobody waits for the next hour: the coordinator finds that it is over."""
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0, tzinfo=None)
+    path = cloud.lab.coordinator.state_dir / "coordinator.db"
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as database, database:
+        database.execute(statement, (hour.isoformat(" ", "microseconds"), key))
+
+
+def test_a_policy_takes_a_snapshot_of_a_guest_that_runs_and_one_that_has_expired_goes(
+    cloud: Cloud, guest: Instance
+) -> None:
+    order = {"policyName": "first", "hourOfDay": ",".join(map(str, range(24))), "weekDays": "1,2,3,4,5,6,7"}
+    owner = {name: cloud.instance_body()[name] for name in ("tenantId", "departmentId")}
+    cloud.rest.request("PUT", POLICIES, json=order | owner | {"expire": 600})
+    [policy] = cloud.rest.get(POLICIES)["snapshotPolicies"]
+    path = f"{POLICIES}/{policy['policyId']}"
+    cloud.rest.request("POST", f"{path}/bind", json={"ecsId": guest.id})
+
+    def run(name: str) -> dict[str, Any]:
+        cloud.rest.request("POST", path, json=order | {"policyName": name, "expire": 600})
+        _set_clock(cloud, "UPDATE snapshot_policy SET next_at = ? WHERE policy_id = ?", policy["policyId"])
+
+        def find() -> Any:
+            made = cloud.rest.get(SNAPSHOTS, ecsid=guest.id)["ecsSnapshots"] or []
+            return next(
+                (it for it in made if it["ecsSnapshotName"].startswith(name) and it["status"] == "available"), 0
+            )
+
+        found: dict[str, Any] = wait_until(find, f"{name} is taken", 120)
+        return found
+
+    _write(guest)
+    older = run("first")
+    kept = _write(guest)
+    newer = run("second")
+    assert _write(guest) != kept
+    _set_clock(cloud, "UPDATE snapshot SET expires_at = ? WHERE snapshot_id = ?", older["ecsSnapshotId"])
+
+    def names() -> list[str]:
+        return [it["ecsSnapshotId"] for it in cloud.rest.get(SNAPSHOTS, ecsid=guest.id)["ecsSnapshots"]]
+
+    wait_until(lambda: names() == [newer["ecsSnapshotId"]], "the older one is gone", 120)
+    cloud.rest.request("DELETE", path)
+    _operate(cloud, guest, "POST", f"{SNAPSHOTS}/{newer['id']}/rollback")
+    guest.wait_for_guest_agent()
+    assert _read(guest) == kept
+    _operate(cloud, guest, "DELETE", f"{SNAPSHOTS}/{newer['id']}")
