@@ -173,7 +173,7 @@ class StorageChoice:
         return mapped
 
     async def get_volume(self, uuid: str) -> Volume:
-        """The complete volume, in a group or the directory. Raises VolumeNotFound, CapabilityMissing for one in Ceph."""
+        """The complete volume, in a group or the directory. Raises VolumeNotFound, CapabilityMissing (is in Ceph)."""
         home = await self.find_home(uuid)
         if isinstance(home, RbdBackend):
             raise CapabilityMissing(f"volume {uuid} is in Ceph, of which no copies are made and nothing is moved yet")

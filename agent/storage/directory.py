@@ -166,7 +166,7 @@ class DirectoryBackend:
         return temporary_beside(self._directory / f"{uuid}{suffix}", self._owner)
 
     async def discard(self, file: Path) -> None:
-        """What was reserved is gone, unless it became the volume; where its share is silent, as soon as that answers."""
+        """What was reserved is gone, unless it became the volume; of a silent share, as soon as that answers."""
         try:
             await self._share.finish(file.unlink, missing_ok=True)
         except (StorageFailed, OSError) as error:  # the next start removes it
