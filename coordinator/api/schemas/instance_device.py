@@ -11,6 +11,7 @@ from coordinator.domain.device import DeviceKind
 from coordinator.domain.usb import is_replaceable
 from coordinator.services.device import DeviceView
 from coordinator.services.instance_view import InstanceView
+from coordinator.store.queries.instance_view import InstanceRow
 from coordinator.store.tables import Instance
 
 
@@ -68,7 +69,7 @@ class UsbMappingBody(UsbDeviceBody):
     replaceable: bool = Field(description="Whether the instance moves live, and has another one of the model then.")
 
     @classmethod
-    def of_instance(cls, view: DeviceView, instance: Instance) -> "UsbMappingBody":
+    def of_instance(cls, view: DeviceView, instance: Instance | InstanceRow) -> "UsbMappingBody":
         replaceable = is_replaceable(view.device.attributes, instance.options)
         shown = UsbDeviceBody.of(view).model_dump(by_alias=False)
         return cls(**shown, ecs_id=instance.ecs_id, replaceable=replaceable)
