@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from coordinator.agents.client import AgentClient
+from coordinator.agents.client import AgentCallError, AgentClient
 from coordinator.store.queries.snapshot import node_of
 from coordinator.store.queries.volume import find_by_uuid
 from coordinator.store.tables.instance import Instance
@@ -38,8 +38,12 @@ async def remove_unless_lost(
 
 
 async def _remove(context: StepContext) -> StepResult:
-    for node_id, uuids in (await asyncio.to_thread(_find_places, context)).items():
-        await context.runtime.agents.of(node_id).ensure_snapshot_removed(context.args["snapshotId"], uuids)
+    try:
+        for node_id, uuids in (await asyncio.to_thread(_find_places, context)).items():
+            await context.runtime.agents.of(node_id).ensure_snapshot_removed(context.args["snapshotId"], uuids)
+    except AgentCallError as error:
+        # Whatever it is may pass: given up, it would stay on the disks for good.
+        raise AgentCallError(error.code, error.message, transient=True) from error
     return StepResult()
 
 
