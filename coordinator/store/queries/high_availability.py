@@ -35,6 +35,7 @@ _WAITING_KINDS: Final = (
     *(f"{verb}_instance" for verb in _WAITING_VERBS),
     *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos", "shared_volume")),
     *("create_snapshot", "delete_snapshot", "grow_volume", "capture_image", "change_os"),
+    *("back_up_volumes", "delete_backup"),
     "redefine_instance",
 )
 # What such an operation has shut down for its own sake alone is to run all the same.
