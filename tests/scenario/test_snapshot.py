@@ -19,7 +19,7 @@ from tests.lab.cloud import Cloud, Instance
 from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("storage"), pytest.mark.timeout(600)]
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 BACKUPS = "/api/ecs/v1/backups"
