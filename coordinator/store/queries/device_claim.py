@@ -63,7 +63,7 @@ def list_claims_of(session: Session, consumer_uuids: Collection[str]) -> dict[st
     )
     claims: dict[str, list[DeviceClaim]] = {}
     for uuid, *of_it, attributes, size_bytes, shareable in session.execute(statement):
-        claim = DeviceClaim(*of_it, attributes=attributes or {}, size_bytes=size_bytes or 0, shareable=bool(shareable))
+        claim = DeviceClaim._make((*of_it, attributes or {}, size_bytes or 0, bool(shareable)))
         claims.setdefault(uuid, []).append(claim)
     return claims
 
