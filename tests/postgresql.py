@@ -1,6 +1,5 @@
 """A private PostgreSQL server for tests: unix socket only, durability off, gone at the end."""
 
-import fcntl
 import os
 import pwd
 import shutil
@@ -9,14 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from sqlalchemy import URL, create_engine, text
 from sqlalchemy.engine import make_url
 
+from tests.own_directory import make_own_directory
+
 _PROGRAMS = Path("/usr/lib/postgresql")
 # Short paths: that of a socket has at most 107 bytes.
-_PARENT, _PREFIX, _LOCK = Path("/tmp"), "nw-pg-", "lock"
+_PARENT, _PREFIX = Path("/tmp"), "nw-pg-"
 
 
 def find_programs() -> Path | None:
@@ -31,9 +31,7 @@ def private_server() -> Iterator[str]:
     programs = find_programs()
     if programs is None:
         raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
-    _remove_leftovers()
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_PARENT))
-    lock = _try_lock(directory)
+    directory, lock = make_own_directory(_PREFIX, _PARENT)
     account = _server_account()
     if account is not None:
         shutil.chown(directory, account, pwd.getpwnam(account).pw_gid)
@@ -48,27 +46,7 @@ def private_server() -> Iterator[str]:
             _run(account, programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        if lock:
-            lock.close()
-
-
-def _remove_leftovers() -> None:
-    """Removes the files of servers whose tests were killed: nobody holds their locks any more."""
-    for directory in _PARENT.glob(f"{_PREFIX}*"):
-        if (directory / _LOCK).exists() and (lock := _try_lock(directory)):
-            shutil.rmtree(directory, ignore_errors=True)
-            lock.close()
-
-
-def _try_lock(directory: Path) -> IO[str] | None:
-    """The lock of a server's directory, as long as it is open; None while another run has it."""
-    lock = (directory / _LOCK).open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
         lock.close()
-        return None
-    return lock
 
 
 @contextmanager

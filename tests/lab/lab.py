@@ -1,6 +1,5 @@
 """The lab: a coordinator's machine with three networks, and hosts on them."""
 
-import fcntl
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +11,7 @@ from tests.lab.cable import Cable, mac_address
 from tests.lab.coordinator import CoordinatorProcess
 from tests.lab.host import Host
 from tests.lab.namespace import Namespace
+from tests.own_directory import make_own_directory
 
 # The coordinator and the agents talk on the first; the others are for volumes and migrations, and for guests.
 NETWORKS = {"manage": "10.90.0", "storage": "10.91.0", "business": "10.92.0"}
@@ -29,7 +29,8 @@ class Lab:
         """Without a directory it makes one, and removes it at its end."""
         self._lock: IO[str] | None = None
         if directory is None:
-            directory, self._lock = _make_directory()
+            directory, self._lock = make_own_directory(_DIRECTORY_PREFIX, Path(tempfile.gettempdir()))
+            directory.chmod(0o755)
         self.directory = directory
         self.hosts: list[Host] = []
         self.centre = Namespace("centre", _bridges())
@@ -95,27 +96,3 @@ def _bridges() -> str:
         f"ip link set {network} up"
         for network, prefix in NETWORKS.items()
     )
-
-
-def _make_directory() -> tuple[Path, IO[str]]:
-    """A new directory that is locked as long as this process lives; those of dead owners are removed."""
-    for stale in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY_PREFIX}*"):
-        lock = _try_lock(stale)
-        if lock is not None:
-            shutil.rmtree(stale, ignore_errors=True)
-            lock.close()
-    directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX))
-    directory.chmod(0o755)
-    lock = _try_lock(directory)
-    assert lock is not None
-    return directory, lock
-
-
-def _try_lock(directory: Path) -> IO[str] | None:
-    lock = (directory / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        return None
-    return lock
