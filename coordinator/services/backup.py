@@ -10,6 +10,7 @@ from coordinator.domain.identifier import Prefix
 from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
 from coordinator.services.volume import find_volume
@@ -34,6 +35,7 @@ def create_backups(runtime: Runtime, caller: Caller, order: BackupOrder) -> tupl
     with runtime.database.write() as session:
         instance, volumes = _find_volumes(session, caller, order)
         require_unlocked(instance)
+        refuse_elastic(volumes, instance, "has no snapshots, and so no backups", "不支持快照，因而不支持备份")
         point_id = runtime.identifiers.new(Prefix.BACKUP)
         rows = [_add_row(session, runtime, instance, volume, point_id, order.mode) for volume in volumes]
         session.flush()

@@ -106,7 +106,8 @@ def let_go(session: Session, args: Args, status: VolumeStatus) -> None:
 
 def release_shared(session: Session, instance: Instance) -> None:
     """The instance, which is gone from its node, shares nothing; what goes with the last one is deleted afterwards."""
-    for attachment, found in list_shared(session, instance.id):
+    # In one order everywhere, so that two deletions cannot wait for each other.
+    for attachment, found in sorted(list_shared(session, instance.id), key=lambda row: row[1].id or 0):
         volume = lock_volume(session, found.id or 0)
         # Not before it has quite become the instance's.
         goes_along = attachment.delete_on_termination and attachment.status != VolumeStatus.ATTACHING

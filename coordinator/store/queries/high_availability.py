@@ -34,21 +34,21 @@ _WAITING_VERBS: Final = (
 _WAITING_KINDS: Final = (
     *(f"{verb}_instance" for verb in _WAITING_VERBS),
     *(f"{verb}_{what}" for verb in ("attach", "detach") for what in ("volumes", "devices", "isos", "shared_volume")),
-    *("create_snapshot", "delete_snapshot", "grow_volume", "capture_image", "change_os"),
-    "redefine_instance",
+    *("create_snapshot", "delete_snapshot", "back_up_volumes", "delete_backup"),
+    *("grow_volume", "capture_image", "change_os", "redefine_instance"),
 )
 # What such an operation has shut down for its own sake alone is to run all the same.
 _IS_INTERRUPTED: Final = and_(
     col(Task.kind).in_(("roll_back_instance", "change_os", "resize_instance", "move_resized_instance")),
     or_(col(Task.args)["runs"].as_boolean(), col(Task.args)["starts"].as_boolean()),
 )
+# Also one that was cancelled: what it undoes waits until the node is certainly fenced.
 _IS_WAITING: Final = (
     col(Instance.deleted_at).is_(None),
     col(Instance.ha_enabled),
     or_(_RAN, _IS_INTERRUPTED),
     col(Task.kind).in_(_WAITING_KINDS),
     col(Task.state).in_(ACTIVE_STATES),
-    col(Task.cancel_requested).is_(False),
 )
 
 
@@ -90,9 +90,10 @@ def list_failed_recoveries(session: Session, node_id: str, since: datetime) -> d
 
 
 def find_waiting(session: Session, node_id: str) -> Sequence[str]:
-    """Operations that wait for the node, and keep what ran there from being started elsewhere."""
+    """Operations that wait for the node, and keep what ran there from being started elsewhere, yet to be cancelled."""
     statement = select(Task.id).join(Instance, col(Instance.task_id) == col(Task.id))
-    return session.exec(statement.where(Instance.node_id == node_id, *_IS_WAITING)).all()
+    is_asked = (Instance.node_id == node_id, col(Task.cancel_requested).is_(False))
+    return session.exec(statement.where(*is_asked, *_IS_WAITING)).all()
 
 
 def find_nodes_to_fence(session: Session) -> set[str]:
@@ -102,5 +103,13 @@ def find_nodes_to_fence(session: Session) -> set[str]:
     of_recoveries = select(Migration.target_node_id).where(
         Migration.type == MigrationType.RECOVERY, col(Migration.finished_at).is_(None)
     )
-    is_concerned = or_(*(col(Node.id).in_(found) for found in (of_stranded, of_waiting, of_recoveries)))
+    # On its target, too, it may have been started before that was lost.
+    of_moves = (
+        select(Migration.target_node_id)
+        .join(Instance, col(Instance.id) == col(Migration.instance_id))
+        .join(Task, col(Task.id) == col(Instance.task_id))
+        .where(col(Migration.operation_id) == col(Task.id), Task.kind == "move_resized_instance", *_IS_WAITING)
+    )
+    concerned = (of_stranded, of_waiting, of_recoveries, of_moves)
+    is_concerned = or_(*(col(Node.id).in_(found) for found in concerned))
     return set(session.exec(select(Node.id).where(col(Node.ready).is_(False), is_concerned)))

@@ -23,6 +23,7 @@ from coordinator.store.tables import (
     SshKey,
     Tenant,
     Volume,
+    VolumeBackup,
     VolumeSnapshot,
     Vpc,
 )
@@ -132,14 +133,17 @@ _OWNED: tuple[type[SQLModel], ...] = (DeploymentSet, LaunchTemplate, Schedule, S
 
 
 def purge_tenant(session: Session, tenant_id: str) -> None:
-    """Deletes a tenant that owns nothing, with its tokens, departments and what is left of deleted instances."""
+    """Deletes a tenant that owns nothing, with its tokens, departments and what is left of deleted instances.
+
+    Files of its backups stay on their nodes for two days at most.
+    """
     instances = select(Instance.id).where(Instance.tenant_id == tenant_id)
     session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id).in_(instances)))
     session.execute(delete(PlacementRecord).where(col(PlacementRecord.instance_id).in_(instances)))
     session.execute(delete(Port).where(col(Port.instance_id).in_(instances)))
     session.execute(delete(Migration).where(col(Migration.instance_id).in_(instances)))
     _forget_images(session, tenant_id)
-    of_tenant: tuple[type[SQLModel], ...] = (Instance, Image, ResourceGroup, Department, ApiToken)
+    of_tenant: tuple[type[SQLModel], ...] = (VolumeBackup, Instance, Image, ResourceGroup, Department, ApiToken)
     for table in of_tenant:
         session.execute(delete(table).where(table.tenant_id == tenant_id))  # type: ignore[attr-defined]
     session.execute(delete(Tenant).where(col(Tenant.id) == tenant_id))

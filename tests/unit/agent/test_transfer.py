@@ -93,7 +93,7 @@ def test_a_logical_volume_of_a_guest_that_hibernates_is_found_where_it_has_come_
     wanted = etree.fromstring(there).find("devices/disk")
     assert adapted is not None
     assert wanted is not None
-    assert sorted(map(etree.tostring, adapted)) == sorted(map(etree.tostring, wanted))
+    assert sorted(etree.tostring(it) for it in adapted) == sorted(etree.tostring(it) for it in wanted)
     assert adapted.get("type") == becomes.kind
 
 
