@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from agent.assignment import Assignments, UsbReturn
 from agent.attachment import DiskAttachments, DiskReturn
@@ -23,7 +22,6 @@ from agent.devices.maker import Tools
 from agent.devices.network_function_maker import run_ip
 from agent.devices.state import DeviceStates
 from agent.devices.writer import SysfsWriter
-from agent.disk_limit import DiskLimits
 from agent.disk_lock import DiskLocks
 from agent.domain_lock import DomainLocks
 from agent.ended_guest import EndRecord
@@ -35,11 +33,8 @@ from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.backup import Backups
 from agent.hypervisor.capability import CapabilityReader, read_libvirt_version
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_change import DiskPlugs
-from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.events import DomainEvents
-from agent.hypervisor.freeze import Freezes
 from agent.hypervisor.growth import Growths
 from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
@@ -52,8 +47,6 @@ from agent.hypervisor.nodedev import NodeDevices
 from agent.hypervisor.prober import GuestAgentProber
 from agent.hypervisor.reboot import Reboots
 from agent.hypervisor.saved_memory import SavedMemory
-from agent.hypervisor.secret import ensure_secret
-from agent.hypervisor.snapshot import LiveSnapshots
 from agent.hypervisor.stop import Stops
 from agent.identity import Identity, read_machine_uuid
 from agent.incoming import IncomingGuests
@@ -63,30 +56,38 @@ from agent.network.journal import PortJournal
 from agent.network.nat import NatBackend
 from agent.network.role import NetworkRoles, find_own_address
 from agent.network.severance import sever_migrations
+from agent.node_storage import SnapshotParts, StorageParts, build_snapshots, build_storage
 from agent.peer import Peers
 from agent.recovery import remove_leftovers
 from agent.self_fence import SelfFence
-from agent.snapshot import Snapshots
-from agent.storage.choice import ANY_TYPE, StorageChoice
-from agent.storage.copying import VolumeCopies
-from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import Exports
-from agent.storage.image_cache import ImageCache
-from agent.storage.lvm import LvmBackend
-from agent.storage.lvm_tool import LvmTool
 from agent.storage.moving import Content, Movable
-from agent.storage.rbd import RbdBackend
-from agent.storage.rbd_base import shorten
-from agent.storage.rbd_tool import CephAccess, RbdTool
 from agent.storage.receiving import Receivers
-from agent.storage.seed import Seeds
 from agent.storage.sending import Sends
-from agent.storage.share import Share
-from agent.storage.snapshot import SnapshotFiles
 from agent.storage.volume_moving import VolumeMoves
 from agent.watchdog.record import FenceRecord
 
 _ALL_GUEST_COMMANDS = ("guest-*",)
+
+ReadProfile = Callable[[], Awaitable[HostProfile]]
+
+
+@dataclass(frozen=True)
+class GuestParts:
+    """libvirt, and its guests as they are: looked at, started and stopped."""
+
+    connection: Connection
+    events: DomainEvents
+    self_fence: SelfFence
+    ends: EndRecord
+    guests: Guests
+    affinities: Affinities
+    guest_agents: GuestAgents
+    prober: GuestAgentProber
+    stops: Stops
+    growths: Growths
+    hibernations: Hibernations
+    memory: SavedMemory
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Hardware:
     host: HostReader
     watch: DeviceWatch
     keeper: DeviceKeeper
+    read_profile: ReadProfile
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,14 @@ class GuestChanges:
 
 
 @dataclass(frozen=True)
-class SnapshotParts:
-    """Snapshots of volumes, in files and in guests that run."""
+class Moves:
+    """What leaves the node and what comes to it: guests that run, volumes, copies of them."""
 
-    snapshots: Snapshots
-    files: SnapshotFiles
-    copies: VolumeCopies
-    freezes: Freezes
+    migrations: Migrations
+    incoming: IncomingGuests
+    sends: Sends
+    receivers: Receivers
+    exports: Exports
 
 
 @dataclass(frozen=True)
@@ -128,32 +131,15 @@ class Node:
     config: AgentConfig
     identity: Identity
     coordinator: CoordinatorClient
-    connection: Connection
-    events: DomainEvents
-    self_fence: SelfFence
-    ends: EndRecord
-    guests: Guests
-    affinities: Affinities
-    guest_agents: GuestAgents
-    prober: GuestAgentProber
-    stops: Stops
-    growths: Growths
-    hibernations: Hibernations
+    guests: GuestParts
+    storage: StorageParts
+    networks: NatBackend
+    roles: NetworkRoles
+    peers: Peers
+    hardware: Hardware
     changes: GuestChanges
     snapshots: SnapshotParts
-    migrations: Migrations
-    incoming: IncomingGuests
-    peers: Peers
-    roles: NetworkRoles
-    images: ImageCache
-    volumes: DirectoryBackend
-    storage: StorageChoice
-    disk_limits: DiskLimits
-    sends: Sends
-    receivers: Receivers
-    exports: Exports
-    networks: NatBackend
-    hardware: Hardware
+    moves: Moves
     metrics: Metrics
 
 
@@ -161,187 +147,117 @@ def build_node(config: AgentConfig) -> Node:
     """Makes the directories, clears what a crash left, and connects nothing yet. Raises IdentityMissing."""
     identity = Identity(config.state_dir, config.pki_dir)
     membership = identity.membership()
-    address = config.coordinator_address or membership.coordinator_address
+    node_id, address = membership.node_id, config.coordinator_address or membership.coordinator_address
     coordinator = CoordinatorClient(address, identity.credentials())
+    guests = _build_guests(config)
+    storage = build_storage(config, node_id, coordinator, guests.connection)
+    networks = NatBackend(Networks(guests.connection), PortJournal(config.journal_dir / "ports"), Firewall())
+    remove_leftovers(storage.images, storage.files, storage.seeds)
+    networks.prepare()
+    roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
+    hardware = _build_hardware(config, guests.connection, storage, roles)
+    changes = _build_changes(config, guests, storage, networks, hardware)
+    snapshots = build_snapshots(config, storage, guests.guest_agents, changes.locks, guests.memory)
+    moves = _build_moves(config, node_id, guests, storage, roles, changes, snapshots, hardware.read_profile)
+    peers, metrics = Peers(config.peer_dir), Metrics()
+    return Node(
+        *(config, identity, coordinator, guests, storage, networks, roles, peers),
+        *(hardware, changes, snapshots, moves, metrics),
+    )
+
+
+def _build_guests(config: AgentConfig) -> GuestParts:
     connection = Connection(config.libvirt_uri)
-    events = DomainEvents(connection)
+    events, memory_dir = DomainEvents(connection), config.saved_memory_dir
     self_fence = SelfFence(config.run_dir, FenceRecord(config.fence_dir))
     ends = EndRecord(config.journal_dir / "ended")
-    guests = _build_guests(connection, events, self_fence, ends, config.saved_memory_dir)
-    affinities = Affinities(connection)
-    guest_agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
-    stops = Stops(guests, guest_agents, events)
-    images, volumes = _build_storage(config, membership.node_id, coordinator, connection)
-    storage = _build_choice(config, membership.node_id, volumes, images, connection)
-    networks = NatBackend(Networks(connection), PortJournal(config.journal_dir / "ports"), Firewall())
-    seeds = Seeds(config.seeds_dir)
-    remove_leftovers(images, volumes, seeds)
-    networks.prepare()
-    capability = CapabilityReader(connection, config.state_dir / "accelerator.json")
-    roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
-    hardware = _build_hardware(config, connection, capability, storage, roles)
-    disk_limits = DiskLimits(
-        config.journal_dir / "disk-limits.json",
-        apply=partial(apply_disk_limits, connection),
-        list_volumes=storage.list_volumes,
-    )
-    profile, keeper = _build_profile(config, capability, volumes, disk_limits), hardware.keeper
-    changes = _build_changes(
-        config,
-        connection,
-        events,
-        guests,
-        stops,
-        affinities,
-        seeds,
-        profile,
-        images,
-        storage,
-        networks,
-        self_fence,
-        keeper,
-    )
-    memory = SavedMemory(connection, events, config.saved_memory_dir)
-    snapshots = _build_snapshots(config, connection, guest_agents, volumes, storage, changes.locks, memory)
-    exports = Exports(
-        config.exports_dir,
-        storage,
-        snapshots.files,
-        Backups(connection, snapshots.freezes, changes.locks),
-        find_image=images.find,
-        reserved_bytes=config.reserved_storage_bytes,
-    )
-    exports.prepare()
-    hibernated = HibernatedGuests(
-        memory,
-        changes.locks,
-        profile,
-        config.journal_dir / "memory",
-    )
-    hibernated.prepare()
-    movables: dict[Content, Movable] = {
-        "volume": VolumeMoves(volumes, storage, find_image=images.find),
-        "saved-memory": hibernated,
-    }
-    return Node(
-        config=config,
-        identity=identity,
-        coordinator=coordinator,
-        connection=connection,
-        events=events,
-        self_fence=self_fence,
-        ends=ends,
-        guests=guests,
-        affinities=affinities,
-        guest_agents=guest_agents,
-        prober=GuestAgentProber(guests, guest_agents, events),
-        stops=stops,
-        growths=Growths(connection, guests, guest_agents, affinities, events),
-        hibernations=Hibernations(connection, guests, guest_agents, affinities, events, config.saved_memory_dir),
-        changes=changes,
-        snapshots=snapshots,
-        migrations=Migrations(connection, guests, config.journal_dir / "migrations", sever=sever_migrations),
-        incoming=IncomingGuests(connection, guests, changes.definitions, roles, lambda: membership.node_id),
-        peers=Peers(config.peer_dir),
-        roles=roles,
-        images=images,
-        volumes=volumes,
-        storage=storage,
-        disk_limits=disk_limits,
-        sends=Sends(movables, config.journal_dir / "transfers"),
-        receivers=_build_receivers(membership.node_id, volumes, movables, roles),
-        exports=exports,
-        networks=networks,
-        hardware=hardware,
-        metrics=Metrics(),
-    )
 
-
-def _build_changes(
-    config: AgentConfig,
-    connection: Connection,
-    events: DomainEvents,
-    guests: Guests,
-    stops: Stops,
-    affinities: Affinities,
-    seeds: Seeds,
-    read_profile: Callable[[], Awaitable[HostProfile]],
-    images: ImageCache,
-    volumes: StorageChoice,
-    networks: NatBackend,
-    self_fence: SelfFence,
-    keeper: DeviceKeeper,
-) -> GuestChanges:
-    locks = DomainLocks()
-    plugs, disk_plugs = DevicePlugs(connection, events, affinities), DiskPlugs(connection, events, affinities)
-    assignments = Assignments(plugs, keeper, locks)
-    attachments = DiskAttachments(disk_plugs, volumes, images, read_profile, locks, check_volume=volumes.check_volume)
-    definitions = Definitions(
-        guests,
-        affinities,
-        seeds,
-        read_profile,
-        volumes=volumes,
-        images=images,
-        subnets=networks,
-        ha_guests=self_fence,
-        assignments=assignments,
-        disks=disk_plugs,
-        check_image=volumes.check_image,
-    )
-    startable = definitions.check_startable
-    return GuestChanges(
-        locks,
-        definitions,
-        Reboots(guests, stops, config.journal_dir / "reboots", check_startable=startable, locks=locks),
-        assignments,
-        UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents)),
-        attachments,
-        DiskReturn(attachments, events),
-    )
-
-
-def _build_snapshots(
-    config: AgentConfig,
-    connection: Connection,
-    guest_agents: GuestAgents,
-    volumes: DirectoryBackend,
-    storage: StorageChoice,
-    locks: DomainLocks,
-    memory: SavedMemory,
-) -> SnapshotParts:
-    live, files = LiveSnapshots(connection), SnapshotFiles(volumes, storage)
-    copies = VolumeCopies(volumes, storage, files)
-    freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    snapshots = Snapshots(files, live, freezes, locks, memory.find_holder)
-    return SnapshotParts(snapshots, files, copies, freezes)
-
-
-def _build_guests(
-    connection: Connection, events: DomainEvents, self_fence: SelfFence, ends: EndRecord, saved_memory: Path
-) -> Guests:
     def check_start(uuid: str) -> None:
         self_fence.check_startable(uuid)
         # Before it runs: should the power fail right afterwards, it has not ended by itself.
         ends.discard(uuid)
 
-    return Guests(connection, events, check_start=check_start, saved_memory=saved_memory)
+    guests = Guests(connection, events, check_start=check_start, saved_memory=memory_dir)
+    affinities = Affinities(connection)
+    agents = GuestAgents(connection, allowed_commands=config.guest_commands or _ALL_GUEST_COMMANDS)
+    return GuestParts(
+        *(connection, events, self_fence, ends, guests, affinities, agents),
+        prober=GuestAgentProber(guests, agents, events),
+        stops=Stops(guests, agents, events),
+        growths=Growths(connection, guests, agents, affinities, events),
+        hibernations=Hibernations(connection, guests, agents, affinities, events, memory_dir),
+        memory=SavedMemory(connection, events, memory_dir),
+    )
 
 
-def _build_receivers(
-    node_id: str, volumes: DirectoryBackend, movables: Mapping[Content, Movable], roles: NetworkRoles
-) -> Receivers:
-    return Receivers(movables, roles, lambda: node_id, supports_direct_io=volumes.supports_direct_io)
+def _build_changes(
+    config: AgentConfig, parts: GuestParts, storage: StorageParts, networks: NatBackend, hardware: Hardware
+) -> GuestChanges:
+    locks, volumes, profile = DomainLocks(), storage.volumes, hardware.read_profile
+    to_change = parts.connection, parts.events, parts.affinities
+    plugs, disk_plugs = DevicePlugs(*to_change), DiskPlugs(*to_change)
+    assignments = Assignments(plugs, hardware.keeper, locks)
+    attachments = DiskAttachments(
+        disk_plugs, volumes, storage.images, profile, locks, check_volume=volumes.check_volume
+    )
+    definitions = Definitions(
+        *(parts.guests, parts.affinities, storage.seeds, profile),
+        volumes=volumes,
+        images=storage.images,
+        subnets=networks,
+        ha_guests=parts.self_fence,
+        assignments=assignments,
+        disks=disk_plugs,
+        check_image=volumes.check_image,
+    )
+    startable, journal = definitions.check_startable, config.journal_dir / "reboots"
+    reboots = Reboots(parts.guests, parts.stops, journal, check_startable=startable, locks=locks)
+    usb_return = UsbReturn(plugs, assignments, DeviceWatch(DeviceEvents))
+    disk_return = DiskReturn(attachments, parts.events)
+    return GuestChanges(locks, definitions, reboots, assignments, usb_return, attachments, disk_return)
+
+
+def _build_moves(
+    config: AgentConfig,
+    node_id: str,
+    parts: GuestParts,
+    storage: StorageParts,
+    roles: NetworkRoles,
+    changes: GuestChanges,
+    snapshots: SnapshotParts,
+    read_profile: ReadProfile,
+) -> Moves:
+    connection, guests, journals = parts.connection, parts.guests, config.journal_dir
+    hibernated = HibernatedGuests(parts.memory, changes.locks, read_profile, journals / "memory")
+    hibernated.prepare()
+    files = VolumeMoves(storage.files, storage.volumes, find_image=storage.images.find)
+    movables: dict[Content, Movable] = {"volume": files, "saved-memory": hibernated}
+    direct_io = storage.files.supports_direct_io
+    return Moves(
+        Migrations(connection, guests, journals / "migrations", sever=sever_migrations),
+        IncomingGuests(connection, guests, changes.definitions, roles, lambda: node_id),
+        Sends(movables, journals / "transfers"),
+        Receivers(movables, roles, lambda: node_id, supports_direct_io=direct_io),
+        _build_exports(config, connection, storage, changes.locks, snapshots),
+    )
+
+
+def _build_exports(
+    config: AgentConfig, connection: Connection, storage: StorageParts, locks: DomainLocks, snapshots: SnapshotParts
+) -> Exports:
+    exports = Exports(
+        *(config.exports_dir, storage.volumes, snapshots.files, Backups(connection, snapshots.freezes, locks)),
+        find_image=storage.images.find,
+        reserved_bytes=config.reserved_storage_bytes,
+    )
+    exports.prepare()
+    return exports
 
 
 def _build_hardware(
-    config: AgentConfig,
-    connection: Connection,
-    capability: CapabilityReader,
-    volumes: StorageChoice,
-    roles: NetworkRoles,
+    config: AgentConfig, connection: Connection, storage: StorageParts, roles: NetworkRoles
 ) -> Hardware:
-    sysfs = Sysfs()
+    sysfs, capability = Sysfs(), CapabilityReader(connection, config.state_dir / "accelerator.json")
     journal, faults = DeviceJournal(config.journal_dir / "devices"), Faults(sysfs)
     tools = Tools(sysfs, SysfsWriter(), NodeDevices(connection), run_ip)
     modes = GpuModes(config.journal_dir / "gpu-mode.json", tools)
@@ -350,91 +266,32 @@ def _build_hardware(
     host = HostReader(
         read_machine_uuid(config.machine_uuid),
         capability.get,
-        volumes.capacity,
+        storage.volumes.capacity,
         read_device_users=lambda besides: find_device_users(connection, besides),
         read_role_addresses=roles.addresses,
-        read_storage_id=volumes.storage_id,
+        read_storage_id=storage.volumes.storage_id,
         read_disk_locks=lambda: DiskLocks().find_gap() is None,
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
-        read_local_storage=volumes.local_bytes,
+        read_local_storage=storage.volumes.local_bytes,
         read_libvirt_version=partial(read_libvirt_version, connection),
     )
-    watch = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults))
-    functions = config.virtual_functions
+    watch, functions = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults)), config.virtual_functions
     keeper = DeviceKeeper(journal, modes, tools, host.survey, virtual_functions=functions, notice=watch.notice)
-    return Hardware(host, watch, keeper)
+    return Hardware(host, watch, keeper, _build_profile(config, capability, storage))
 
 
-def _build_storage(
-    config: AgentConfig, node_id: str, coordinator: CoordinatorClient, connection: Connection
-) -> tuple[ImageCache, DirectoryBackend]:
-    reserved_bytes = config.reserved_storage_bytes
-    mount_point = Path(config.volumes_mount) if config.volumes_mount else None
-    share = Share(config.volumes_dir, mount_point=mount_point)
-
-    async def find_image_users(image_id: str) -> list[str]:
-        backed, path = await volumes.volumes_backed_by(image_id), config.images_dir / f"{image_id}.iso"
-        # Nothing else is in drives, and to ask for every domain takes its time.
-        return [*backed, *(await find_file_holders(connection, path) if path.exists() else ())]
-
-    images = ImageCache(
-        config.images_dir,
-        read_image=coordinator.read_image,
-        find_users=find_image_users,
-        reserved_bytes=reserved_bytes,
-        unused_life_seconds=config.unused_image_hours * 3600,
-    )
-    volumes = DirectoryBackend(
-        config.volumes_dir,
-        owner=node_id,
-        find_image=images.find,
-        find_users=lambda path: find_disk_users(connection, path),
-        reserved_bytes=reserved_bytes,
-        share=share,
-    )
-    return images, volumes
-
-
-def _build_choice(
-    config: AgentConfig, node_id: str, volumes: DirectoryBackend, images: ImageCache, connection: Connection
-) -> StorageChoice:
-    find_users = partial(find_disk_users, connection)
-    default = config.volume_backends.get(ANY_TYPE, "")
-    # The coordinator knows one storage of a node: what nodes share there, they share in the other pools as well.
-    others = shorten(default if default.startswith("rbd:") else node_id)
-
-    def build(name: str) -> LvmBackend | RbdBackend:
-        kind, _, place = name.partition(":")
-        if kind == "lvm":
-            group, _, pool = place.partition("/")
-            return LvmBackend(LvmTool(group), pool=pool, find_image=images.find, find_users=find_users)
-        return RbdBackend(
-            RbdTool(CephAccess(config.ceph_config, config.ceph_user), place),
-            owner=node_id,
-            namespace="" if name == default else others,
-            find_image=images.find,
-            find_users=find_users,
-            keep_key=partial(ensure_secret, connection),
-        )
-
-    backends = {name: build(name) for name in set(config.volume_backends.values())}
-    return StorageChoice(volumes, {kind: backends[name] for kind, name in config.volume_backends.items()})
-
-
-def _build_profile(
-    config: AgentConfig, capability: CapabilityReader, volumes: DirectoryBackend, disk_limits: DiskLimits
-) -> Callable[[], Awaitable[HostProfile]]:
+def _build_profile(config: AgentConfig, capability: CapabilityReader, storage: StorageParts) -> ReadProfile:
     async def read_profile() -> HostProfile:
         direct_io = False
         with contextlib.suppress(StorageFailed):  # no file is given to a guest while that cannot be told
-            direct_io = await volumes.supports_direct_io()
+            direct_io = await storage.files.supports_direct_io()
         profile = (await capability.get()).host_profile(
             seed_directory=config.seeds_dir,
             serial_log_directory=config.serial_dir,
             vnc_address=config.vnc_listen,
             direct_io=direct_io,
         )
-        return replace(profile, disk_limits=disk_limits.limits)
+        return replace(profile, disk_limits=storage.disk_limits.limits)
 
     return read_profile

@@ -92,23 +92,23 @@ async def serve(
     credentials = ServerCredentials(node.identity.credentials())
     node.metrics.certificate_expires.set(credentials.expires_timestamp)
     await asyncio.to_thread(node.peers.write, node.identity.credentials())
-    await node.connection.open()
+    await node.guests.connection.open()
     # First: nothing in these guests goes on before.
     node.snapshots.freezes.resume()
-    node.migrations.resume()
+    node.moves.migrations.resume()
     await node.hardware.keeper.restore()
-    await node.storage.prepare()
+    await node.storage.volumes.prepare()
     async with _serving(node, credentials, extra_interceptors) as port, _reporting(node, credentials, port):
         notify_systemd("READY=1")
         log.info("agent.ready", port=port, node_id=node.identity.membership().node_id)
         await stopping.wait()
         notify_systemd("STOPPING=1")
     await node.snapshots.freezes.close()
-    await node.images.close()
-    await node.sends.close()
-    await node.receivers.close()
+    await node.storage.images.close()
+    await node.moves.sends.close()
+    await node.moves.receivers.close()
     await node.coordinator.close()
-    await node.connection.close()
+    await node.guests.connection.close()
     log.info("agent.stopped")
 
 
@@ -168,31 +168,33 @@ def build_interceptors(metrics: Metrics) -> tuple[grpc.aio.ServerInterceptor, ..
 
 def _add_services(server: grpc.aio.Server, node: Node) -> None:
     domains = DomainServicer(
-        node.guests,
+        node.guests.guests,
         node.changes.definitions,
-        node.stops,
+        node.guests.stops,
         node.changes.reboots,
-        node.events,
-        node.prober,
+        node.guests.events,
+        node.guests.prober,
         node.changes.locks,
         node.changes.attachments,
-        node.growths,
-        node.hibernations,
+        node.guests.growths,
+        node.guests.hibernations,
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(node.changes.assignments), server)
     domain_pb2_grpc.add_DomainServiceServicer_to_server(domains, server)
-    guest_pb2_grpc.add_GuestServiceServicer_to_server(GuestServicer(node.guest_agents, node.prober), server)
+    guest_pb2_grpc.add_GuestServiceServicer_to_server(
+        GuestServicer(node.guests.guest_agents, node.guests.prober), server
+    )
     host_pb2_grpc.add_HostServiceServicer_to_server(HostServicer(node.hardware.host), server)
-    migrations = MigrationServicer(node.migrations, node.incoming, node.changes.definitions, node.peers)
+    migrations = MigrationServicer(node.moves.migrations, node.moves.incoming, node.changes.definitions, node.peers)
     migration_pb2_grpc.add_MigrationServiceServicer_to_server(migrations, server)
     network_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node.networks), server)
-    storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.images), server)
+    storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(node.storage.images), server)
     snapshots = SnapshotServicer(node.snapshots.snapshots, node.snapshots.files)
     snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, server)
-    volumes = VolumeServicer(node.storage, node.changes.attachments, node.snapshots.copies)
+    volumes = VolumeServicer(node.storage.volumes, node.changes.attachments, node.snapshots.copies)
     storage_pb2_grpc.add_VolumeServiceServicer_to_server(volumes, server)
-    storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.exports), server)
-    transfers = VolumeTransferServicer(node.sends, node.receivers, node.peers)
+    storage_pb2_grpc.add_VolumeExportServiceServicer_to_server(VolumeExportServicer(node.moves.exports), server)
+    transfers = VolumeTransferServicer(node.moves.sends, node.moves.receivers, node.peers)
     storage_pb2_grpc.add_VolumeTransferServiceServicer_to_server(transfers, server)
 
 
@@ -212,8 +214,8 @@ async def _add_health(server: grpc.aio.Server, node: Node) -> Any:
         changes.add(change)
         change.add_done_callback(changes.discard)
 
-    on_connection(ConnectionState.OPEN if node.connection.is_open else ConnectionState.LOST)
-    node.connection.add_listener(on_connection)
+    on_connection(ConnectionState.OPEN if node.guests.connection.is_open else ConnectionState.LOST)
+    node.guests.connection.add_listener(on_connection)
     return servicer
 
 
@@ -239,17 +241,19 @@ async def _reporting(node: Node, credentials: ServerCredentials, port: int) -> A
     reporter = Reporter(
         node.coordinator,
         node.hardware.host,
-        DomainView(node.guests, node.prober),
-        node.events,
-        node.self_fence,
+        DomainView(node.guests.guests, node.guests.prober),
+        node.guests.events,
+        node.guests.self_fence,
         node.hardware.watch,
         advertise_address=lambda: node.config.advertise_address or _guess_address(node, port),
         zone=node.config.zone,
-        list_ended=node.ends.list,
+        list_ended=node.guests.ends.list,
         on_session=on_session,
-        on_disk_limits=node.disk_limits.tell,
+        on_disk_limits=node.storage.disk_limits.tell,
     )
-    metric_server = MetricServer(node.metrics, lambda: {"libvirt": node.connection.is_open, "coordinator": registered})
+    metric_server = MetricServer(
+        node.metrics, lambda: {"libvirt": node.guests.connection.is_open, "coordinator": registered}
+    )
     await metric_server.start(*split_address("metrics_listen", node.config.metrics_listen))
     renewal = CertificateRenewal(node.identity, node.coordinator, on_renewed=on_renewed)
     try:
@@ -268,16 +272,16 @@ def _begin_loops(node: Node) -> tuple[Coroutine[Any, Any, None], ...]:
         node.hardware.watch.run(),
         node.changes.usb_return.run(),
         node.changes.disk_return.run(),
-        node.prober.run(),
-        NetworkRecovery(node.connection, node.networks).run(),
-        DeviceRecovery(node.connection, node.hardware.keeper).run(),
-        AffinityRecovery(node.connection, node.affinities, node.events).run(),
-        node.disk_limits.run(),
-        EndWatch(node.ends, node.guests, node.events).run(),
-        StallWatch(node.connection, node.guests, node.events, node.changes.locks).run(),
-        node.images.run(),
-        node.storage.run(),
-        node.exports.run(),
+        node.guests.prober.run(),
+        NetworkRecovery(node.guests.connection, node.networks).run(),
+        DeviceRecovery(node.guests.connection, node.hardware.keeper).run(),
+        AffinityRecovery(node.guests.connection, node.guests.affinities, node.guests.events).run(),
+        node.storage.disk_limits.run(),
+        EndWatch(node.guests.ends, node.guests.guests, node.guests.events).run(),
+        StallWatch(node.guests.connection, node.guests.guests, node.guests.events, node.changes.locks).run(),
+        node.storage.images.run(),
+        node.storage.volumes.run(),
+        node.moves.exports.run(),
     )
 
 
