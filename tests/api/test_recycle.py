@@ -188,6 +188,29 @@ def test_a_canceled_deletion_leaves_the_instance_where_it_was(
     assert (shown["status"], shown["errMessage"]) == ("Running", "deletion canceled")
 
 
+def test_a_volume_that_was_on_its_way_is_an_ordinary_one_of_what_is_restored(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, on: Api
+) -> None:
+    ecs_id, flags = cloud.create(customer), {"deleteOnTermination": True}
+    volumes = [make(customer, name="own"), make(customer, name="shared", multiAttach=True)]
+    for volume in volumes:
+        agent.calls.clear()
+        agent.gates["ensure_disk_attached"] = threading.Event()
+        order = [{"volumeId": volume["volumeId"], **flags}]
+        customer.ok("PUT", f"{INSTANCES}/{ecs_id}/attach-volumes", order)
+        wait_until(lambda: "ensure_disk_attached" in agent.calls, "it is being attached")
+        finish(customer, recycle(customer, ecs_id))
+        agent.gates.clear()
+        customer.ok("PUT", f"{BIN}/{ecs_id}")
+        finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/start"))
+    held = customer.ok("GET", f"{INSTANCES}/{ecs_id}/attached-volumes")["attachedVolumes"][1:]
+    assert [(it["status"], it["deleteOnTermination"]) for it in held] == [("inUse", False)] * 2
+    for volume in volumes:
+        body = {"volumeld": volume["volumeId"]}
+        answer = customer.call("PUT", f"{INSTANCES}/{ecs_id}/detach-volume", body)
+        assert finish(customer, answer)["state"] == "Succeeded"
+
+
 def test_what_was_never_made_is_not_kept(customer: Api, cloud: Cloud, agent: ScriptedAgent, on: Api) -> None:
     agent.gates["ensure_defined"] = threading.Event()
     created = customer.call("POST", INSTANCES, cloud.order())
