@@ -18,6 +18,8 @@ from agent.domainxml.metadata import Ownership
 
 _SERIAL_LENGTH: Final = 20
 _REPLACED: Final = ("cputune", "numatune")
+# Of a disk's driver, what depends on where its volume is.
+_DRIVER: Final = ("type", "cache", "io", "discard", "detect_zeroes")
 
 
 def adapt_domain(live_xml: str, definition_xml: str) -> str:
@@ -33,7 +35,7 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
     _copy_text(live, there, "devices/emulator")
     others = _disks_by_key(there)
     for key, disk in _disks_by_key(live).items():
-        _copy_attributes(disk, others.get(key), "source", ("file", "name"))
+        _adapt_disk(disk, others.get(key))
     for interface in live.iterfind("devices/interface"):
         address = _attribute(interface, "mac", "address")
         twin = _first(there.iterfind(f"devices/interface/mac[@address='{address}']/.."))
@@ -111,6 +113,16 @@ def find_blockers(live_xml: str, seed: str) -> list[tuple[str, str]]:
 
 def _disks_by_key(document: etree._Element) -> dict[str, etree._Element]:
     return {Disk.parse(disk).key: disk for disk in document.iterfind("devices/disk")}
+
+
+def _adapt_disk(disk: etree._Element, twin: etree._Element | None) -> None:
+    if twin is None or disk.get("type") == twin.get("type"):
+        _copy_attributes(disk, twin, "source", ("file", "name", "dev"))
+        return
+    # Of a guest that hibernates, whose logical volume is a file there, or the other way round.
+    disk.set("type", twin.get("type", ""))
+    _replace(disk, twin, "source")
+    _copy_attributes(disk, twin, "driver", _DRIVER)
 
 
 def _adapt_graphics(live: etree._Element, there: etree._Element) -> None:

@@ -62,8 +62,8 @@ class StorageChoice:
         So none is made while a group is away that may have it: StorageFailed.
         """
         home: StorageBackend | None = await self.find_home(spec.uuid)
-        if home is None and spec.volume_type == ELASTIC_TYPE and ELASTIC_TYPE not in self._by_type:
-            raise CapabilityMissing("volume_type: this node has no volume group for elastic local disks")
+        if home is None:
+            self._check_elastic(spec.volume_type)
         mapped = self._mapped(spec.volume_type)
         return await (home or mapped or self._directory).ensure_volume(spec)
 
@@ -162,15 +162,22 @@ class StorageChoice:
         return home if isinstance(home, LvmBackend) else None
 
     def group_of(self, volume_type: str) -> LvmBackend | None:
-        """Where copies of this type are made; None: in the directory. Raises CapabilityMissing for pools of Ceph."""
+        """Where copies of this type are made; None: in the directory.
+
+        Raises CapabilityMissing for pools of Ceph, and for elastic local disks where none are made.
+        """
+        self._check_elastic(volume_type)
         mapped = self._mapped(volume_type)
         if isinstance(mapped, RbdBackend):
             raise CapabilityMissing(f"volume type {volume_type} is in Ceph, where no copies are brought to yet")
         return mapped
 
     async def get_volume(self, uuid: str) -> Volume:
-        """The complete volume, in a group or the directory. Raises VolumeNotFound."""
-        return await (await self.find_group(uuid) or self._directory).get_volume(uuid)
+        """The complete volume, in a group or the directory. Raises VolumeNotFound, CapabilityMissing (is in Ceph)."""
+        home = await self.find_home(uuid)
+        if isinstance(home, RbdBackend):
+            raise CapabilityMissing(f"volume {uuid} is in Ceph, of which no copies are made and nothing is moved yet")
+        return await (home or self._directory).get_volume(uuid)
 
     async def refuse_while_open(self, uuid: str) -> None:
         """Raises VolumeInUse while somebody has it open for writing."""
@@ -178,6 +185,10 @@ class StorageChoice:
             await group.refuse_while_open(uuid)
         else:
             await self._directory.refuse_while_open(uuid, for_writing=True)
+
+    def _check_elastic(self, volume_type: str) -> None:
+        if volume_type == ELASTIC_TYPE and ELASTIC_TYPE not in self._by_type:
+            raise CapabilityMissing("volume_type: this node has no volume group for elastic local disks")
 
     def _mapped(self, volume_type: str) -> LvmBackend | RbdBackend | None:
         return self._by_type.get(volume_type) or self._by_type.get(ANY_TYPE)

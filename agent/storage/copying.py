@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -83,4 +82,4 @@ class VolumeCopies:
             await qemu_img.grow(file, size_bytes)
             await self._files.publish(file, spec, None)
         finally:
-            await asyncio.to_thread(file.unlink, missing_ok=True)
+            await self._files.discard(file)

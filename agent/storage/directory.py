@@ -165,6 +165,13 @@ class DirectoryBackend:
         """The name of a file that may become the volume; it is removed with the next start unless it has."""
         return temporary_beside(self._directory / f"{uuid}{suffix}", self._owner)
 
+    async def discard(self, file: Path) -> None:
+        """What was reserved is gone, unless it became the volume; of a silent share, as soon as that answers."""
+        try:
+            await self._share.finish(file.unlink, missing_ok=True)
+        except (StorageFailed, OSError) as error:  # the next start removes it
+            log.warning("volume.leftover_kept", path=str(file), reason=str(error))
+
     async def adopt(self, file: Path, spec: VolumeSpec, transfer_id: str) -> Volume:
         """The file, which a transfer has brought from another node, becomes the volume.
 
@@ -239,7 +246,7 @@ class DirectoryBackend:
                 await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format)
             await self.publish(temporary, spec, image)
         finally:
-            temporary.unlink(missing_ok=True)
+            await self.discard(temporary)
 
     async def require_image(self, spec: VolumeSpec) -> CachedImage | None:
         """The image below the volume, if it has one. Raises ImageNotFound, RequestInvalid when it does not fit in."""

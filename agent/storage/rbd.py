@@ -157,10 +157,14 @@ class RbdBackend:
         found = await self.tool.find_image(name) if note is not None else None
         if note is None or found is None:
             return None
+        try:
+            allocated_bytes = await self.tool.measure(name)
+        except VolumeNotFound:  # a node has removed it since
+            return None
         return Volume(
             uuid=uuid,
             size_bytes=found.size_bytes,
-            allocated_bytes=await self.tool.measure(name),
+            allocated_bytes=allocated_bytes,
             volume_type=note.get("volumeType", ""),
             image_id=note.get("imageId") or None,
         )

@@ -225,7 +225,7 @@ class RbdTool:
         """The image, which reads as zeros and is large enough, holds what the file does."""
         options = ("-q", "-n", "--target-is-zero", "-W", "-f", source_format, "-O", "raw")
         command = ("qemu-img", "convert", *options, str(source), self.address(image))
-        await _finish("convert", await _start(*command), None)
+        await _finish("convert", await _start(*_DYING_WITH_AGENT, *command), None)
 
     def address(self, image: str) -> str:
         """What QEMU's tools call it."""

@@ -130,9 +130,9 @@ class Receivers:
     async def _open(self, order: ReceiveOrder, address: str) -> _Receiver:
         movable = self._movables[order.content]
         file = await movable.reserve(order)
-        # Known of where volumes are.
-        is_direct = order.content == "volume" and await self._supports_direct_io()
         try:
+            # Known of where volumes are.
+            is_direct = order.content == "volume" and await self._supports_direct_io()
             for port in self._ports:
                 export = Export(order.transfer_id, address, port, order.tls)
                 if any(other.export.port == port for other in self._receivers.values()):

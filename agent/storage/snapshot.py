@@ -182,7 +182,7 @@ class SnapshotFiles:
             await qemu_img.grow(temporary, size_bytes)
             await self._volumes.publish(temporary, replace(spec, image_id=origin.image_id), image)
         finally:
-            temporary.unlink(missing_ok=True)
+            await self._volumes.discard(temporary)
 
     async def _get(self, uuid: str) -> Volume:
         if found := await self._volumes.find_volume(uuid):

@@ -98,7 +98,7 @@ class VolumeMoves:
                     pass
             return await self._files.adopt(converted, order.spec, order.transfer_id)
         finally:
-            await asyncio.to_thread(converted.unlink, missing_ok=True)
+            await self._files.discard(converted)
 
     async def discard(self, path: Path) -> None:
         """See Movable."""
@@ -106,4 +106,4 @@ class VolumeMoves:
             group, uuid = self._reserved.pop(path)
             await group.discard(uuid)
         else:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await self._files.discard(path)

@@ -6,8 +6,10 @@ from typing import Any, Final, Self
 
 from coordinator.domain.unit import GIB
 
-# Key of `Instance.options`.
+# Keys of `Instance.options`: the room, and what a guest has that runs with more than the instance's size until it is
+# next started.
 ROOM: Final = "room"
+OUTGROWN: Final = "outgrown"
 # More CPUs would need an IOMMU in the guest, which it sees.
 _MOST_VCPUS: Final = 128
 _MOST_MEMORY_BYTES: Final = 4096 * GIB

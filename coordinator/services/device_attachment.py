@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 from coordinator.domain.caller import Caller
 from coordinator.domain.device import DeviceKind, DeviceState
 from coordinator.domain.noun import in_chinese
+from coordinator.domain.usb import REPLACEABLE, model_of
 from coordinator.errors import ParameterInvalid, ResourceInUse, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.device import DeviceView, view_device
@@ -42,6 +43,8 @@ class UsbReference:
     port: str = ""
     # Its number on the bus, another one whenever it is plugged.
     device: str = ""
+    # Whether another one of its model is as good to the instance; None: as such devices are.
+    replaceable: bool | None = None
 
     kind = DeviceKind.USB
 
@@ -111,7 +114,8 @@ Reference = UsbReference | DiskReference
 def attach_devices(runtime: Runtime, caller: Caller, ecs_id: str, references: Sequence[Reference]) -> str:
     """Claims the devices for the instance, all of them or none; answers the operation that plugs them in.
 
-    Asked again it answers the operation under way, or makes sure that the guest has what it holds. ResourceNotFound and
+    Asked again it answers the operation under way, or makes sure that the guest has what it holds; what is said of USB
+    devices that are replaceable counts from then on. ResourceNotFound and
     ResourceInUse name the devices, StatusUnsupported tells why one is not offered.
     """
     _check_references(references)
@@ -130,6 +134,7 @@ def attach_devices(runtime: Runtime, caller: Caller, ecs_id: str, references: Se
         fresh = [view.device for view in _unique(wanted) if instance.uuid not in holders.get(view.device.id, ())]
         _check_free(wanted, holders, instance)
         add_claims(session, instance.uuid, fresh)
+        _remember_choices(instance, references, wanted)
         args = {"deviceIds": ids, "claimedIds": [device.id for device in fresh]}
         operation = _begin(session, runtime, caller, ATTACH_DEVICES, instance, args)
     runtime.wake_tasks()
@@ -193,6 +198,19 @@ def _find(views: Sequence[DeviceView], reference: Reference) -> DeviceView:
     if found is None:
         raise ResourceNotFound(_NOUNS[reference.kind], str(reference))
     return found
+
+
+def _remember_choices(instance: Instance, references: Sequence[Reference], views: Sequence[DeviceView]) -> None:
+    """What was said of USB devices this time counts for all of their models that the instance has."""
+    choices = dict(instance.options.get(REPLACEABLE, {}))
+    for reference, view in zip(references, views, strict=True):
+        if not isinstance(reference, UsbReference) or not (model := model_of(view.device.attributes)):
+            continue
+        choices.pop(model, None)
+        if reference.replaceable is not None:
+            choices[model] = reference.replaceable
+    if choices != instance.options.get(REPLACEABLE, {}):
+        instance.options = {**instance.options, REPLACEABLE: choices}
 
 
 def _unique(views: Sequence[DeviceView]) -> Iterator[DeviceView]:

@@ -9,9 +9,10 @@ from coordinator.domain.device import DeviceKind
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationType
+from coordinator.domain.usb import is_replaceable
 from coordinator.domain.volume import ELASTIC_TYPE
 from coordinator.errors import StatusUnsupported
-from coordinator.store.queries.device_claim import TIED_KINDS, list_claim_kinds
+from coordinator.store.queries.device_claim import TIED_KINDS, DeviceClaim, list_claims_of
 from coordinator.store.queries.node import is_storage_shared
 from coordinator.store.queries.snapshot import find_instances_with_snapshots
 from coordinator.store.queries.volume import find_instances_with_type
@@ -45,26 +46,30 @@ def require_movable(session: Session, instance: Instance, migration: MigrationTy
 def find_ties(session: Session, instances: Collection[Instance], migration: MigrationType) -> Mapping[str, Message]:
     """What keeps instances where they are, by their ids; absent: nothing does.
 
-    While it runs, an instance keeps every device but virtual functions of network cards, which its guest lets go of
-    and gets anew, unless it is paused. Otherwise it gets equal ones on another node, except for those that would not be
-    the same there: local disks with its data, and what is plugged into a USB port.
+    While it runs, an instance keeps every device but virtual functions of network cards and USB devices of which others
+    are as good: its guest lets go of these and gets equal ones, unless it is paused. Otherwise it gets equal ones on
+    another node, except for those that would not be the same there: local disks with its data, and what is plugged into
+    a USB port.
     """
-    kinds = list_claim_kinds(session, [instance.uuid for instance in instances])
+    claims = list_claims_of(session, [instance.uuid for instance in instances])
     ties = _find_storage_ties(session, instances, migration)
     elastic = find_instances_with_type(session, [instance.id for instance in instances], ELASTIC_TYPE)
     ties |= {instance.ecs_id: _WITH_ELASTIC_DISKS for instance in instances if instance.id in elastic}
     for instance in instances:
-        held = kinds.get(instance.uuid, [])
-        held = [(kind, device_id) for kind, device_id in held if _is_tied(kind, instance, migration)]
+        held = [claim for claim in claims.get(instance.uuid, []) if _is_tied(claim, instance, migration)]
         if held:
-            ties[instance.ecs_id] = _describe([f"{kind} {device_id}" for kind, device_id in held], migration)
+            ties[instance.ecs_id] = _describe(held, migration)
     return ties
 
 
-def _is_tied(kind: str, instance: Instance, migration: MigrationType) -> bool:
+def _is_tied(claim: DeviceClaim, instance: Instance, migration: MigrationType) -> bool:
     if migration is not MigrationType.LIVE:
-        return kind in TIED_KINDS
-    return kind != DeviceKind.VF or instance.status == InstanceStatus.PAUSED
+        return claim.kind in TIED_KINDS
+    if instance.status == InstanceStatus.PAUSED:
+        return True
+    if claim.kind == DeviceKind.USB:
+        return not is_replaceable(claim.attributes, instance.options)
+    return claim.kind != DeviceKind.VF
 
 
 def _find_storage_ties(
@@ -82,11 +87,20 @@ def _find_storage_ties(
     }
 
 
-def _describe(devices: Collection[str], migration: MigrationType) -> Message:
+def _describe(claims: Collection[DeviceClaim], migration: MigrationType) -> Message:
+    devices = [f"{claim.kind} {claim.device_id}" for claim in claims]
     names, names_zh = ", ".join(devices), "、".join(devices)
-    if migration is MigrationType.LIVE:
+    if migration is not MigrationType.LIVE:
         return Message(
-            f"it has {names}, which no running guest takes along: detach it, or stop the instance and move it cold",
-            f"运行中的虚拟机无法带走设备{names_zh}，请先卸载设备，或关机后进行冷迁移",
+            f"it has {names} of its node, which cannot be had elsewhere: detach it first",
+            f"所在节点的设备{names_zh}无法迁移，请先卸载设备",
         )
-    return Message(f"it has {names} of its node, which cannot be had elsewhere", f"所在节点的设备{names_zh}无法迁移")
+    kinds = {claim.kind for claim in claims}
+    en = f"it has {names}, which no running guest takes along: detach it"
+    zh = f"运行中的虚拟机无法带走设备{names_zh}，请先卸载设备"
+    if not kinds.intersection(TIED_KINDS):
+        return Message(f"{en}, or stop the instance and move it cold", f"{zh}，或关机后进行冷迁移")
+    if DeviceKind.USB in kinds:
+        en += ", or bind USB devices again as replaceable where others of their model are as good"
+        zh += "；若同型号USB设备可互换，也可重新绑定并设置replaceable"
+    return Message(en, zh)

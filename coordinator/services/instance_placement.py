@@ -1,6 +1,6 @@
 """Instances that exist as the scheduler is asked about them: where they could be besides where they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -8,8 +8,10 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.deployment import DeploymentRule, Place
+from coordinator.domain.device import DeviceKind
 from coordinator.domain.migration import MigrationType
 from coordinator.domain.placement import PlacementRequest
+from coordinator.domain.usb import make_wishes
 from coordinator.errors import ResourceNotFound
 from coordinator.placement.claim import find_candidates
 from coordinator.runtime import Runtime
@@ -21,6 +23,7 @@ from coordinator.services.instance_device import extra_devices_of
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.deployment_set import read_member_places, read_sets
+from coordinator.store.queries.device_claim import DeviceClaim, list_claims_of
 from coordinator.store.queries.instance_view import Surroundings, read_surroundings
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.node import read_cpu_models
@@ -74,11 +77,14 @@ def make_requests(
     cpu_models = read_cpu_models(session, {instance.node_id for instance in instances if instance.node_id})
     set_ids = {instance.deployment_set for instance in instances} - {""}
     sets, members = read_sets(session, set_ids), read_member_places(session, set_ids)
-    storages = _read_storages(session, instances, is_live=migration is MigrationType.LIVE)
+    is_live = migration is MigrationType.LIVE
+    storages = _read_storages(session, instances, is_live=is_live)
+    claims = list_claims_of(session, [instance.uuid for instance in instances]) if is_live else {}
     requests = []
     for instance in instances:
-        request = replace(_make_request(instance, surroundings), storage_id=storages.get(instance.ecs_id, ""))
-        keeps_processor = migration is MigrationType.LIVE and instance.vcpu_type == _PASSTHROUGH
+        request = _with_usb(_make_request(instance, surroundings), claims.get(instance.uuid, ()))
+        request = replace(request, storage_id=storages.get(instance.ecs_id, ""))
+        keeps_processor = is_live and instance.vcpu_type == _PASSTHROUGH
         if keeps_processor and not is_cpu_type_free and instance.node_id:
             request = replace(request, cpu_model=cpu_models[instance.node_id])
         request = replace(request, away_from=instance.node_id or "")
@@ -120,6 +126,13 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
         pool_ids=frozenset(flavor_type.rp_ids or own_pools),
         group_id=instance.hg_id,
     )
+
+
+def _with_usb(request: PlacementRequest, claims: Iterable[DeviceClaim]) -> PlacementRequest:
+    """USB devices are no part of an order: a guest that runs on elsewhere needs others for those that it has."""
+    wishes = make_wishes(claim.attributes for claim in claims if claim.kind == DeviceKind.USB)
+    (consumer,) = request.consumers
+    return replace(request, consumers=(replace(consumer, devices=(*consumer.devices, *wishes)),))
 
 
 def _rule_without(

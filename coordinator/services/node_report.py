@@ -293,7 +293,8 @@ def _apply_host(
     # What was flushed already could not be told from what was there before.
     with session.no_autoflush:
         apply_facts(node, facts)
-        node.storage_id = inventory.storage_id[:_STORAGE_ID_MAXIMUM]
+        # An agent that has begun while its share was away cannot tell: who shares it has not changed by that.
+        node.storage_id = inventory.storage_id[:_STORAGE_ID_MAXIMUM] or node.storage_id
         for row in make_inventory(node, inventory, runtime.settings, cpu_ratio):
             if row.resource_class in known:
                 session.merge(row)

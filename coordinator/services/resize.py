@@ -10,8 +10,10 @@ import structlog
 from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
+from coordinator.domain.device_order import ExtraDevices
 from coordinator.domain.growth import Room, make_room
 from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.instance_order import InstanceOrder
 from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationOptions, MigrationType
 from coordinator.domain.placement import Consumer, PlacementRequest, ResourceClass
@@ -25,7 +27,7 @@ from coordinator.services.elastic_disk import elastic_disks_of, sum_network_gib
 from coordinator.services.instance import find_own
 from coordinator.services.instance_device import EXTRA_DEVICES, extra_devices_of
 from coordinator.services.instance_placement import make_requests
-from coordinator.services.instance_reference import find_size
+from coordinator.services.instance_reference import SizeReferences, find_size
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, floats_over_node, make_consumer
 from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
 from coordinator.services.instance_validation import check_size, huge_page_bytes_of
@@ -123,65 +125,84 @@ def _check(instance: Instance) -> None:
 
 
 def _make_plan(session: Session, runtime: Runtime, instance: Instance, order: ResizeOrder) -> _Plan:
-    flavor = instance_query.get_flavor(session, instance)
-    flavor_type = instance_query.get_flavor_type(session, instance)
-    wanted = as_instance_order(runtime, instance, order)
-    if named := find_flavor_with_type(session, order.flavor_id):
-        wanted = with_present_gpus(wanted, instance, flavor, *named)
-    check_size(wanted)
-    found = find_size(session, wanted)
-    page_bytes = huge_page_bytes_of(wanted)
-    volumes = instance_query.list_volumes(session, instance)
-    present = InstanceSize(instance.vcpus, instance.memory_bytes, sum_network_gib(volumes), instance.huge_page_bytes)
-    size = replace(present, vcpus=order.cpu_count, memory_bytes=found.memory_bytes, huge_page_bytes=page_bytes)
+    flavor, flavor_type = (
+        instance_query.get_flavor(session, instance),
+        instance_query.get_flavor_type(session, instance),
+    )
+    wanted = _settle_order(session, runtime, instance, order)
+    found, present = find_size(session, wanted), _present_size(session, instance)
+    pages = huge_page_bytes_of(wanted)
+    size = replace(present, vcpus=order.cpu_count, memory_bytes=found.memory_bytes, huge_page_bytes=pages)
     present_extra, extra = extra_devices_of(instance), settle_extra(order, instance, found.extra_devices)
     if (size, found.flavor.flavor_id, extra) == (present, instance.flavor_id, present_extra):
         raise ParameterInvalid("cpus", "the instance has this size already", "实例已是该规格")
+    _check_kept(instance, flavor, found.flavor, found.flavor_type)
     before = make_consumer(instance.uuid, present, flavor, flavor_type, present_extra)
     after = make_consumer(instance.uuid, size, found.flavor, found.flavor_type, extra)
-    _check_kept(instance, flavor, found.flavor, found.flavor_type)
-    claims = list_claims(session, instance.uuid, instance.node_id or "")
     keeps_slices = flavor.vgpu_type_id == found.flavor.vgpu_type_id
-    change = find_change(before.devices, after.devices, claims, keeps_slices=keeps_slices)
-    check_disks(order, after.devices, claims, change)
-    own_pools = {instance.rp_id} if instance.rp_id else set()
-    floats = floats_over_node(found.flavor_type, page_bytes)
-    room = make_room(
-        size.vcpus,
-        size.memory_bytes,
-        runtime.settings.hot_plug_factor,
-        architecture=instance.architecture,
-        floats=floats,
-    )
+    change = _change_devices(session, instance, order, before, after, keeps_slices=keeps_slices)
     return _Plan(
         instance,
         before,
         after,
         found.flavor_type,
-        found.pool_ids or frozenset(own_pools),
-        size=_describe(found.flavor, found.flavor_type, size, room, {EXTRA_DEVICES: extra.to_json()}),
-        more=Wish(
-            vcpus=size.vcpus - present.vcpus,
-            memory_bytes=size.memory_bytes - present.memory_bytes,
-            gpus=found.flavor.gpu + extra.gpus - flavor.gpu - present_extra.gpus,
-        ),
-        is_online=floats and not change and _may_grow(instance, flavor_type, found.flavor_type, size),
+        found.pool_ids or frozenset(filter(None, [instance.rp_id])),
+        size=_describe(found, size, _find_room(runtime, instance, found, size), extra),
+        more=_more(present, size, gpus=found.flavor.gpu + extra.gpus - flavor.gpu - present_extra.gpus),
+        is_online=not change and _may_grow(instance, flavor_type, found.flavor_type, size),
         change=change,
     )
 
 
-def _describe(
-    flavor: Flavor, flavor_type: FlavorType, size: InstanceSize, room: Room, options: dict[str, Any]
-) -> dict[str, Any]:
+def _settle_order(session: Session, runtime: Runtime, instance: Instance, order: ResizeOrder) -> InstanceOrder:
+    """The size in the words of an order, which it is checked as."""
+    wanted = as_instance_order(runtime, instance, order)
+    if named := find_flavor_with_type(session, order.flavor_id):
+        wanted = with_present_gpus(wanted, instance, instance_query.get_flavor(session, instance), *named)
+    check_size(wanted)
+    return wanted
+
+
+def _present_size(session: Session, instance: Instance) -> InstanceSize:
+    storage_gib = sum_network_gib(instance_query.list_volumes(session, instance))
+    return InstanceSize(instance.vcpus, instance.memory_bytes, storage_gib, instance.huge_page_bytes)
+
+
+def _change_devices(
+    session: Session, instance: Instance, order: ResizeOrder, before: Consumer, after: Consumer, *, keeps_slices: bool
+) -> DeviceChange:
+    """ResizeImpossible where data would be lost that nobody has given up."""
+    claims = list_claims(session, instance.uuid, instance.node_id or "")
+    change = find_change(before.devices, after.devices, claims, keeps_slices=keeps_slices)
+    check_disks(order, after.devices, claims, change)
+    return change
+
+
+def _find_room(runtime: Runtime, instance: Instance, found: SizeReferences, size: InstanceSize) -> Room:
+    return make_room(
+        size.vcpus,
+        size.memory_bytes,
+        runtime.settings.hot_plug_factor,
+        architecture=instance.architecture,
+        floats=floats_over_node(found.flavor_type, size.huge_page_bytes),
+    )
+
+
+def _more(present: InstanceSize, size: InstanceSize, *, gpus: int) -> Wish:
+    return Wish(vcpus=size.vcpus - present.vcpus, memory_bytes=size.memory_bytes - present.memory_bytes, gpus=gpus)
+
+
+def _describe(found: SizeReferences, size: InstanceSize, room: Room, extra: ExtraDevices) -> dict[str, Any]:
+    """As tasks apply it."""
     return {
-        "flavorId": flavor.flavor_id,
-        "flavorTypeId": flavor_type.flavor_type_id,
+        "flavorId": found.flavor.flavor_id,
+        "flavorTypeId": found.flavor_type.flavor_type_id,
         "vcpus": size.vcpus,
         "memoryBytes": size.memory_bytes,
         "hugePageBytes": size.huge_page_bytes,
-        "vcpuType": flavor_type.vcpu_type,
+        "vcpuType": found.flavor_type.vcpu_type,
         "room": room.to_json(),
-        "options": options,
+        "options": {EXTRA_DEVICES: extra.to_json()},
     }
 
 
@@ -205,6 +226,7 @@ def _may_grow(instance: Instance, old: FlavorType, new: FlavorType, size: Instan
     return (
         instance.status == InstanceStatus.RUNNING
         and floats_over_node(old, instance.huge_page_bytes)
+        and floats_over_node(new, size.huge_page_bytes)
         and new.vcpu_type == instance.vcpu_type
         and instance.vcpus <= size.vcpus <= max(room.vcpus, instance.vcpus)
         and instance.memory_bytes <= size.memory_bytes <= max(room.memory_bytes, instance.memory_bytes)

@@ -127,7 +127,7 @@ def _check_growth(
         raise StatusUnsupported(
             f"volume {volume_id} is {volume.status}: it cannot grow", f"云盘{volume_id}状态为{volume.status}，不能扩容"
         )
-    refuse_elastic([volume], instance, "has the size that its flavor says", "大小由规格决定")
+    refuse_elastic([volume], instances[0] if instances else None, "has the size that its flavor says", "大小由规格决定")
     if size_gib < volume.size_gib:
         raise ParameterInvalid(
             "volumeSize",

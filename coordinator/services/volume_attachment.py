@@ -54,6 +54,8 @@ def attach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, orders: Sequen
     """
     if _find_lone_shared(runtime, caller, [order.volume_id for order in orders]):
         [order] = orders
+        if order.bootable:
+            raise ParameterInvalid("bootable", "no guest is started from a shared volume", "不能从共享云盘启动")
         flag = order.delete_on_termination
         return attach_shared(runtime, caller, order.volume_id, [ecs_id], delete_on_termination=flag)
     with runtime.database.write() as session:
@@ -112,7 +114,9 @@ def set_delete_flag(runtime: Runtime, caller: Caller, ecs_id: str, volume_id: st
 
 
 def _find_lone_shared(runtime: Runtime, caller: Caller, volume_ids: Sequence[str]) -> bool:
-    """Whether the one volume that is named is shared. ParameterInvalid for one among others."""
+    """Whether the one volume that is named is shared. ParameterInvalid for one among others, or too many names."""
+    if not 1 <= len(volume_ids) <= MAXIMUM_VOLUMES:
+        raise ParameterInvalid("volumes", f"1 to {MAXIMUM_VOLUMES}", f"须为1到{MAXIMUM_VOLUMES}块云盘")
     with runtime.database.read() as session:
         volumes = [find_volume(session, caller, volume_id).volume for volume_id in volume_ids]
     is_shared = any(volume.multi_attach for volume in volumes)
@@ -125,8 +129,6 @@ def _find_lone_shared(runtime: Runtime, caller: Caller, volume_ids: Sequence[str
 
 def _lock_volumes(session: Session, caller: Caller, volume_ids: Sequence[str]) -> list[Volume]:
     """The volumes in the order of the request, kept from others until the transaction ends."""
-    if not 1 <= len(volume_ids) <= MAXIMUM_VOLUMES:
-        raise ParameterInvalid("volumes", f"1 to {MAXIMUM_VOLUMES}", f"须为1到{MAXIMUM_VOLUMES}块云盘")
     numbers = [find_volume(session, caller, volume_id).volume.id or 0 for volume_id in volume_ids]
     if len(set(numbers)) < len(numbers):
         raise ParameterInvalid("volumes", "names a volume twice", "同一云盘重复出现")

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlmodel import Session
 
-from coordinator.domain.growth import ROOM
+from coordinator.domain.growth import OUTGROWN, ROOM
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device_claim import (
     DeviceClaim,
@@ -66,7 +66,8 @@ def apply_size(instance: Instance, args: Args) -> None:
     """The row says the new size."""
     for name, column in _COLUMNS.items():
         setattr(instance, column, args["size"][name])
-    instance.options = {**instance.options, ROOM: args["size"]["room"], **args["size"]["options"]}
+    kept = {name: value for name, value in instance.options.items() if name != OUTGROWN}
+    instance.options = {**kept, ROOM: args["size"]["room"], **args["size"]["options"]}
 
 
 def exchange_devices(session: Session, instance: Instance, args: Args) -> None:

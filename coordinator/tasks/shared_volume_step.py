@@ -134,8 +134,8 @@ def _keep(session: Session, held: Volume | VolumeAttachment) -> None:
 
 def release_shared(session: Session, instance: Instance) -> None:
     """The instance, which is gone from its node, shares nothing; what goes with the last one is deleted afterwards."""
-    # In one order: two that are deleted at once would wait for each other.
-    for attachment, found in sorted(list_shared(session, instance.id), key=lambda row: row[0].volume_id):
+    # In one order everywhere, so that two deletions cannot wait for each other.
+    for attachment, found in sorted(list_shared(session, instance.id), key=lambda row: row[1].id or 0):
         volume = lock_volume(session, found.id or 0)
         # Not before it has quite become the instance's.
         goes_along = attachment.delete_on_termination and attachment.status != VolumeStatus.ATTACHING

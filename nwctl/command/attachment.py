@@ -39,10 +39,23 @@ def list_usb_devices(
 
 
 @command(app, "bind")
-def bind_usb_devices(session: Session, instance: Reference, devices: Sticks, waiting: Waiting) -> None:
+def bind_usb_devices(
+    session: Session,
+    instance: Reference,
+    devices: Sticks,
+    waiting: Waiting,
+    replaceable: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether others of their model are as good, so that the instance moves while it runs; "
+            "by default those are that store no data."
+        ),
+    ] = None,
+) -> None:
     """Give USB devices of its node to an instance: all of them, or none."""
     instance_id = INSTANCE.find_id(session.client, instance)
-    body = [{"name": device} for device in devices]
+    choice = {} if replaceable is None else {"replaceable": replaceable}
+    body = [{"name": device, **choice} for device in devices]
     answer = session.client.change("POST", f"{USB}/{instance_id}/bind", body)
     session.conclude(answer, waiting, f"{instance_id} has {', '.join(devices)}")
 

@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from coordinator.agents.call import AgentCaller
 from coordinator.agents.error import AgentCallError, NodeAway
+from coordinator.domain.backup import BackupStatus
 from coordinator.domain.instance import ERROR_STATUSES
 from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.domain.task import TaskState
@@ -29,6 +30,7 @@ from coordinator.store.tables import (
     Task,
     Volume,
     VolumeAttachment,
+    VolumeBackup,
     VolumeSnapshot,
 )
 from coordinator.tasks.runner import Runner
@@ -193,7 +195,8 @@ def read_world(cloud: Cloud, agents: Sequence[ScriptedAgent]) -> World:
     rows = {table: cloud.rows(table) for table in _TABLES}
     living = [row for row in rows[Instance] if row.deleted_at is None and not _is_shell(row)]
     order = {row.id: number for number, row in enumerate(sorted(living, key=lambda it: it.id))}
-    names = {row.id: _ID.sub("", row.name) for row in rows[Volume]}
+    names: dict[Any, str] = {row.id: _ID.sub("", row.name) for row in rows[Volume]}
+    names |= {row.uuid: names[row.id] for row in rows[Volume]}
     parts = {row.snapshot_id for row in rows[VolumeSnapshot]}
     world: World = {
         "instances": [_instance(row) for row in living],
@@ -207,6 +210,11 @@ def read_world(cloud: Cloud, agents: Sequence[ScriptedAgent]) -> World:
             if it.status != SnapshotStatus.ERROR or it.id in parts
         ],
         "parts": [(names[it.volume_id], it.size_gib, it.allocated_bytes) for it in rows[VolumeSnapshot]],
+        "backups": [
+            (names.get(it.volume_uuid, ""), it.status, it.parent_id != "", it.holds_state, it.file_bytes)
+            for it in rows[VolumeBackup]
+            if it.status != BackupStatus.ERROR or it.holds_state
+        ],
         "allocations": [(it.node_id, it.resource_class, it.amount) for it in rows[Allocation]],
         "ports": [order.get(it.instance_id) for it in rows[Port]],
         "images": [(it.name, it.status) for it in rows[Image] if it.deleted_at is None and it.status != "Error"],
@@ -224,6 +232,7 @@ def read_world(cloud: Cloud, agents: Sequence[ScriptedAgent]) -> World:
 _TABLES: Final = (
     Instance,
     Volume,
+    VolumeBackup,
     Snapshot,
     VolumeSnapshot,
     Allocation,
@@ -258,7 +267,7 @@ def _held(agent: ScriptedAgent) -> World:
         "volumes": [(size, agent.contents.get(uuid)) for uuid, size in agent.volumes.items()],
         "snapshots": [agent.kept.get((uuid, name)) for uuid, names in agent.snapshots.items() for name in names],
         "ports": ["" for _ in agent.ports],
-        "exports": list(agent.exports),
+        "exports": ["" for _ in agent.exports],
     }
 
 

@@ -18,7 +18,7 @@ import grpc
 import pytest
 
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Image, Instance, Snapshot, Tenant, Volume
+from coordinator.store.tables import Image, Instance, Snapshot, Tenant, Volume, VolumeBackup
 from coordinator.tasks import ledger, volume_step
 from coordinator.tasks.kinds import change_os
 from tests.api.client import Answer, Api
@@ -32,6 +32,7 @@ from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 from tests.scripted_guest import ScriptedGuest
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
+BACKUPS = "/api/ecs/v1/backups"
 VOLUMES = "/api/ebs/v1/volumes"
 BIN = "/api/ecs/v1/recycle/instances"
 IS_EXHAUSTIVE = bool(os.environ.get("NODEWRIGHT_TEST_RECOVERY"))
@@ -83,6 +84,10 @@ class Stage:
         self.done("POST", SNAPSHOTS, {"ecsId": ecs_id, "snapshotName": "before"})
         return str(self.cloud.rows(Snapshot)[-1].snapshot_id)
 
+    def back_up(self, ecs_id: str) -> str:
+        """A backup of the instance's system disk, and of the others."""
+        return str(self.done("POST", BACKUPS, {"ecsId": ecs_id}).data["backups"][0]["backupId"])
+
     def _delete(self, path: str) -> None:
         """Of what never was anywhere nothing is left to be done."""
         answer = self.do("DELETE", path)
@@ -95,6 +100,8 @@ class Stage:
         for row in self.cloud.rows(Snapshot):
             if _is_at_rest(self.cloud, row.instance_id):
                 self.done("DELETE", f"{SNAPSHOTS}/{row.snapshot_id}")
+        for backup in self.cloud.rows(VolumeBackup):
+            self.done("DELETE", f"{BACKUPS}/{backup.backup_id}")
         for row in self.cloud.rows(Instance):
             if row.deleted_at is None:
                 bin_or_list = BIN if row.status == "SoftDeleted" else INSTANCES
@@ -133,8 +140,11 @@ class Operation:
     begin: Begin
     # Of a failure: parts of the world in which something may be left to be seen and done again.
     blurred: tuple[str, ...] = ()
-    # The same of any end, after a call was refused.
+    # The same of any end, after such a blow.
     overlooked: tuple[str, ...] = ()
+    overlooking: tuple[str, ...] = ("refused",)
+    # Blurred is only what comes of a blow at this call; empty: at any.
+    blurring: str = ""
 
 
 def _running(stage: Stage) -> dict[str, Any]:
@@ -156,6 +166,13 @@ def _hibernated(stage: Stage) -> dict[str, Any]:
 def _with_snapshot(stage: Stage) -> dict[str, Any]:
     ecs_id = stage.create()
     made = {"id": ecs_id, "snapshot": stage.take(ecs_id)}
+    stage.write("new")
+    return made
+
+
+def _with_backup(stage: Stage) -> dict[str, Any]:
+    ecs_id = stage.create()
+    made = {"id": ecs_id, "backup": stage.back_up(ecs_id)}
     stage.write("new")
     return made
 
@@ -278,6 +295,23 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "roll_back_instance": Operation(
         _with_snapshot, lambda stage, made: stage.do("POST", f"{SNAPSHOTS}/{made['snapshot']}/rollback")
+    ),
+    # Backups that are there stay, when the state before them does not go: the next one removes it.
+    "back_up_volumes": Operation(
+        _with_backup,
+        lambda stage, made: stage.do("POST", BACKUPS, {"ecsId": made["id"]}),
+        blurred=("backups", "node0.snapshots", "node0.exports"),
+        blurring="EnsureSnapshotRemoved",
+        overlooked=("node0.exports",),
+        overlooking=("refused", "lost"),
+    ),
+    # It may be half gone, and shows that. A node that does not remove a file when it is told to does so later.
+    "delete_backup": Operation(
+        _with_backup,
+        lambda stage, made: stage.do("DELETE", f"{BACKUPS}/{made['backup']}"),
+        blurred=("backups", "node0.snapshots"),
+        overlooked=("node0.exports",),
+        overlooking=("refused", "lost"),
     ),
     "clone_instance": Operation(_running, _clone),
     "clone_instance_off": Operation(_stopped, _clone),
@@ -408,12 +442,13 @@ def judge(operation: Operation, before: World, whole: World, outcome: Outcome) -
     if outcome.state not in ("Succeeded", "Failed", "Canceled"):
         return [outcome.state]
     wrong = difference(outcome.world, whole)
-    if any(blow.what == "refused" for blow in outcome.dealt):
+    if any(blow.what in operation.overlooking for blow in outcome.dealt):
         wrong = {name: found for name, found in wrong.items() if name not in operation.overlooked}
     if outcome.state == "Succeeded":
         return [f"it succeeded, but {wrong} {outcome.errors}"] if wrong or outcome.errors else []
     undone = difference(outcome.world, before)
-    for name in (*operation.blurred, *operation.overlooked):
+    is_blurred = not operation.blurring or any(blow.place == operation.blurring for blow in outcome.dealt)
+    for name in (*(operation.blurred if is_blurred else ()), *operation.overlooked):
         undone.pop(name, None)
     return [f"it ended {outcome.state}, but {undone}"] if wrong and undone else []
 

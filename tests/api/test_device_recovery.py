@@ -11,14 +11,15 @@ from sqlalchemy import update
 from coordinator.agents.device_report import make_devices
 from coordinator.runtime import Runtime
 from coordinator.store.tables import DeviceAllocation, Task, Tenant
+from protos.agent.v1 import migration_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
-from tests.api.test_instance_device import NODES, a_gpu, a_gpu_flavor
-from tests.builders import add
+from tests.api.test_instance_device import NODES, a_gpu, a_gpu_flavor, a_reader, bind_usb, fill
+from tests.builders import a_node, add, an_inventory
 from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
-from tests.scripted_agent import Refusal, ScriptedAgent, at_work
+from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work, at_work
 
 
 class Death:
@@ -177,3 +178,37 @@ def test_other_devices(
     [uuid] = agent.journal
     assert agent.devices_of(uuid) == {it.device_id for it in agent.journal[uuid].values()} == set(held)
     assert agent.wiped == ([] if fails else ["wwn-1"])
+
+
+MOVE_POINTS = points(
+    "live_migrate_instance", "ensure_ports.intent", "ensure_ports.result", "migrate.result", "attach_functions.result"
+)
+BACK_POINTS = points("live_migrate_instance", "migrate.intent", "ensure_ports.undo")
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize(
+    ("point", "fails"), [*((it, False) for it in MOVE_POINTS), *((it, True) for it in BACK_POINTS)]
+)
+def test_usb_devices_around_a_live_migration(
+    operator: Api, cloud: Cloud, death: Death, tmp_path: Path, point: str, fails: bool
+) -> None:
+    other = a_node("node-b")
+    with cloud.runtime.database.write() as session:
+        add(session, other, *an_inventory(other))
+    fill(cloud, cloud.node, a_reader("1"))
+    fill(cloud, other, a_reader("7"))
+    with all_at_work(cloud.runtime, [cloud.node, other], tmp_path / "pki", death) as agents:
+        agents[0].peer, agents[1].peer = agents[1], agents[0]
+        ecs_id = cloud.create(operator, hostId=cloud.node.id)
+        bind_usb(operator, ecs_id, "1")
+        [uuid] = agents[0].journal
+        if fails:
+            agents[0].ending = migration_pb2.MIGRATION_STATE_FAILED
+        death.point = point
+        answer = operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
+        assert end(operator, cloud, death, answer)["state"] == ("Failed" if fails else "Succeeded")
+        here, there = agents if fails else reversed(agents)
+        held = "usb-x-0-1" if fails else "usb-x-0-7"
+        wait_until(lambda: claims(cloud) == [held] and there.is_empty(), "the other node is clean")
+        assert here.devices_of(uuid) == {held}

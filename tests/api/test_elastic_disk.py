@@ -85,6 +85,7 @@ def test_what_would_take_them_away_from_it_is_refused(
         ("PUT", f"{path}/reset-voldelflag", {"volumeId": data.id, "deleteOnTermination": False}),
         ("PUT", f"{VOLUMES}/{data.id}/resize", {"volumeSize": 60}),
         ("POST", "/api/ecs/v1/snapshot", {"ecsId": ecs_id, "snapshotName": "s"}),
+        ("POST", "/api/ecs/v1/backups", {"ecsId": ecs_id}),
         ("POST", f"{path}/change-os", {"imageId": cloud.image.id}),
         ("GET", f"{path}/check-clone?tenantId={cloud.tenant.id}", None),
     ):

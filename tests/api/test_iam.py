@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from coordinator.domain.backup import BackupStatus
 from coordinator.domain.clock import utc_now
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Instance, Tenant, Volume
+from coordinator.store.tables import Instance, Tenant, Volume, VolumeBackup
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_volume, add, an_image, an_instance
 from tests.database import SQLITE_ONLY
@@ -171,6 +172,20 @@ def test_deleted_tenant_takes_its_departments_and_tokens_along(operator: Api) ->
     assert operator.ok("GET", f"{DEPARTMENTS}?tenantId={tenant_id}")["totalCount"] == 0
 
 
+def a_backup(tenant: Tenant, instance: Instance) -> VolumeBackup:
+    return VolumeBackup(
+        backup_id="backup-1",
+        point_id="backup-0",
+        tenant_id=tenant.id,
+        ecs_id=instance.ecs_id,
+        volume_uuid="0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12",
+        volume_name="data",
+        node_id="node-1",
+        status=BackupStatus.AVAILABLE,
+        size_gib=1,
+    )
+
+
 def test_tenant_with_an_instance_cannot_be_deleted_until_that_is(
     operator: Api, runtime: Runtime, tenant: Tenant
 ) -> None:
@@ -182,8 +197,9 @@ def test_tenant_with_an_instance_cannot_be_deleted_until_that_is(
     assert operator.refused("DELETE", f"{TENANTS}/{tenant.id}").code == "ECS.OperationDenied.InUse"
     with runtime.database.write() as session:
         instance.deleted_at = utc_now()
-        # It outlives what it is of.
-        session.add_all((instance, a_backup(tenant)))
+        session.add(instance)
+        add(session, a_backup(tenant, instance))
+    # A backup outlives what it is of, but not its owner.
     operator.ok("DELETE", f"{TENANTS}/{tenant.id}")
 
 

@@ -305,7 +305,6 @@ def test_bad_orders_name_the_field_and_leave_nothing_behind(customer: Api, cloud
     [
         ({"status": "Queued"}, IMAGE),
         ({"status": "Error", "error_message": "checksum differs"}, IMAGE),
-        ({"format": "iso"}, IMAGE),
         ({"cpu_arch": "arm"}, "ECS.OperationFailed.InvalidCpuArch"),
         ({"virtual_size_bytes": 21 * 1024**3}, INVALID),
     ],
@@ -315,19 +314,6 @@ def test_an_image_that_does_not_serve_is_refused(
 ) -> None:
     cloud.change(cloud.image, **columns)
     assert customer.refused("POST", INSTANCES, cloud.order()).code == code
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"use_elasticity_local_sys_disk": True, "elasticity_local_sys_disk_size_gib": 20},
-        {"elasticity_local_data_disk_num": 1, "elasticity_local_data_disk_size_gib": 20},
-    ],
-)
-def test_a_flavor_that_promises_too_much_is_refused(customer: Api, cloud: Cloud, columns: dict[str, Any]) -> None:
-    cloud.change(cloud.flavor, **columns)
-    answer = customer.refused("POST", INSTANCES, cloud.order())
-    assert (answer.code, "not available yet" in answer.message) == (INVALID, True)
 
 
 def test_other_tenants_things_do_not_exist(customer: Api, stranger: Api, operator: Api, cloud: Cloud) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.agents.device_report import make_devices
 from coordinator.store.queries.device import replace_devices
+from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Node
 from protos.agent.v1 import host_pb2, migration_pb2
 from tests.api.client import Answer, Api
@@ -56,7 +57,21 @@ def agents(cloud: Cloud, other: Node, tmp_path: Path) -> Iterator[list[ScriptedA
 def fill(cloud: Cloud, node: Node, *devices: host_pb2.Device) -> None:
     with cloud.runtime.database.write() as session:
         replace_devices(session, node.id, make_devices(node.id, devices))
-        session.get_one(Node, node.id).generation += 1
+        advance_generations(session, [node.id])
+
+
+def a_reader(port: str, **fields: Any) -> host_pb2.Device:
+    """A reader of smart cards."""
+    return a_stick(port, attributes={"vendor": "08e6", "product": "3438", "classes": "0b"}, **fields)
+
+
+def a_memory(port: str) -> host_pb2.Device:
+    return a_stick(port, attributes={"vendor": "0951", "product": "1666", "classes": "08"})
+
+
+def bind_usb(api: Api, ecs_id: str, port: str, **fields: Any) -> None:
+    body = [{"name": f"node-a-1-{port}", **fields}]
+    assert finish(api, api.call("POST", f"/api/ecs/v1/usb/{ecs_id}/bind", body))["state"] == "Succeeded"
 
 
 def a_stored_flavor(cloud: Cloud, of_type: dict[str, Any], **columns: Any) -> dict[str, Any]:
@@ -377,12 +392,13 @@ class TestMoves:
         assert (paused.code, "vf 0000:5e:07.0" in paused.message) == (UNSUPPORTED, True)
 
     @pytest.mark.parametrize("failure", ["guest keeps it", "migration fails"])
-    def test_a_live_migration_that_fails_leaves_the_guest_its_virtual_functions(
+    def test_a_live_migration_that_fails_leaves_the_guest_its_devices(
         self, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent], failure: str
     ) -> None:
-        fill(cloud, cloud.node, a_function(1))
-        fill(cloud, other, a_function(7))
+        fill(cloud, cloud.node, a_function(1), a_reader("1"))
+        fill(cloud, other, a_function(7), a_reader("2"))
         ecs_id = cloud.create(operator, **a_stored_flavor(cloud, {}, sriov=1), hostId=cloud.node.id)
+        bind_usb(operator, ecs_id, "1")
         [uuid] = agents[0].journal
         agents[0].blockers["host-device"] = "an interface of the node"
         if failure == "migration fails":
@@ -392,10 +408,78 @@ class TestMoves:
             agents[0].refusals["ensure_detached"] = refusal
         answer = operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
         assert finish(operator, answer)["state"] == "Failed"
-        assert agents[0].devices_of(uuid) == {"0000:5e:01.0"}
+        assert agents[0].devices_of(uuid) == {"0000:5e:01.0", "usb-x-0-1"}
         assert show(operator, ecs_id)["status"] == "Running"
-        wait_until(lambda: claims(cloud) == [("node-a", "0000:5e:01.0")], "the target is clean")
+        own = [("node-a", "0000:5e:01.0"), ("node-a", "usb-x-0-1")]
+        wait_until(lambda: claims(cloud) == own, "the target is clean")
         assert agents[1].is_empty()
+
+    def test_usb_devices_are_replaced_by_others_of_their_model_around_a_live_migration(
+        self, customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_reader("1"), a_reader("2"), a_stick("3"))
+        fill(cloud, other, a_reader("1", withheld_reason="in use by the host"), a_reader("7"), a_stick("3"))
+        ecs_id = cloud.create(customer, hostId=cloud.node.id)
+        bind_usb(customer, ecs_id, "1")
+        [uuid] = agents[0].journal
+        agents[0].blockers["host-device"] = "a usb device of the node"
+        # What the guest is not given soon is told.
+        agents[1].refusals["ensure_attached"] = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "DeviceFaulty", "away")
+        path, body = f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"}
+        assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/schedulable-nodes") == ["node-b"]
+        agents[0].gates["migrate"] = threading.Event()
+        answer = operator.call("POST", path, body)
+        wait_until(lambda: "migrate" in agents[0].calls, "the guest is about to leave")
+        assert agents[0].devices_of(uuid) == set()
+        assert claims(cloud) == [("node-a", "usb-x-0-1"), ("node-b", "usb-x-0-7")]
+        agents[0].gates["migrate"].set()
+        assert finish(operator, answer)["state"] == "Succeeded"
+        told = customer.ok("GET", f"/api/ecs/v1/events/list?resource={ecs_id}")["list"]
+        [missing] = [it["data"] for it in told if it["kind"] == "instance.device_not_attached"]
+        assert missing == {"deviceId": "usb-x-0-7", "kind": "usb", "reason": "away"}
+        wait_until(lambda: claims(cloud) == [("node-b", "usb-x-0-7")], "the source is clean")
+        assert agents[0].is_empty()
+        shown = show(customer, ecs_id)["usbMappings"]
+        assert [(it["name"], it["replaceable"]) for it in shown] == [("node-b-1-7", True)]
+        del agents[1].refusals["ensure_attached"]
+        # And back: of two free ones it gets the first, at the same port as before.
+        agents[1].blockers["host-device"] = "a usb device of the node"
+        back = operator.call("POST", path, {"nodeName": "node-a"})
+        assert finish(operator, back)["state"] == "Succeeded"
+        assert agents[0].devices_of(uuid) == {"usb-x-0-1"}
+        wait_until(agents[1].is_empty, "the other node is clean")
+
+    def test_usb_devices_that_nothing_stands_in_for_keep_what_runs(
+        self, customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        fill(cloud, cloud.node, a_reader("1"), a_memory("3"))
+        fill(cloud, other, a_memory("3"))
+        ecs_id = cloud.create(customer, hostId=cloud.node.id)
+        bind_usb(customer, ecs_id, "1")
+        path, body = f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"}
+
+        def assert_held(reason: str, code: str) -> None:
+            live = operator.refused("POST", path, body)
+            drain = operator.refused("PUT", f"{NODES}/maintenance", {"nodeName": "node-a", "maintenance": True})
+            assert (live.code, reason in live.message, reason in drain.message) == (code, True, True), (live, drain)
+
+        # No other one of its model is free.
+        assert_held("1 x usb (product 3438, vendor 08e6)", "ECS.OperationFailed.Unschedulable")
+        assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/schedulable-nodes") == []
+        fill(cloud, other, a_memory("3"), a_reader("7"))
+        assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/schedulable-nodes") == ["node-b"]
+        # Mass storage has somebody's data, unless its owner says otherwise; and that of any device counts.
+        bind_usb(customer, ecs_id, "3")
+        assert_held("it has usb usb-x-0-3, which no running guest takes along: detach it, or bind", UNSUPPORTED)
+        bind_usb(customer, ecs_id, "3", replaceable=True)
+        assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/schedulable-nodes") == ["node-b"]
+        bind_usb(customer, ecs_id, "1", replaceable=False)
+        assert_held("it has usb usb-x-0-1, which no running guest", UNSUPPORTED)
+        assert [it["replaceable"] for it in show(customer, ecs_id)["usbMappings"]] == [False, True]
+        bind_usb(customer, ecs_id, "1")
+        finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/suspend"))
+        assert_held("usb-x-0-1, usb usb-x-0-3", UNSUPPORTED)
+        assert {node for node, _ in claims(cloud)} == {"node-a"}
 
     @pytest.mark.parametrize("kind", ["usb", "disk"])
     def test_what_is_of_the_node_keeps_an_instance_that_is_off(

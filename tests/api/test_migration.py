@@ -14,9 +14,10 @@ import pytest
 from coordinator.domain.clock import utc_now
 from coordinator.domain.instance import InstanceStatus, PowerState
 from coordinator.domain.migration import MigrationState
+from coordinator.domain.task import ATTEMPTS_OF_AN_HOUR
 from coordinator.services.restart import RestartSweep
 from coordinator.services.retention import forget_expired
-from coordinator.store.tables import Allocation, Instance, Migration, Node, Task, Volume
+from coordinator.store.tables import Allocation, Event, Instance, Migration, Node, Task, Volume
 from protos.agent.v1 import domain_pb2, migration_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish, register
@@ -369,6 +370,26 @@ def test_a_node_that_cannot_be_cleaned_now_is_cleaned_later(customer: Api, opera
     cluster.wait_until_clean(cluster.source, cluster.cloud.node)
     (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
     assert wait_until(lambda: cluster.ended(operator, task.id), "the cleaning has ended")["state"] == "Succeeded"
+    assert not [row for row in cluster.cloud.rows(Event) if row.kind == "alarm.node_not_cleaned"]
+
+
+def test_who_cannot_clean_a_node_for_an_hour_tells_why(customer: Api, operator: Api, cluster: Cluster) -> None:
+    ecs_id, node = cluster.create(customer), cluster.cloud.node
+    gate = cluster.source.gates["ensure_volume_removed"] = threading.Event()
+    cluster.source.refusals["ensure_volume_removed"] = Refusal(code="VolumeInUse", message="a backup reads it", times=1)
+    finish(operator, cluster.migrate(customer, ecs_id))
+    wait_until(lambda: "ensure_volume_removed" in cluster.source.calls, "the cleaning has begun")
+    (task,) = (row for row in cluster.cloud.rows(Task) if row.kind == "clean_node")
+    cluster.cloud.change(task, attempts=ATTEMPTS_OF_AN_HOUR)
+    gate.set()
+    told = wait_until(
+        lambda: [row for row in cluster.cloud.rows(Event) if row.kind == "alarm.node_not_cleaned"], "it is told"
+    )
+    (event,) = told
+    assert (event.severity, event.node_id, event.data["ecsId"]) == ("alarm", node.id, ecs_id)
+    assert "a backup reads it" in event.data["reason"]
+    shown = operator.ok("GET", "/api/ecs/v1/placement/differences")
+    assert [it["nodeName"] for it in shown if it["kind"] == "node-not-clean"] == [node.name]
 
 
 def test_the_cleanings_of_a_node_run_one_after_the_other(customer: Api, operator: Api, cluster: Cluster) -> None:

@@ -27,6 +27,7 @@ from coordinator.store.tables import (
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish
+from tests.api.test_volume_attachment import make
 from tests.builders import a_node, add, an_instance
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent
@@ -206,7 +207,7 @@ def test_a_volume_that_was_on_its_way_is_an_ordinary_one_of_what_is_restored(
     held = customer.ok("GET", f"{INSTANCES}/{ecs_id}/attached-volumes")["attachedVolumes"][1:]
     assert [(it["status"], it["deleteOnTermination"]) for it in held] == [("inUse", False)] * 2
     for volume in volumes:
-        body = {"volumeld": volume["volumeId"]}
+        body = {"volumeId": volume["volumeId"]}
         answer = customer.call("PUT", f"{INSTANCES}/{ecs_id}/detach-volume", body)
         assert finish(customer, answer)["state"] == "Succeeded"
 

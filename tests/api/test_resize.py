@@ -8,14 +8,17 @@ from typing import Any
 import grpc
 import pytest
 
+from coordinator.domain.clock import utc_now
+from coordinator.domain.growth import OUTGROWN
 from coordinator.domain.unit import GIB
-from coordinator.store.tables import Allocation, Flavor, FlavorType, Instance, Node
+from coordinator.store.tables import Allocation, Flavor, FlavorType, Instance, Node, ReportedDomain
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, finish
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
+DIFFERENCES = "/api/ecs/v1/placement/differences"
 NO_STATUS = "ECS.InvalidParameter.Status.NotSupported"
 NOT_IN_ROOM = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "DomainGrowthUnsupported", "no room", times=1)
 
@@ -79,7 +82,7 @@ def test_a_guest_that_takes_it_grows_while_it_runs_and_holds_both_until_then(
     wait_until(lambda: "ensure_grown" in agent.calls, "the guest is asked")
     (reserve,) = held(cloud).keys() - {uuid}
     assert held(cloud) == {uuid: before, reserve: {"VCPU": 4, "MEMORY_MIB": 8 * 1024}}
-    assert operator.ok("GET", "/api/ecs/v1/placement/differences") == []
+    assert operator.ok("GET", DIFFERENCES) == []
     gate.set()
     assert finish(customer, answer)["state"] == "Succeeded"
     assert held(cloud) == {uuid: {**before, "VCPU": 6, "MEMORY_MIB": 12 * 1024}}
@@ -132,6 +135,41 @@ def test_a_guest_that_has_grown_though_nobody_waited_for_it_keeps_what_it_holds(
     assert (amounts["VCPU"], amounts["MEMORY_MIB"]) == (6, 12 * 1024)
     shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
     assert (shown["vCpus"], shown["status"], agent.specs[uuid].vcpus) == (6, "Running", 6)
+
+
+def test_a_guest_that_has_grown_in_part_runs_on_with_that_and_nobody_is_alarmed(
+    customer: Api, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
+) -> None:
+    ecs_id, (agent, _) = create(cloud, customer, agents), agents
+    uuid, before = row_of(cloud, ecs_id).uuid, held(cloud)
+    gate = agent.gates["ensure_grown"] = threading.Event()
+    answer = resize(customer, ecs_id, stored_flavor(cloud, vcpus=6, memory_gib=12))
+    wait_until(lambda: "ensure_grown" in agent.calls, "the guest is asked")
+    agent.domains[uuid].vcpus, agent.domains[uuid].memory_bytes = 6, 4 * GIB
+    customer.ok("DELETE", f"{OPERATIONS}/{answer.headers['x-operation-id']}")
+    assert finish(customer, answer)["state"] == "Canceled"
+    assert held(cloud) == before
+    shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
+    assert (shown["vCpus"], shown["status"], agent.specs[uuid].vcpus) == (2, "Running", 2)
+    report: dict[str, Any] = {
+        "uuid": uuid,
+        "name": ecs_id,
+        "foreign": False,
+        "power_state": "running",
+        "reported_at": utc_now(),
+    }
+    row = ReportedDomain(node_id=cloud.node.id, vcpus=6, memory_bytes=4 * GIB, **report)
+    with cloud.runtime.database.write() as session:
+        add(session, row)
+    assert operator.ok("GET", DIFFERENCES) == []
+    cloud.change(row, vcpus=5)
+    assert [it["kind"] for it in operator.ok("GET", DIFFERENCES)] == ["domain-of-other-size"]
+    # Tried again, it has what it was to have, and nothing is left of that.
+    gate.set()
+    assert (
+        finish(customer, resize(customer, ecs_id, stored_flavor(cloud, vcpus=8, memory_gib=12)))["state"] == "Succeeded"
+    )
+    assert OUTGROWN not in row_of(cloud, ecs_id).options
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,12 @@ def test_a_volume_is_given_to_two_instances_grows_for_both_and_stays_with_the_ot
         pair[0],
         dict.fromkeys(pair, "inUse"),
     )
+    other = make(customer)
+    for condition in (*(f"ecsId:eq:{ecs_id}|multiAttach:eq:true" for ecs_id in pair), f"ecsId:in:{','.join(pair)}"):
+        found = customer.ok("GET", f"{VOLUMES}?filter={condition}")
+        listed = [it["volumeUuid"] for it in found["list"]]
+        assert (listed.count(volume["volumeUuid"]), other["volumeUuid"] in listed) == (1, False), condition
+        assert found["totalCount"] == len(listed)
     for ecs_id in pair:
         mapped = customer.ok("GET", f"{INSTANCES}/{ecs_id}")["blockDeviceMappings"]
         assert [disk["volumeUuid"] for disk in mapped][1:] == [volume["volumeUuid"]]
@@ -170,6 +176,8 @@ def test_what_is_refused_has_a_reason(customer: Api, stranger: Api, cloud: Cloud
     mixed = [{"volumeId": volume["volumeId"]}, {"volumeId": own["volumeId"]}]
     answer = customer.refused("PUT", f"{INSTANCES}/{pair[1]}/attach-volumes", mixed)
     assert (answer.code, "of its own" in answer.message) == ("ECS.InvalidParameter", True)
+    started_from = [{"volumeId": volume["volumeId"], "bootable": True}]
+    assert "bootable" in customer.refused("PUT", f"{INSTANCES}/{pair[1]}/attach-volumes", started_from).message
     assert [task for task in cloud.rows(Task) if task.kind == "detach_shared_volume"] == []
 
 

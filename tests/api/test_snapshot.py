@@ -12,6 +12,7 @@ from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, an_os_disk, finish
 from tests.api.test_schedule import SCHEDULER, create
 from tests.builders import a_node, add, an_image
+from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
@@ -180,6 +181,14 @@ def test_a_failure_leaves_nothing_half(customer: Api, cloud: Cloud, ecs_id: str,
     assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Running"
     assert show(customer, taken)["status"] == "available"
 
+    # A copy that its node does not remove keeps nobody waiting, and is removed later.
+    agent.calls.clear()
+    del agent.refusals["ensure_rolled_back"]
+    agent.refusals["ensure_snapshot_removed"] = Refusal(grpc.StatusCode.INTERNAL, "StorageFailed", "on fire", times=2)
+    assert end(customer, customer.call("POST", f"{path}/rollback", {"force": True})) == "Succeeded"
+    assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Running"
+    wait_until(lambda: all(it == {taken["ecsSnapshotId"]} for it in agent.snapshots.values()), "the copy is gone")
+
     agent.refusals["ensure_snapshot_removed"] = BROKEN
     assert end(customer, customer.call("DELETE", path)) == "Failed"
     assert show(customer, taken)["status"] == "error"
@@ -212,6 +221,33 @@ def test_volumes_with_snapshots_are_not_deleted_and_instances_take_theirs_along(
     assert cloud.rows(Snapshot) == cloud.rows(VolumeSnapshot) == []
     assert end(customer, customer.call("DELETE", f"{VOLUMES}/{data.id}")) == "Succeeded"
     assert cloud.holds_nothing()
+
+
+def test_an_instance_is_free_before_its_snapshot_is_gone_from_nodes_that_are_away(
+    customer: Api, cloud: Cloud, ecs_id: str, agent: ScriptedAgent
+) -> None:
+    away = a_node(name="away")
+    with cloud.runtime.database.write() as session:
+        add(session, away)
+    taken = take(customer, ecs_id)
+    [data] = [volume for volume in cloud.rows(Volume) if not volume.is_os_disk]
+    detached = customer.call("PUT", f"{INSTANCES}/{ecs_id}/detach-volumes", {"volumeUuids": [f"volume-{data.uuid}"]})
+    assert end(customer, detached) == "Succeeded"
+    cloud.change(next(it for it in cloud.rows(Volume) if it.id == data.id), node_id=away.id)
+
+    deletion = customer.call("DELETE", f"{SNAPSHOTS}/{taken['ecsSnapshotId']}")
+    assert deletion.code == "Success"
+    wait_until(lambda: cloud.rows(Instance)[0].task_id is None, "the instance is free")
+    assert show(customer, taken)["status"] == "deleting"
+    assert sum(map(len, agent.snapshots.values())) == 1
+    other = take(customer, ecs_id)
+    assert end(customer, customer.call("DELETE", f"{SNAPSHOTS}/{other['ecsSnapshotId']}")) == "Succeeded"
+
+    cloud.change(next(it for it in cloud.rows(Volume) if it.id == data.id), node_id=cloud.node.id)
+    cloud.runtime.wake_tasks()
+    assert end(customer, deletion) == "Succeeded"
+    assert not any(agent.snapshots.values())
+    assert cloud.rows(Snapshot) == []
 
 
 def test_a_guest_that_runs_does_not_leave_its_snapshots_behind(

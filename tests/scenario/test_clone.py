@@ -9,7 +9,7 @@ from tests.lab.cloud import INSTANCES, Cloud, Instance
 from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("storage")]
 
 MIB = 1024**2
 # SSH host keys are not among them: the demo guest makes new ones at each boot.

@@ -14,7 +14,7 @@ from tests.lab.cloud import IMAGES, Cloud, Instance
 from tests.lab.rest import RestError
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("storage"), pytest.mark.timeout(1200)]
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 # What the kernel is told by a disc, and by no disk.

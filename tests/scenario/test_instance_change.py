@@ -13,7 +13,7 @@ from tests.lab.rest import RestError
 from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("storage"), pytest.mark.timeout(600)]
 
 # Where the image does not reach: a guest's own bytes.
 _OFFSET_MIB = 600

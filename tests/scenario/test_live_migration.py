@@ -18,6 +18,7 @@ from tests.lab.pair import Pair, Traveller
 from tests.lab.rest import RestError
 from tests.lab.span import Span, clock_ahead_seconds
 from tests.lab.waiting import wait_until
+from tests.scenario.backup_chain import BackupChain, write_disk
 from tests.scenario.test_recovery import commits
 
 pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("migration"), pytest.mark.usefixtures("one_copy")]
@@ -318,6 +319,30 @@ def test_a_guest_that_is_off_moves_with_its_disk(pair: Pair, traveller: Travelle
     instance.succeed(instance.power("start"))
     instance.wait_for_guest_agent()
     assert instance.run("sha256sum /boot/nodewright/cold") == digest
+
+
+def test_a_backup_after_a_move_is_whole_or_what_has_changed_and_never_wrong(
+    pair: Pair, traveller: Traveller, tmp_path: Path
+) -> None:
+    instance = traveller.instance
+    chain = BackupChain(pair.cloud, instance, tmp_path)
+    chain.make(write_disk(instance))
+    # A guest that runs takes along what its disk holds, but no former state of it.
+    instance.succeed(traveller.migrate(traveller.other), 180)
+    moved = chain.make(write_disk(instance))
+    assert (moved["parentId"], moved["wholeBecause"]) == ("", "the volume does not hold the former state any more")
+    content = write_disk(instance)
+    instance.succeed(instance.power("stop", gracePeriodSeconds=1))
+    response = pair.rest.request("POST", f"{instance.path}/cold-migrate", json={"nodeName": traveller.other.name})
+    instance.succeed(response.headers["x-operation-id"], 180)
+    increment = chain.make(content)
+    assert increment["parentId"] == moved["backupId"]
+    assert increment["fileBytes"] < 32 * MIB
+    instance.succeed(instance.power("start"))
+    instance.wait_for_guest_agent()
+    assert chain.make(write_disk(instance))["parentId"] == increment["backupId"]
+    chain.verify()
+    chain.delete()
 
 
 def test_a_guest_that_hibernates_moves_with_its_memory(pair: Pair, traveller: Traveller) -> None:

@@ -10,7 +10,7 @@ from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 from tests.scenario.test_recovery import killed_agent, killed_coordinator
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("storage")]
 
 CONFIG = f"{INSTANCES}/recycle-config"
 RECYCLE = "/api/ecs/v1/recycle"

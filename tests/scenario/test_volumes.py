@@ -11,7 +11,7 @@ from tests.lab.waiting import wait_until
 from tests.scenario.leftover import find_leftovers
 from tests.stopwatch import Stopwatch
 
-pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.scenario, pytest.mark.xdist_group("storage")]
 
 VOLUMES = "/api/ebs/v1/volumes"
 # What a person waits for, on a guest that answers.

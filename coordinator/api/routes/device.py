@@ -13,7 +13,7 @@ from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.batch import Batch
 from coordinator.api.schemas.device import DeviceBody, DeviceListBody, ReleaseDeviceRequest
 from coordinator.api.schemas.infiniband import InfinibandModelBody
-from coordinator.api.schemas.usb import UsbDeviceBody, UsbReferenceRequest
+from coordinator.api.schemas.usb import UsbBindingRequest, UsbDeviceBody, UsbReferenceRequest
 from coordinator.domain.listing import ListQuery
 from coordinator.services import device as service
 from coordinator.services.device_attachment import attach_devices, detach_devices
@@ -56,7 +56,7 @@ def list_usb_devices(
 
 @router.post("/usb/{ecs_id}/bind", operation_id="bindUsbDevices")
 def bind_usb_devices(
-    ecs_id: str, body: Batch[UsbReferenceRequest], caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
+    ecs_id: str, body: Batch[UsbBindingRequest], caller: TenantUser, runtime: RuntimeDep, header: OperationHeader
 ) -> Envelope[None]:
     """Gives USB devices of its node to an instance, all of them or none; those that run see them plugged in."""
     header.name(attach_devices(runtime, caller, ecs_id, [it.to_reference() for it in body]))

@@ -8,8 +8,11 @@ from pydantic import Field
 from coordinator.api.schemas.base import AnswerModel, Moment
 from coordinator.api.schemas.usb import UsbDeviceBody
 from coordinator.domain.device import DeviceKind
+from coordinator.domain.usb import is_replaceable
 from coordinator.services.device import DeviceView
 from coordinator.services.instance_view import InstanceView
+from coordinator.store.queries.instance_view import InstanceRow
+from coordinator.store.tables import Instance
 
 
 class HostGpuBody(AnswerModel):
@@ -63,10 +66,13 @@ class UsbMappingBody(UsbDeviceBody):
     """A USB device of an instance."""
 
     ecs_id: str
+    replaceable: bool = Field(description="Whether the instance moves live, and has another one of the model then.")
 
     @classmethod
-    def of_instance(cls, view: DeviceView, ecs_id: str) -> "UsbMappingBody":
-        return cls(**UsbDeviceBody.of(view).model_dump(by_alias=False), ecs_id=ecs_id)
+    def of_instance(cls, view: DeviceView, instance: Instance | InstanceRow) -> "UsbMappingBody":
+        replaceable = is_replaceable(view.device.attributes, instance.options)
+        shown = UsbDeviceBody.of(view).model_dump(by_alias=False)
+        return cls(**shown, ecs_id=instance.ecs_id, replaceable=replaceable)
 
 
 class InstanceIbNicBody(AnswerModel):
@@ -111,7 +117,7 @@ class InstanceDeviceBodies(AnswerModel):
             "host_gpus": [] if is_split else HostGpuBody.list_of(gpus),
             "vgpus": [InstanceVgpuBody.of(view, instance) for view in gpus] if is_split else [],
             "usb_mappings": [
-                UsbMappingBody.of_instance(view, instance.instance.ecs_id)
+                UsbMappingBody.of_instance(view, instance.instance)
                 for view in instance.devices
                 if view.device.kind == DeviceKind.USB
             ],

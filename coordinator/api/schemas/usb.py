@@ -1,5 +1,6 @@
 """USB devices on the wire."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -65,3 +66,17 @@ class UsbReferenceRequest(LenientModel):
     def to_reference(self) -> UsbReference:
         """The same in our words."""
         return UsbReference(self.name, self.bus, self.port, self.device)
+
+
+class UsbBindingRequest(UsbReferenceRequest):
+    """One that an instance is to have."""
+
+    replaceable: bool | None = Field(
+        default=None,
+        description="Whether another one of its model is as good, so that the instance moves while it runs. "
+        "Without it: unless the device stores data. Counts for all devices of the model that the instance has.",
+    )
+
+    def to_reference(self) -> UsbReference:
+        """See UsbReferenceRequest."""
+        return replace(super().to_reference(), replaceable=self.replaceable)

@@ -43,34 +43,29 @@ def with_slices(claim: DeviceClaim, slices: int) -> DeviceClaim:
 
 def list_claims(session: Session, consumer_uuid: str, node_id: str = "") -> list[DeviceClaim]:
     """What the consumer has, on that node if one is named, in the order of kind and id."""
+    claims = list_claims_of(session, [consumer_uuid]).get(consumer_uuid, [])
+    return [claim for claim in claims if node_id in ("", claim.node_id)]
+
+
+def list_claims_of(session: Session, consumer_uuids: Collection[str]) -> dict[str, list[DeviceClaim]]:
+    """What each of the consumers has, in the order of kind and id; those that have nothing are absent."""
     held = DeviceAllocation
     columns: Any = (
-        *(held.node_id, held.device_id, held.kind, held.milli, held.slices),
+        *(held.consumer_uuid, held.node_id, held.device_id, held.kind, held.milli, held.slices),
         *(Device.attributes, Device.size_bytes, Device.shareable),
     )
     is_it = and_(col(Device.node_id) == col(held.node_id), col(Device.id) == col(held.device_id))
     statement = (
         select_columns(*columns)
         .outerjoin(Device, is_it)
-        .where(col(held.consumer_uuid) == consumer_uuid)
+        .where(col(held.consumer_uuid).in_(consumer_uuids))
         .order_by(col(held.kind), col(held.device_id))
     )
-    if node_id:
-        statement = statement.where(col(held.node_id) == node_id)
-    return [
-        DeviceClaim(node, device_id, kind, milli, slices, attributes or {}, size_bytes or 0, bool(shareable))
-        for node, device_id, kind, milli, slices, attributes, size_bytes, shareable in session.execute(statement)
-    ]
-
-
-def list_claim_kinds(session: Session, consumer_uuids: Collection[str]) -> dict[str, list[tuple[str, str]]]:
-    """Kinds and ids of what each of the consumers has; those that have nothing are absent."""
-    held = DeviceAllocation
-    statement = select(held.consumer_uuid, held.kind, held.device_id).where(col(held.consumer_uuid).in_(consumer_uuids))
-    kinds: dict[str, list[tuple[str, str]]] = {}
-    for uuid, kind, device_id in session.exec(statement.order_by(col(held.kind), col(held.device_id))):
-        kinds.setdefault(uuid, []).append((kind, device_id))
-    return kinds
+    claims: dict[str, list[DeviceClaim]] = {}
+    for uuid, *of_it, attributes, size_bytes, shareable in session.execute(statement):
+        claim = DeviceClaim._make((*of_it, attributes or {}, size_bytes or 0, bool(shareable)))
+        claims.setdefault(uuid, []).append(claim)
+    return claims
 
 
 def find_holders(session: Session, node_id: str, device_ids: Collection[str]) -> dict[str, set[str]]:

@@ -8,9 +8,11 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col
 
 from coordinator.domain.difference import Difference, DifferenceKind
+from coordinator.domain.growth import OUTGROWN
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import ACTIVE_MIGRATION_STATES
 from coordinator.domain.task import ATTEMPTS_OF_AN_HOUR
+from coordinator.domain.unit import MIB
 from coordinator.store.tables import Allocation, DeviceAllocation, Instance, Migration, Node, ReportedDomain, Task
 
 # Differences of one kind that are read at most: who has more has one cause for all of them.
@@ -23,6 +25,7 @@ _is_on_its_way = or_(
     col(Migration.state).in_(ACTIVE_MIGRATION_STATES),
     exists().where(col(Task.id) == col(Migration.cleaning_id), col(Task.finished_at).is_(None)),
 )
+_outgrown: Final[Any] = col(Instance.options)[OUTGROWN]
 _NOBODY: Final = literal("")
 # GPUs are its own while they change their mode.
 _MODE_KIND: Final = "set_gpu_mode"
@@ -99,6 +102,11 @@ _STATEMENTS: Final[dict[DifferenceKind, Any]] = {
         or_(
             col(ReportedDomain.vcpus) != col(Instance.vcpus),
             col(ReportedDomain.memory_bytes) != col(Instance.memory_bytes),
+        ),
+        # What the next start mends.
+        or_(
+            _outgrown["vcpus"].as_integer().is_distinct_from(col(ReportedDomain.vcpus)),
+            _outgrown["memoryMib"].as_integer().is_distinct_from(col(ReportedDomain.memory_bytes) // MIB),
         ),
     ),
     DifferenceKind.DEVICE_WITHOUT_INSTANCE: select_columns(*_held_device)

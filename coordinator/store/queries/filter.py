@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Select, func, literal, literal_column, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Select, func, literal, literal_column, select, union_all
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -38,6 +38,19 @@ class Field:
     ignore_case: bool = False
     # Where the column is another table's: what refers to its rows, and the column of theirs that is referred to.
     via: tuple[Any, Any] | None = None
+    # Where rows may refer to several of them.
+    links: "Links | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What binds rows to those of another table, where a column of theirs does not tell all."""
+
+    # Of the rows that are searched.
+    key: Any
+    # Columns of one table each: what names such a row, and what refers to the other table's. An alias of the row's own
+    # table is one of them.
+    pairs: tuple[tuple[Any, Any], ...]
 
 
 Fields = Mapping[str, Field]
@@ -127,19 +140,28 @@ def where_conditions(statement: Statement, conditions: Iterable[Condition], know
         field = _field("filter", condition.field, known)
         found = _compare(condition, field)
         if field.via:
-            found = _refers(condition, field, *field.via, found)
+            found = _refers(condition, field, field.via, found)
         statement = statement.where(found)
     return statement
 
 
 def _refers(
-    condition: Condition, field: Field, reference: Any, key: Any, found: ColumnElement[bool]
+    condition: Condition, field: Field, via: tuple[Any, Any], found: ColumnElement[bool]
 ) -> ColumnElement[bool]:
-    """Whether `reference` names a row of the other table for which `found` holds."""
+    """Whether the row refers to one of the other table's for which `found` holds."""
+    reference, key = via
     rows = select(key).where(found)
     # One row at most: databases that know so begin with it.
     is_one = condition.comparison is Comparison.EQUAL and field.column.unique
-    return cast("ColumnElement[bool]", reference == rows.scalar_subquery() if is_one else reference.in_(rows))
+
+    def names_one(column: Any) -> ColumnElement[bool]:
+        return cast("ColumnElement[bool]", column == rows.scalar_subquery() if is_one else column.in_(rows))
+
+    if field.links is None:
+        return names_one(reference)
+    # Not OR, for which no database uses the indexes of both.
+    bound = (select(own).where(names_one(other)) for own, other in field.links.pairs)
+    return cast("ColumnElement[bool]", field.links.key.in_(union_all(*bound)))
 
 
 @dataclass(frozen=True, slots=True)

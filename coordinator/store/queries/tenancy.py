@@ -135,7 +135,7 @@ _OWNED: tuple[type[SQLModel], ...] = (DeploymentSet, LaunchTemplate, Schedule, S
 def purge_tenant(session: Session, tenant_id: str) -> None:
     """Deletes a tenant that owns nothing, with its tokens, departments and what is left of deleted instances.
 
-    Nodes do not keep the files of its backups for long.
+    Files of its backups stay on their nodes for two days at most.
     """
     instances = select(Instance.id).where(Instance.tenant_id == tenant_id)
     session.execute(delete(InstanceLabel).where(col(InstanceLabel.instance_id).in_(instances)))

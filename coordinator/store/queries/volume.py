@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, literal
 from sqlalchemy import select as select_columns
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
-from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
+from coordinator.store.queries.filter import Field, Links, Statement, fetch_page, fields
 from coordinator.store.queries.volume_attachment import SharerRow, list_sharers
-from coordinator.store.tables import Instance, Node, Volume
+from coordinator.store.tables import Instance, Node, Volume, VolumeAttachment
 
 
 class VolumeRow(NamedTuple):
@@ -25,6 +26,15 @@ class VolumeRow(NamedTuple):
     sharers: Sequence[SharerRow] = ()
 
 
+_Held = aliased(Volume)
+# Of a shared volume each instance that has it.
+_HOLDERS = Links(
+    key=col(Volume.id),
+    pairs=(
+        (col(_Held.id), col(_Held.instance_id)),
+        (col(VolumeAttachment.volume_id), col(VolumeAttachment.instance_id)),
+    ),
+)
 _FIELDS = fields(
     volumeId=Field(Volume.id, int),
     # As it is shown.
@@ -41,7 +51,7 @@ _FIELDS = fields(
     multiAttach=Volume.multi_attach,
     imageId=Volume.image_id,
     az=Field(Node.zone, via=(col(Volume.node_id), col(Node.id))),
-    ecsId=Field(Instance.ecs_id, via=(col(Volume.instance_id), col(Instance.id))),
+    ecsId=Field(Instance.ecs_id, via=(col(Volume.instance_id), col(Instance.id)), links=_HOLDERS),
     tenantId=Volume.tenant_id,
     createdAt=Field(Volume.created_at, datetime),
     updatedAt=Field(Volume.updated_at, datetime),

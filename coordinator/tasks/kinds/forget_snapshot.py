@@ -1,4 +1,4 @@
-"""Removes a snapshot of an operation's own from volumes, wherever they are, whose node was lost before it could."""
+"""Removes a snapshot of an operation's own from volumes, wherever they are, after their node was lost or failed to."""
 
 import asyncio
 from collections import defaultdict
@@ -22,28 +22,37 @@ async def remove_unless_lost(
 ) -> StepResult:
     """An operation takes its own snapshot away again. Its node is waited for, unless that is lost and given up.
 
-    Then the snapshot is removed where the volumes are next.
+    Then the snapshot is removed where the volumes are next. One that its node does not remove is left to a task of its
+    own as well: nothing else of the operation waits for it.
     """
-
-    async def remove() -> StepResult:
-        await agent.ensure_snapshot_removed(snapshot_id, volume_uuids)
-        return StepResult()
 
     def submit(session: Session) -> None:
         args = {"snapshotId": snapshot_id, "volumeUuids": list(volume_uuids)}
         resource_id = instance.ecs_id if instance else ""
         submit_follow_up(session, FORGET_SNAPSHOT, args=args, resource_id=resource_id)
 
+    async def remove() -> StepResult:
+        try:
+            await agent.ensure_snapshot_removed(snapshot_id, volume_uuids)
+        except AgentCallError as error:
+            if error.transient:
+                raise
+            return StepResult(apply=submit)
+        return StepResult()
+
     return await undo_unless_lost(context, instance, remove(), agent.node_id) or StepResult(apply=submit)
 
 
 async def _remove(context: StepContext) -> StepResult:
-    try:
-        for node_id, uuids in (await asyncio.to_thread(_find_places, context)).items():
+    """Whatever keeps a node from it may pass; the other nodes do not wait for that."""
+    kept: AgentCallError | None = None
+    for node_id, uuids in (await asyncio.to_thread(_find_places, context)).items():
+        try:
             await context.runtime.agents.of(node_id).ensure_snapshot_removed(context.args["snapshotId"], uuids)
-    except AgentCallError as error:
-        # Whatever it is may pass: given up, it would stay on the disks for good.
-        raise AgentCallError(error.code, error.message, transient=True) from error
+        except AgentCallError as error:
+            kept = error
+    if kept is not None:
+        raise AgentCallError(kept.code, kept.message, transient=True) from kept
     return StepResult()
 
 

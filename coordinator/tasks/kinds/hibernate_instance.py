@@ -6,7 +6,7 @@ from coordinator.agents.client import TRANSFER_SECONDS
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.unit import MIB
 from coordinator.errors import StatusUnsupported
-from coordinator.store.queries.device_claim import list_claim_kinds
+from coordinator.store.queries.device_claim import list_claims_of
 from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.tasks.instance_step import (
     Args,
@@ -57,8 +57,8 @@ def _check(session: Session, args: Args) -> None:
             f"instance {instance.ecs_id} cannot hibernate: it shares volume {', '.join(shared)}, detach it first",
             f"实例{instance.ecs_id}无法休眠：挂载了共享云盘{'、'.join(shared)}，请先卸载",
         )
-    if held := list_claim_kinds(session, [instance.uuid]).get(instance.uuid):
-        names = [f"{kind} {device_id}" for kind, device_id in held]
+    if held := list_claims_of(session, [instance.uuid]).get(instance.uuid):
+        names = [f"{claim.kind} {claim.device_id}" for claim in held]
         raise StatusUnsupported(
             f"instance {instance.ecs_id} cannot hibernate: the state of {', '.join(names)} cannot be saved",
             f"实例{instance.ecs_id}无法休眠：设备{'、'.join(names)}的状态无法保存",

@@ -16,7 +16,7 @@ from coordinator.domain.migration import MigrationNetwork, MigrationOptions
 from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.tables import Node
 from coordinator.tasks.blueprint import domain_spec
-from coordinator.tasks.function_move import attach_functions, detach_functions, functions_of
+from coordinator.tasks.device_move import attach_devices, detach_devices, movable_devices
 from coordinator.tasks.instance_move import (
     NODES_LOST,
     await_turn,
@@ -39,7 +39,7 @@ from protos.agent.v1 import domain_pb2, migration_pb2
 
 # The guest is either here or there, which is found out however long it takes.
 _SETTLE_SECONDS: Final = 7 * 24 * 3600.0
-# Each call has a deadline of its own, and a guest may have many virtual functions.
+# Each call has a deadline of its own, and a guest may have many devices.
 _EQUIP_SECONDS: Final = 24 * 3600.0
 # A guest may boot at this moment, or be busy: then it lets go a little later.
 _LET_GO_SECONDS: Final = 120.0
@@ -51,36 +51,36 @@ _FAILED: Final = "ECS.OperationFailed.LiveMigrate"
 
 async def _inspect(context: StepContext) -> StepResult:
     guest = await source_of(context).inspect_outgoing(context.args["uuid"])
-    blockers = await _without_functions(context, guest.blockers)
+    blockers = await _without_devices(context, guest.blockers)
     if blockers:
         code = _BLOCKER_CODES.get(blockers[0].code, _FAILED)
         raise AgentCallError(code, "; ".join(blocker.detail for blocker in blockers), transient=False)
     return StepResult({"machine": guest.machine, "cpuXml": guest.cpu_xml})
 
 
-async def _without_functions(
+async def _without_devices(
     context: StepContext, blockers: Sequence[migration_pb2.MigrationBlocker]
 ) -> list[migration_pb2.MigrationBlocker]:
-    """What keeps the guest there when it has given its virtual functions back."""
+    """What keeps the guest there when it has given its movable devices back."""
     devices = sum(blocker.code == _DEVICE for blocker in blockers)
-    if devices and devices <= len(functions_of(await blueprint_of(context))):
+    if devices and devices <= len(movable_devices(await blueprint_of(context))):
         return [blocker for blocker in blockers if blocker.code != _DEVICE]
     return list(blockers)
 
 
 async def _make_way(context: StepContext) -> StepResult:
-    """The last thing before the guest goes: what it has of the source's network cards."""
+    """The last thing before the guest goes: what it has of the source's network cards and USB ports."""
     result = await ensure_ports(context)
-    await detach_functions(await blueprint_of(context), source_of(context))
+    await detach_devices(await blueprint_of(context), source_of(context))
     return result
 
 
 async def _give_back(context: StepContext) -> StepResult:
-    return await attach_functions(context, await blueprint_of(context), source_of(context))
+    return await attach_devices(context, await blueprint_of(context), source_of(context))
 
 
 async def _equip(context: StepContext) -> StepResult:
-    return await attach_functions(context, await blueprint_of(context), target_of(context))
+    return await attach_devices(context, await blueprint_of(context), target_of(context))
 
 
 async def _migrate(context: StepContext) -> StepResult:
@@ -137,7 +137,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
     migration, blueprint = await read_migration(context), await target_blueprint(context)
     guest, network = context.results["inspect"], MigrationNetwork(migration.network)
     spec = domain_spec(blueprint, context.runtime)
-    # Its virtual functions are plugged in when it is there.
+    # Its devices are plugged in when it is there.
     del spec.host_devices[:]
     incoming = await target_of(context).prepare_incoming(
         migration_pb2.PrepareIncomingRequest(
@@ -240,6 +240,7 @@ LIVE_MIGRATE_INSTANCE = TaskKind(
             retry_seconds=_SETTLE_SECONDS,
             settles_cancellation=True,
         ),
+        # Named as in tasks of earlier releases, which are gone on with.
         Step("attach_functions", _equip, timeout_seconds=_EQUIP_SECONDS),
     ),
     check=check_move,

@@ -8,7 +8,9 @@ from typing import Final
 from sqlmodel import Session
 
 from coordinator.agents.client import AgentCallError
+from coordinator.domain.growth import OUTGROWN
 from coordinator.domain.instance import InstanceStatus
+from coordinator.domain.unit import MIB
 from coordinator.placement.claim import exchange, release
 from coordinator.tasks.blueprint import domain_spec
 from coordinator.tasks.instance_step import (
@@ -71,7 +73,10 @@ async def _grow(context: StepContext) -> StepResult:
 
 
 async def _keep_growth(context: StepContext) -> StepResult:
-    """A guest that runs gives nothing back: one that has all of it, though nobody waited for that, keeps it."""
+    """A guest that runs gives nothing back: one that has all of it, though nobody waited for that, keeps it.
+
+    One that has a part of it, which are vCPUs, runs with them until it is next started; the instance has its old size.
+    """
     blueprint, args = await blueprint_of(context), context.args
     if not args["isOnline"] or _has_grown(context):
         return StepResult()
@@ -84,10 +89,18 @@ async def _keep_growth(context: StepContext) -> StepResult:
         domain = None
     if domain is None or domain.power_state != domain_pb2.POWER_STATE_RUNNING:
         return StepResult()
-    size = args["size"]
+    size, found = args["size"], domain
     if domain.vcpus < size["vcpus"] or domain.memory_bytes < size["memoryBytes"]:
-        return StepResult()
+        return StepResult(apply=lambda session: _note_part(session, args, found))
     return StepResult(apply=lambda session: _take_size(session, args))
+
+
+def _note_part(session: Session, args: Args, domain: domain_pb2.Domain) -> None:
+    instance = load_instance(session, args)
+    if domain.vcpus > instance.vcpus or domain.memory_bytes > instance.memory_bytes:
+        part = {"vcpus": domain.vcpus, "memoryMib": domain.memory_bytes // MIB}
+        instance.options = {**instance.options, OUTGROWN: part}
+        session.add(instance)
 
 
 async def _stop(context: StepContext) -> StepResult:

@@ -87,6 +87,8 @@ async def test_a_share_that_does_not_answer_keeps_nobody_else_waiting(server: tu
     with Stopwatch() as watch:
         failures = await asyncio.gather(*(backend.find_volume(made.uuid) for _ in range(40)), return_exceptions=True)
         assert all(isinstance(failure, StorageFailed) for failure in failures)
+        # Nor does what was being made when it fell silent.
+        await backend.discard(backend.reserve(made.uuid))
         # What the node is told by stays, but it offers no room.
         assert ((await storage.capacity()).total_bytes, await storage.storage_id()) == (0, storage_id)
         # The threads that everything else shares are free.

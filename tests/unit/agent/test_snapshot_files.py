@@ -3,10 +3,12 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from agent.domain_lock import DomainLocks
 from agent.errors import (
     RequestInvalid,
     SnapshotNotFound,
@@ -15,6 +17,7 @@ from agent.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
+from agent.snapshot import Snapshots
 from agent.storage.base import Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
@@ -243,3 +246,27 @@ async def test_a_broken_table_is_an_error_and_no_endless_list(
         change()
         with pytest.raises(StorageFailed):
             await snapshots.list(uuid)
+
+
+async def test_disks_of_a_guest_that_hibernates_are_not_rolled_back_not_even_the_others(
+    snapshots: SnapshotFiles, volumes: DirectoryBackend
+) -> None:
+    (free, free_path), (slept, slept_path) = await a_volume(volumes), await a_volume(volumes)
+    for uuid, path in ((free, free_path), (slept, slept_path)):
+        await snapshots.take(uuid, ONE)
+        write(path, 2)
+    sleepers = {slept_path: "ecs-1"}
+
+    async def find_sleeper(path: Path) -> str:
+        return sleepers.get(path, "")
+
+    no_guest_runs: Any = None
+    whole = Snapshots(snapshots, no_guest_runs, no_guest_runs, DomainLocks(), find_sleeper)
+    with pytest.raises(VolumeInUse, match=f"{slept}: domain ecs-1 hibernates with it"):
+        await whole.roll_back(ONE, [free, slept])
+    assert holds(free_path, 2)
+    assert holds(slept_path, 2)
+    sleepers.clear()
+    await whole.roll_back(ONE, [free, slept])
+    assert holds(free_path, 9)
+    assert holds(slept_path, 9)

@@ -49,6 +49,14 @@ class Lab:
         self.copy(name)
         return told
 
+    def make_anew(self, cluster_bytes: int) -> None:
+        """The volume is empty, and has so large clusters: of small ones it takes many tables."""
+        header = read_qcow2_header(self.path)
+        assert header is not None
+        below = ("-b", header.backing_file, "-F", "qcow2") if header.backing_file else ()
+        options = ("-o", f"cluster_size={cluster_bytes},lazy_refcounts=on", *below)
+        qemu_img("create", "-q", "-f", "qcow2", *options, self.path, f"{SIZE_MIB}M")
+
     def read(self, path: Path, snapshot: str = "") -> bytes:
         """What a disk holds, with all that its file is based on."""
         raw = self.directory / "raw"
@@ -124,6 +132,39 @@ async def test_increments_on_a_whole_copy_are_each_state(lab: Lab, seed: int) ->
         "state-1.qcow2",
         "state-2.qcow2",
     ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_became_of_the_disk_in_between_no_copy_is_wrong(lab: Lab, seed: int) -> None:
+    lab.make_anew(4096)
+    randomness, parent, size_mib = random.Random(seed), "", SIZE_MIB
+    held: dict[str, bytes] = {}
+    kept: list[str] = []
+    increments = 0
+    for number in range(5):
+        for step in range(randomness.randrange(3)):
+            match randomness.randrange(5):
+                case 0:
+                    kept.append(f"kept-{number}-{step}")
+                    await lab.files.take(UUID, kept[-1])
+                case 1 if kept:
+                    await lab.files.remove(UUID, kept.pop(randomness.randrange(len(kept))))
+                case 2 | 3 if kept:
+                    await lab.files.roll_back(UUID, randomness.choice(kept))
+                case 4:
+                    size_mib += 1
+                    await qemu_img_module.grow(lab.path, size_mib * MIB)
+            lab.write(*some_writes(randomness)[:6])
+        name = f"state-{number}"
+        held[name] = await lab.take(name)
+        increments += (await lab.export(name, parent)).is_increment
+        if parent:
+            await lab.files.remove(UUID, parent)
+        parent = name
+    assert increments
+    for name, content in held.items():
+        qemu_img("check", "-f", "qcow2", lab.copy(name))
+        assert lab.read(lab.copy(name)) == content, name
 
 
 async def test_what_did_not_change_is_not_copied(lab: Lab) -> None:

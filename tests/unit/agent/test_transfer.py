@@ -82,6 +82,21 @@ def test_a_target_without_pins_leaves_none() -> None:
     assert adapted.find("numatune") is None
 
 
+@pytest.mark.parametrize("becomes", [AVolume(Path("/dev/b/nw-1"), "raw", "block"), AVolume(Path("/mnt/1.qcow2"))])
+def test_a_logical_volume_of_a_guest_that_hibernates_is_found_where_it_has_come_to(becomes: AVolume) -> None:
+    spec = a_spec(vcpus=4, memory_bytes=GIB)
+    here, there = (
+        format_document(build_domain(spec, replace(host, volumes={VOLUME_UUID: volume})))
+        for host, volume in ((SOURCE, AVolume(Path("/dev/a/nw-1"), "raw", "block")), (TARGET, becomes))
+    )
+    adapted = etree.fromstring(adapt_domain(here, there)).find("devices/disk")
+    wanted = etree.fromstring(there).find("devices/disk")
+    assert adapted is not None
+    assert wanted is not None
+    assert sorted(etree.tostring(it) for it in adapted) == sorted(etree.tostring(it) for it in wanted)
+    assert adapted.get("type") == becomes.kind
+
+
 def test_volumes_are_found_by_their_serial() -> None:
     assert find_disk_targets(_live(), [VOLUME_UUID]) == ["vda"]
     with pytest.raises(ValueError, match=DATA_VOLUME_UUID):
