@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from coordinator.agents.client import AgentCallError
+from coordinator.agents.client import AgentCallError, NodeAway
 from coordinator.domain.backup import BackupStatus
 from coordinator.store.queries import backup as queries
 from coordinator.store.queries.snapshot import node_of
-from coordinator.store.tables import Volume, VolumeBackup
+from coordinator.store.queries.volume import find_by_uuid
+from coordinator.store.tables import Instance, VolumeBackup
 from coordinator.tasks.instance_step import Args
 from coordinator.tasks.model import StepContext
+from coordinator.tasks.volume_step import is_given_up
 
 
 async def read_rows(context: StepContext, read: Callable[[Session], Sequence[VolumeBackup]]) -> Sequence[VolumeBackup]:
@@ -30,11 +33,19 @@ def rows_of(session: Session, args: Args) -> Sequence[VolumeBackup]:
     return queries.list_by_ids(session, args["backupIds"])
 
 
-async def remove_states(context: StepContext, rows: Iterable[VolumeBackup]) -> None:
-    """No volume keeps these states, wherever it is now; guests that run with them go on."""
-    for row in rows:
-        if node_id := await asyncio.to_thread(_find_node, context, row.volume_uuid):
-            await context.runtime.agents.of(node_id).ensure_snapshot_removed(row.point_id, [row.volume_uuid])
+async def remove_states(context: StepContext, instance: Instance | None, rows: Sequence[VolumeBackup]) -> bool:
+    """No volume keeps these states, wherever it is now; guests that run with them go on.
+
+    False: the instance is to be started elsewhere, and does not wait for its lost node.
+    """
+    try:
+        for (node_id, point_id), uuids in (await asyncio.to_thread(_find_places, context, rows)).items():
+            await context.runtime.agents.of(node_id).ensure_snapshot_removed(point_id, uuids)
+    except NodeAway:
+        if not await is_given_up(context, instance):
+            raise
+        return False
+    return True
 
 
 async def remove_files(context: StepContext, rows: Iterable[VolumeBackup]) -> None:
@@ -58,8 +69,12 @@ def show_backups(session: Session, args: Args, status: BackupStatus, error_messa
         session.add(row)
 
 
-def _find_node(context: StepContext, volume_uuid: str) -> str | None:
-    """None: the volume is gone, with all that it kept."""
+def _find_places(context: StepContext, rows: Sequence[VolumeBackup]) -> dict[tuple[str, str], list[str]]:
+    """UUIDs of the volumes by their nodes and states; one that is gone kept nothing."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     with context.runtime.database.read() as session:
-        volume = session.exec(select(Volume).where(col(Volume.uuid) == volume_uuid)).first()
-        return node_of(session, volume) if volume else None
+        for row in rows:
+            volume = find_by_uuid(session, row.volume_uuid)
+            if volume is not None and (node_id := node_of(session, volume)):
+                found[node_id, row.point_id].append(volume.uuid)
+    return found

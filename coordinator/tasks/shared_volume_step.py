@@ -9,6 +9,7 @@ from sqlmodel import Session
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ResourceNotFound
+from coordinator.store.queries.instance import list_volumes
 from coordinator.store.queries.volume import find_by_uuid, lock_volume
 from coordinator.store.queries.volume_attachment import delete_attachments, list_shared, list_sharers
 from coordinator.store.tables import Instance, Volume, VolumeAttachment
@@ -23,6 +24,7 @@ from coordinator.tasks.instance_step import (
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.model import Failure, StepContext
 from coordinator.tasks.submission import submit_follow_up
+from coordinator.tasks.volume_step import set_free
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +95,41 @@ def settle_failed_instances(session: Session, args: Args, failure: Failure) -> N
         settle_failure(session, {"ecsId": ecs_id}, failure)
 
 
-def let_go(session: Session, args: Args, status: VolumeStatus) -> None:
-    """Those of the task's instances whose attachment has the status do not have the volume; a deletion sees itself."""
+def let_go(session: Session, args: Args, status: VolumeStatus, *, but_deleted: bool = False) -> None:
+    """Those of the task's instances whose attachment has the status do not have the volume.
+
+    `but_deleted`: those that are being deleted keep it, for their deletion to see to it.
+    """
     volume = lock_volume(session, load_volume(session, args).id or 0)
     leaving = {
         attachment.instance_id
         for attachment in list_attachments(session, args)
-        if attachment.status == status and not is_being_deleted(session.get_one(Instance, attachment.instance_id))
+        if attachment.status == status
+        and not (but_deleted and is_being_deleted(session.get_one(Instance, attachment.instance_id)))
     }
     delete_attachments(session, volume, leaving)
+
+
+def keep_what_was_coming(session: Session, instance: Instance) -> None:
+    """A deletion overtook what gave the instance volumes, and left it in place: they are quite its own.
+
+    Whatever was wished for them, they do not go with it later. One that no node has made it does not have.
+    """
+    for volume in list_volumes(session, instance):
+        if volume.status == VolumeStatus.ATTACHING and volume.node_id is None:
+            set_free(session, volume)
+        elif volume.status == VolumeStatus.ATTACHING:
+            _keep(session, volume)
+    for attachment, volume in list_shared(session, instance.id):
+        if attachment.status == VolumeStatus.ATTACHING and volume.node_id is None:
+            delete_attachments(session, volume, [instance.id])
+        elif attachment.status == VolumeStatus.ATTACHING:
+            _keep(session, attachment)
+
+
+def _keep(session: Session, held: Volume | VolumeAttachment) -> None:
+    held.status, held.delete_on_termination = VolumeStatus.IN_USE, False
+    session.add(held)
 
 
 def release_shared(session: Session, instance: Instance) -> None:

@@ -27,6 +27,7 @@ from coordinator.store.tables import (
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish
+from tests.api.test_volume_attachment import make
 from tests.builders import a_node, add, an_instance
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent
@@ -186,6 +187,29 @@ def test_a_canceled_deletion_leaves_the_instance_where_it_was(
     assert finish(customer, answer)["state"] == "Canceled"
     shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
     assert (shown["status"], shown["errMessage"]) == ("Running", "deletion canceled")
+
+
+def test_a_volume_that_was_on_its_way_is_an_ordinary_one_of_what_is_restored(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent, on: Api
+) -> None:
+    ecs_id, flags = cloud.create(customer), {"deleteOnTermination": True}
+    volumes = [make(customer, name="own"), make(customer, name="shared", multiAttach=True)]
+    for volume in volumes:
+        agent.calls.clear()
+        agent.gates["ensure_disk_attached"] = threading.Event()
+        order = [{"volumeId": volume["volumeId"], **flags}]
+        customer.ok("PUT", f"{INSTANCES}/{ecs_id}/attach-volumes", order)
+        wait_until(lambda: "ensure_disk_attached" in agent.calls, "it is being attached")
+        finish(customer, recycle(customer, ecs_id))
+        agent.gates.clear()
+        customer.ok("PUT", f"{BIN}/{ecs_id}")
+        finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/start"))
+    held = customer.ok("GET", f"{INSTANCES}/{ecs_id}/attached-volumes")["attachedVolumes"][1:]
+    assert [(it["status"], it["deleteOnTermination"]) for it in held] == [("inUse", False)] * 2
+    for volume in volumes:
+        body = {"volumeId": volume["volumeId"]}
+        answer = customer.call("PUT", f"{INSTANCES}/{ecs_id}/detach-volume", body)
+        assert finish(customer, answer)["state"] == "Succeeded"
 
 
 def test_what_was_never_made_is_not_kept(customer: Api, cloud: Cloud, agent: ScriptedAgent, on: Api) -> None:

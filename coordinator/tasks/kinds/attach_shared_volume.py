@@ -102,7 +102,7 @@ async def _detach(context: StepContext) -> StepResult:
 
 def _let_go(session: Session, args: Args, failure: Failure) -> None:
     """After the undoing. A volume that a guest may still have is kept when that guest is deleted."""
-    let_go(session, args, VolumeStatus.ATTACHING)
+    let_go(session, args, VolumeStatus.ATTACHING, but_deleted=True)
     settle_failed_instances(session, args, failure)
 
 

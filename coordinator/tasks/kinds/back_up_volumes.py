@@ -114,7 +114,8 @@ async def _release(context: StepContext) -> StepResult:
         return [row for row in queries.list_with_state(session, uuids) if row.point_id != context.args["pointId"]]
 
     former = await read_rows(context, list_former)
-    await remove_states(context, former)
+    if not await remove_states(context, (await blueprint_of(context)).instance, former):
+        return StepResult()
     return StepResult(apply=lambda session: forget_states(session, [row.backup_id for row in former]))
 
 

@@ -2,10 +2,11 @@
 
 from sqlmodel import Session
 
+from coordinator.agents.client import AgentCallError
 from coordinator.domain.backup import BackupStatus
 from coordinator.domain.instance import InstanceStatus
 from coordinator.tasks.backup_step import read_rows, remove_files, remove_states, rows_of, show_backups
-from coordinator.tasks.instance_step import Args, load_instance, require_status, settle, settle_failure
+from coordinator.tasks.instance_step import Args, blueprint_of, load_instance, require_status, settle, settle_failure
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import has_instance
 
@@ -14,7 +15,9 @@ _ADMITTED = (InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.PAUS
 
 async def _remove(context: StepContext) -> StepResult:
     rows = await read_rows(context, lambda session: rows_of(session, context.args))
-    await remove_states(context, [row for row in rows if row.holds_state])
+    instance = (await blueprint_of(context)).instance if context.args["ecsId"] else None
+    if not await remove_states(context, instance, [row for row in rows if row.holds_state]):
+        raise AgentCallError("NodeAway", "its node is lost: delete it again when the instance runs elsewhere", False)
     await remove_files(context, rows)
     return StepResult()
 

@@ -23,7 +23,7 @@ from coordinator.store.tables import Instance, RecycledInstance
 from coordinator.tasks.host_device import release_devices
 from coordinator.tasks.instance_step import Args, agent_of, blueprint_of, forget_secrets, load_instance
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.shared_volume_step import release_shared
+from coordinator.tasks.shared_volume_step import keep_what_was_coming, release_shared
 from coordinator.tasks.snapshot_step import Place, list_places, remove_snapshot
 from coordinator.tasks.volume_step import goes_with_instance, set_free
 
@@ -149,6 +149,7 @@ def _show_reason(session: Session, args: Args, failure: Failure) -> None:
         if not failure.canceled:
             _put_off(session, instance, recycled, failure)
     elif failure.canceled:
+        keep_what_was_coming(session, instance)
         instance.status = status_of(PowerState(instance.power_state))
     instance.error_message = "deletion canceled" if failure.canceled else failure.message
     instance.task_id = None

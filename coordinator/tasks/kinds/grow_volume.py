@@ -1,11 +1,13 @@
 """Makes a volume larger; guests that run with it see that at once."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session
 
+from coordinator.agents.client import NodeAway
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VolumeStatus
@@ -37,24 +39,31 @@ async def _grow(context: StepContext) -> StepResult:
 
 async def _look(context: StepContext) -> StepResult:
     """Nothing shrinks a volume: what could not be told to have grown is asked how large it is."""
-    args = context.args
-    size_bytes = 0
-
-    async def look() -> None:
-        nonlocal size_bytes
-        volumes = await context.runtime.agents.of(args["nodeId"]).list_volumes()
-        size_bytes = next((volume.size_bytes for volume in volumes if volume.uuid == args["uuid"]), 0)
-
-    await undo_unless_lost(context, await asyncio.to_thread(_find_guest, context), look())
+    args, guest = context.args, await asyncio.to_thread(_find_guest, context)
+    size_bytes = await undo_unless_lost(context, guest, _read_size(context)) or 0
     size_gib = max(args["oldSizeGib"], -(-size_bytes // GIB))
     return StepResult(apply=lambda session: _rest(session, args, size_gib))
 
 
+async def _read_size(context: StepContext) -> int:
+    """As the first node says that answers: all that have guests with the volume see it."""
+    *others, last = dict.fromkeys([*(guest["nodeId"] for guest in _guests(context.args)), context.args["nodeId"]])
+    for node_id in others:
+        with contextlib.suppress(NodeAway):
+            return await _read_size_at(context, node_id)
+    return await _read_size_at(context, last)
+
+
+async def _read_size_at(context: StepContext, node_id: str) -> int:
+    volumes = await context.runtime.agents.of(node_id).list_volumes()
+    return next((volume.size_bytes for volume in volumes if volume.uuid == context.args["uuid"]), 0)
+
+
 def _find_guest(context: StepContext) -> Instance | None:
-    """The only guest that has it: one that is highly available does not wait for its node."""
-    guests = _guests(context.args)
+    """One that is highly available, and does not wait for its node."""
     with context.runtime.database.read() as session:
-        return load_instance(session, guests[0]) if len(guests) == 1 else None
+        guests = (load_instance(session, guest) for guest in _guests(context.args))
+        return next((guest for guest in guests if guest.ha_enabled), None)
 
 
 def _rest(session: Session, args: _Args, size_gib: int) -> None:

@@ -26,6 +26,7 @@ from coordinator.tasks.instance_step import (
 )
 from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.shared_volume_step import keep_what_was_coming
 
 # Guests that are not asked, or did not listen.
 _NOT_ASKED: Final = frozenset({"DomainStopTimeout", "DomainStateConflict"})
@@ -72,6 +73,7 @@ def _keep(session: Session, args: Args) -> None:
         status_before=args["statusBefore"],
     )
     session.add(recycled)
+    keep_what_was_coming(session, instance)
     _tell(session, instance, recycled)
     instance.status = InstanceStatus.SOFT_DELETED
     instance.error_message = ""
@@ -97,6 +99,7 @@ def _tell(session: Session, instance: Instance, recycled: RecycledInstance) -> N
 def _show_reason(session: Session, args: Args, failure: Failure) -> None:
     """It is where it was, off perhaps; who still wants it gone asks again."""
     instance = load_instance(session, args)
+    keep_what_was_coming(session, instance)
     instance.status = status_of(PowerState(instance.power_state))
     rest(session, instance, instance.status, "deletion canceled" if failure.canceled else failure.message)
 
