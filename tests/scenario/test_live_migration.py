@@ -299,6 +299,8 @@ def test_a_coordinator_that_is_killed_at_any_commit_moves_the_guest_all_the_same
     assert lab.coordinator.wait(_DEATH_SECONDS) == -signal.SIGKILL
     lab.coordinator.start()
     wait_until(lambda: traveller.moves()[0]["state"] == "Completed", "it has moved", 60)
+    # What is left on the source is removed by then.
+    traveller.instance.wait_for_status("Running")
     assert traveller.host is target
     assert traveller.instance.boot_id() == boot_id
 

@@ -6,6 +6,7 @@ from coordinator.api.deps import Operator, RuntimeDep, TenantUser
 from coordinator.api.envelope import Envelope, success
 from coordinator.api.operation_header import OperationHeader
 from coordinator.api.paging import PageByNumber
+from coordinator.api.query import LenientRoute
 from coordinator.api.schemas.migration import (
     BatchColdMigrateRequest,
     BatchMigrateRequest,
@@ -20,7 +21,7 @@ from coordinator.domain.migration import MigrationType
 from coordinator.errors import AccessDenied
 from coordinator.services import migration as service
 
-router = APIRouter(prefix="/api/ecs/v1/instances", tags=["migration"])
+router = APIRouter(prefix="/api/ecs/v1/instances", tags=["migration"], route_class=LenientRoute)
 
 
 @router.post("/batch-live-migrate", operation_id="batchLiveMigrate")
