@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+from agent.errors import RequestInvalid
+
+_BLOCK_BYTES: Final = 512
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,17 @@ class Volume:
     transfer_id: str = ""
     # Several domains may have it at once.
     shared: bool = False
+
+
+def in_blocks(size_bytes: int) -> int:
+    """The size as guests can see it, or a little more."""
+    return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def refuse_shrinking(volume: Volume, size_bytes: int) -> None:
+    """Raises RequestInvalid when the volume is larger."""
+    if size_bytes < volume.size_bytes:
+        raise RequestInvalid(f"size_bytes: volume {volume.uuid} has {volume.size_bytes}, it cannot become smaller")
 
 
 @dataclass(frozen=True)

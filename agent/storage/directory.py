@@ -35,8 +35,8 @@ from agent.errors import (
     VolumePresent,
 )
 from agent.storage import qemu_img
-from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
-from agent.storage.image_cache import CachedImage
+from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec, in_blocks, refuse_shrinking
+from agent.storage.image_cache import CachedImage, ImageLookup, require_image
 from agent.storage.image_format import read_qcow2_header
 from agent.storage.share import Share
 from agent.storage.shared import ensure_storage_id, is_open_in_qemu, leave_mark, locked
@@ -44,9 +44,7 @@ from agent.storage.volume_file import QCOW2, RAW, check_content, make_raw, read_
 
 # Names of the running domains that have this file open.
 FileUsers = Callable[[Path], Awaitable[list[str]]]
-ImageLookup = Callable[[str], Awaitable[CachedImage | None]]
 
-_BLOCK_BYTES: Final = 512
 # libvirt's QEMU runs as another user: it may pass through, and its file is handed to it at the start of a guest.
 _DIRECTORY_MODE: Final = 0o711
 # A file that another node has been writing for so long will not be finished.
@@ -102,7 +100,7 @@ class DirectoryBackend:
 
     async def ensure_volume(self, spec: VolumeSpec) -> Volume:
         """See StorageBackend."""
-        spec = replace(spec, size_bytes=_in_blocks(spec.size_bytes))
+        spec = replace(spec, size_bytes=in_blocks(spec.size_bytes))
         async with self.lock(spec.uuid):
             present = await self.find_volume(spec.uuid)
             if present is None:
@@ -113,10 +111,10 @@ class DirectoryBackend:
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         """See StorageBackend."""
-        size_bytes = _in_blocks(size_bytes)
+        size_bytes = in_blocks(size_bytes)
         async with self.lock(uuid):
             present = await self.get_volume(uuid)
-            _refuse_shrinking(present, size_bytes)
+            refuse_shrinking(present, size_bytes)
             if size_bytes > present.size_bytes:
                 await self.require_space(size_bytes - present.size_bytes)
             if present.shared:
@@ -250,19 +248,10 @@ class DirectoryBackend:
 
     async def require_image(self, spec: VolumeSpec) -> CachedImage | None:
         """The image below the volume, if it has one. Raises ImageNotFound, RequestInvalid when it does not fit in."""
-        if spec.image_id is None:
-            return None
-        image = await self._find_image(spec.image_id)
-        if image is None:
-            raise ImageNotFound(f"image {spec.image_id} is not in the cache of this node")
-        if spec.size_bytes < image.virtual_size_bytes:
-            raise RequestInvalid(
-                f"size_bytes: {spec.size_bytes} is less than the {image.virtual_size_bytes} of image {spec.image_id}"
-            )
-        return image
+        return await require_image(self._find_image, spec)
 
     async def _ensure_size(self, present: Volume, spec: VolumeSpec) -> None:
-        _refuse_shrinking(present, spec.size_bytes)
+        refuse_shrinking(present, spec.size_bytes)
         if spec.image_id != present.image_id:
             raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
         if spec.shared != present.shared:
@@ -344,12 +333,3 @@ def measure_capacity(directory: Path, reserved_bytes: int) -> StorageCapacity:
         total_bytes=max(0, status.f_blocks * status.f_frsize - reserved_bytes),
         free_bytes=max(0, status.f_bavail * status.f_frsize - reserved_bytes),
     )
-
-
-def _in_blocks(size_bytes: int) -> int:
-    return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
-
-
-def _refuse_shrinking(present: Volume, size_bytes: int) -> None:
-    if size_bytes < present.size_bytes:
-        raise RequestInvalid(f"size_bytes: volume {present.uuid} has {present.size_bytes}, it cannot become smaller")

@@ -23,7 +23,8 @@ from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_
 from agent.storage import qemu_img
 from agent.storage.checksum import compute_sha256
 from agent.storage.choice import StorageChoice
-from agent.storage.directory import ImageLookup, measure_capacity
+from agent.storage.directory import measure_capacity
+from agent.storage.image_cache import ImageLookup
 from agent.storage.nbd import Program
 from agent.storage.qcow2_table import DifferenceUnknown
 from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, SnapshotFiles

@@ -22,7 +22,8 @@ from weakref import WeakValueDictionary
 import structlog
 
 from agent.durable_file import is_temporary, remove_file, temporary_beside, write_file
-from agent.errors import AgentError, ImageInUse
+from agent.errors import AgentError, ImageInUse, ImageNotFound, RequestInvalid
+from agent.storage.base import VolumeSpec
 from agent.storage.image_format import ImageFormat
 from agent.storage.image_transfer import ImageReader, ImageRef, Transfer, TransferProgress
 
@@ -52,6 +53,23 @@ class CachedImage:
     def disk_format(self) -> Literal["qcow2", "raw"]:
         """How QEMU is to read the file: an ISO image is raw bytes to it."""
         return "qcow2" if self.ref.format == "qcow2" else "raw"
+
+
+ImageLookup = Callable[[str], Awaitable[CachedImage | None]]
+
+
+async def require_image(find_image: ImageLookup, spec: VolumeSpec) -> CachedImage | None:
+    """The image below the volume, if it has one. Raises ImageNotFound, RequestInvalid when it does not fit in."""
+    if spec.image_id is None:
+        return None
+    image = await find_image(spec.image_id)
+    if image is None:
+        raise ImageNotFound(f"image {spec.image_id} is not in the cache of this node")
+    if spec.size_bytes < image.virtual_size_bytes:
+        raise RequestInvalid(
+            f"size_bytes: {spec.size_bytes} is less than the {image.virtual_size_bytes} of image {spec.image_id}"
+        )
+    return image
 
 
 class ImageCache:

@@ -22,7 +22,6 @@ from agent.errors import (
     AgentError,
     DeviceInUse,
     DeviceWipeFailed,
-    ImageNotFound,
     RequestInvalid,
     StorageExhausted,
     StorageFailed,
@@ -32,11 +31,10 @@ from agent.errors import (
 )
 from agent.storage import qemu_img
 from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
-from agent.storage.image_cache import CachedImage
+from agent.storage.image_cache import CachedImage, ImageLookup, require_image
 from agent.storage.lvm_tool import LogicalVolume, LvmTool
 
 FileUsers = Callable[[Path], Awaitable[list[str]]]
-ImageLookup = Callable[[str], Awaitable[CachedImage | None]]
 
 _PREFIX: Final = "nw-"
 _COMPLETE: Final = "nodewright"
@@ -203,7 +201,7 @@ class LvmBackend:
         return (await self._tool.read_group()).uuid
 
     async def _create(self, spec: VolumeSpec, size_bytes: int) -> None:
-        image, name, is_kept = await self._require_image(spec), _name(spec.uuid), False
+        image, name, is_kept = await require_image(self._find_image, spec), _name(spec.uuid), False
         try:
             half_made = await self._begin(name, size_bytes, _tell(spec))
             zeroed = await self._fill(half_made, image)
@@ -298,18 +296,6 @@ class LvmBackend:
         except DeviceWipeFailed as error:
             raise StorageFailed(error.message) from error
         return f"{_ZERO}{marked_bytes}"
-
-    async def _require_image(self, spec: VolumeSpec) -> CachedImage | None:
-        if spec.image_id is None:
-            return None
-        image = await self._find_image(spec.image_id)
-        if image is None:
-            raise ImageNotFound(f"image {spec.image_id} is not in the cache of this node")
-        if spec.size_bytes < image.virtual_size_bytes:
-            raise RequestInvalid(
-                f"size_bytes: {spec.size_bytes} is less than the {image.virtual_size_bytes} of image {spec.image_id}"
-            )
-        return image
 
     async def _find(self, uuid: str, *, complete: bool = True) -> LogicalVolume | None:
         found = await self._tool.list_volumes(f"lv_name={_name(uuid)}")

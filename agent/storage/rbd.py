@@ -25,16 +25,23 @@ import structlog
 
 from agent.errors import (
     CapabilityMissing,
-    ImageNotFound,
     RequestInvalid,
     StorageExhausted,
     StorageFailed,
     VolumeInUse,
     VolumeNotFound,
 )
-from agent.storage.base import RbdSource, Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
-from agent.storage.directory import ImageLookup
-from agent.storage.image_cache import CachedImage
+from agent.storage.base import (
+    RbdSource,
+    Resize,
+    StorageCapacity,
+    Volume,
+    VolumeSource,
+    VolumeSpec,
+    in_blocks,
+    refuse_shrinking,
+)
+from agent.storage.image_cache import ImageLookup, require_image
 from agent.storage.rbd_base import RbdBases
 from agent.storage.rbd_tool import RbdImage, RbdTool
 
@@ -46,7 +53,6 @@ KeepKey = Callable[[str, str, str], Awaitable[None]]
 _PREFIX: Final = "nw-"
 _NAME: Final = re.compile(r"nw-([0-9a-f-]{36})(.*)")
 _NOTE: Final = "nodewright"
-_BLOCK_BYTES: Final = 512
 # So old may be what is told of the pool's space; to ask costs a second.
 _CAPACITY_SECONDS: Final = 60.0
 # Ceph forgets a client that has died after half a minute.
@@ -101,13 +107,13 @@ class RbdBackend:
         """See StorageBackend; the first volume of an image takes as long as it takes to bring that into the pool."""
         if spec.shared:
             raise CapabilityMissing("shared: volumes in Ceph are not shared by guests yet")
-        size_bytes = _in_blocks(spec.size_bytes)
+        size_bytes = in_blocks(spec.size_bytes)
         async with self.lock(spec.uuid):
             present = await self.find_volume(spec.uuid)
             if present is None:
                 await self._create(spec, size_bytes)
                 return await self.get_volume(spec.uuid)
-            _refuse_shrinking(present, size_bytes)
+            refuse_shrinking(present, size_bytes)
             if spec.image_id != present.image_id:
                 raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
             await self._extend(present, size_bytes)
@@ -115,10 +121,10 @@ class RbdBackend:
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         """See StorageBackend."""
-        size_bytes = _in_blocks(size_bytes)
+        size_bytes = in_blocks(size_bytes)
         async with self.lock(uuid):
             present = await self.get_volume(uuid)
-            _refuse_shrinking(present, size_bytes)
+            refuse_shrinking(present, size_bytes)
             if size_bytes > present.size_bytes:
                 await self.require_space(size_bytes - present.size_bytes)
                 if not await resize(size_bytes):
@@ -266,7 +272,7 @@ class RbdBackend:
             raise StorageFailed(f"volume {uuid}: the note at its image is not ours: {text!r}") from error
 
     async def _create(self, spec: VolumeSpec, size_bytes: int) -> None:
-        image, name = await self._require_image(spec), self.name_of(spec.uuid)
+        image, name = await require_image(self._find_image, spec), self.name_of(spec.uuid)
         half_made = await self.tool.find_image(name)
         if half_made is not None:
             await self._remove_half_made(spec.uuid, half_made)
@@ -292,18 +298,6 @@ class RbdBackend:
             await self.require_space(size_bytes - present.size_bytes)
             await self.tool.resize(self.name_of(present.uuid), size_bytes)
 
-    async def _require_image(self, spec: VolumeSpec) -> CachedImage | None:
-        if spec.image_id is None:
-            return None
-        image = await self._find_image(spec.image_id)
-        if image is None:
-            raise ImageNotFound(f"image {spec.image_id} is not in the cache of this node")
-        if spec.size_bytes < image.virtual_size_bytes:
-            raise RequestInvalid(
-                f"size_bytes: {spec.size_bytes} is less than the {image.virtual_size_bytes} of image {spec.image_id}"
-            )
-        return image
-
     def _secret_uuid(self) -> str:
         """The same on all nodes: a guest takes it along when it moves."""
         return str(uuid5(NAMESPACE_DNS, f"ceph.nodewright/client.{self.tool.access.user}"))
@@ -314,12 +308,3 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:  # a form of Ceph's that is not known here is nobody we know
         return False
-
-
-def _in_blocks(size_bytes: int) -> int:
-    return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
-
-
-def _refuse_shrinking(present: Volume, size_bytes: int) -> None:
-    if size_bytes < present.size_bytes:
-        raise RequestInvalid(f"size_bytes: volume {present.uuid} has {present.size_bytes}, it cannot become smaller")

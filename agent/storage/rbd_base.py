@@ -15,8 +15,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from agent.errors import AgentError, StorageFailed, VolumeInUse, VolumeNotFound
-from agent.storage.directory import ImageLookup
-from agent.storage.image_cache import CachedImage
+from agent.storage.image_cache import CachedImage, ImageLookup
 from agent.storage.rbd_tool import RbdTool
 
 _PREFIX: Final = "nwi-"

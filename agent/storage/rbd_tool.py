@@ -9,12 +9,13 @@ Source: https://docs.ceph.com/en/latest/man/8/rbd/, https://docs.ceph.com/en/lat
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import contextlib
 import errno
 import json
 import os
 import re
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +50,6 @@ _ERRORS: Final[dict[int, type[AgentError]]] = {
     errno.ETIMEDOUT: StorageUnavailable,
 }
 _FSID: Final = re.compile(r"^\s*fsid\s*=\s*([0-9A-Fa-f-]{36})\s*$", re.MULTILINE)
-_PERCENT: Final = re.compile(rb"(\d+)% complete")
 _DATE: Final = "%a %b %d %H:%M:%S %Y"
 
 
@@ -93,9 +93,9 @@ class CephAccess:
             name, _, value = (part.strip() for part in line.partition("="))
             if line.startswith("["):
                 section = line.strip("[]")
-            elif (section, name) == (f"client.{self.user}", "key"):
+            elif (section, name) == (f"client.{self.user}", "key") and _is_base64(value):
                 return value
-        raise StorageFailed(f"{self.keyring}: there is no key of client.{self.user}")
+        raise StorageFailed(f"{self.keyring}: there is no key in base64 of client.{self.user}")
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,6 @@ class RbdTool:
         """The image keeps its present state. Raises VolumePresent."""
         await self._run("snap", "create", "--no-progress", self._spec(image, name))
 
-    async def remove_snapshot(self, image: str, name: str) -> None:
-        """The image does not keep that state."""
-        await self._run("snap", "rm", "--no-progress", self._spec(image, name), seconds=_LONG_SECONDS)
-
-    async def roll_back(self, image: str, name: str) -> None:
-        """The image, which nobody has open, holds that state again, with the size that it had."""
-        await self._run("snap", "rollback", "--no-progress", self._spec(image, name), seconds=_LONG_SECONDS)
-
     async def protect(self, image: str, name: str) -> None:
         """Clones can be made of the snapshot. Raises VolumeInUse when they could be already."""
         await self._run("snap", "protect", self._spec(image, name))
@@ -205,21 +197,6 @@ class RbdTool:
     async def unprotect(self, image: str, name: str) -> None:
         """No clones can be made of the snapshot. Raises VolumeInUse while there are some."""
         await self._run("snap", "unprotect", self._spec(image, name))
-
-    async def copy(self, image: str, snapshot: str, target: str) -> AsyncGenerator[int]:
-        """A new image that holds what the other one does, or did; yields percentages. To close it ends the copy."""
-        process = await _start(*self._command("cp", self._spec(image, snapshot), self._spec(target)))
-        assert process.stderr is not None  # noqa: S101 - for the type checker
-        text = b""
-        try:
-            while piece := await process.stderr.read(4096):
-                text = (text + piece)[-4096:]
-                for found in _PERCENT.findall(piece)[-1:]:
-                    yield int(found)
-            await process.wait()
-            _check_end("cp", process.returncode, text)
-        finally:
-            await _end(process)
 
     async def write(self, source: Path, source_format: Literal["qcow2", "raw"], image: str) -> None:
         """The image, which reads as zeros and is large enough, holds what the file does."""
@@ -254,6 +231,13 @@ class RbdTool:
 
     def _spec(self, image: str, snapshot: str = "") -> str:
         return f"{self.pool}/{image}@{snapshot}" if snapshot else f"{self.pool}/{image}"
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        return False
 
 
 async def _start(*command: str) -> asyncio.subprocess.Process:

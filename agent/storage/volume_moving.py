@@ -15,7 +15,8 @@ from agent.errors import ImageNotFound, RequestInvalid
 from agent.storage import qemu_img
 from agent.storage.base import Volume
 from agent.storage.choice import StorageChoice
-from agent.storage.directory import DirectoryBackend, ImageLookup
+from agent.storage.directory import DirectoryBackend
+from agent.storage.image_cache import ImageLookup
 from agent.storage.lvm import LvmBackend
 from agent.storage.moving import (
     Opened,

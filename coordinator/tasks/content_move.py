@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from coordinator.agents.client import SAVED_MEMORY, VOLUME, AgentCallError
+from coordinator.agents.client import AgentCallError
+from coordinator.agents.transfer import SAVED_MEMORY, VOLUME
 from coordinator.domain.migration import MigrationNetwork, MigrationOptions
 from coordinator.domain.unit import MIB
 from coordinator.store.tables import Migration, Volume

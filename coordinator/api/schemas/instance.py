@@ -24,6 +24,7 @@ from coordinator.api.schemas.instance_part import (
 )
 from coordinator.domain.device import DeviceKind
 from coordinator.services.instance_view import InstanceView
+from coordinator.store.queries.instance_view import InstanceRow
 from coordinator.vmtools_iso import MONITOR_VERSION
 
 
@@ -130,6 +131,8 @@ class InstanceBody(InstanceDeviceBodies):
         return dict(
             **{name: getattr(row, name) for name in _COPIED},
             **InstanceDeviceBodies.fields_of(view),
+            **_fields_of_life(view),
+            **_fields_of_monitor(row),
             ram=row.memory_bytes,
             huge_page_size=str(row.huge_page_bytes) if row.huge_page_bytes else None,
             v_cpus=row.vcpus,
@@ -159,19 +162,9 @@ class InstanceBody(InstanceDeviceBodies):
             resource_group_name=row.resource_group_name or "",
             image=InstanceImageBody.of(view.image) if view.image else None,
             vnc_pwd_enable=row.vnc_password_enabled,
-            expired_at=row.purge_at,
-            expire_countdown=_seconds_between(view.at, row.purge_at),
-            soft_deleted_at=row.recycled_at,
             snapshot_policy_bind=BoundPolicyBody.of(row),
             b_recycle=view.recycles,
-            b_operate=row.options.get("bOperate", True),
-            b_create_order=row.options.get("bCreateOrder", False),
-            eviction_strategy=row.options.get("evictionStrategy", "LiveMigrate"),
-            b_update_quotas=row.options.get("bUpdateQuotas", True),
             vmtools_status=VmtoolsBody.of(row),
-            is_installed_agent=row.monitor_version > 0,
-            monitor_agent_version=str(row.monitor_version or ""),
-            need_upgrade_agent=0 < row.monitor_version < MONITOR_VERSION,
             vm_labels=[LabelBody(key=label.key, value=label.value) for label in view.labels] or None,
             is_dedicated_cpu=flavor_type.is_dedicated_cpu,
             is_dedicated_mem=flavor_type.is_dedicated_mem,
@@ -179,6 +172,29 @@ class InstanceBody(InstanceDeviceBodies):
             ssh_key_pairs=[InstanceKeyBody.of(key) for key in view.keys],
             namespace=f"tenant-{row.tenant_id}",
         )
+
+
+def _fields_of_life(view: InstanceView) -> dict[str, Any]:
+    """What its owner allows, and when it goes."""
+    row = view.instance
+    return {
+        "b_operate": row.options.get("bOperate", True),
+        "b_create_order": row.options.get("bCreateOrder", False),
+        "b_update_quotas": row.options.get("bUpdateQuotas", True),
+        "eviction_strategy": row.options.get("evictionStrategy", "LiveMigrate"),
+        "soft_deleted_at": row.recycled_at,
+        "expired_at": row.purge_at,
+        "expire_countdown": _seconds_between(view.at, row.purge_at),
+    }
+
+
+def _fields_of_monitor(row: InstanceRow) -> dict[str, Any]:
+    """What is known of the monitoring helper in the guest."""
+    return {
+        "is_installed_agent": row.monitor_version > 0,
+        "monitor_agent_version": str(row.monitor_version or ""),
+        "need_upgrade_agent": 0 < row.monitor_version < MONITOR_VERSION,
+    }
 
 
 def _seconds_between(now: datetime, then: datetime | None) -> int:

@@ -6,7 +6,7 @@ does that.
 
 from sqlmodel import Session
 
-from coordinator.agents.client import TRANSFER_SECONDS
+from coordinator.agents.export import EXPORT_SECONDS
 from coordinator.domain.instance import InstanceStatus
 from coordinator.errors import StatusUnsupported
 from coordinator.store.tables.volume import Volume
@@ -53,8 +53,8 @@ def _give_up(session: Session, args: Args, failure: Failure) -> None:
 CAPTURE_IMAGE = TaskKind(
     name="capture_image",
     steps=(
-        Step("export", _export, undo=_remove_export, weight=4, timeout_seconds=TRANSFER_SECONDS),
-        Step("fetch", _fetch, undo=remove_file, weight=3, timeout_seconds=TRANSFER_SECONDS),
+        Step("export", _export, undo=_remove_export, weight=4, timeout_seconds=EXPORT_SECONDS),
+        Step("fetch", _fetch, undo=remove_file, weight=3, timeout_seconds=EXPORT_SECONDS),
         # The image is there, whatever becomes of this.
         Step("clean", _remove_export, point_of_no_return=True),
     ),

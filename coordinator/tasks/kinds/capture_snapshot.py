@@ -6,7 +6,8 @@ copy has begun ends the task.
 
 from sqlmodel import Session
 
-from coordinator.agents.client import TRANSFER_SECONDS, AgentClient
+from coordinator.agents.client import AgentClient
+from coordinator.agents.export import EXPORT_SECONDS
 from coordinator.errors import ResourceNotFound
 from coordinator.store.tables import Image
 from coordinator.tasks.instance_step import Args
@@ -47,8 +48,8 @@ def _give_up(session: Session, args: Args, failure: Failure) -> None:
 CAPTURE_SNAPSHOT = TaskKind(
     name="capture_snapshot",
     steps=(
-        Step("export", _export, undo=_remove_export, weight=4, timeout_seconds=TRANSFER_SECONDS),
-        Step("fetch", _fetch, undo=remove_file, weight=3, timeout_seconds=TRANSFER_SECONDS),
+        Step("export", _export, undo=_remove_export, weight=4, timeout_seconds=EXPORT_SECONDS),
+        Step("fetch", _fetch, undo=remove_file, weight=3, timeout_seconds=EXPORT_SECONDS),
         # The image is there, whatever becomes of this.
         Step("clean", _remove_export, point_of_no_return=True),
     ),

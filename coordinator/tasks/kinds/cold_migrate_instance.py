@@ -2,7 +2,8 @@
 
 from sqlmodel import Session
 
-from coordinator.agents.client import IMAGE_SECONDS, TRANSFER_SECONDS
+from coordinator.agents.client import IMAGE_SECONDS
+from coordinator.agents.transfer import TRANSFER_SECONDS
 from coordinator.domain.instance import InstanceStatus
 from coordinator.tasks.blueprint import domain_spec
 from coordinator.tasks.content_move import (

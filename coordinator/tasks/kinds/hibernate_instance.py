@@ -2,7 +2,7 @@
 
 from sqlmodel import Session
 
-from coordinator.agents.client import TRANSFER_SECONDS
+from coordinator.agents.transfer import TRANSFER_SECONDS
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.unit import MIB
 from coordinator.errors import StatusUnsupported

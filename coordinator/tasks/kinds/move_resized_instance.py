@@ -5,7 +5,8 @@ Until it runs there it is the source's, which has its definition and disks as th
 
 from sqlmodel import Session
 
-from coordinator.agents.client import IMAGE_SECONDS, TRANSFER_SECONDS
+from coordinator.agents.client import IMAGE_SECONDS
+from coordinator.agents.transfer import TRANSFER_SECONDS
 from coordinator.domain.instance import InstanceStatus
 from coordinator.tasks.blueprint import domain_spec
 from coordinator.tasks.instance_move import (
