@@ -26,8 +26,8 @@ _OFFSET_MASK: Final = 0x00FFFFFFFFFFFE00
 _COPIED: Final = 1 << 63
 _COMPRESSED: Final = 1 << 62
 _ZERO: Final = 1
-# So many clusters are told at once.
-_LONGEST_RUN: Final = 64
+# So much is told, and read, at once; a cluster has at most half of it.
+_LONGEST_RUN_BYTES: Final = 4 * 1024**2
 
 
 class DifferenceUnknown(Exception):
@@ -135,7 +135,7 @@ def _differs(before: int, after: int, has_backing: bool) -> bool:
 
 
 def _follows(run: Run, index: int, offset: int | None, cluster_bits: int) -> bool:
-    if run.index + run.count != index or run.count >= _LONGEST_RUN:
+    if run.index + run.count != index or (run.count + 1) << cluster_bits > _LONGEST_RUN_BYTES:
         return False
     if run.offset is None or offset is None:
         return run.offset is offset
