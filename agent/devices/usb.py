@@ -57,11 +57,6 @@ class _UsbDevice:
     def interfaces(self) -> list[Path]:
         return [self.path / name for name in self.sysfs.names(str(self.path)) if name.startswith(f"{self.name}:")]
 
-    @property
-    def classes(self) -> list[str]:
-        """Of its interfaces: what it is to those who use it."""
-        return sorted({self.sysfs.read(f"{path}/bInterfaceClass") for path in self.interfaces} - {""})
-
 
 def discover_usb_devices(around: Surroundings) -> Iterator[Device]:
     """Every USB device except hubs, and what people at the host's own screen type and point with."""
@@ -134,7 +129,7 @@ def _describe(usb: _UsbDevice, around: Surroundings) -> Device:
     return Device(
         id=_identify(usb),
         kind="usb",
-        attributes=drop_empty({"vendor": vendor, "product": product, "classes": ",".join(usb.classes)}),
+        attributes=drop_empty({"vendor": vendor, "product": product}),
         numa_node=find_numa_node(usb.sysfs, usb.path),
         details=drop_empty(details),
     )

@@ -6,10 +6,8 @@ from typing import Any, Final
 
 from coordinator.domain.device import DeviceKind, DeviceWish
 
-# Key of `Instance.options`: by model, whether another one of it is as good, where its owner has said so.
+# Key of `Instance.options`: models of which another device is as good to the instance, as its owner says.
 REPLACEABLE: Final = "usbReplaceable"
-# USB-IF's classes of interfaces behind which somebody's data is: cameras and telephones, mass storage.
-_WITH_DATA: Final = frozenset(("06", "08"))
 
 
 def model_of(attributes: Mapping[str, str]) -> str:
@@ -21,15 +19,9 @@ def model_of(attributes: Mapping[str, str]) -> str:
 def is_replaceable(attributes: Mapping[str, str], options: Mapping[str, Any]) -> bool:
     """Whether an instance with these `Instance.options` does as well with another device of the same model.
 
-    Its owner's word counts; without one it does unless the device holds data, or its node does not tell what it is.
+    Only its owner knows: what is behind a key, a serial adapter or a stick is not to be seen from outside.
     """
-    model = model_of(attributes)
-    if not model:
-        return False
-    if (said := options.get(REPLACEABLE, {}).get(model)) is not None:
-        return bool(said)
-    classes = {name for name in attributes.get("classes", "").split(",") if name}
-    return bool(classes) and not classes & _WITH_DATA
+    return model_of(attributes) in options.get(REPLACEABLE, ())
 
 
 def make_wishes(devices: Iterable[Mapping[str, str]]) -> tuple[DeviceWish, ...]:

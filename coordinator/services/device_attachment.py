@@ -43,8 +43,8 @@ class UsbReference:
     port: str = ""
     # Its number on the bus, another one whenever it is plugged.
     device: str = ""
-    # Whether another one of its model is as good to the instance; None: as such devices are.
-    replaceable: bool | None = None
+    # Whether another one of its model is as good to the instance.
+    replaceable: bool = False
 
     kind = DeviceKind.USB
 
@@ -202,15 +202,14 @@ def _find(views: Sequence[DeviceView], reference: Reference) -> DeviceView:
 
 def _remember_choices(instance: Instance, references: Sequence[Reference], views: Sequence[DeviceView]) -> None:
     """What was said of USB devices this time counts for all of their models that the instance has."""
-    choices = dict(instance.options.get(REPLACEABLE, {}))
+    before = instance.options.get(REPLACEABLE, [])
+    models = set(before)
     for reference, view in zip(references, views, strict=True):
         if not isinstance(reference, UsbReference) or not (model := model_of(view.device.attributes)):
             continue
-        choices.pop(model, None)
-        if reference.replaceable is not None:
-            choices[model] = reference.replaceable
-    if choices != instance.options.get(REPLACEABLE, {}):
-        instance.options = {**instance.options, REPLACEABLE: choices}
+        models = models | {model} if reference.replaceable else models - {model}
+    if sorted(models) != before:
+        instance.options = {**instance.options, REPLACEABLE: sorted(models)}
 
 
 def _unique(views: Sequence[DeviceView]) -> Iterator[DeviceView]:

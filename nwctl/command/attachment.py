@@ -45,16 +45,12 @@ def bind_usb_devices(
     devices: Sticks,
     waiting: Waiting,
     replaceable: Annotated[
-        bool | None,
-        typer.Option(
-            help="Whether others of their model are as good, so that the instance moves while it runs; "
-            "by default those are that store no data."
-        ),
-    ] = None,
+        bool, typer.Option("--replaceable", help="Others of their model are as good: the instance moves while it runs.")
+    ] = False,
 ) -> None:
     """Give USB devices of its node to an instance: all of them, or none."""
     instance_id = INSTANCE.find_id(session.client, instance)
-    choice = {} if replaceable is None else {"replaceable": replaceable}
+    choice = {"replaceable": True} if replaceable else {}
     body = [{"name": device, **choice} for device in devices]
     answer = session.client.change("POST", f"{USB}/{instance_id}/bind", body)
     session.conclude(answer, waiting, f"{instance_id} has {', '.join(devices)}")

@@ -201,7 +201,7 @@ def test_usb_devices_around_a_live_migration(
     with all_at_work(cloud.runtime, [cloud.node, other], tmp_path / "pki", death) as agents:
         agents[0].peer, agents[1].peer = agents[1], agents[0]
         ecs_id = cloud.create(operator, hostId=cloud.node.id)
-        bind_usb(operator, ecs_id, "1")
+        bind_usb(operator, ecs_id, "1", replaceable=True)
         [uuid] = agents[0].journal
         if fails:
             agents[0].ending = migration_pb2.MIGRATION_STATE_FAILED

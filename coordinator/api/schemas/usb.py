@@ -71,10 +71,10 @@ class UsbReferenceRequest(LenientModel):
 class UsbBindingRequest(UsbReferenceRequest):
     """One that an instance is to have."""
 
-    replaceable: bool | None = Field(
-        default=None,
+    replaceable: bool = Field(
+        default=False,
         description="Whether another one of its model is as good, so that the instance moves while it runs. "
-        "Without it: unless the device stores data. Counts for all devices of the model that the instance has.",
+        "Counts for all devices of the model that the instance has.",
     )
 
     def to_reference(self) -> UsbReference:

@@ -28,7 +28,7 @@ def test_a_stick_is_known_by_its_port_and_told_by_its_names(node: Node) -> None:
         Device(
             id="usb-0000:00:14.0-0-4.2",
             kind="usb",
-            attributes={"vendor": "0951", "product": "1666", "classes": "08"},
+            attributes={"vendor": "0951", "product": "1666"},
             numa_node=-1,
             details={
                 "name": "1-4.2",
@@ -42,12 +42,6 @@ def test_a_stick_is_known_by_its_port_and_told_by_its_names(node: Node) -> None:
             },
         )
     ]
-
-
-def test_what_its_interfaces_are_is_told(node: Node) -> None:
-    node.add_usb("1-1", "08e6:3438", interfaces=[("0b", "00"), ("03", "00"), ("0b", "00")])
-    node.add_usb("1-2", "08e6:3438", interfaces=[])
-    assert [device.attributes.get("classes") for device in node.discover()] == ["03,0b", None]
 
 
 def test_one_that_has_no_names_is_told_by_those_of_udev(node: Node) -> None:
