@@ -17,7 +17,8 @@ from coordinator.tasks.blueprint import Blueprint
 from coordinator.tasks.instance_step import Args, is_being_deleted, load_instance
 from coordinator.tasks.model import StepContext, StepDeferred, StepResult
 
-_LOOK_AGAIN_SECONDS: Final = 5.0
+# Pause before a node that is away is asked again.
+LOOK_AGAIN_SECONDS: Final = 5.0
 
 Answer = TypeVar("Answer")
 
@@ -34,7 +35,7 @@ async def undo_unless_lost(
         return await undoing
     except NodeAway as error:
         if not await is_given_up(context, instance, node_id):
-            raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
+            raise StepDeferred(error.message, LOOK_AGAIN_SECONDS) from error
         return None
 
 
