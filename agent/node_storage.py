@@ -14,7 +14,9 @@ from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.pause import Pauses
 from agent.hypervisor.saved_memory import SavedMemory
 from agent.hypervisor.secret import ensure_secret
 from agent.hypervisor.snapshot import LiveSnapshots
@@ -30,7 +32,7 @@ from agent.storage.rbd_base import shorten
 from agent.storage.rbd_tool import CephAccess, RbdTool
 from agent.storage.seed import Seeds
 from agent.storage.share import Share
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ class StorageParts:
 
 @dataclass(frozen=True)
 class SnapshotParts:
-    """Snapshots of volumes, in files and in guests that run."""
+    """Snapshots of volumes, in their backends and in guests that run."""
 
     snapshots: Snapshots
-    files: SnapshotFiles
+    stores: VolumeSnapshots
     copies: VolumeCopies
     freezes: Freezes
+    pauses: Pauses
 
 
 def build_storage(
@@ -84,14 +87,20 @@ def build_storage(
 
 
 def build_snapshots(
-    config: AgentConfig, storage: StorageParts, guest_agents: GuestAgents, locks: DomainLocks, memory: SavedMemory
+    config: AgentConfig,
+    storage: StorageParts,
+    guests: Guests,
+    guest_agents: GuestAgents,
+    locks: DomainLocks,
+    memory: SavedMemory,
 ) -> SnapshotParts:
     """Snapshots of the volumes, and copies."""
-    live, files = LiveSnapshots(memory.connection), SnapshotFiles(storage.files, storage.volumes)
-    copies = VolumeCopies(storage.files, storage.volumes, files)
+    live, stores = LiveSnapshots(memory.connection), VolumeSnapshots(storage.volumes)
+    copies = VolumeCopies(storage.files, storage.volumes, stores)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    snapshots = Snapshots(files, live, freezes, locks, memory.find_holder)
-    return SnapshotParts(snapshots, files, copies, freezes)
+    pauses = Pauses(guests, config.journal_dir / "pauses")
+    snapshots = Snapshots(stores, live, freezes, pauses, locks, memory.find_holder)
+    return SnapshotParts(snapshots, stores, copies, freezes, pauses)
 
 
 def _build_files(config: AgentConfig, node_id: str, images: ImageCache, connection: Connection) -> DirectoryBackend:
