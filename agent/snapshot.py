@@ -5,8 +5,10 @@ Guests end by themselves at any moment; then the other way is tried.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -166,17 +168,21 @@ class Snapshots:
         """All of them at one moment; how long the guest waited."""
         began = time.monotonic()
         names = {it.uuid: it.store.name(it.uuid, order.snapshot_id, consistency) for it in disks}
-        own = {it.node_name: names[it.uuid] for it in disks if it.store.is_taken_by_guest}
-        others = [it for it in disks if not it.store.is_taken_by_guest]
+        counts = Counter(it.store for it in disks)
+        own = {it.node_name: names[it.uuid] for it in disks if counts[it.store] <= it.store.most_by_guest}
+        others = [it for it in disks if it.node_name not in own]
         if not others:
             await self._live.take(order.domain_uuid, own)
             return time.monotonic() - began
         async with self._pauses.held(order.domain_uuid) as pause:
             if own:
                 await self._live.take(order.domain_uuid, own)
-            for disk in others:
-                await disk.store.create(disk.uuid, names[disk.uuid])
+            taking = [it.store.create(it.uuid, names[it.uuid]) for it in others]
+            # All have ended before the guest goes on, and before anybody removes what has come of them.
+            failures = [it for it in await asyncio.gather(*taking, return_exceptions=True) if it is not None]
             held_seconds = time.monotonic() - began
+        if failures:
+            raise failures[0]
         if pause.is_broken:
             await self.remove(order.snapshot_id, order.volume_uuids)
             raise StorageFailed("the guest had to go on before all of its volumes had the snapshot")

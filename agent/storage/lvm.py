@@ -168,15 +168,19 @@ class LvmBackend:
         """Of a thin volume."""
         return await self.tool.list_volumes(f"lv_name=~^{_SNAPSHOT}{uuid}")
 
-    async def become(self, uuid: str, snapshot: str) -> None:
-        """The thin volume, which nobody has open and the caller has locked, is a copy of the snapshot, which stays.
+    async def become(self, uuid: str, snapshot: str, size_bytes: int) -> None:
+        """The thin volume, which nobody has open and the caller has locked, holds what the snapshot does, which stays.
 
-        Whoever is cut off between two names finds the volume under its own with the next call.
+        It has this size, which is no smaller. Who is cut off between two names finds it under its own with the next
+        call.
         """
         volume, former, coming = await self.require(uuid), f"{_FORMER}{uuid}", f"{_COMING}{uuid}"
         for name in (former, coming):
             await self._discard(name)
         await self.tool.take_snapshot(snapshot, coming, *volume.tags)
+        [copy] = await self.tool.list_volumes(f"lv_name={coming}")
+        if copy.size_bytes < size_bytes:
+            await self.tool.extend(coming, size_bytes)
         async with self._naming(uuid):
             await self.tool.rename(volume.name, former)
             await self.tool.rename(coming, volume.name)

@@ -34,7 +34,7 @@ _NAME: Final = re.compile(r"nws-(.{36})\.(.+)\.([cf])")
 class LvmSnapshots(SnapshotStore):
     """The snapshots of the volumes in one group."""
 
-    is_taken_by_guest = False
+    most_by_guest = 0
     is_removed_by_guest = False
 
     def __init__(self, volumes: LvmBackend) -> None:
@@ -73,11 +73,8 @@ class LvmSnapshots(SnapshotStore):
     async def _delete(self, found: VolumeSnapshot) -> None:
         await self._group.tool.remove(found.name)
 
-    async def _apply(self, found: VolumeSnapshot) -> None:
-        await self._group.become(found.volume_uuid, found.name)
-
-    async def _grow(self, uuid: str, size_bytes: int) -> None:
-        await self._group.tool.extend((await self._require(uuid)).name, size_bytes)
+    async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
+        await self._group.become(found.volume_uuid, found.name, size_bytes)
 
     async def _require(self, uuid: str) -> LogicalVolume:
         found = await self._group.require(uuid)

@@ -82,9 +82,9 @@ class ReadableState:
 class SnapshotStore(ABC):
     """The snapshots of one backend's volumes. Every call may be repeated, also after a crash in its middle."""
 
-    # The QEMU of a guest that runs takes them, all of its disks in one transaction; else the node does, while the
-    # guest is held.
-    is_taken_by_guest: ClassVar[bool]
+    # The QEMU of a guest that runs takes them in one transaction, one after the other, of so many disks at most; the
+    # node takes more all at once, while the guest is held.
+    most_by_guest: ClassVar[int]
     # Only the QEMU that has the volume open can remove one.
     is_removed_by_guest: ClassVar[bool]
 
@@ -118,10 +118,8 @@ class SnapshotStore(ABC):
     async def _delete(self, found: VolumeSnapshot) -> None: ...
 
     @abstractmethod
-    async def _apply(self, found: VolumeSnapshot) -> None: ...
-
-    @abstractmethod
-    async def _grow(self, uuid: str, size_bytes: int) -> None: ...
+    async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
+        """The volume holds that state, and has this size, which is no smaller."""
 
     async def find(self, uuid: str, snapshot_id: str) -> VolumeSnapshot | None:
         """One of them, None when there is no such."""
@@ -161,9 +159,7 @@ class SnapshotStore(ABC):
             # Volumes never shrink: a call that is repeated finds what they had in the snapshots that were taken since.
             present = await self._volumes.get_volume(uuid)
             size_bytes = max(present.size_bytes, *(item.size_bytes for item in await self.list(uuid)))
-            await self._apply(found)
-            if found.size_bytes < size_bytes:
-                await self._grow(uuid, size_bytes)
+            await self._apply(found, size_bytes)
 
     @contextmanager
     def leaving(self, uuid: str, snapshot_id: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ Source: docs/interop/qcow2.txt of QEMU; https://www.qemu.org/docs/master/tools/q
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -34,7 +35,7 @@ from agent.storage.snapshot import (
 class SnapshotFiles(SnapshotStore):
     """The snapshots of the volumes in a directory, and copies of them."""
 
-    is_taken_by_guest = True
+    most_by_guest = sys.maxsize
     is_removed_by_guest = True
 
     def __init__(self, volumes: DirectoryBackend) -> None:
@@ -72,11 +73,11 @@ class SnapshotFiles(SnapshotStore):
     async def _delete(self, found: VolumeSnapshot) -> None:
         await qemu_img.delete_snapshot(await self.path_of(found.volume_uuid), found.name)
 
-    async def _apply(self, found: VolumeSnapshot) -> None:
-        await qemu_img.apply_snapshot(await self.path_of(found.volume_uuid), found.name)
-
-    async def _grow(self, uuid: str, size_bytes: int) -> None:
-        await qemu_img.grow(await self.path_of(uuid), size_bytes)
+    async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
+        path = await self.path_of(found.volume_uuid)
+        await qemu_img.apply_snapshot(path, found.name)
+        if found.size_bytes < size_bytes:
+            await qemu_img.grow(path, size_bytes)
 
     async def ensure_copied(
         self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str

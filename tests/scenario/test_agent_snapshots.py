@@ -61,6 +61,7 @@ class SnapshotAgent(DiskAgent):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self.files = SnapshotFiles(self.volumes)
+        self.stores = VolumeSnapshots(StorageChoice(self.volumes, {}))
         self.live = LiveSnapshots(self.connection)
         self.freezes = self.new_freezes()
         self.snapshots = self.new_snapshots()
@@ -68,9 +69,9 @@ class SnapshotAgent(DiskAgent):
 
     def new_snapshots(self) -> Snapshots:
         """With the freezes that there are."""
-        stores = VolumeSnapshots(StorageChoice(self.volumes, {}))
         pauses = Pauses(self.guests, self.directory / "pauses")
-        return Snapshots(stores, self.live, self.freezes, pauses, DomainLocks())
+        pauses.resume()
+        return Snapshots(self.stores, self.live, self.freezes, pauses, DomainLocks())
 
     def new_freezes(self) -> Freezes:
         """As the next start of the agent has them."""
