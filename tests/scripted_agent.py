@@ -80,6 +80,8 @@ class ScriptedAgent:
     # What is written on volumes, and what their snapshots keep of it.
     contents: dict[str, str] = field(default_factory=dict)
     kept: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Where volumes are made, by their types.
+    backends: dict[str, storage_pb2.VolumeBackend] = field(default_factory=dict)
     # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
     media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
@@ -346,7 +348,8 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         if request.shared:
             self._agent.shared.add(request.uuid)
         await self._agent.enter("ensure_volume", context)
-        return storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        backend = self._agent.backends.get(request.volume_type)
+        return storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes, backend=backend)
 
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
         await self._agent.enter("ensure_volume_removed", context)
@@ -363,7 +366,8 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         self._agent.orders.append(request)
         await self._agent.enter("ensure_volume_copied", context)
         yield storage_pb2.VolumeCopyProgress(percent=50)
-        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        backend = self._agent.backends.get(request.volume_type)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes, backend=backend)
         yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
 
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:

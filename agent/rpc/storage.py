@@ -12,7 +12,7 @@ from agent.attachment import DiskAttachments
 from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id, parse_positive, parse_sha256
-from agent.storage.base import StorageBackend, Volume, VolumeSpec
+from agent.storage.base import Backend, StorageBackend, Volume, VolumeSpec
 from agent.storage.copying import VolumeCopies
 from agent.storage.image_cache import ImageCache
 from agent.storage.image_format import ImageFormat
@@ -27,6 +27,12 @@ _FORMATS: Final[dict[messages.ImageFormat, ImageFormat]] = {
     messages.IMAGE_FORMAT_RAW: "raw",
     messages.IMAGE_FORMAT_QCOW2: "qcow2",
     messages.IMAGE_FORMAT_ISO: "iso",
+}
+_BACKENDS: Final[dict[Backend, messages.VolumeBackend]] = {
+    "file": messages.VOLUME_BACKEND_FILE,
+    "lvm": messages.VOLUME_BACKEND_LVM,
+    "lvm-thin": messages.VOLUME_BACKEND_LVM_THIN,
+    "ceph": messages.VOLUME_BACKEND_CEPH,
 }
 _FORMAT_NUMBERS: Final = {name: number for number, name in _FORMATS.items()}
 
@@ -152,4 +158,5 @@ def encode_volume(volume: Volume) -> messages.Volume:
         image_id=volume.image_id or "",
         volume_type=volume.volume_type,
         shared=volume.shared,
+        backend=_BACKENDS[volume.backend],
     )

@@ -50,6 +50,9 @@ class VolumeSpec:
     shared: bool = False
 
 
+Backend = Literal["file", "lvm", "lvm-thin", "ceph"]
+
+
 @dataclass(frozen=True)
 class Volume:
     """A volume as it is on the node."""
@@ -64,6 +67,7 @@ class Volume:
     transfer_id: str = ""
     # Several domains may have it at once.
     shared: bool = False
+    backend: Backend = "file"
 
 
 def in_blocks(size_bytes: int) -> int:

@@ -177,6 +177,8 @@ class LvmBackend:
         volume, former, coming = await self.require(uuid), f"{_FORMER}{uuid}", f"{_COMING}{uuid}"
         for name in (former, coming):
             await self._discard(name)
+        # Whoever has it open, libvirt's guests aside, keeps the kernel from that, too.
+        await self.tool.deactivate(volume.name)
         await self.tool.take_snapshot(snapshot, coming, *volume.tags)
         [copy] = await self.tool.list_volumes(f"lv_name={coming}")
         if copy.size_bytes < size_bytes:
@@ -401,4 +403,5 @@ def _describe(found: LogicalVolume) -> Volume:
         image_id=_told(found, _IMAGE) or None,
         transfer_id=_told(found, _TRANSFER),
         shared=_SHARED in found.tags,
+        backend="lvm-thin" if found.pool else "lvm",
     )

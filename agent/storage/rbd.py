@@ -174,6 +174,7 @@ class RbdBackend:
             allocated_bytes=allocated_bytes,
             volume_type=note.get("volumeType", ""),
             image_id=note.get("imageId") or None,
+            backend="ceph",
         )
 
     async def has_volume(self, uuid: str) -> bool:

@@ -1,8 +1,8 @@
 """Snapshots of images in Ceph: `nw.<snapshot id>.<letter>`, which Ceph keeps with the image.
 
-A guest that runs takes a few itself, by the librbd in its QEMU, in one transaction with its other disks. Other nodes
-that share the pool see the same. Copies are independent of what they were made from: so snapshots and volumes go in
-whatever order.
+Of its only one a guest that runs takes them itself, by the librbd in its QEMU, in one transaction with its other disks.
+Other nodes that share the pool see the same. Copies are independent of what they were made from: so snapshots and
+volumes go in whatever order.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _NAME: Final = re.compile(r"nw\.(.+)\.([cf])")
 class RbdSnapshots(SnapshotStore):
     """The snapshots of the volumes in one pool, and copies of them."""
 
-    # Monitors number snapshots once a second: taken one after the other, each takes one.
-    most_by_guest = 2
+    # Monitors number snapshots once a second: one after the other, each takes so long.
+    most_by_guest = 1
     is_removed_by_guest = False
 
     def __init__(self, volumes: RbdBackend) -> None:

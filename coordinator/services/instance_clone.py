@@ -29,6 +29,7 @@ from coordinator.services.instance_task import changed_meanwhile, require_unlock
 from coordinator.services.instance_validation import check_order
 from coordinator.services.launch_order import devices_alike, order_alike, volume_alike
 from coordinator.services.ssh_key_binding import new_binding
+from coordinator.services.volume_backend import storage_of
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device import list_devices_of
 from coordinator.store.queries.ssh_key import list_bindings
@@ -186,7 +187,7 @@ def _origin(session: Session, source: _Source) -> CloneOrigin:
         ecs_id=source.instance.ecs_id,
         volumes=source.volumes,
         node_id=node.id,
-        storage_id=node.storage_id,
+        storage_id=storage_of(node, source.volumes),
     )
 
 

@@ -10,6 +10,7 @@ from coordinator.domain.placement import PlacementRequest
 from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.errors import ParameterInvalid, StatusUnsupported
 from coordinator.services.snapshot import find_own_snapshot
+from coordinator.services.volume_backend import storage_of
 from coordinator.store.queries import snapshot as queries
 from coordinator.store.queries.snapshot import SnapshotPart
 from coordinator.store.tables import Instance, Node
@@ -79,7 +80,7 @@ def _find(session: Session, user: Caller, order: InstanceOrder, snapshot_id: str
         image_id=image_id,
         disk_image_id=item.part.image_id,
         node_id=node_id,
-        storage_id=session.get_one(Node, node_id).storage_id,
+        storage_id=storage_of(session.get_one(Node, node_id), [item.volume]),
     )
 
 

@@ -206,8 +206,8 @@ async def test_files_and_images_are_kept_at_one_moment_while_the_guest_writes(
         await asyncio.sleep(2)
         # Also of what a call that died half-way has left.
         await RbdSnapshots(agent.pool).create(UUIDS[2], f"nw.{TWO}.c")
-        for snapshot_id, most_by_guest in ((TWO, 2), (THREE, 0)):
-            # Those of many images are taken while the guest is held.
+        for snapshot_id, most_by_guest in ((TWO, 2), (THREE, 1)):
+            # Those of several images are taken while the guest is held.
             monkeypatch.setattr(RbdSnapshots, "most_by_guest", most_by_guest)
             pauses.append(await agent.take(snapshot_id, quiesces=False))
             assert (await agent.guests.get(GUEST_UUID)).power_state is PowerState.RUNNING

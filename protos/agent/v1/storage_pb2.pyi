@@ -18,6 +18,14 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_QCOW2: _ClassVar[ImageFormat]
     IMAGE_FORMAT_ISO: _ClassVar[ImageFormat]
 
+class VolumeBackend(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VOLUME_BACKEND_UNSPECIFIED: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_FILE: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_LVM: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_LVM_THIN: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_CEPH: _ClassVar[VolumeBackend]
+
 class TransferContent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TRANSFER_CONTENT_UNSPECIFIED: _ClassVar[TransferContent]
@@ -34,6 +42,11 @@ IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_RAW: ImageFormat
 IMAGE_FORMAT_QCOW2: ImageFormat
 IMAGE_FORMAT_ISO: ImageFormat
+VOLUME_BACKEND_UNSPECIFIED: VolumeBackend
+VOLUME_BACKEND_FILE: VolumeBackend
+VOLUME_BACKEND_LVM: VolumeBackend
+VOLUME_BACKEND_LVM_THIN: VolumeBackend
+VOLUME_BACKEND_CEPH: VolumeBackend
 TRANSFER_CONTENT_UNSPECIFIED: TransferContent
 TRANSFER_CONTENT_SAVED_MEMORY: TransferContent
 VOLUME_TRANSFER_STATE_UNSPECIFIED: VolumeTransferState
@@ -133,20 +146,22 @@ class VolumeCopyProgress(_message.Message):
     def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared")
+    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared", "backend")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     SHARED_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     allocated_bytes: int
     image_id: str
     volume_type: str
     shared: bool
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ...) -> None: ...
+    backend: VolumeBackend
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ..., backend: _Optional[_Union[VolumeBackend, str]] = ...) -> None: ...
 
 class EnsureVolumeRemovedRequest(_message.Message):
     __slots__ = ("uuid",)
