@@ -147,15 +147,18 @@ class Definitions:
     async def prepare_incoming(self, spec: DomainSpec, machine: str) -> str:
         """The definition that a guest from another node will have here, as libvirt's XML; its files are there.
 
-        Raises what `ensure_defined` raises, GuestIncompatible for a guest with devices of its node; libvirt gets the
-        definition from the source.
+        Its vGPUs are made, and stay until they are released. Raises what `ensure_defined` raises, GuestIncompatible for
+        a guest with other devices of its node; libvirt gets the definition from the source.
         """
         check_spec(spec)
-        if spec.host_devices:
-            raise GuestIncompatible("spec.host_devices: a guest does not move with devices of its node while it runs")
+        if not all(wish.vgpu_type_id for wish in spec.host_devices):
+            raise GuestIncompatible(
+                "spec.host_devices: of devices of its node a guest that runs takes only vGPUs along"
+            )
         host = await self._host_for(spec)
         if any(source.kind == "block" for source in host.volumes.values()):
             raise GuestIncompatible("spec.disks: no disk of a guest that runs is moved into a logical volume")
+        host = replace(host, host_devices=await self._assignments.prepare(spec.uuid, spec.host_devices))
         host = replace(host, machine=machine or host.machine, cpus=await self._affinities.look(spec.uuid))
         domain = build_domain(spec, host)
         await self._make_files(spec, host)

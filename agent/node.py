@@ -31,7 +31,7 @@ from agent.facts.sysfs import Sysfs
 from agent.hibernated import HibernatedGuests
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.backup import Backups
-from agent.hypervisor.capability import CapabilityReader, read_libvirt_version
+from agent.hypervisor.capability import CapabilityReader, read_versions
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
@@ -274,7 +274,7 @@ def _build_hardware(
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
         read_local_storage=storage.volumes.local_bytes,
-        read_libvirt_version=partial(read_libvirt_version, connection),
+        read_versions=partial(read_versions, connection),
     )
     watch, functions = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults)), config.virtual_functions
     keeper = DeviceKeeper(journal, modes, tools, host.survey, virtual_functions=functions, notice=watch.notice)

@@ -505,6 +505,8 @@ class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
     async def PrepareIncoming(self, request: Any, context: Any) -> migration_pb2.IncomingGuest:
         self._agent.incoming.append(request)
         await self._agent.enter("prepare_incoming", context)
+        for device in request.spec.host_devices:
+            await self._agent.prepare(request.spec.uuid, device, context)
         return migration_pb2.IncomingGuest(definition_xml="<domain/>", data_address="192.0.2.1")
 
     async def Migrate(self, request: Any, context: Any) -> AsyncIterator[migration_pb2.MigrationProgress]:
@@ -539,6 +541,8 @@ class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
             agent.outcomes[request.migration_id] = migration_pb2.MigrationOutcome(state=state, reason="injected")
             if state == migration_pb2.MIGRATION_STATE_COMPLETED and agent.peer:
                 agent.peer.domains[request.uuid] = agent.domains.pop(request.uuid)
+                agent.plugged.pop(request.uuid, None)
+                agent.peer.plugged[request.uuid] = set(agent.peer.journal.get(request.uuid, ()))
         outcome: migration_pb2.MigrationOutcome = agent.outcomes[request.migration_id]
         return outcome
 

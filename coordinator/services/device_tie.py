@@ -10,6 +10,7 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationType
 from coordinator.domain.usb import is_replaceable
+from coordinator.domain.vgpu_migration import goes_along
 from coordinator.domain.volume import ELASTIC_TYPE, VolumeBackend
 from coordinator.errors import StatusUnsupported
 from coordinator.store.queries.device_claim import TIED_KINDS, DeviceClaim, list_claims_of
@@ -17,7 +18,7 @@ from coordinator.store.queries.node import is_storage_shared
 from coordinator.store.queries.snapshot import find_instances_with_snapshots
 from coordinator.store.queries.volume import find_instances_with_type
 from coordinator.store.queries.volume_attachment import find_sharing_instances
-from coordinator.store.tables import Instance
+from coordinator.store.tables import Device, Instance
 
 _WITH_SHARED_VOLUMES: Final = Message(
     "it shares volumes with other instances, and no other node has the storage that they are in: detach them first",
@@ -50,10 +51,10 @@ def require_movable(session: Session, instance: Instance, migration: MigrationTy
 def find_ties(session: Session, instances: Collection[Instance], migration: MigrationType) -> Mapping[str, Message]:
     """What keeps instances where they are, by their ids; absent: nothing does.
 
-    While it runs, an instance keeps every device but virtual functions of network cards and USB devices of which others
-    are as good: its guest lets go of these and gets equal ones, unless it is paused. Otherwise it gets equal ones on
-    another node, except for those that would not be the same there: local disks with its data, and what is plugged into
-    a USB port.
+    While it runs, an instance keeps every device but vGPUs that its node can move, and virtual functions of network
+    cards and USB devices of which others are as good: its guest lets go of these and gets equal ones, unless it is
+    paused. Otherwise it gets equal ones on another node, except for those that would not be the same there: local disks
+    with its data, and what is plugged into a USB port.
     """
     claims = list_claims_of(session, [instance.uuid for instance in instances])
     ties = _find_storage_ties(session, instances, migration)
@@ -62,13 +63,15 @@ def find_ties(session: Session, instances: Collection[Instance], migration: Migr
     for instance in instances:
         held = [claim for claim in claims.get(instance.uuid, []) if _is_tied(claim, instance, migration)]
         if held:
-            ties[instance.ecs_id] = _describe(held, migration)
+            ties[instance.ecs_id] = _describe(session, held, migration)
     return ties
 
 
 def _is_tied(claim: DeviceClaim, instance: Instance, migration: MigrationType) -> bool:
     if migration is not MigrationType.LIVE:
         return claim.kind in TIED_KINDS
+    if goes_along(claim.kind, claim.attributes):
+        return False
     if instance.status == InstanceStatus.PAUSED:
         return True
     if claim.kind == DeviceKind.USB:
@@ -93,8 +96,10 @@ def _find_storage_ties(
     }
 
 
-def _describe(claims: Collection[DeviceClaim], migration: MigrationType) -> Message:
+def _describe(session: Session, claims: Collection[DeviceClaim], migration: MigrationType) -> Message:
     devices = [f"{claim.kind} {claim.device_id}" for claim in claims]
+    if migration is MigrationType.LIVE:
+        devices = [f"{name}{_find_obstacle(session, claim)}" for name, claim in zip(devices, claims, strict=True)]
     names, names_zh = ", ".join(devices), "、".join(devices)
     if migration is not MigrationType.LIVE:
         return Message(
@@ -110,3 +115,10 @@ def _describe(claims: Collection[DeviceClaim], migration: MigrationType) -> Mess
         en += ", or bind USB devices again as replaceable where others of their model are as good"
         zh += "；若同型号USB设备可互换，也可重新绑定并设置replaceable"
     return Message(en, zh)
+
+
+def _find_obstacle(session: Session, claim: DeviceClaim) -> str:
+    """What the node says of vGPUs that it cannot move, in brackets."""
+    device = session.get(Device, (claim.node_id, claim.device_id)) if claim.kind == DeviceKind.GPU else None
+    reason = device.report.get("details", {}).get("vgpu_migration_obstacle") if device else ""
+    return f" ({reason})" if reason else ""
