@@ -138,7 +138,7 @@ async def unseen(_size_bytes: int) -> bool:
 async def test_a_volume_holds_zeros_or_its_image_and_nothing_of_what_was_there_before(volumes: LvmBackend) -> None:
     empty, system = a_spec(size_mib=6), a_spec(image_id="img-1")
     made = await volumes.ensure_volume(empty)
-    assert made == Volume(empty.uuid, 8 * MIB, 8 * MIB, "essd", None)
+    assert made == Volume(empty.uuid, 8 * MIB, 8 * MIB, "essd", None, backend="lvm")
     assert await volumes.ensure_volume(empty) == made
     assert await read(volumes, empty.uuid) == bytes(8 * MIB)
     assert (await volumes.ensure_volume(system)).image_id == "img-1"
