@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from agent.errors import DomainStateConflict, SnapshotUnsupported, StorageFailed
 from agent.hypervisor.freeze import THAWED_TOO_SOON, Freezes
 from agent.hypervisor.pause import Pauses
 from agent.hypervisor.snapshot import LiveSnapshots
-from agent.storage.snapshot import Consistency, SnapshotStore, VolumeSnapshot, list_partial
+from agent.storage.snapshot import Consistency, HeldSnapshots, SnapshotStore, VolumeSnapshot, list_partial
 from agent.storage.snapshots import VolumeSnapshots
 
 _ATTEMPTS: Final = 3
@@ -139,6 +139,9 @@ class Snapshots:
 
     async def _take_live(self, order: SnapshotOrder, stores: Mapping[str, SnapshotStore]) -> TakenSnapshot:
         disks = await self._find_disks(order, stores)
+        for uuid, store in stores.items():
+            if isinstance(store, HeldSnapshots):
+                await store.abandon(uuid, order.snapshot_id)
         if not order.quiesces:
             paused_seconds = await self._transact(order, disks, "crash")
             return TakenSnapshot(await _list(order, stores), paused_seconds=paused_seconds)
@@ -167,34 +170,31 @@ class Snapshots:
     async def _transact(self, order: SnapshotOrder, disks: Sequence[_OpenDisk], consistency: Consistency) -> float:
         """All of them at one moment; how long the guest waited."""
         began = time.monotonic()
-        names = {it.uuid: it.store.name(it.uuid, order.snapshot_id, consistency) for it in disks}
         counts = Counter(it.store for it in disks)
-        own = {it.node_name: names[it.uuid] for it in disks if counts[it.store] <= it.store.most_by_guest}
-        others = [it for it in disks if it.node_name not in own]
-        if not others:
-            await self._live.take(order.domain_uuid, own)
+        own = [it for it in disks if counts[it.store] <= it.store.most_by_guest]
+        names = {it.node_name: it.store.name(it.uuid, order.snapshot_id, consistency) for it in own}
+        if len(own) == len(disks):
+            await self._live.take(order.domain_uuid, names)
             return time.monotonic() - began
+        others = [(it.uuid, it.store) for it in disks if it not in own and isinstance(it.store, HeldSnapshots)]
         async with self._pauses.held(order.domain_uuid) as pause:
-            if own:
-                await self._live.take(order.domain_uuid, own)
-            taking = [it.store.create(it.uuid, names[it.uuid]) for it in others]
-            # All have ended before the guest goes on, and before anybody removes what has come of them.
-            failures = [it for it in await asyncio.gather(*taking, return_exceptions=True) if it is not None]
+            if names:
+                await self._live.take(order.domain_uuid, names)
+            await _gather(store.begin(uuid, order.snapshot_id) for uuid, store in others)
             held_seconds = time.monotonic() - began
-        if failures:
-            raise failures[0]
         if pause.is_broken:
             await self.remove(order.snapshot_id, order.volume_uuids)
             raise StorageFailed("the guest had to go on before all of its volumes had the snapshot")
+        await _gather(store.complete(uuid, order.snapshot_id, consistency) for uuid, store in others)
         return held_seconds
 
     async def _remove(self, uuid: str, snapshot_id: str) -> None:
         store = await self._stores.of(uuid)
+        if isinstance(store, HeldSnapshots):
+            await store.remove(uuid, snapshot_id)
+            return
         found = await store.find(uuid, snapshot_id)
         if found is None:
-            return
-        if not store.is_removed_by_guest:
-            await store.remove(uuid, snapshot_id)
             return
         with store.leaving(uuid, snapshot_id):
             user = await self._live.find_user(await store.path_of(uuid))
@@ -206,6 +206,13 @@ class Snapshots:
 
 async def _list(order: SnapshotOrder, stores: Mapping[str, SnapshotStore]) -> tuple[VolumeSnapshot, ...]:
     return tuple([await store.get(uuid, order.snapshot_id) for uuid, store in stores.items()])
+
+
+async def _gather(calls: Iterable[Awaitable[None]]) -> None:
+    """All at once; when it raises what one has raised, all have ended."""
+    failures = [it for it in await asyncio.gather(*calls, return_exceptions=True) if it is not None]
+    if failures:
+        raise failures[0]
 
 
 async def _persist(attempt: Callable[[], Awaitable[T]]) -> T:

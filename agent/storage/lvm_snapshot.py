@@ -22,8 +22,8 @@ from agent.storage.snapshot import (
     CONSISTENCIES,
     LETTERS,
     Consistency,
+    HeldSnapshots,
     ReadableState,
-    SnapshotStore,
     VolumeSnapshot,
     refuse_shared,
 )
@@ -31,7 +31,7 @@ from agent.storage.snapshot import (
 _NAME: Final = re.compile(r"nws-(.{36})\.(.+)\.([cf])")
 
 
-class LvmSnapshots(SnapshotStore):
+class LvmSnapshots(HeldSnapshots):
     """The snapshots of the volumes in one group."""
 
     most_by_guest = 0
@@ -70,8 +70,12 @@ class LvmSnapshots(SnapshotStore):
         """See SnapshotStore."""
         await self._group.tool.take_snapshot((await self._require(uuid)).name, name)
 
-    async def _delete(self, found: VolumeSnapshot) -> None:
-        await self._group.tool.remove(found.name)
+    async def _delete(self, uuid: str, name: str) -> None:
+        if await self._group.tool.list_volumes(f"lv_name={name}"):
+            await self._group.tool.remove(name)
+
+    async def _rename(self, uuid: str, name: str, new: str) -> None:
+        await self._group.tool.rename(name, new)
 
     async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
         await self._group.become(found.volume_uuid, found.name, size_bytes)

@@ -17,12 +17,12 @@ from typing import Final
 from agent.errors import RequestInvalid
 from agent.storage.base import Volume, VolumeSpec
 from agent.storage.rbd import RbdBackend
-from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, ReadableState, SnapshotStore, VolumeSnapshot
+from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, HeldSnapshots, ReadableState, VolumeSnapshot
 
 _NAME: Final = re.compile(r"nw\.(.+)\.([cf])")
 
 
-class RbdSnapshots(SnapshotStore):
+class RbdSnapshots(HeldSnapshots):
     """The snapshots of the volumes in one pool, and copies of them."""
 
     # Monitors number snapshots once a second: one after the other, each takes so long.
@@ -103,8 +103,11 @@ class RbdSnapshots(SnapshotStore):
             async for percent in percents:
                 yield percent
 
-    async def _delete(self, found: VolumeSnapshot) -> None:
-        await self._tool.remove_snapshot(self._pool.name_of(found.volume_uuid), found.name)
+    async def _delete(self, uuid: str, name: str) -> None:
+        await self._tool.remove_snapshot(self._pool.name_of(uuid), name)
+
+    async def _rename(self, uuid: str, name: str, new: str) -> None:
+        await self._tool.rename_snapshot(self._pool.name_of(uuid), name, new)
 
     async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
         image = self._pool.name_of(found.volume_uuid)

@@ -195,6 +195,10 @@ class RbdTool:
         with contextlib.suppress(VolumeNotFound):
             await self._run("snap", "rm", "--no-progress", self._spec(image, name), seconds=_LONG_SECONDS)
 
+    async def rename_snapshot(self, image: str, name: str, new: str) -> None:
+        """The image's state has the new name; guests that run with it go on."""
+        await self._run("snap", "rename", self._spec(image, name), self._spec(image, new))
+
     async def roll_back(self, image: str, name: str) -> None:
         """The image, which nobody has open, holds that state again, and has its size."""
         await self._run("snap", "rollback", "--no-progress", self._spec(image, name), seconds=_LONG_SECONDS)

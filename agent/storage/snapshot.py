@@ -26,6 +26,8 @@ Consistency = Literal["crash", "file-system"]
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # In names of what has such a state: snapshots, copies.
 LETTERS: Final[dict[Consistency, str]] = {"crash": "c", "file-system": "f"}
+# In place of the letter, until all volumes of a guest have theirs.
+_PENDING: Final = "p"
 CONSISTENCIES: Final = {letter: consistency for consistency, letter in LETTERS.items()}
 
 
@@ -115,7 +117,8 @@ class SnapshotStore(ABC):
         """The volume, of which no snapshot has the name, keeps its present state."""
 
     @abstractmethod
-    async def _delete(self, found: VolumeSnapshot) -> None: ...
+    async def _delete(self, uuid: str, name: str) -> None:
+        """Absence is success."""
 
     @abstractmethod
     async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
@@ -149,7 +152,7 @@ class SnapshotStore(ABC):
                     return
                 if self.is_removed_by_guest:
                     await self._volumes.refuse_while_open(uuid)
-                await self._delete(found)
+                await self._delete(uuid, found.name)
 
     async def roll_back(self, uuid: str, snapshot_id: str) -> None:
         """The volume, which nobody has open, holds what it held then. Raises SnapshotNotFound, VolumeInUse."""
@@ -176,6 +179,36 @@ class SnapshotStore(ABC):
             raise VolumeInUse(f"volume {uuid}: snapshot {snapshot_id} is being removed")
         with _counted(self._read, (uuid, snapshot_id)):
             yield
+
+
+class HeldSnapshots(SnapshotStore):
+    """Those that the node takes while a guest is held; they count only when it was held until all were taken.
+
+    Until then they have a name that nobody finds: what a crash leaves, whenever, is never taken for one moment.
+    """
+
+    async def begin(self, uuid: str, snapshot_id: str) -> None:
+        """The volume keeps its present state, under that name."""
+        await self.create(uuid, self._pending(uuid, snapshot_id))
+
+    async def complete(self, uuid: str, snapshot_id: str, consistency: Consistency) -> None:
+        """What was begun is the snapshot."""
+        await self._rename(uuid, self._pending(uuid, snapshot_id), self.name(uuid, snapshot_id, consistency))
+
+    async def abandon(self, uuid: str, snapshot_id: str) -> None:
+        """What was begun is gone. Absence is success."""
+        await self._delete(uuid, self._pending(uuid, snapshot_id))
+
+    async def remove(self, uuid: str, snapshot_id: str) -> None:
+        """See SnapshotStore; also what was only begun."""
+        await super().remove(uuid, snapshot_id)
+        await self.abandon(uuid, snapshot_id)
+
+    def _pending(self, uuid: str, snapshot_id: str) -> str:
+        return f"{self.name(uuid, snapshot_id, 'crash')[:-1]}{_PENDING}"
+
+    @abstractmethod
+    async def _rename(self, uuid: str, name: str, new: str) -> None: ...
 
 
 @contextmanager

@@ -70,8 +70,8 @@ class SnapshotFiles(SnapshotStore):
         """See SnapshotStore; nobody has the file open."""
         await qemu_img.take_snapshot(await self.path_of(uuid), name)
 
-    async def _delete(self, found: VolumeSnapshot) -> None:
-        await qemu_img.delete_snapshot(await self.path_of(found.volume_uuid), found.name)
+    async def _delete(self, uuid: str, name: str) -> None:
+        await qemu_img.delete_snapshot(await self.path_of(uuid), name)
 
     async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
         path = await self.path_of(found.volume_uuid)
