@@ -8,7 +8,6 @@ the disk before: a tenant's data. Both are dealt with at the start of the agent,
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -32,26 +31,29 @@ from agent.errors import (
 from agent.storage import qemu_img
 from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.image_cache import CachedImage, ImageLookup, require_image
+from agent.storage.lvm_tag import (
+    COMPLETE,
+    IMAGE,
+    MAKING,
+    PREFIX,
+    SHARED,
+    TRANSFER,
+    TYPE,
+    ZERO,
+    describe,
+    read_tag,
+    tell,
+)
 from agent.storage.lvm_tool import LogicalVolume, LvmTool
 
 FileUsers = Callable[[Path], Awaitable[list[str]]]
 
-_PREFIX: Final = "nw-"
-_COMPLETE: Final = "nodewright"
-_MAKING: Final = "nodewright_making"
-_ZERO: Final = "nodewright_zero_"
-_TYPE: Final = "nodewright_type_"
-_IMAGE: Final = "nodewright_image_"
-_TRANSFER: Final = "nodewright_transfer_"
-_SHARED: Final = "nodewright_shared"
 # Of a volume that goes back to a snapshot: what it held, until the state that comes has its name.
 _FORMER: Final = "nwo-"
 _COMING: Final = "nwr-"
 _SNAPSHOT: Final = "nws-"
 # So often it is noted how far zeros were written: who is cut off goes on from there.
 _MARK_BYTES: Final = 8 * 1024**3
-# What LVM admits in tags, and nothing else.
-_TAG: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 
 log = structlog.get_logger(__name__)
 
@@ -79,11 +81,11 @@ class LvmBackend:
 
     async def prepare(self) -> None:
         """Nothing is left of what a crash interrupted. Raises StorageFailed."""
-        for found in await self.tool.list_volumes(f"lv_name=~^{_PREFIX}"):
-            if _MAKING in found.tags:
+        for found in await self.tool.list_volumes(f"lv_name=~^{PREFIX}"):
+            if MAKING in found.tags:
                 log.info("volume.leftover_removed", volume=found.name)
                 await self.tool.remove(found.name)
-            elif _COMPLETE in found.tags:
+            elif COMPLETE in found.tags:
                 await self._ensure_zeroed(found)
         for found in await self.tool.list_volumes(f"(lv_name=~^{_FORMER} || lv_name=~^{_COMING})"):
             await self._find(found.name.removeprefix(_FORMER).removeprefix(_COMING))
@@ -100,9 +102,11 @@ class LvmBackend:
                 raise RequestInvalid(
                     f"size_bytes: volume {spec.uuid} has {present.size_bytes}, it cannot become smaller"
                 )
-            elif (spec.image_id or "") != _told(present, _IMAGE):
-                raise RequestInvalid(f"image: volume {spec.uuid} was made from {_told(present, _IMAGE) or 'no image'}")
-            elif spec.shared != (_SHARED in present.tags):
+            elif (spec.image_id or "") != read_tag(present, IMAGE):
+                raise RequestInvalid(
+                    f"image: volume {spec.uuid} was made from {read_tag(present, IMAGE) or 'no image'}"
+                )
+            elif spec.shared != (SHARED in present.tags):
                 raise RequestInvalid(f"shared: volume {spec.uuid} was made otherwise")
             else:
                 await self._extend(present, size_bytes)
@@ -133,14 +137,12 @@ class LvmBackend:
 
     async def list_volumes(self) -> list[Volume]:
         """See StorageBackend."""
-        return [
-            _describe(found) for found in await self.tool.list_volumes(f"lv_tags={_COMPLETE}", f"lv_name=~^{_PREFIX}")
-        ]
+        return [describe(found) for found in await self.tool.list_volumes(f"lv_tags={COMPLETE}", f"lv_name=~^{PREFIX}")]
 
     async def find_volume(self, uuid: str) -> Volume | None:
         """The complete volume, None when it is not here."""
         found = await self._find(uuid)
-        return _describe(found) if found else None
+        return describe(found) if found else None
 
     async def has_volume(self, uuid: str) -> bool:
         """Whether the complete volume is here."""
@@ -148,7 +150,7 @@ class LvmBackend:
 
     async def get_volume(self, uuid: str) -> Volume:
         """The same. Raises VolumeNotFound."""
-        return _describe(await self.require(uuid))
+        return describe(await self.require(uuid))
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
         """See StorageBackend; its device is there."""
@@ -160,8 +162,8 @@ class LvmBackend:
             path=self.path_of(uuid),
             format="raw",
             kind="block",
-            shared=_SHARED in found.tags,
-            volume_type=_told(found, _TYPE),
+            shared=SHARED in found.tags,
+            volume_type=read_tag(found, TYPE),
         )
 
     async def list_snapshots(self, uuid: str) -> list[LogicalVolume]:
@@ -199,7 +201,7 @@ class LvmBackend:
                 raise VolumePresent(f"volume {spec.uuid} is on this node already")
             await self._drop_half_made(spec.uuid)
             name = _name(spec.uuid)
-            await self._begin(name, size_bytes, _tell(spec), zero_from_bytes=content_bytes)
+            await self._begin(name, size_bytes, tell(spec), zero_from_bytes=content_bytes)
             await self.tool.activate(name)
         return self.path_of(spec.uuid)
 
@@ -207,11 +209,11 @@ class LvmBackend:
         """What was reserved, and filled, is the volume; what was not filled reads as zeros. Raises VolumeNotFound."""
         async with self.lock(uuid):
             found = await self._find(uuid, complete=False)
-            if found is None or _MAKING not in found.tags:
+            if found is None or MAKING not in found.tags:
                 raise VolumeNotFound(f"volume {uuid} is not being made on this node")
             zeroed = await self._fill(found, None)
-            told = (f"{_TRANSFER}{transfer_id}",) if transfer_id else ()
-            await self.tool.change_tags(found.name, add=(_COMPLETE, *told), remove=(_MAKING, *zeroed))
+            told = (f"{TRANSFER}{transfer_id}",) if transfer_id else ()
+            await self.tool.change_tags(found.name, add=(COMPLETE, *told), remove=(MAKING, *zeroed))
             return await self.get_volume(uuid)
 
     async def discard(self, uuid: str) -> None:
@@ -240,9 +242,9 @@ class LvmBackend:
     async def _create(self, spec: VolumeSpec, size_bytes: int) -> None:
         image, name, is_kept = await require_image(self._find_image, spec), _name(spec.uuid), False
         try:
-            half_made = await self._begin(name, size_bytes, _tell(spec))
+            half_made = await self._begin(name, size_bytes, tell(spec))
             zeroed = await self._fill(half_made, image)
-            await self.tool.change_tags(name, add=(_COMPLETE,), remove=(_MAKING, *zeroed))
+            await self.tool.change_tags(name, add=(COMPLETE,), remove=(MAKING, *zeroed))
             is_kept = True
         except asyncio.CancelledError:
             # Large volumes take longer than a call: the next one goes on.
@@ -256,7 +258,7 @@ class LvmBackend:
         self, name: str, size_bytes: int, told: tuple[str, ...], *, zero_from_bytes: int = 0
     ) -> LogicalVolume:
         """A half-made volume: a new one, or that of a call for the same that was cut off."""
-        tags = (*told, *(() if self._pool or zero_from_bytes >= size_bytes else (f"{_ZERO}{zero_from_bytes}",)))
+        tags = (*told, *(() if self._pool or zero_from_bytes >= size_bytes else (f"{ZERO}{zero_from_bytes}",)))
         for found in await self.tool.list_volumes(f"lv_name={name}"):
             if found.size_bytes == size_bytes and found.tags.issuperset(told):
                 return found
@@ -264,7 +266,7 @@ class LvmBackend:
         available_bytes = (await self.capacity()).free_bytes
         if size_bytes > available_bytes:
             raise StorageExhausted(f"volume: wanted {size_bytes} bytes, available {available_bytes}")
-        await self.tool.create(name, size_bytes, _MAKING, self._pool)
+        await self.tool.create(name, size_bytes, MAKING, self._pool)
         await self.tool.change_tags(name, add=tags)
         return LogicalVolume(name, size_bytes, frozenset(tags), None)
 
@@ -280,15 +282,15 @@ class LvmBackend:
     async def _fill(self, half_made: LogicalVolume, image: CachedImage | None) -> list[str]:
         """It holds what it shall; answers its tags that tell of zeros."""
         await self.tool.activate(half_made.name)
-        zeroed = [await self._zero(half_made.name, tag) for tag in half_made.tags if tag.startswith(_ZERO)]
+        zeroed = [await self._zero(half_made.name, tag) for tag in half_made.tags if tag.startswith(ZERO)]
         if image is not None:
-            path = self.path_of(half_made.name.removeprefix(_PREFIX))
+            path = self.path_of(half_made.name.removeprefix(PREFIX))
             await qemu_img.write_raw(image.path, image.disk_format, path)
         return zeroed
 
     async def _drop_half_made(self, uuid: str) -> None:
         found = await self._find(uuid, complete=False)
-        if found is not None and _COMPLETE not in found.tags:
+        if found is not None and COMPLETE not in found.tags:
             await self._discard(found.name)
 
     async def _discard(self, name: str) -> None:
@@ -309,30 +311,30 @@ class LvmBackend:
             await self.tool.extend(present.name, size_bytes)
             return
         # Noted first: what comes with the new space is not the tenant's.
-        await self.tool.change_tags(present.name, add=(f"{_ZERO}{present.size_bytes}",))
+        await self.tool.change_tags(present.name, add=(f"{ZERO}{present.size_bytes}",))
         await self.tool.extend(present.name, size_bytes)
-        await self._ensure_zeroed(await self.require(present.name.removeprefix(_PREFIX)))
+        await self._ensure_zeroed(await self.require(present.name.removeprefix(PREFIX)))
 
     async def _ensure_zeroed(self, found: LogicalVolume) -> None:
-        for tag in [tag for tag in found.tags if tag.startswith(_ZERO)]:
+        for tag in [tag for tag in found.tags if tag.startswith(ZERO)]:
             await self.tool.activate(found.name)
             await self.tool.change_tags(found.name, remove=(await self._zero(found.name, tag),))
 
     async def _zero(self, name: str, tag: str) -> str:
         """Writes zeros from where the tag tells; answers the tag that tells of the end instead."""
-        begin_bytes = marked_bytes = int(tag.removeprefix(_ZERO))
+        begin_bytes = marked_bytes = int(tag.removeprefix(ZERO))
         try:
-            async with aclosing(wipe(self.path_of(name.removeprefix(_PREFIX)), begin_bytes)) as pieces:
+            async with aclosing(wipe(self.path_of(name.removeprefix(PREFIX)), begin_bytes)) as pieces:
                 async for done_bytes, total_bytes in pieces:
                     is_due = done_bytes - marked_bytes >= _MARK_BYTES or done_bytes == total_bytes
                     if is_due and done_bytes != marked_bytes:
-                        former, marked_bytes = f"{_ZERO}{marked_bytes}", done_bytes
-                        await self.tool.change_tags(name, add=(f"{_ZERO}{done_bytes}",), remove=(former,))
+                        former, marked_bytes = f"{ZERO}{marked_bytes}", done_bytes
+                        await self.tool.change_tags(name, add=(f"{ZERO}{done_bytes}",), remove=(former,))
         except DeviceInUse as error:
             raise VolumeInUse(error.message) from error
         except DeviceWipeFailed as error:
             raise StorageFailed(error.message) from error
-        return f"{_ZERO}{marked_bytes}"
+        return f"{ZERO}{marked_bytes}"
 
     async def _find(self, uuid: str, *, complete: bool = True) -> LogicalVolume | None:
         name, former = _name(uuid), f"{_FORMER}{uuid}"
@@ -343,7 +345,7 @@ class LvmBackend:
                 await self.tool.rename(coming[0].name if coming else former, name)
                 found = {item.name: item for item in await self.tool.list_volumes(f"lv_name={name}")}
         volume = found.get(name)
-        return volume if volume and (not complete or _COMPLETE in volume.tags) else None
+        return volume if volume and (not complete or COMPLETE in volume.tags) else None
 
     async def require(self, uuid: str) -> LogicalVolume:
         """The complete volume as LVM has it. Raises VolumeNotFound."""
@@ -378,30 +380,4 @@ class LvmBackend:
 
 
 def _name(uuid: str) -> str:
-    return f"{_PREFIX}{uuid}"
-
-
-def _tell(spec: VolumeSpec) -> tuple[str, ...]:
-    """Tags. Raises RequestInvalid."""
-    if not _TAG.fullmatch(spec.volume_type):
-        raise RequestInvalid("volume_type: letters, digits, '.', '_' and '-', at most 64")
-    image = (f"{_IMAGE}{spec.image_id}",) if spec.image_id else ()
-    return (f"{_TYPE}{spec.volume_type}", *image, *((_SHARED,) if spec.shared else ()))
-
-
-def _told(found: LogicalVolume, prefix: str) -> str:
-    return next((tag.removeprefix(prefix) for tag in found.tags if tag.startswith(prefix)), "")
-
-
-def _describe(found: LogicalVolume) -> Volume:
-    share = 100.0 if found.used_percent is None else found.used_percent
-    return Volume(
-        uuid=found.name.removeprefix(_PREFIX),
-        size_bytes=found.size_bytes,
-        allocated_bytes=int(found.size_bytes * share / 100),
-        volume_type=_told(found, _TYPE),
-        image_id=_told(found, _IMAGE) or None,
-        transfer_id=_told(found, _TRANSFER),
-        shared=_SHARED in found.tags,
-        backend="lvm-thin" if found.pool else "lvm",
-    )
+    return f"{PREFIX}{uuid}"

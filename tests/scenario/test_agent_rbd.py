@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import time
@@ -16,6 +17,7 @@ from agent.attachment import DiskAttachments
 from agent.configure.host_profile import VolumeSource as ProfileSource
 from agent.domain_lock import DomainLocks
 from agent.errors import VolumeInUse
+from agent.hypervisor.backup import Backups
 from agent.hypervisor.description import PowerState
 from agent.hypervisor.disk import find_disk_users
 from agent.hypervisor.secret import ensure_secret
@@ -33,6 +35,7 @@ from tests.lab.host import Host
 from tests.scenario.test_agent_disks import DiskAgent, needs_demo_image
 from tests.scenario.test_agent_snapshots import (
     ONE,
+    SIZES_MIB,
     THREE,
     TWO,
     UUIDS,
@@ -40,6 +43,7 @@ from tests.scenario.test_agent_snapshots import (
     SnapshotAgent,
 )
 from tests.unit.agent.guest_builder import GUEST_UUID, VOLUME_UUID, a_spec
+from tests.unit.agent.storage_builder import qemu_img
 
 pytestmark = [
     pytest.mark.scenario,
@@ -221,6 +225,13 @@ async def test_files_and_images_are_kept_at_one_moment_while_the_guest_writes(
             assert 0 < numbers[0] - 1 <= numbers[2] <= count
         print(f"{count} rounds of writes, the longest write {longest * 10} ms, pauses {pauses}")
         await agent.snapshots.remove(TWO, UUIDS)
+        # An image of the coordinator is made of what it holds, while it runs.
+        backups, target = Backups(agent.connection, agent.freezes, DomainLocks()), agent.directory / "image"
+        async with backups.copying(GUEST_UUID, UUIDS[0], target, quiesces=False) as copy:
+            assert [percent async for percent in copy.percents()][-1:] != [0]
+        assert json.loads(qemu_img("info", "--output=json", target))["virtual-size"] == SIZES_MIB[0] * MIB
+        qemu_img("convert", "-O", "raw", target, agent.directory / "raw")
+        assert int((agent.directory / "raw").read_bytes()[:512].strip(b"\0 ")) == count
         await agent.fill()
         with pytest.raises(VolumeInUse):
             await agent.snapshots.roll_back(ONE, UUIDS)
