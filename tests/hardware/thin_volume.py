@@ -92,7 +92,9 @@ async def prove(bench: Bench) -> None:
     # As of a guest that runs: somebody has the device open.
     with bench.volumes.path_of(uuid).open("r+b"):
         began = time.monotonic()
-        await snapshots.create(uuid, snapshots.name(uuid, TWO, "crash"))
+        await snapshots.begin(uuid, TWO)
+        assert [it.snapshot_id for it in await snapshots.list(uuid)] == [ONE]
+        await snapshots.complete(uuid, TWO, "crash")
         print(f"a snapshot of an open volume: {time.monotonic() - began:.2f} s")
         try:
             await snapshots.roll_back(uuid, ONE)
