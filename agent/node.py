@@ -209,6 +209,7 @@ def _build_changes(
         assignments=assignments,
         disks=disk_plugs,
         check_image=volumes.check_image,
+        unlock=storage.keys.unlock,
     )
     startable, journal = definitions.check_startable, config.journal_dir / "reboots"
     reboots = Reboots(parts.guests, parts.stops, journal, check_startable=startable, locks=locks)

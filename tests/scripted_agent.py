@@ -117,6 +117,9 @@ class ScriptedAgent:
     wiped: list[str] = field(default_factory=list)
     inventory: host_pb2.HostInventory = field(default_factory=host_pb2.HostInventory)
     gpu_mode: str = "passthrough"
+    encrypted: set[str] = field(default_factory=set)
+    # It knows nothing of encryption.
+    is_old: bool = False
     # Where guests go to.
     peer: "ScriptedAgent | None" = None
 
@@ -349,7 +352,12 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
             self._agent.shared.add(request.uuid)
         await self._agent.enter("ensure_volume", context)
         backend = self._agent.backends.get(request.volume_type)
-        return storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes, backend=backend)
+        if request.encrypted and not self._agent.is_old:
+            self._agent.encrypted.add(request.uuid)
+        is_encrypted = request.uuid in self._agent.encrypted
+        return storage_pb2.Volume(
+            uuid=request.uuid, size_bytes=request.size_bytes, backend=backend, encrypted=is_encrypted
+        )
 
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
         await self._agent.enter("ensure_volume_removed", context)

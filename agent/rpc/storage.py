@@ -83,9 +83,12 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
             volume_type=request.volume_type,
             image_id=parse_id(request.image.image_id, "image.image_id") if request.HasField("image") else None,
             shared=request.shared,
+            encrypted=request.encrypted,
         )
         if spec.shared and spec.image_id:
             raise RequestInvalid("image: a shared volume is empty at first")
+        if spec.shared and spec.encrypted:
+            raise RequestInvalid("encrypted: no volume that is shared")
         return encode_volume(await self._volumes.ensure_volume(spec))
 
     async def EnsureCopied(
@@ -158,5 +161,6 @@ def encode_volume(volume: Volume) -> messages.Volume:
         image_id=volume.image_id or "",
         volume_type=volume.volume_type,
         shared=volume.shared,
+        encrypted=volume.encrypted,
         backend=_BACKENDS[volume.backend],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,12 +26,29 @@ ELASTIC_TYPE: Final = "elasticity"
 
 log = structlog.get_logger(__name__)
 
+# By the UUID of a volume.
+Unlock = Callable[[str], Awaitable[None]]
+
+
+async def _stay_locked(_uuid: str) -> None:
+    """Nothing is encrypted."""
+
 
 class StorageChoice:
     """The directory, and volume groups and pools by type of volume. A StorageBackend, too."""
 
-    def __init__(self, directory: DirectoryBackend, groups: Mapping[str, LvmBackend | RbdBackend]) -> None:
+    def __init__(
+        self,
+        directory: DirectoryBackend,
+        groups: Mapping[str, LvmBackend | RbdBackend],
+        *,
+        unlock: Unlock = _stay_locked,
+        forget_key: Unlock = _stay_locked,
+    ) -> None:
+        """`unlock`: guests can open that encrypted volume. `forget_key`: nobody on the node can any more."""
         self._directory = directory
+        self._unlock = unlock
+        self._forget_key = forget_key
         self._by_type = groups
         # One backend may serve several types.
         self._groups = list(dict.fromkeys(groups.values()))
@@ -65,7 +82,10 @@ class StorageChoice:
         if home is None:
             self._check_elastic(spec.volume_type)
         mapped = self._mapped(spec.volume_type)
-        return await (home or mapped or self._directory).ensure_volume(spec)
+        chosen = home or mapped or self._directory
+        if spec.encrypted and chosen is not self._directory:
+            raise CapabilityMissing("encrypted: volumes in LVM and Ceph are not encrypted by the node")
+        return await chosen.ensure_volume(spec)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         """See StorageBackend."""
@@ -77,6 +97,7 @@ class StorageChoice:
             for group in self._groups:
                 await group.ensure_removed(uuid)
         await self._directory.ensure_removed(uuid)
+        await self._forget_key(uuid)
 
     async def list_volumes(self) -> list[Volume]:
         """See StorageBackend."""
@@ -86,8 +107,11 @@ class StorageChoice:
         return volumes
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
-        """See StorageBackend."""
-        return await (await self._home(uuid)).describe_volume(uuid)
+        """See StorageBackend; guests can open the volume. Raises VolumeKeyRefused, VolumeKeyUnavailable, too."""
+        source = await (await self._home(uuid)).describe_volume(uuid)
+        if source.encrypted:
+            await self._unlock(uuid)
+        return source
 
     async def check_volume(self, uuid: str, domain_uuid: str) -> None:
         """The domain may open the volume. Raises VolumeInUse where nothing else keeps two guests from one disk."""

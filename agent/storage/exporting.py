@@ -21,6 +21,7 @@ import structlog
 from agent.durable_file import is_temporary, publish, remove_file, temporary_beside
 from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_out_of_space
 from agent.storage import qemu_img
+from agent.storage.base import refuse_encrypted
 from agent.storage.checksum import compute_sha256
 from agent.storage.choice import StorageChoice
 from agent.storage.directory import measure_capacity
@@ -204,6 +205,7 @@ class Exports:
     async def _choose(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
         """Each way yields how many percent are done, and says what the copy is like."""
         volume = await self._volumes.get_volume(order.uuid)
+        refuse_encrypted(volume)
         if order.snapshot_id:
             return self._copy_snapshot(order, target, outcome)
         # A shared volume is copied while nobody has it open: what other guests write is not held back.

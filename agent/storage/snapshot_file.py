@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent.errors import RequestInvalid, StorageFailed
 from agent.storage import qemu_img
-from agent.storage.base import Volume, VolumeSpec
+from agent.storage.base import Volume, VolumeSpec, refuse_encrypted
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_format import DiskSnapshot, read_qcow2_snapshots
 from agent.storage.snapshot import (
@@ -64,20 +64,21 @@ class SnapshotFiles(SnapshotStore):
     @asynccontextmanager
     async def opening(self, found: VolumeSnapshot) -> AsyncGenerator[ReadableState]:
         """See SnapshotStore."""
+        refuse_encrypted(await self._get(found.volume_uuid))
         yield ReadableState(str(await self.path_of(found.volume_uuid)), "qcow2", found.name)
 
     async def create(self, uuid: str, name: str) -> None:
         """See SnapshotStore; nobody has the file open."""
-        await qemu_img.take_snapshot(await self.path_of(uuid), name)
+        await qemu_img.take_snapshot(await self.path_of(uuid), name, key=await self._find_key(uuid))
 
     async def _delete(self, uuid: str, name: str) -> None:
-        await qemu_img.delete_snapshot(await self.path_of(uuid), name)
+        await qemu_img.delete_snapshot(await self.path_of(uuid), name, key=await self._find_key(uuid))
 
     async def _apply(self, found: VolumeSnapshot, size_bytes: int) -> None:
-        path = await self.path_of(found.volume_uuid)
-        await qemu_img.apply_snapshot(path, found.name)
+        path, key = await self.path_of(found.volume_uuid), await self._find_key(found.volume_uuid)
+        await qemu_img.apply_snapshot(path, found.name, key=key)
         if found.size_bytes < size_bytes:
-            await qemu_img.grow(path, size_bytes)
+            await qemu_img.grow(path, size_bytes, key=key)
 
     async def ensure_copied(
         self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str
@@ -98,6 +99,7 @@ class SnapshotFiles(SnapshotStore):
 
     async def _copy(self, spec: VolumeSpec, origin_uuid: str, snapshot_id: str) -> AsyncGenerator[int, None]:
         origin, path = await self._get(origin_uuid), await self.path_of(origin_uuid)
+        refuse_encrypted(origin)
         found = await self.get(origin_uuid, snapshot_id) if snapshot_id else None
         if found is None:
             await self._directory.refuse_while_open(origin_uuid, for_writing=True)
@@ -121,6 +123,9 @@ class SnapshotFiles(SnapshotStore):
             await self._directory.publish(temporary, replace(spec, image_id=origin.image_id), image)
         finally:
             await self._directory.discard(temporary)
+
+    async def _find_key(self, uuid: str) -> Path | None:
+        return await self._directory.find_key(await self._get(uuid))
 
     async def _get(self, uuid: str) -> Volume:
         found = await self._directory.get_volume(uuid)

@@ -104,7 +104,9 @@ async def ensure_volumes(context: StepContext) -> StepResult:
         return StepResult()
     for volume in blueprint.volumes:
         image = blueprint.image_below(volume)
-        await target_of(context).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
+        await target_of(context).ensure_volume(
+            *(volume.uuid, volume_size_bytes(volume), volume.volume_type, image), encrypted=volume.is_encrypted
+        )
     return StepResult()
 
 

@@ -32,7 +32,9 @@ async def _ensure_volumes(context: StepContext) -> StepResult:
     blueprint, new = await blueprint_of(context), context.args["newUuids"]
     agent = agent_of(context, blueprint)
     made = [
-        await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type)
+        await agent.ensure_volume(
+            volume.uuid, volume_size_bytes(volume), volume.volume_type, encrypted=volume.is_encrypted
+        )
         for volume in choose(blueprint, new)
     ]
 

@@ -91,7 +91,8 @@ async def _ensure_volume(context: StepContext) -> StepResult:
     blueprint = await new_blueprint(context)
     volume, image = blueprint.volumes[0], blueprint.image
     made = await agent_of(context, blueprint).ensure_volume(
-        volume.uuid, volume_size_bytes(volume), volume.volume_type, image_ref(image) if image else None
+        *(volume.uuid, volume_size_bytes(volume), volume.volume_type, image_ref(image) if image else None),
+        encrypted=volume.is_encrypted,
     )
     return StepResult(apply=lambda session: record_backends(session, [made]))
 

@@ -57,9 +57,10 @@ async def _ensure_volumes(context: StepContext) -> StepResult:
             made.append(await _copy_volume(context, agent_of(context, blueprint), volume, origin))
             continue
         image = blueprint.image_below(volume)
-        agent = agent_of(context, blueprint)
-        made.append(await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image))
-
+        making = agent_of(context, blueprint).ensure_volume(
+            *(volume.uuid, volume_size_bytes(volume), volume.volume_type, image), encrypted=volume.is_encrypted
+        )
+        made.append(await making)
     return StepResult(apply=record_volumes(context.args, made))
 
 

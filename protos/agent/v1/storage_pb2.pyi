@@ -104,18 +104,20 @@ class ListImagesResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[ImageRef, _Mapping]]] = ...) -> None: ...
 
 class EnsureVolumeRequest(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "volume_type", "image", "shared")
+    __slots__ = ("uuid", "size_bytes", "volume_type", "image", "shared", "encrypted")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     SHARED_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     volume_type: str
     image: ImageRef
     shared: bool
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., shared: _Optional[bool] = ...) -> None: ...
+    encrypted: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., shared: _Optional[bool] = ..., encrypted: _Optional[bool] = ...) -> None: ...
 
 class VolumeOrigin(_message.Message):
     __slots__ = ("volume_uuid", "snapshot_id")
@@ -146,7 +148,7 @@ class VolumeCopyProgress(_message.Message):
     def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared", "backend")
+    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared", "backend", "encrypted")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +156,7 @@ class Volume(_message.Message):
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     SHARED_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     allocated_bytes: int
@@ -161,7 +164,8 @@ class Volume(_message.Message):
     volume_type: str
     shared: bool
     backend: VolumeBackend
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ..., backend: _Optional[_Union[VolumeBackend, str]] = ...) -> None: ...
+    encrypted: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ..., backend: _Optional[_Union[VolumeBackend, str]] = ..., encrypted: _Optional[bool] = ...) -> None: ...
 
 class EnsureVolumeRemovedRequest(_message.Message):
     __slots__ = ("uuid",)
@@ -202,7 +206,7 @@ class InspectOutgoingVolumeRequest(_message.Message):
     def __init__(self, uuid: _Optional[str] = ..., content: _Optional[_Union[TransferContent, str]] = ...) -> None: ...
 
 class OutgoingVolume(_message.Message):
-    __slots__ = ("size_bytes", "file_bytes", "allocated_bytes", "volume_type", "image", "content", "is_raw", "cpu_xml")
+    __slots__ = ("size_bytes", "file_bytes", "allocated_bytes", "volume_type", "image", "content", "is_raw", "cpu_xml", "encrypted")
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +215,7 @@ class OutgoingVolume(_message.Message):
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     IS_RAW_FIELD_NUMBER: _ClassVar[int]
     CPU_XML_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
     size_bytes: int
     file_bytes: int
     allocated_bytes: int
@@ -219,7 +224,8 @@ class OutgoingVolume(_message.Message):
     content: TransferContent
     is_raw: bool
     cpu_xml: str
-    def __init__(self, size_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., content: _Optional[_Union[TransferContent, str]] = ..., is_raw: _Optional[bool] = ..., cpu_xml: _Optional[str] = ...) -> None: ...
+    encrypted: bool
+    def __init__(self, size_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., content: _Optional[_Union[TransferContent, str]] = ..., is_raw: _Optional[bool] = ..., cpu_xml: _Optional[str] = ..., encrypted: _Optional[bool] = ...) -> None: ...
 
 class PrepareVolumeReceiveRequest(_message.Message):
     __slots__ = ("uuid", "transfer_id", "volume", "network_role", "tls", "source_node_id")
