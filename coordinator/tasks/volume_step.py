@@ -19,8 +19,7 @@ from coordinator.tasks.instance_step import Args, is_being_deleted, load_instanc
 from coordinator.tasks.model import StepContext, StepDeferred, StepResult
 from protos.agent.v1 import storage_pb2
 
-# Pause before a node that is away is asked again.
-LOOK_AGAIN_SECONDS: Final = 5.0
+_LOOK_AGAIN_SECONDS: Final = 5.0
 _BACKENDS: Final[Mapping[int, VolumeBackend]] = {
     storage_pb2.VOLUME_BACKEND_FILE: VolumeBackend.FILE,
     storage_pb2.VOLUME_BACKEND_LVM: VolumeBackend.LVM,
@@ -43,8 +42,26 @@ async def undo_unless_lost(
         return await undoing
     except NodeAway as error:
         if not await is_given_up(context, instance, node_id):
-            raise StepDeferred(error.message, LOOK_AGAIN_SECONDS) from error
+            raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
         return None
+
+
+async def undo_unless_given_up(
+    context: StepContext, instances: Sequence[Instance], node_id: str, undoing: Awaitable[object]
+) -> bool:
+    """Part of an undo on that node, which is waited for, however long; whether it was done.
+
+    It is not when any of the instances is highly available, and its node lost and fenced: that one is started
+    elsewhere, and waits neither for its own node nor for those of the others.
+    """
+    try:
+        await undoing
+    except NodeAway as error:
+        for instance in instances:
+            if await is_given_up(context, instance):
+                return False
+        raise StepDeferred(f"node {node_id}: {error.message}", _LOOK_AGAIN_SECONDS) from error
+    return True
 
 
 async def start_unless_lost(

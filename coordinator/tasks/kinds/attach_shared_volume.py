@@ -22,9 +22,8 @@ from coordinator.tasks.shared_volume_step import (
     settle_failed_instances,
     settle_instances,
     sharing_of,
-    undo_unless_given_up,
 )
-from coordinator.tasks.volume_step import is_given_up
+from coordinator.tasks.volume_step import is_given_up, undo_unless_given_up
 
 # A guest has not let go, or never does while it runs.
 _KEEPING: Final = ("DeviceStillAttached", "DevicePlugUnsafe")
@@ -48,7 +47,7 @@ async def _remove_new(context: StepContext) -> StepResult:
     if not context.args["isNew"] or node_id is None or not await asyncio.to_thread(_begin_removal, context):
         return StepResult()
     removal = context.runtime.agents.of(node_id).ensure_volume_removed(sharing.volume.uuid)
-    if not await undo_unless_given_up(context, sharing, node_id, removal):
+    if not await undo_unless_given_up(context, sharing.instances, node_id, removal):
         return StepResult()
     return StepResult(apply=_place(context.args, None))
 
@@ -98,7 +97,7 @@ async def _detach(context: StepContext) -> StepResult:
         agent = context.runtime.agents.of(instance.node_id)
         detaching = agent.ensure_disk_detached(instance.uuid, sharing.volume.uuid, grace_seconds)
         try:
-            is_done = await undo_unless_given_up(context, sharing, instance.node_id, detaching)
+            is_done = await undo_unless_given_up(context, sharing.instances, instance.node_id, detaching)
         except AgentCallError as error:
             if error.code not in _KEEPING:
                 raise

@@ -14,8 +14,8 @@ from coordinator.tasks.shared_volume_step import (
     settle_failed_instances,
     settle_instances,
     sharing_of,
-    undo_unless_given_up,
 )
+from coordinator.tasks.volume_step import undo_unless_given_up
 
 
 async def _detach(context: StepContext) -> StepResult:
@@ -41,7 +41,7 @@ async def _attach_again(context: StepContext) -> StepResult:
         agent = context.runtime.agents.of(instance.node_id)
         attaching = agent.ensure_disk_attached(instance.uuid, disk_message(sharing.volume))
         try:
-            await undo_unless_given_up(context, sharing, instance.node_id, attaching)
+            await undo_unless_given_up(context, sharing.instances, instance.node_id, attaching)
         except AgentCallError as error:
             if error.code != "DomainNotFound":
                 raise
