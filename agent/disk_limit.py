@@ -29,7 +29,7 @@ class DiskLimits:
         self,
         path: Path,
         *,
-        apply: Callable[[FindLimit], Awaitable[int]],
+        apply: Callable[[FindLimit, str], Awaitable[int]],
         list_volumes: Callable[[], Awaitable[Sequence[Volume]]],
     ) -> None:
         self._path = path
@@ -64,14 +64,14 @@ class DiskLimits:
                 await asyncio.sleep(_RETRY_SECONDS)
                 self._told.set()
 
-    async def apply(self) -> None:
-        """All guests go by the limits; changes nothing where they do. Raises AgentError."""
+    async def apply(self, uuid: str = "") -> None:
+        """All guests, or that one, go by the limits; changes nothing where they do. Raises AgentError."""
         if not self._limits:
             return
         limits = {
             make_serial(volume.uuid): self._limits.get(volume.volume_type) for volume in await self._list_volumes()
         }
-        changed = await self._apply(limits.get)
+        changed = await self._apply(limits.get, uuid)
         if changed:
             log.info("disk_limit.applied", disks=changed)
 

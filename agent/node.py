@@ -151,6 +151,8 @@ def build_node(config: AgentConfig) -> Node:
     coordinator = CoordinatorClient(address, identity.credentials())
     guests = _build_guests(config)
     storage = build_storage(config, node_id, coordinator, guests.connection)
+    # It was saved with the limits of then.
+    guests.hibernations.on_restored = storage.disk_limits.apply
     networks = NatBackend(Networks(guests.connection), PortJournal(config.journal_dir / "ports"), Firewall())
     remove_leftovers(storage.images, storage.files, storage.seeds)
     networks.prepare()

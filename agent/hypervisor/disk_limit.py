@@ -20,14 +20,15 @@ FindLimit = Callable[[str], DiskLimit | None]
 log = structlog.get_logger(__name__)
 
 
-async def apply_disk_limits(connection: Connection, find_limit: FindLimit) -> int:
-    """All disks of our guests have their limits, at once and for the next start; how many had others.
+async def apply_disk_limits(connection: Connection, find_limit: FindLimit, uuid: str = "") -> int:
+    """All disks of our guests, or of that one, have their limits, at once and for the next start; how many had others.
 
     A guest that refuses is told in the log, and keeps nobody else waiting. Raises HypervisorUnavailable.
     """
 
     def run(handle: libvirt.virConnect) -> int:
-        return sum(_set_guest(domain, find_limit) for domain in handle.listAllDomains())
+        domains = (domain for domain in handle.listAllDomains() if not uuid or domain.UUIDString() == uuid)
+        return sum(_set_guest(domain, find_limit) for domain in domains)
 
     return await connection.call(run, timeout_seconds=_TIMEOUT_SECONDS)
 

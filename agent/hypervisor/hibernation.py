@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -64,6 +64,8 @@ class Hibernations:
         self._affinities = affinities
         self._events = events
         self._directory = directory
+        # Awaited with the UUID of a guest that has gone on from there.
+        self.on_restored: Callable[[str], Awaitable[None]] | None = None
         # By the UUID of the guest; a restart of the agent forgets them, and finds libvirt at work.
         self._saves: dict[str, asyncio.Task[None]] = {}
         self._clocks: set[asyncio.Task[None]] = set()
@@ -113,6 +115,9 @@ class Hibernations:
             # It floats where it did when it was saved, and others may have pinned these CPUs since.
             with contextlib.suppress(AgentError):
                 await self._affinities.settle(anew=True)
+            if self.on_restored:
+                with contextlib.suppress(AgentError):
+                    await self.on_restored(uuid)
             clock = asyncio.create_task(self._set_clock(uuid), name=f"clock-{uuid}")
             self._clocks.add(clock)
             clock.add_done_callback(self._clocks.discard)
