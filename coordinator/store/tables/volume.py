@@ -1,6 +1,6 @@
 """Volumes: disks of instances."""
 
-from sqlalchemy import Index, String, UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field
 
 from coordinator.domain.volume import VolumeBackend
@@ -40,8 +40,8 @@ class Volume(Timestamped, table=True):
     multi_attach: bool = False
     # Itself encrypted; empty: the volume is not.
     encryption_key: str = Field(default="", max_length=255, repr=False)
-    # As its node has told.
-    backend: VolumeBackend = Field(default=VolumeBackend.UNKNOWN, sa_type=String(16))
+    # A coordinator.domain.volume.VolumeBackend, as its node has told.
+    backend: str = Field(default=VolumeBackend.UNKNOWN, max_length=16)
 
     @property
     def is_encrypted(self) -> bool:
