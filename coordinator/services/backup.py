@@ -11,7 +11,7 @@ from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.elastic_disk import refuse_elastic
-from coordinator.services.instance import find_own
+from coordinator.services.instance import find_own, find_own_batch
 from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
 from coordinator.services.volume import find_volume
 from coordinator.services.volume_backend import require_backups
@@ -70,7 +70,8 @@ def delete_backup(runtime: Runtime, caller: Caller, backup_id: str) -> str:
         found = _find(session, caller, backup_id)
         instance = _find_user(session, found)
         if instance is not None:
-            instance = find_own(session, caller, instance.ecs_id, for_update=True)
+            # Also of one in the recycle bin: what it keeps takes up space there.
+            [instance] = find_own_batch(session, caller, [instance.ecs_id], recycled=True)
             require_unlocked(instance)
         row = _find(session, caller, backup_id, for_update=True)
         if row.status not in _DELETABLE:

@@ -19,7 +19,8 @@ from coordinator.tasks.instance_step import Args, is_being_deleted, load_instanc
 from coordinator.tasks.model import StepContext, StepDeferred, StepResult
 from protos.agent.v1 import storage_pb2
 
-_LOOK_AGAIN_SECONDS: Final = 5.0
+# Pause before a node that is away is asked again.
+LOOK_AGAIN_SECONDS: Final = 5.0
 _BACKENDS: Final[Mapping[int, VolumeBackend]] = {
     storage_pb2.VOLUME_BACKEND_FILE: VolumeBackend.FILE,
     storage_pb2.VOLUME_BACKEND_LVM: VolumeBackend.LVM,
@@ -42,7 +43,7 @@ async def undo_unless_lost(
         return await undoing
     except NodeAway as error:
         if not await is_given_up(context, instance, node_id):
-            raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
+            raise StepDeferred(error.message, LOOK_AGAIN_SECONDS) from error
         return None
 
 

@@ -1,5 +1,6 @@
 """Snapshots of instances, over REST, the task engine and an agent that does as the test says."""
 
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -7,7 +8,10 @@ import pytest
 
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.snapshot import SnapshotStatus
+from coordinator.services import snapshot
 from coordinator.store.tables import Instance, Node, Snapshot, Volume, VolumeBackup, VolumeSnapshot
+from coordinator.tasks.kinds import delete_snapshot
+from coordinator.tasks.kinds.delete_snapshot import DELETE_SNAPSHOT
 from protos.agent.v1 import storage_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, an_os_disk, finish
@@ -250,6 +254,21 @@ def test_an_instance_is_free_before_its_snapshot_is_gone_from_nodes_that_are_awa
     assert end(customer, deletion) == "Succeeded"
     assert not any(agent.snapshots.values())
     assert cloud.rows(Snapshot) == []
+
+
+def test_a_deletion_that_an_older_program_began_is_done_as_a_whole(
+    customer: Api, cloud: Cloud, ecs_id: str, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = take(customer, ecs_id)
+    [data] = [volume for volume in cloud.rows(Volume) if not volume.is_os_disk]
+    detached = customer.call("PUT", f"{INSTANCES}/{ecs_id}/detach-volumes", {"volumeUuids": [f"volume-{data.uuid}"]})
+    assert end(customer, detached) == "Succeeded"
+    # The volume that was detached is none of the instance's node, as for one that has no node any more.
+    monkeypatch.setattr(delete_snapshot, "has_instance", lambda _session, _args: False)
+    former = replace(DELETE_SNAPSHOT, steps=DELETE_SNAPSHOT.steps[:1], schema_version=1)
+    monkeypatch.setattr(snapshot, "DELETE_SNAPSHOT", former)
+    assert end(customer, customer.call("DELETE", f"{SNAPSHOTS}/{taken['ecsSnapshotId']}")) == "Succeeded"
+    assert (any(agent.snapshots.values()), cloud.rows(Snapshot)) == (False, [])
 
 
 def test_a_guest_that_runs_does_not_leave_its_snapshots_behind(
