@@ -58,6 +58,14 @@ class HaGuests(Protocol):
 CheckImage = Callable[[Path, str], Awaitable[None]]
 
 
+# By the UUID of a volume.
+Unlock = Callable[[str], Awaitable[None]]
+
+
+async def _stay_locked(_volume_uuid: str) -> None:
+    """Nothing is encrypted."""
+
+
 async def _admit(_path: Path, _domain_uuid: str) -> None:
     """Nothing is in Ceph."""
 
@@ -79,8 +87,12 @@ class Definitions:
         assignments: Assignments,
         disks: DiskPlugs,
         check_image: CheckImage = _admit,
+        unlock: Unlock = _stay_locked,
     ) -> None:
-        """`check_image` refuses a domain's image in Ceph that another guest, on whatever node, has open."""
+        """`check_image` refuses a domain's image in Ceph that another guest, on whatever node, has open.
+
+        `unlock`: guests can open that encrypted volume.
+        """
         self._guests = guests
         self._affinities = affinities
         self._seeds = seeds
@@ -92,6 +104,7 @@ class Definitions:
         self._assignments = assignments
         self._disks = disks
         self._check_image = check_image
+        self._unlock = unlock
 
     async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
         """libvirt holds the definition and the seed is on disk; a running guest keeps running.
@@ -121,11 +134,13 @@ class Definitions:
         """The guest can be started, with all of its devices, which its definition names as they are now.
 
         Raises CpusExhausted when other guests have pinned all CPUs that it could float on, DomainNotFound,
-        DomainForeign, VolumeInUse, and what the provider of its devices raises.
+        DomainForeign, VolumeInUse, VolumeKeyUnavailable, and what the provider of its devices raises.
         """
         await self._affinities.check_startable(uuid)
         for path in await self._disks.read_images(uuid):
             await self._check_image(path, uuid)
+        for volume_uuid in await self._disks.read_encrypted(uuid):
+            await self._unlock(volume_uuid)
         await self._assignments.make_ready(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:

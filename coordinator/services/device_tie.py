@@ -11,7 +11,7 @@ from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationType
 from coordinator.domain.usb import is_replaceable
 from coordinator.domain.vgpu_migration import goes_along
-from coordinator.domain.volume import ELASTIC_TYPE
+from coordinator.domain.volume import ELASTIC_TYPE, VolumeBackend
 from coordinator.errors import StatusUnsupported
 from coordinator.store.queries.device_claim import TIED_KINDS, DeviceClaim, list_claims_of
 from coordinator.store.queries.node import is_storage_shared
@@ -28,6 +28,10 @@ _WITH_SNAPSHOTS: Final = Message(
     "its volumes have snapshots, and no other node shares their storage: stop the instance and move it cold, "
     "which takes snapshots along, or delete them",
     "其云盘存在快照，且没有其他节点共享该存储：请关机后进行冷迁移（快照随之迁移），或先删除快照",
+)
+_WITH_THIN_SNAPSHOTS: Final = Message(
+    "its logical volumes have snapshots, which stay with the thin pool of its node: delete them first",
+    "其逻辑卷存在快照，快照保留在所在节点的精简池中，请先删除快照",
 )
 _WITH_ELASTIC_DISKS: Final = Message(
     "it has elastic local disks, whose data is on its node alone", "其弹性本地盘的数据仅在所在节点上"
@@ -81,6 +85,8 @@ def _find_storage_ties(
     """A guest that runs takes along what its disks hold, but no snapshots; nobody takes along what others use."""
     ids = [instance.id for instance in instances]
     ties = dict.fromkeys(find_sharing_instances(session, ids), _WITH_SHARED_VOLUMES)
+    kept = find_instances_with_snapshots(session, ids, [VolumeBackend.LVM_THIN])
+    ties = dict.fromkeys(kept, _WITH_THIN_SNAPSHOTS) | ties
     if migration is MigrationType.LIVE:
         ties = dict.fromkeys(find_instances_with_snapshots(session, ids), _WITH_SNAPSHOTS) | ties
     return {

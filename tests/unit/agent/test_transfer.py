@@ -139,9 +139,11 @@ def _as_test_domain(document: etree._Element) -> etree._Element:
     return domain
 
 
-def _refuse(live: etree._Element, adapted: etree._Element) -> str:
+def _refuse(directory: Path, live: etree._Element, adapted: etree._Element) -> str:
     """Why libvirt takes the one for no guest that runs as the other: it has one check for targets and snapshots."""
-    handle = libvirt.open("test:///default")
+    # A node of its own: all who open the default one share it.
+    (node := directory / "node.xml").write_text("<node/>")
+    handle = libvirt.open(f"test://{node}")
     try:
         domain = handle.defineXML(etree.tostring(_as_test_domain(live), encoding="unicode"))
         taken = domain.snapshotCreateXML("<domainsnapshot><name>one</name></domainsnapshot>").getXMLDesc()
@@ -159,7 +161,7 @@ def _refuse(live: etree._Element, adapted: etree._Element) -> str:
 
 
 @pytest.mark.parametrize("wish", [VGPU, VENDOR_VGPU], ids=["mdev", "vendor-vfio"])
-def test_a_vgpu_goes_on_in_one_that_waits_there(wish: HostDevice) -> None:
+def test_a_vgpu_goes_on_in_one_that_waits_there(tmp_path: Path, wish: HostDevice) -> None:
     other, source = a_device(9, "0000:01:00.0", vgpu_type_id=wish.vgpu_type_id), SOURCES[wish.uuid]
     twin = (
         PciSource(("0000:01:00.7",), managed=False)
@@ -174,7 +176,7 @@ def test_a_vgpu_goes_on_in_one_that_waits_there(wish: HostDevice) -> None:
     (vgpu,) = live.iterfind("devices/hostdev")
     etree.SubElement(vgpu, "address", type="pci", bus="0x07")
     adapted = etree.fromstring(adapt_domain(etree.tostring(live, encoding="unicode"), there))
-    assert _refuse(live, adapted) == ""
+    assert _refuse(tmp_path, live, adapted) == ""
     (vgpu,), (wanted,) = (document.findall("devices/hostdev") for document in (adapted, etree.fromstring(there)))
     assert vgpu.attrib == wanted.attrib
     for tag in ("source", "alias"):
@@ -184,7 +186,7 @@ def test_a_vgpu_goes_on_in_one_that_waits_there(wish: HostDevice) -> None:
     assert other.uuid in etree.tostring(adapted, encoding="unicode")
     for place in vgpu.iterfind("address"):
         place.set("bus", "0x08")
-    assert "device PCI address" in _refuse(live, adapted)
+    assert "device PCI address" in _refuse(tmp_path, live, adapted)
     # As QEMU calls it.
     assert find_vgpu_names(here) == [source.addresses[0] if isinstance(source, PciSource) else wish.uuid]
     assert not has_other_devices(here)
