@@ -105,6 +105,8 @@ class HostReader:
     read_gpu_mode: Callable[[], GpuMode] = GpuMode
     complete_devices: CompleteDevices = keep_as_found
     read_versions: Callable[[], Awaitable[Versions]] = read_no_versions
+    # See Surroundings.
+    may_move_vgpus: bool = True
     # Bytes for elastic local disks.
     read_local_storage: Callable[[], Awaitable[int]] = _no_local_storage
 
@@ -120,6 +122,7 @@ class HostReader:
             self.read_gpu_mode,
             self.complete_devices,
             self.read_versions,
+            self.may_move_vgpus,
         )
 
     async def facts(self, memory: Memory | None = None) -> HostFacts:

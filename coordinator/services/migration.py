@@ -11,6 +11,7 @@ from sqlmodel import Session
 from coordinator.domain.caller import Caller
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.listing import Listing, Page
+from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationOptions, MigrationState, MigrationType, MigrationWish
 from coordinator.domain.placement import HostView
 from coordinator.errors import CoordinatorError, ParameterInvalid, ResourceNotFound, StatusUnsupported, TargetUnsuitable
@@ -21,6 +22,7 @@ from coordinator.services.device_tie import require_movable
 from coordinator.services.instance import check_batch, find_own
 from coordinator.services.instance_placement import make_requests
 from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.vgpu_obstacle import explain_vgpus
 from coordinator.store.queries import migration as queries
 from coordinator.store.queries.deployment_set import lock_set
 from coordinator.store.queries.migration_setting import read_migration_settings
@@ -226,10 +228,18 @@ def _claim_target(
         request = replace(request, storage_id=_find_storage(session, instance))
     decision = claim(session, runtime.hosts, request)
     if not decision.placed:
-        summary = summarize(decision)
-        raise TargetUnsuitable(summary.en, summary.zh)
+        raise _refuse(session, instance, kind, wish, summarize(decision))
     host = decision.assignments[0].host
     return host, host.pool_id if request.pool_ids else ""
+
+
+def _refuse(
+    session: Session, instance: Instance, kind: MigrationType, wish: MigrationWish, summary: Message
+) -> TargetUnsuitable:
+    vgpus = explain_vgpus(session, instance, wish.node_name) if kind is MigrationType.LIVE else None
+    if vgpus is None:
+        return TargetUnsuitable(summary.en, summary.zh)
+    return TargetUnsuitable(f"{summary.en}; {vgpus.en}", f"{summary.zh}；{vgpus.zh}")
 
 
 def _find_storage(session: Session, instance: Instance) -> str:

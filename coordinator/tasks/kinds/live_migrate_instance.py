@@ -43,8 +43,10 @@ _SETTLE_SECONDS: Final = 7 * 24 * 3600.0
 _EQUIP_SECONDS: Final = 24 * 3600.0
 # A guest may boot at this moment, or be busy: then it lets go a little later.
 _LET_GO_SECONDS: Final = 120.0
-# The last part of a vGPU's state is moved while the guest is paused: within QEMU's 300 ms hardly any.
+# The last part of a vGPU's state is moved while the guest is paused: within QEMU's 300 ms hardly any, and of a full one
+# some GiB. Where nobody has said how long that may take, it may as long as anybody could have said.
 _VGPU_DOWNTIME_MS: Final = 2000
+_MOST_VGPU_DOWNTIME_MS: Final = 60_000
 # Code of a blocker.
 _DEVICE: Final = "host-device"
 _BLOCKER_CODES: Final = {"iso": "ECS.OperationFailed.MigrateIso"}
@@ -158,6 +160,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         tls=network.is_encrypted,
         bandwidth_mib_per_second=options.bandwidth_mib_per_second,
         max_downtime_ms=options.max_downtime_ms or (_VGPU_DOWNTIME_MS if spec.host_devices else 0),
+        most_downtime_ms=_MOST_VGPU_DOWNTIME_MS if spec.host_devices and not options.max_downtime_ms else 0,
         auto_converge=options.auto_converge,
         # What is in a GPU cannot be fetched later.
         allow_post_copy=options.allow_post_copy and not spec.host_devices,

@@ -237,6 +237,8 @@ def test_devices_are_listed_with_why_one_is_not_offered(coordinator: StandIn, nw
     }
     gpu |= {"size": 0, "numaNode": 1, "holders": [], "withheldReason": "used by domain somebody's"}
     held = gpu | {"state": "used", "withheldReason": "", "holders": [{"ecsId": "ecs-1"}, {"ecsId": "ecs-2"}]}
+    gpu["attributes"] = {"vgpu_migration": "nvidia 550"}
+    held["details"] = {"vgpuMigrationObstacle": "QEMU 7.2.0 moves none"}
     coordinator.on("GET", "/api/ecs/v1/nodes", {"list": [{"hostId": "node-1", "name": "host-1"}], "total": 1})
     coordinator.on("GET", "/api/ecs/v1/devices", {"list": [gpu, held], "total": 2})
 
@@ -244,7 +246,9 @@ def test_devices_are_listed_with_why_one_is_not_offered(coordinator: StandIn, nw
 
     assert first.startswith("host-1")
     assert first.endswith("used by domain somebody's")
+    assert "nvidia 550" in first
     assert "ecs-1, ecs-2" in second
+    assert "QEMU 7.2.0 moves none" in second
     (request,) = coordinator.asked("GET", "/api/ecs/v1/devices")
     assert request.query["filter"] == "kind:eq:gpu|nodeId:eq:node-1"
 
