@@ -274,6 +274,7 @@ def _build_hardware(
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
         read_local_storage=storage.volumes.local_bytes,
+        read_places=storage.volumes.places,
         read_libvirt_version=partial(read_libvirt_version, connection),
     )
     watch, functions = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults)), config.virtual_functions

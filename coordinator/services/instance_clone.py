@@ -33,7 +33,7 @@ from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device import list_devices_of
 from coordinator.store.queries.ssh_key import list_bindings
 from coordinator.store.queries.volume_attachment import list_shared
-from coordinator.store.tables import Image, Instance, Node, SshKey, Volume
+from coordinator.store.tables import Image, Instance, SshKey, Volume
 from coordinator.tasks.instance_step import require_status
 
 _ADMITTED: Final = (InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.PAUSED)
@@ -181,13 +181,8 @@ def _labels_of(session: Session, instance: Instance) -> tuple[Label, ...]:
 
 
 def _origin(session: Session, source: _Source) -> CloneOrigin:
-    node = session.get_one(Node, source.instance.node_id)
-    return CloneOrigin(
-        ecs_id=source.instance.ecs_id,
-        volumes=source.volumes,
-        node_id=node.id,
-        storage_id=node.storage_id,
-    )
+    assert source.instance.node_id is not None  # noqa: S101 - checked
+    return CloneOrigin(ecs_id=source.instance.ecs_id, volumes=source.volumes, node_id=source.instance.node_id)
 
 
 def _settle(session: Session, runtime: Runtime, source: Instance, created: Created) -> None:

@@ -121,6 +121,7 @@ class VolumeRow(NamedTuple):
     boot_index: int
     delete_on_termination: bool
     multi_attach: bool
+    storage_pool_id: str | None
 
 
 class PortPlace(NamedTuple):

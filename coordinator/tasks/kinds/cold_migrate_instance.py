@@ -17,6 +17,7 @@ from coordinator.tasks.instance_move import (
     await_turn,
     change_node,
     check_move,
+    choose_copied,
     ensure_image,
     ensure_ports,
     settle_failed_cold_move,
@@ -31,18 +32,15 @@ from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
 
 async def copy_volumes(context: StepContext) -> StepResult:
     """A step: unless it shares them, the target has the volumes of the instance, which is off."""
-    if context.args["sharesStorage"]:
-        return StepResult()
     blueprint = await target_blueprint(context)
-    for place, volume in enumerate(blueprint.volumes):
+    for place, volume in enumerate(choose_copied(context.args, blueprint.volumes)):
         await copy_volume(context, volume, transfer_id(context.args, place))
     return StepResult()
 
 
 async def stop_copying(context: StepContext) -> StepResult:
     """Its undoing."""
-    if not context.args["sharesStorage"]:
-        await cancel_volumes(context, (await target_blueprint(context)).volumes)
+    await cancel_volumes(context, choose_copied(context.args, (await target_blueprint(context)).volumes))
     return StepResult()
 
 

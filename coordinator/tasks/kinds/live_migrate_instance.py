@@ -14,6 +14,7 @@ from coordinator.agents.client import IMAGE_SECONDS, MIGRATION_SECONDS, AgentCal
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import MigrationNetwork, MigrationOptions
 from coordinator.fencing.node import is_certainly_fenced
+from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables import Node
 from coordinator.tasks.blueprint import domain_spec
 from coordinator.tasks.device_move import attach_devices, detach_devices, movable_devices
@@ -22,6 +23,7 @@ from coordinator.tasks.instance_move import (
     await_turn,
     change_node,
     check_move,
+    choose_copied,
     ensure_image,
     ensure_ports,
     ensure_volumes,
@@ -149,7 +151,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         )
     )
     options = MigrationOptions(**migration.options)
-    copied = [] if context.args["sharesStorage"] else [volume.uuid for volume in blueprint.volumes]
+    copied = [volume.uuid for volume in choose_copied(context.args, blueprint.volumes)]
     return migration_pb2.MigrateRequest(
         uuid=context.args["uuid"],
         migration_id=migration.id,
@@ -194,7 +196,8 @@ def _runs_nowhere(context: StepContext) -> bool:
     """Whether both nodes are fenced, which counts for highly available guests, and any node has the disk as it was."""
     runtime, args = context.runtime, context.args
     with runtime.database.read() as session:
-        if not (args["sharesStorage"] and load_instance(session, args).ha_enabled):
+        instance = load_instance(session, args)
+        if choose_copied(args, instance_query.list_volumes(session, instance)) or not instance.ha_enabled:
             return False
     return all(is_certainly_fenced(runtime, args[node]) for node in ("sourceNodeId", "targetNodeId"))
 
