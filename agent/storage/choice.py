@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -143,6 +143,14 @@ class StorageChoice:
     async def volumes_backed_by(self, image_id: str) -> list[str]:
         """UUIDs of the volumes that need the image: logical volumes, and pools, hold all of their own."""
         return await self._directory.volumes_backed_by(image_id)
+
+    async def locate(self, uuids: Iterable[str]) -> dict[str, str]:
+        """Identities of the places where volumes are, by their UUIDs; without those that are nowhere here.
+
+        Raises StorageFailed while a place is away that may have one.
+        """
+        homes = {uuid: await self.find_home(uuid) for uuid in uuids}
+        return {uuid: await home.storage_id() for uuid, home in homes.items() if home}
 
     async def find_home(self, uuid: str) -> DirectoryBackend | LvmBackend | RbdBackend | None:
         """The backend that has the volume; None when there is no such."""

@@ -89,6 +89,11 @@ def pools_by_type(storages: Storages) -> dict[str, str]:
     return {name: place[0] for name, place in storages.items() if not name.startswith(_NO_TYPE)}
 
 
+def types_in(storages: Storages, place: Sequence[str]) -> tuple[str, ...]:
+    """Types of volumes that are made in that place."""
+    return tuple(sorted(name for name, it in storages.items() if list(it) == list(place) and name[0] != _NO_TYPE))
+
+
 def without_types(storages: Storages) -> dict[str, list[str]]:
     """The places where a node makes no volumes any more, by their names."""
     return {name: list(place) for name, place in storages.items() if name.startswith(_NO_TYPE)}

@@ -26,7 +26,7 @@ from coordinator.store.queries import migration as queries
 from coordinator.store.queries.deployment_set import lock_set
 from coordinator.store.queries.instance import list_volumes
 from coordinator.store.queries.migration_setting import read_migration_settings
-from coordinator.store.queries.node import find_nodes_by_name, share_volume
+from coordinator.store.queries.node import find_nodes_by_name
 from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.store.tables import Instance, Migration, Node
 from coordinator.tasks.instance_step import require_status
@@ -154,11 +154,6 @@ def make_move(
         "sourceNodeId": instance.node_id,
         "targetNodeId": target.node_id,
         "isCpuTypeFree": settings.is_cpu_type_free,
-        "sharedUuids": [
-            volume.uuid
-            for volume in list_volumes(session, instance)
-            if share_volume(session, volume, instance.node_id, target.node_id)
-        ],
         "hibernates": instance.status == InstanceStatus.HIBERNATED,
     }
 

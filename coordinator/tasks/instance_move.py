@@ -29,6 +29,7 @@ from coordinator.tasks.blueprint import Blueprint, image_ref, port_message, read
 from coordinator.tasks.instance_step import Args, ensure_media, load_instance, settle, settle_failure
 from coordinator.tasks.model import Failure, StepContext, StepDeferred, StepResult
 from coordinator.tasks.remains import Remains, submit_cleaning
+from coordinator.tasks.volume_place import choose_copied, find_copied, read_copied
 from protos.agent.v1 import storage_pb2
 
 # Code of a failure: source and target were lost while the guest was on its way, and are fenced.
@@ -82,6 +83,7 @@ async def await_turn(context: StepContext) -> StepResult:
     reason = await asyncio.to_thread(take)
     if reason:
         raise StepDeferred(reason, _LOOK_AGAIN_SECONDS)
+    await find_copied(context)
     return StepResult()
 
 
@@ -102,7 +104,7 @@ async def ensure_image(context: StepContext) -> StepResult:
 async def ensure_volumes(context: StepContext) -> StepResult:
     """A step: the target has volumes like the instance's, without what was written to them."""
     blueprint = await target_blueprint(context)
-    for volume in choose_copied(context.args, blueprint.volumes):
+    for volume in await read_copied(context, blueprint.volumes):
         image = blueprint.image_below(volume)
         await target_of(context).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
     return StepResult()
@@ -144,19 +146,12 @@ def change_node(session: Session, args: Args) -> Instance:
     return instance
 
 
-def choose_copied(args: Args, volumes: Sequence[Volume]) -> list[Volume]:
-    """Those of the instance's volumes that the target does not share, and that are copied to it."""
-    if "sharedUuids" not in args:  # submitted by an earlier version
-        return [] if args["sharesStorage"] else list(volumes)
-    return [volume for volume in volumes if volume.uuid not in args["sharedUuids"]]
-
-
 def _move_space(session: Session, args: Args, volumes: Sequence[Volume]) -> None:
     """The volumes take their space on the target; that on the source is the migration's until the source is clean."""
     migration_id, pools = args["migrationId"], pools_by_type(session.get_one(Node, args["targetNodeId"]).storages)
     release_space(session, [migration_id])
     left: Counter[str] = Counter()
-    for volume in choose_copied(args, volumes):
+    for volume in choose_copied(session, args, volumes):
         left[volume.storage_pool_id or ""] += volume.size_gib
         volume.storage_pool_id = find_pool(pools, volume.volume_type) or None
     left.pop("", None)
@@ -225,7 +220,7 @@ def _end(session: Session, args: Args, state: MigrationState, reason: str, remai
 
 def _remains(session: Session, instance: Instance, args: Mapping[str, Any], node_id: str) -> Remains:
     # What both nodes share belongs to the instance, wherever it is.
-    volumes = choose_copied(args, instance_query.list_volumes(session, instance))
+    volumes = choose_copied(session, args, instance_query.list_volumes(session, instance))
     return Remains(
         ecs_id=instance.ecs_id,
         uuid=instance.uuid,

@@ -72,11 +72,26 @@ def site(cloud: Cloud, tmp_path: Path) -> Iterator[Site]:
         yield Site(cloud, other, agents)
 
 
-def test_volumes_take_space_behind_their_type_for_as_long_as_they_are(customer: Api, cloud: Cloud, site: Site) -> None:
+def test_volumes_take_space_behind_their_type_for_as_long_as_they_are(
+    customer: Api, operator: Api, cloud: Cloud, site: Site
+) -> None:
     site.tell_all(groups=(50, 20))
     ecs_id = cloud.create(customer, volumes=[an_os_disk(), a_data_disk(30)])
     assert (site.node_of(ecs_id), site.free("share"), site.free("group-0")) == (cloud.node.id, 80, 20)
     assert cloud.rows(SpaceReservation) == []
+    shown = {node["name"]: node["storages"] for node in operator.ok("GET", "/api/ecs/v1/nodes")["list"]}
+    assert shown["node-a"] == [
+        {
+            "volumeTypes": types,
+            "poolId": pool,
+            "placeId": pool,
+            "totalGib": total,
+            "freeGib": total,
+            "availableGib": available,
+            "silentSince": "0001-01-01T00:00:00Z",
+        }
+        for types, pool, total, available in ((["hdd"], "group-0", 50, 20), (["*"], "share", 100, 80))
+    ]
     # No node has so much of it left: the reason names the type and what is free.
     order = cloud.order(displayName="full", volumes=[an_os_disk(), a_data_disk(21)])
     full = customer.call("POST", INSTANCES, order)
@@ -146,7 +161,8 @@ def test_a_cold_move_copies_what_is_not_shared_and_holds_both_places_until_the_s
 ) -> None:
     site.tell_all(groups=(50, 20))
     ecs_id = cloud.create(customer, volumes=[an_os_disk(), a_data_disk(30)])
-    [local] = [it for it in cloud.rows(Volume) if it.volume_type == "hdd"]
+    [system, local] = cloud.rows(Volume)
+    site.agents[0].places = {system.uuid: "share", local.uuid: "group-0"}
     finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/stop", {"gracePeriodSeconds": 0}))
     path, body = f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"}
     refused = customer.call("POST", path, body)
@@ -158,6 +174,28 @@ def test_a_cold_move_copies_what_is_not_shared_and_holds_both_places_until_the_s
     assert [site.free(pool) for pool in ("share", "group-0", "group-1")] == [80, 50, 10]
     assert [it.storage_pool_id for it in cloud.rows(Volume) if it.uuid == local.uuid] == ["group-1"]
     assert len(cloud.rows(Migration)) == 1
+
+
+@SQLITE_ONLY
+def test_what_is_shared_whatever_its_type_is_made_in_now_is_never_removed_by_a_move(
+    customer: Api, operator: Api, cloud: Cloud, site: Site
+) -> None:
+    ecs_id = cloud.create(customer, hostId=cloud.node.id, volumes=[an_os_disk(), a_data_disk(30)])
+    system, data = cloud.rows(Volume)
+    site.tell_all()
+    # Both were made before "hdd" went to the groups, one is not found at all.
+    site.agents[0].places = {data.uuid: "share"}
+    finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/stop", {"gracePeriodSeconds": 0}))
+    path, body = f"{INSTANCES}/{ecs_id}/cold-migrate", {"nodeName": "node-b"}
+    site.agents[1].refusals["ensure_defined"] = Refusal()
+    assert finish(operator, customer.call("POST", path, body))["state"] == "Failed"
+    site.agents[1].refusals.clear()
+    wait_until(lambda: not cloud.rows(SpaceReservation), "the target is clean")
+    assert finish(operator, customer.call("POST", path, body))["state"] == "Succeeded"
+    wait_until(lambda: all("ensure_port_removed" in agent.calls for agent in site.agents), "both nodes are clean")
+    assert [call for agent in site.agents for call in agent.calls if call == "ensure_volume_removed"] == []
+    assert ([order for agent in site.agents for order in agent.orders], site.free("share")) == ([], 50)
+    assert {it.storage_pool_id for it in cloud.rows(Volume) if it.uuid != system.uuid} == {"share"}
 
 
 @SQLITE_ONLY

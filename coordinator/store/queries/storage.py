@@ -105,3 +105,9 @@ def ensure_pool(session: Session, pool_id: str) -> None:
     row = {"id": pool_id, "total_gib": 0, "free_gib": 0, "usable_gib": 0, "generation": 0}
     on_conflict = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     session.connection().execute(on_conflict(StoragePool).values(row).on_conflict_do_nothing())
+
+
+def find_pools(session: Session, pool_ids: Collection[str]) -> dict[str, StoragePool]:
+    """The rows of these pools by their ids."""
+    rows = session.execute(select(StoragePool).where(col(StoragePool.id).in_(pool_ids))).scalars()
+    return {pool.id: pool for pool in rows}

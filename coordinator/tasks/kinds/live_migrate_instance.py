@@ -23,7 +23,6 @@ from coordinator.tasks.instance_move import (
     await_turn,
     change_node,
     check_move,
-    choose_copied,
     ensure_image,
     ensure_ports,
     ensure_volumes,
@@ -37,6 +36,7 @@ from coordinator.tasks.instance_move import (
 from coordinator.tasks.instance_step import blueprint_of, load_instance, record_power_state, show_status
 from coordinator.tasks.migration_progress import describe, percent_of
 from coordinator.tasks.model import Step, StepCanceled, StepContext, StepResult, TaskKind
+from coordinator.tasks.volume_place import choose_copied, read_copied
 from protos.agent.v1 import domain_pb2, migration_pb2
 
 # The guest is either here or there, which is found out however long it takes.
@@ -151,7 +151,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         )
     )
     options = MigrationOptions(**migration.options)
-    copied = [volume.uuid for volume in choose_copied(context.args, blueprint.volumes)]
+    copied = [volume.uuid for volume in await read_copied(context, blueprint.volumes)]
     return migration_pb2.MigrateRequest(
         uuid=context.args["uuid"],
         migration_id=migration.id,
@@ -197,7 +197,7 @@ def _runs_nowhere(context: StepContext) -> bool:
     runtime, args = context.runtime, context.args
     with runtime.database.read() as session:
         instance = load_instance(session, args)
-        if choose_copied(args, instance_query.list_volumes(session, instance)) or not instance.ha_enabled:
+        if choose_copied(session, args, instance_query.list_volumes(session, instance)) or not instance.ha_enabled:
             return False
     return all(is_certainly_fenced(runtime, args[node]) for node in ("sourceNodeId", "targetNodeId"))
 

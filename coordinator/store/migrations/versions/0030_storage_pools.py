@@ -35,6 +35,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_space_reservation_pool_id"), "space_reservation", ["pool_id"])
     op.add_column("node", sa.Column("storages", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("migration", sa.Column("copied", sa.JSON(), nullable=True))
     op.add_column("volume", sa.Column("storage_pool_id", sa.String(length=36), nullable=True))
     op.create_index("ix_volume_space", "volume", ["storage_pool_id", "size_gib"])
 
@@ -43,6 +44,7 @@ def downgrade() -> None:
     """Takes the revision back."""
     op.drop_index("ix_volume_space", "volume")
     op.drop_column("volume", "storage_pool_id")
+    op.drop_column("migration", "copied")
     op.drop_column("node", "storages")
     op.drop_table("space_reservation")
     op.drop_table("storage_pool")
