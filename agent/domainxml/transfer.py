@@ -23,7 +23,10 @@ _DRIVER: Final = ("type", "cache", "io", "discard", "detect_zeroes")
 
 
 def adapt_domain(live_xml: str, definition_xml: str) -> str:
-    """The live domain, with what differs by host taken from its definition there."""
+    """The live domain, with what differs by host taken from its definition there.
+
+    ValueError when it has not as many vGPUs there as here.
+    """
     live, there = _parse(live_xml), _parse(definition_xml)
     for tag in _REPLACED:
         _replace(live, there, tag)
@@ -44,6 +47,7 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
     for port in (*live.iterfind("devices/serial"), *live.iterfind("devices/console")):
         _copy_attributes(port, there.find("devices/serial"), "log", ("file",))
     _adapt_graphics(live, there)
+    _adapt_vgpus(live, there)
     return etree.tostring(live, encoding="unicode")
 
 
@@ -129,6 +133,16 @@ def _adapt_graphics(live: etree._Element, there: etree._Element) -> None:
     for server, twin in zip(live.iterfind("devices/graphics"), there.iterfind("devices/graphics"), strict=False):
         server.attrib.pop("listen", "")
         _copy_attributes(server, twin, "listen", ("address",))
+
+
+def _adapt_vgpus(live: etree._Element, there: etree._Element) -> None:
+    """In the place of each vGPU one of those there, which are of the same type. The guest has no other devices now."""
+    mine, others = live.findall("devices/hostdev"), there.findall("devices/hostdev")
+    if [it.get("type") for it in mine] != [it.get("type") for it in others]:
+        raise ValueError(f"the guest has {len(mine)} devices of its node, and {len(others)} were made for it there")
+    for vgpu, twin in zip(mine, others, strict=True):
+        for tag in ("source", "alias"):
+            _replace(vgpu, twin, tag)
 
 
 def _replace_ownership(live: etree._Element, there: etree._Element) -> None:

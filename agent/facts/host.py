@@ -13,8 +13,15 @@ from typing import Final, Protocol
 import psutil
 
 from agent.cpu_list import parse_cpu_list
-from agent.devices.base import GpuMode
-from agent.devices.survey import CompleteDevices, DeviceSurvey, ReadUsers, keep_as_found, read_no_users, read_no_version
+from agent.devices.base import GpuMode, Versions
+from agent.devices.survey import (
+    CompleteDevices,
+    DeviceSurvey,
+    ReadUsers,
+    keep_as_found,
+    read_no_users,
+    read_no_versions,
+)
 from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
 from agent.facts.memory import Memory
@@ -103,8 +110,7 @@ class HostReader:
     read_disk_locks: Callable[[], bool] = _no_locks
     read_gpu_mode: Callable[[], GpuMode] = GpuMode
     complete_devices: CompleteDevices = keep_as_found
-    # Of libvirt, "major.minor.release".
-    read_libvirt_version: Callable[[], Awaitable[str]] = read_no_version
+    read_versions: Callable[[], Awaitable[Versions]] = read_no_versions
     # Bytes for elastic local disks.
     read_local_storage: Callable[[], Awaitable[int]] = _no_local_storage
     # Where volumes are.
@@ -121,7 +127,7 @@ class HostReader:
             self.read_role_addresses,
             self.read_gpu_mode,
             self.complete_devices,
-            self.read_libvirt_version,
+            self.read_versions,
         )
 
     async def facts(self, memory: Memory | None = None) -> HostFacts:

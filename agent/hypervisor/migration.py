@@ -197,18 +197,22 @@ async def discard_incoming(connection: Connection, uuid: str) -> bool:
 
 def _parameters(order: MigrationOrder, live_xml: str) -> dict[str, Any]:
     address = f"[{order.data_address}]" if ":" in order.data_address else order.data_address
+    try:
+        there = adapt_domain(live_xml, order.definition_xml)
+    except ValueError as error:
+        raise GuestIncompatible(str(error)) from error
     parameters: dict[str, Any] = {
         libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{address}",
         libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: order.data_address,
-        libvirt.VIR_MIGRATE_PARAM_DEST_XML: adapt_domain(live_xml, order.definition_xml),
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: there,
         libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: adapt_definition(live_xml, order.definition_xml),
     }
     if order.copied_volume_uuids:
         for document in (live_xml, order.definition_xml):
-            if there := find_cluster_disks(document, order.copied_volume_uuids):
+            if shared := find_cluster_disks(document, order.copied_volume_uuids):
                 # On both sides it could be one and the same.
                 raise GuestIncompatible(
-                    f"volume {', '.join(there)} is in Ceph: it moves only between nodes that share it"
+                    f"volume {', '.join(shared)} is in Ceph: it moves only between nodes that share it"
                 )
         try:
             targets = find_disk_targets(live_xml, order.copied_volume_uuids)

@@ -12,7 +12,7 @@ from agent.attachment import DiskAttachments
 from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id, parse_positive, parse_sha256
-from agent.storage.base import Volume, VolumeSpec
+from agent.storage.base import Backend, Volume, VolumeSpec
 from agent.storage.choice import StorageChoice
 from agent.storage.copying import VolumeCopies
 from agent.storage.image_cache import ImageCache
@@ -28,6 +28,12 @@ _FORMATS: Final[dict[messages.ImageFormat, ImageFormat]] = {
     messages.IMAGE_FORMAT_RAW: "raw",
     messages.IMAGE_FORMAT_QCOW2: "qcow2",
     messages.IMAGE_FORMAT_ISO: "iso",
+}
+_BACKENDS: Final[dict[Backend, messages.VolumeBackend]] = {
+    "file": messages.VOLUME_BACKEND_FILE,
+    "lvm": messages.VOLUME_BACKEND_LVM,
+    "lvm-thin": messages.VOLUME_BACKEND_LVM_THIN,
+    "ceph": messages.VOLUME_BACKEND_CEPH,
 }
 _FORMAT_NUMBERS: Final = {name: number for number, name in _FORMATS.items()}
 
@@ -78,9 +84,12 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
             volume_type=request.volume_type,
             image_id=parse_id(request.image.image_id, "image.image_id") if request.HasField("image") else None,
             shared=request.shared,
+            encrypted=request.encrypted,
         )
         if spec.shared and spec.image_id:
             raise RequestInvalid("image: a shared volume is empty at first")
+        if spec.shared and spec.encrypted:
+            raise RequestInvalid("encrypted: no volume that is shared")
         return encode_volume(await self._volumes.ensure_volume(spec))
 
     async def EnsureCopied(
@@ -159,4 +168,6 @@ def encode_volume(volume: Volume) -> messages.Volume:
         image_id=volume.image_id or "",
         volume_type=volume.volume_type,
         shared=volume.shared,
+        encrypted=volume.encrypted,
+        backend=_BACKENDS[volume.backend],
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from agent.errors import RequestInvalid
+from agent.errors import CapabilityMissing, RequestInvalid
 
 _BLOCK_BYTES: Final = 512
 
@@ -35,6 +35,8 @@ class VolumeSource:
     # Several domains may have it at once.
     shared: bool = False
     volume_type: str = ""
+    # libvirt knows the passphrase under the volume's own UUID.
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class VolumeSpec:
     image_id: str | None = None
     # Several domains may have it at once: raw, and from no image.
     shared: bool = False
+    # What is written to it is encrypted with a key that the coordinator has; what comes from its image is not.
+    encrypted: bool = False
+
+
+Backend = Literal["file", "lvm", "lvm-thin", "ceph"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Volume:
     transfer_id: str = ""
     # Several domains may have it at once.
     shared: bool = False
+    backend: Backend = "file"
+    encrypted: bool = False
 
 
 def in_blocks(size_bytes: int) -> int:
@@ -75,6 +84,12 @@ def refuse_shrinking(volume: Volume, size_bytes: int) -> None:
     """Raises RequestInvalid when the volume is larger."""
     if size_bytes < volume.size_bytes:
         raise RequestInvalid(f"size_bytes: volume {volume.uuid} has {volume.size_bytes}, it cannot become smaller")
+
+
+def refuse_encrypted(volume: Volume) -> None:
+    """Raises CapabilityMissing for a volume whose content must not leave it in the clear."""
+    if volume.encrypted:
+        raise CapabilityMissing(f"volume {volume.uuid} is encrypted: no copies are made of what it holds")
 
 
 @dataclass(frozen=True)

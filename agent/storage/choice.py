@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
-from agent.errors import AgentError, CapabilityMissing, StorageFailed
+from agent.errors import AgentError, CapabilityMissing, SnapshotUnsupported, StorageFailed
 from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
@@ -27,12 +27,29 @@ _Place = DirectoryBackend | LvmBackend | RbdBackend
 
 log = structlog.get_logger(__name__)
 
+# By the UUID of a volume.
+Unlock = Callable[[str], Awaitable[None]]
+
+
+async def _stay_locked(_uuid: str) -> None:
+    """Nothing is encrypted."""
+
 
 class StorageChoice:
     """The directory, and volume groups and pools by type of volume. A StorageBackend, too."""
 
-    def __init__(self, directory: DirectoryBackend, groups: Mapping[str, LvmBackend | RbdBackend]) -> None:
+    def __init__(
+        self,
+        directory: DirectoryBackend,
+        groups: Mapping[str, LvmBackend | RbdBackend],
+        *,
+        unlock: Unlock = _stay_locked,
+        forget_key: Unlock = _stay_locked,
+    ) -> None:
+        """`unlock`: guests can open that encrypted volume. `forget_key`: nobody on the node can any more."""
         self._directory = directory
+        self._unlock = unlock
+        self._forget_key = forget_key
         self._by_type = groups
         # One backend may serve several types.
         self._groups = list(dict.fromkeys(groups.values()))
@@ -68,7 +85,10 @@ class StorageChoice:
         if home is None:
             self._check_elastic(spec.volume_type)
         mapped = self._mapped(spec.volume_type)
-        return await (home or mapped or self._directory).ensure_volume(spec)
+        chosen = home or mapped or self._directory
+        if spec.encrypted and chosen is not self._directory:
+            raise CapabilityMissing("encrypted: volumes in LVM and Ceph are not encrypted by the node")
+        return await chosen.ensure_volume(spec)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         """See StorageBackend."""
@@ -80,6 +100,7 @@ class StorageChoice:
             for group in self._groups:
                 await group.ensure_removed(uuid)
         await self._directory.ensure_removed(uuid)
+        await self._forget_key(uuid)
 
     async def list_volumes(self) -> list[Volume]:
         """See StorageBackend."""
@@ -89,8 +110,11 @@ class StorageChoice:
         return volumes
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
-        """See StorageBackend."""
-        return await (await self._home(uuid)).describe_volume(uuid)
+        """See StorageBackend; guests can open the volume. Raises VolumeKeyRefused, VolumeKeyUnavailable, too."""
+        source = await (await self._home(uuid)).describe_volume(uuid)
+        if source.encrypted:
+            await self._unlock(uuid)
+        return source
 
     async def check_volume(self, uuid: str, domain_uuid: str) -> None:
         """The domain may open the volume. Raises VolumeInUse where nothing else keeps two guests from one disk."""
@@ -185,18 +209,35 @@ class StorageChoice:
         return mapped
 
     async def get_volume(self, uuid: str) -> Volume:
-        """The complete volume, in a group or the directory. Raises VolumeNotFound, CapabilityMissing (is in Ceph)."""
+        """The complete volume, wherever it is. Raises VolumeNotFound."""
+        return await (await self.find_home(uuid) or self._directory).get_volume(uuid)
+
+    async def get_movable(self, uuid: str) -> Volume:
+        """The same, if it can be sent to another node.
+
+        Raises VolumeNotFound, CapabilityMissing (is in Ceph), SnapshotUnsupported (its snapshots cannot go along).
+        """
         home = await self.find_home(uuid)
         if isinstance(home, RbdBackend):
-            raise CapabilityMissing(f"volume {uuid} is in Ceph, of which no copies are made and nothing is moved yet")
+            raise CapabilityMissing(f"volume {uuid} is in Ceph, from where nothing is moved yet")
+        if isinstance(home, LvmBackend) and await home.list_snapshots(uuid):
+            raise SnapshotUnsupported(f"volume {uuid} has snapshots, which its thin pool keeps: delete them first")
         return await (home or self._directory).get_volume(uuid)
+
+    async def address_of(self, uuid: str) -> tuple[str, Literal["qcow2", "raw"]]:
+        """What QEMU's tools call the volume, and its format. Raises VolumeNotFound."""
+        home = await self.find_home(uuid)
+        source = await (home or self._directory).describe_volume(uuid)
+        address = home.tool.address(home.name_of(uuid)) if isinstance(home, RbdBackend) else str(source.path)
+        return address, source.format
 
     async def refuse_while_open(self, uuid: str) -> None:
         """Raises VolumeInUse while somebody has it open for writing."""
-        if group := await self.find_group(uuid):
-            await group.refuse_while_open(uuid)
-        else:
+        home = await self.find_home(uuid)
+        if home is None or isinstance(home, DirectoryBackend):
             await self._directory.refuse_while_open(uuid, for_writing=True)
+        else:
+            await home.refuse_while_open(uuid)
 
     def _list_places(self) -> dict[_Place, list[str]]:
         """Where volumes are made, and of which types; the directory may have some in any case."""
@@ -209,6 +250,11 @@ class StorageChoice:
     def _check_elastic(self, volume_type: str) -> None:
         if volume_type == ELASTIC_TYPE and ELASTIC_TYPE not in self._by_type:
             raise CapabilityMissing("volume_type: this node has no volume group for elastic local disks")
+
+    def pool_of(self, volume_type: str) -> RbdBackend | None:
+        """Where copies of this type are made of what is in Ceph; None: its volumes are elsewhere."""
+        mapped = self._mapped(volume_type)
+        return mapped if isinstance(mapped, RbdBackend) else None
 
     def _mapped(self, volume_type: str) -> LvmBackend | RbdBackend | None:
         return self._by_type.get(volume_type) or self._by_type.get(ANY_TYPE)

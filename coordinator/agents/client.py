@@ -132,13 +132,22 @@ class AgentClient(DeviceCalls, SnapshotCalls, ExportCalls, TransferCalls):
         image: storage_pb2.ImageRef | None = None,
         *,
         shared: bool = False,
+        encrypted: bool = False,
     ) -> storage_pb2.Volume:
-        """The volume exists, backed by `image` (cached before) or empty; `shared`: several domains may have it."""
+        """The volume exists, backed by `image` (cached before) or empty; `shared`: several domains may have it.
+
+        CapabilityMissing where an older agent has made one in the clear that was to be encrypted; it is removed.
+        """
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         request = storage_pb2.EnsureVolumeRequest(
-            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image, shared=shared
+            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image, shared=shared, encrypted=encrypted
         )
-        return await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
+        made = await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
+        if encrypted and not made.encrypted:
+            await self.ensure_volume_removed(uuid)
+            reason = "the node's agent is too old for encrypted volumes"
+            raise AgentCallError("CapabilityMissing", reason, transient=False)
+        return made
 
     async def ensure_volume_removed(self, uuid: str) -> None:
         """The volume's data is gone."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from coordinator.domain.volume import ELASTIC_TYPE
+from coordinator.domain.volume import ELASTIC_TYPE, VolumeBackend
 
 # Stands for all types that a node does not name.
 ANY_TYPE: Final = "*"
@@ -46,6 +46,9 @@ class Placed(Protocol):
 
     @property
     def storage_pool_id(self) -> str | None: ...
+
+    @property
+    def backend(self) -> VolumeBackend: ...
 
 
 def sum_space(volumes: Iterable[_Sized]) -> tuple[SpaceWish, ...]:

@@ -14,6 +14,8 @@ from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
 from coordinator.services.volume import find_volume
+from coordinator.services.volume_backend import require_backups
+from coordinator.services.volume_key import require_plain
 from coordinator.store.queries import backup as queries
 from coordinator.store.queries.instance import list_volumes
 from coordinator.store.tables import Instance, Volume, VolumeBackup
@@ -36,6 +38,8 @@ def create_backups(runtime: Runtime, caller: Caller, order: BackupOrder) -> tupl
         instance, volumes = _find_volumes(session, caller, order)
         require_unlocked(instance)
         refuse_elastic(volumes, instance, "has no snapshots, and so no backups", "不支持快照，因而不支持备份")
+        require_backups(volumes, instance)
+        require_plain(volumes, "is not backed up", "不支持备份")
         point_id = runtime.identifiers.new(Prefix.BACKUP)
         rows = [_add_row(session, runtime, instance, volume, point_id, order.mode) for volume in volumes]
         session.flush()

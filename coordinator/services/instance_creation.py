@@ -32,6 +32,7 @@ from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
 from coordinator.services.quota import Wish, check_quota
 from coordinator.services.ssh_key_binding import new_binding
+from coordinator.services.volume_key import make_key, require_plain
 from coordinator.services.volume_space import keep_near, settle_space
 from coordinator.store.tables import Image, Instance, IsoAttachment, PlacementRecord, Volume
 from coordinator.tasks.blueprint import traits_of
@@ -271,6 +272,8 @@ def _settle_task(
     volumes: list[Volume], references: References, clone: CloneOrigin | None
 ) -> tuple[TaskKind, dict[str, Any]]:
     """The task that makes the instance with these volumes, and what it must know."""
+    copied = volumes if clone else volumes[: bool(references.origin)]
+    require_plain(copied, "copies are made of volumes in the clear alone", "仅支持复制未加密的云盘")
     if clone is None:
         origins = {volumes[0].uuid: references.origin.to_args()} if references.origin else {}
         return CREATE_INSTANCE, {"origins": origins} if origins else {}
@@ -302,6 +305,7 @@ def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance, dis
                 tenant_id=instance.tenant_id,
                 size_gib=volume.size_gib,
                 volume_type=volume.volume_type,
+                encryption_key=make_key(runtime, volume.volume_type),
                 status="creating",
                 instance_id=instance.id,
                 image_id=disk_image_id if volume.is_os_disk else None,

@@ -1,6 +1,6 @@
 """Instances that exist as the scheduler is asked about them: where they could be besides where they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from coordinator.domain.migration import MigrationType
 from coordinator.domain.placement import PlacementRequest
 from coordinator.domain.space import Placed, sum_space
 from coordinator.domain.usb import make_wishes
+from coordinator.domain.vgpu_migration import ask_alike, goes_along
 from coordinator.errors import ResourceNotFound
 from coordinator.placement.claim import find_candidates
 from coordinator.runtime import Runtime
@@ -83,7 +84,7 @@ def make_requests(
     claims = list_claims_of(session, [instance.uuid for instance in instances]) if is_live else {}
     requests = []
     for instance in instances:
-        request = _with_usb(_make_request(instance, surroundings), claims.get(instance.uuid, ()))
+        request = _like_devices(_make_request(instance, surroundings), claims.get(instance.uuid, ()))
         if kept := staying.get(instance.id or 0):
             request = keep_near(session, request, instance.node_id or "", kept) or request
         keeps_processor = is_live and instance.vcpu_type == _PASSTHROUGH
@@ -132,11 +133,14 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
     )
 
 
-def _with_usb(request: PlacementRequest, claims: Iterable[DeviceClaim]) -> PlacementRequest:
-    """USB devices are no part of an order: a guest that runs on elsewhere needs others for those that it has."""
-    wishes = make_wishes(claim.attributes for claim in claims if claim.kind == DeviceKind.USB)
+def _like_devices(request: PlacementRequest, claims: Collection[DeviceClaim]) -> PlacementRequest:
+    """A guest that runs on elsewhere needs devices like those that it has: USB devices are no part of its order, and
+    the vGPUs that it takes along are of GPUs and drivers like theirs."""
     (consumer,) = request.consumers
-    return replace(request, consumers=(replace(consumer, devices=(*consumer.devices, *wishes)),))
+    usb = make_wishes(claim.attributes for claim in claims if claim.kind == DeviceKind.USB)
+    vgpus = (claim.attributes for claim in claims if goes_along(claim.kind, claim.attributes))
+    devices = (*ask_alike(consumer.devices, vgpus), *usb)
+    return replace(request, consumers=(replace(consumer, devices=devices),))
 
 
 def _rule_without(

@@ -11,6 +11,8 @@ from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.domain.space import places_of
 from coordinator.errors import ParameterInvalid, StatusUnsupported
 from coordinator.services.snapshot import find_own_snapshot
+from coordinator.services.volume_backend import storage_of
+from coordinator.services.volume_key import require_plain
 from coordinator.store.queries import snapshot as queries
 from coordinator.store.queries.snapshot import SnapshotPart
 from coordinator.store.tables import Instance, Node
@@ -75,6 +77,7 @@ def _find(session: Session, user: Caller, order: InstanceOrder, snapshot_id: str
     if item is None or not image_id:
         raise ParameterInvalid(f"{field}.osSnapshotId", "the snapshot has no system disk", "快照不包含系统盘")
     _check(order, item, image_id, field)
+    require_plain([item.volume], "nothing is made from its snapshots", "不能由其快照创建")
     node_id = queries.node_of(session, item.volume)
     if node_id is None:
         raise ParameterInvalid(f"{field}.osSnapshotId", "its volume is on no node", "其云盘不在任何节点上")
@@ -85,7 +88,7 @@ def _find(session: Session, user: Caller, order: InstanceOrder, snapshot_id: str
         image_id=image_id,
         disk_image_id=item.part.image_id,
         node_id=node_id,
-        storage_id=node.storage_id,
+        storage_id=storage_of(node, [item.volume]),
         places=places_of(node.storages, item.volume.storage_pool_id or ""),
     )
 

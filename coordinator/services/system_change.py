@@ -29,6 +29,7 @@ from coordinator.services.instance_validation import check_password
 from coordinator.services.password import hash_password
 from coordinator.services.quota import Wish, check_quota
 from coordinator.services.resize_order import as_instance_order
+from coordinator.services.volume_key import make_key
 from coordinator.services.volume_space import settle_space
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.placement import read_held
@@ -147,6 +148,7 @@ def _make_volume(runtime: Runtime, old: Volume, image: Image) -> Volume:
         tenant_id=old.tenant_id,
         size_gib=max(old.size_gib, -(-image.virtual_size_bytes // GIB)),
         volume_type=old.volume_type,
+        encryption_key=make_key(runtime, old.volume_type, always=old.is_encrypted),
         status=VolumeStatus.CREATING,
         image_id=image.id,
         disk_bus=old.disk_bus,

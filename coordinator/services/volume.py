@@ -13,6 +13,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.region import check_tenant
+from coordinator.services.volume_key import make_key, refuse_encrypted_type
 from coordinator.services.volume_space import lock_space, require_growth
 from coordinator.store.queries import volume as queries
 from coordinator.store.queries.instance import lock_instances
@@ -43,6 +44,10 @@ def create_volume(runtime: Runtime, caller: Caller, draft: Volume) -> VolumeRow:
     check_tenant(runtime, caller, draft.tenant_id)
     draft.uuid = runtime.identifiers.new_uuid()
     draft.status = VolumeStatus.AVAILABLE
+    if draft.multi_attach:
+        reason = "instances share none that is"
+        refuse_encrypted_type(runtime, draft.volume_type, "multiAttach", reason, "不支持共享")
+    draft.encryption_key = make_key(runtime, draft.volume_type)
     with runtime.database.write() as session:
         check_volume_quota(session, draft.tenant_id, count=1, size_gib=draft.size_gib)
         session.add(draft)

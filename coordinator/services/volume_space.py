@@ -18,6 +18,7 @@ from coordinator.domain.space import (
 from coordinator.domain.unit import GIB, format_bytes
 from coordinator.domain.volume import ELASTIC_TYPE
 from coordinator.errors import StorageInsufficient
+from coordinator.services.volume_backend import storage_of
 from coordinator.store.queries.storage import advance_pools, read_pools, release_space
 from coordinator.store.tables import Node, Volume
 
@@ -71,14 +72,15 @@ def require_growth(session: Session, volume: Volume, size_gib: int) -> None:
 
 
 def keep_near(
-    session: Session, request: PlacementRequest, node_id: str, volumes: Iterable[Placed]
+    session: Session, request: PlacementRequest, node_id: str, volumes: Sequence[Placed]
 ) -> PlacementRequest | None:
     """The request, for hosts that find these volumes of the node's; None: it is not known that others can."""
     node = session.get_one(Node, node_id)
     places = [places_of(node.storages, volume.storage_pool_id or "") for volume in volumes]
     if places and all(places):
         return replace(request, places=frozenset().union(*places))
-    return replace(request, storage_id=node.storage_id) if node.storage_id else None
+    storage_id = storage_of(node, volumes)
+    return replace(request, storage_id=storage_id) if storage_id else None
 
 
 def _require_room(session: Session, pools: Mapping[str, str], wishes: Sequence[SpaceWish]) -> None:

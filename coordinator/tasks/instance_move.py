@@ -16,6 +16,7 @@ from coordinator.agents.client import AgentClient
 from coordinator.domain.clock import utc_now
 from coordinator.domain.migration import MigrationState
 from coordinator.domain.space import find_pool, pools_by_type
+from coordinator.domain.volume import LOCAL_BACKENDS, VolumeBackend
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries import migration as migration_query
@@ -106,7 +107,9 @@ async def ensure_volumes(context: StepContext) -> StepResult:
     blueprint = await target_blueprint(context)
     for volume in await read_copied(context, blueprint.volumes):
         image = blueprint.image_below(volume)
-        await target_of(context).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
+        await target_of(context).ensure_volume(
+            *(volume.uuid, volume_size_bytes(volume), volume.volume_type, image), encrypted=volume.is_encrypted
+        )
     return StepResult()
 
 
@@ -135,6 +138,9 @@ def change_node(session: Session, args: Args) -> Instance:
     _move_space(session, args, volumes)
     for volume in volumes:
         volume.node_id = target_id
+        # What was a logical volume is what its type is mapped to there.
+        if volume.backend in LOCAL_BACKENDS:
+            volume.backend = VolumeBackend.UNKNOWN
         session.add(volume)
     for _, volume in list_shared(session, instance.id):
         # Both nodes have it: that one of its instances' nodes is asked to change it.

@@ -7,7 +7,8 @@ import pytest
 
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.snapshot import SnapshotStatus
-from coordinator.store.tables import Instance, Node, Snapshot, Volume, VolumeSnapshot
+from coordinator.store.tables import Instance, Node, Snapshot, Volume, VolumeBackup, VolumeSnapshot
+from protos.agent.v1 import storage_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, an_os_disk, finish
 from tests.api.test_schedule import SCHEDULER, create
@@ -17,6 +18,7 @@ from tests.scripted_agent import Refusal, ScriptedAgent
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 VOLUMES = "/api/ebs/v1/volumes"
+BACKUPS = "/api/ecs/v1/backups"
 BROKEN = Refusal(grpc.StatusCode.INTERNAL, "StorageFailed", "the disk is on fire")
 
 
@@ -264,6 +266,49 @@ def test_a_guest_that_runs_does_not_leave_its_snapshots_behind(
     for node in cloud.rows(Node):
         cloud.change(node, storage_id="6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11")
     assert "snapshots" not in operator.refused("POST", path, {"nodeName": "other"}).message
+
+
+def test_where_volumes_are_decides_what_can_be_done_with_them(
+    operator: Api, customer: Api, cloud: Cloud, agent: ScriptedAgent
+) -> None:
+    agent.backends = {
+        "ssd": storage_pb2.VOLUME_BACKEND_LVM_THIN,
+        "hdd": storage_pb2.VOLUME_BACKEND_LVM,
+        "essd": storage_pb2.VOLUME_BACKEND_CEPH,
+    }
+    data = {"isOsDisk": False, "volumeSize": 5}
+    solid = cloud.create(customer, displayName="solid", volumes=[an_os_disk(), {**data, "volumeType": "hdd"}])
+    ceph = cloud.create(customer, displayName="ceph", volumes=[an_os_disk(), {**data, "volumeType": "essd"}])
+    named = {volume.volume_type: volume.name for volume in cloud.rows(Volume) if not volume.is_os_disk}
+    before = len(agent.calls)
+    for path, body, told in (
+        (SNAPSHOTS, order(solid), f"{named['hdd']} of instance {solid}: a logical volume outside of a thin pool"),
+        (
+            BACKUPS,
+            {"ecsId": ceph},
+            f"{named['essd']} (Ceph) of instance {ceph}: volumes in LVM and Ceph are not backed",
+        ),
+    ):
+        refused = customer.refused("POST", path, body)
+        assert refused.code == "ECS.InvalidParameter.Status.NotSupported"
+        assert told in refused.message
+    # Nothing was begun, and nothing is left of it.
+    assert (len(agent.calls), cloud.rows(Snapshot), cloud.rows(VolumeBackup)) == (before, [], [])
+    assert take(customer, ceph)["status"] == "available"
+    # A thin pool keeps its snapshots: the instance does not leave it, on or off, and is copied there alone.
+    other = a_node(name="other", storage_id="6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11")
+    with cloud.runtime.database.write() as session:
+        add(session, other)
+    answer = customer.call("PUT", f"{INSTANCES}/{ceph}/stop", {"gracePeriodSeconds": 0})
+    assert finish(customer, answer)["state"] == "Succeeded"
+    cold = operator.refused("POST", f"{INSTANCES}/{ceph}/cold-migrate", {"nodeName": "other"})
+    assert "stay with the thin pool" in cold.message
+    cloud.change(cloud.rows(Node)[0], storage_id=other.storage_id)
+    [taken] = cloud.rows(Snapshot)
+    far = customer.refused(
+        "POST", INSTANCES, cloud.order(volumes=[an_os_disk(osSnapshotId=taken.snapshot_id)], hostId=other.id)
+    )
+    assert far.message.startswith("hostId:")
 
 
 def test_an_instance_is_made_from_a_snapshot(

@@ -1,8 +1,9 @@
 """Volumes: disks of instances."""
 
-from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy import Index, String, UniqueConstraint
 from sqlmodel import Field
 
+from coordinator.domain.volume import VolumeBackend
 from coordinator.store.tables.base import Timestamped
 
 # In the order of lists: what lists are narrowed by, and what quotas are summed from, is found without the rows.
@@ -41,6 +42,15 @@ class Volume(Timestamped, table=True):
     boot_index: int = 0
     delete_on_termination: bool = False
     multi_attach: bool = False
+    # Itself encrypted; empty: the volume is not.
+    encryption_key: str = Field(default="", max_length=255, repr=False)
+    # As its node has told.
+    backend: VolumeBackend = Field(default=VolumeBackend.UNKNOWN, sa_type=String(16))
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether its node encrypts what guests write to it."""
+        return bool(self.encryption_key)
 
 
 class VolumeAttachment(Timestamped, table=True):

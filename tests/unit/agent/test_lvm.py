@@ -35,7 +35,7 @@ from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LogicalVolume, LvmTool
 from agent.storage.moving import ReceiveOrder
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from agent.storage.volume_moving import VolumeMoves
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody, qemu_img
 from tests.unit.agent.test_exporting import NobodyRuns
@@ -138,7 +138,7 @@ async def unseen(_size_bytes: int) -> bool:
 async def test_a_volume_holds_zeros_or_its_image_and_nothing_of_what_was_there_before(volumes: LvmBackend) -> None:
     empty, system = a_spec(size_mib=6), a_spec(image_id="img-1")
     made = await volumes.ensure_volume(empty)
-    assert made == Volume(empty.uuid, 8 * MIB, 8 * MIB, "essd", None)
+    assert made == Volume(empty.uuid, 8 * MIB, 8 * MIB, "essd", None, backend="lvm")
     assert await volumes.ensure_volume(empty) == made
     assert await read(volumes, empty.uuid) == bytes(8 * MIB)
     assert (await volumes.ensure_volume(system)).image_id == "img-1"
@@ -293,7 +293,7 @@ async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
     tmp_path: Path, volumes: LvmBackend, tool: FileTool, choice: StorageChoice, images: ImageCache
 ) -> None:
     files = choice._directory
-    copies = VolumeCopies(files, choice, SnapshotFiles(files, choice))
+    copies = VolumeCopies(files, choice, VolumeSnapshots(choice))
     origin, same, plain = a_spec(image_id="img-1"), a_spec(size_mib=12), VolumeSpec(str(uuid4()), 12 * MIB, "hdd")
     await volumes.ensure_volume(origin)
     (await volumes.describe_volume(origin.uuid)).path.open("r+b").write(b"guest's")
@@ -309,7 +309,7 @@ async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
     exports = Exports(
         tmp_path / "exports",
         choice,
-        SnapshotFiles(files, choice),
+        VolumeSnapshots(choice),
         NobodyRuns(),
         find_image=images.find,
         reserved_bytes=0,
@@ -317,7 +317,7 @@ async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
     async for _ in exports.ensure(ExportOrder(origin.uuid, "img-2")):
         pass
     [copy] = (tmp_path / "exports").glob("img-2.*")
-    qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(origin.uuid), copy)
+    qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes.path_of(origin.uuid), copy)
     for wrong, snapshot_id, told in ((a_spec(size_mib=4), "", RequestInvalid), (a_spec(), "s", SnapshotUnsupported)):
         with pytest.raises(told):
             [step async for step in copies.ensure(wrong, origin.uuid, snapshot_id)]
@@ -342,7 +342,7 @@ async def test_a_logical_volume_moves_to_another_node_with_or_without_a_group(
     ):
         moved = await Route(source, target).move("t-1")
         assert (moved.size_bytes, moved.image_id, moved.volume_type) == (8 * MIB, "", "essd")
-        qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(UUID), target.volume_path())
+        qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes.path_of(UUID), target.volume_path())
         assert target.half_made() == []
     # Back into a group: what the bytes do not reach is zeros.
     await volumes.ensure_removed(UUID)

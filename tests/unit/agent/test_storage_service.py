@@ -21,7 +21,7 @@ from agent.storage.choice import StorageChoice
 from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from coordinator.pki import Authority
 from protos.agent.v1 import storage_pb2, storage_pb2_grpc
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, connected, serving
@@ -75,7 +75,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(cache), server)
         storage_pb2_grpc.add_VolumeServiceServicer_to_server(
-            VolumeServicer(choice, attachments, VolumeCopies(volumes, choice, SnapshotFiles(volumes))), server
+            VolumeServicer(choice, attachments, VolumeCopies(volumes, choice, VolumeSnapshots(choice))), server
         )
         address = f"unix:{tmp_path}/agent.sock"
         server.add_insecure_port(address)

@@ -7,8 +7,11 @@ import pytest
 from lxml import etree
 
 from agent.configure.pipeline import build_domain
+from agent.devices.source import MdevSource, PciSource
 from agent.domainxml.element import format_document
 from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram, has_coherent_disks
+from protos.agent.v1.device_pb2 import HostDevice
+from tests.unit.agent.assigned_device import SOURCES, VENDOR_VGPU, VGPU, a_device
 from tests.unit.agent.guest_builder import (
     DATA_VOLUME_UUID,
     GIB,
@@ -114,6 +117,34 @@ def test_devices_of_the_node_and_images_in_drives_keep_a_guest_where_it_is() -> 
     etree.SubElement(devices, "disk", type="block")
     found = find_blockers(etree.tostring(live, encoding="unicode"), "another seed")
     assert [code for code, _ in found] == ["host-device"] * 3 + ["iso"]
+
+
+@pytest.mark.parametrize("wish", [VGPU, VENDOR_VGPU], ids=["mdev", "vendor-vfio"])
+def test_a_vgpu_goes_on_in_one_that_waits_there(wish: HostDevice) -> None:
+    other, source = a_device(9, "0000:01:00.0", vgpu_type_id=wish.vgpu_type_id), SOURCES[wish.uuid]
+    twin = (
+        PciSource(("0000:01:00.7",), managed=False)
+        if isinstance(source, PciSource)
+        else MdevSource(other.uuid, "vfio-pci")
+    )
+    here, there = (
+        format_document(build_domain(a_spec(host_devices=[one]), replace(host, host_devices={one.uuid: has})))
+        for one, host, has in ((wish, SOURCE, source), (other, TARGET, twin))
+    )
+    live = etree.fromstring(here)
+    (vgpu,) = live.iterfind("devices/hostdev")
+    etree.SubElement(vgpu, "address", type="pci", bus="0x07")
+    adapted = etree.fromstring(adapt_domain(etree.tostring(live, encoding="unicode"), there))
+    (vgpu,), (wanted,) = (document.findall("devices/hostdev") for document in (adapted, etree.fromstring(there)))
+    assert vgpu.attrib == wanted.attrib
+    for tag in ("source", "alias"):
+        assert [etree.tostring(it) for it in vgpu.iterfind(tag)] == [etree.tostring(it) for it in wanted.iterfind(tag)]
+    # The guest finds it where it was.
+    assert [place.get("bus") for place in vgpu.iterfind("address")] == ["0x07"]
+    assert other.uuid in etree.tostring(adapted, encoding="unicode")
+    without = format_document(build_domain(a_spec(), TARGET))
+    with pytest.raises(ValueError, match="has 1 devices of its node, and 0 were made"):
+        adapt_domain(here, without)
 
 
 def test_variables_of_a_firmware_are_a_file() -> None:
