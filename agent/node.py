@@ -275,6 +275,7 @@ def _build_hardware(
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
         read_local_storage=storage.volumes.local_bytes,
+        read_places=storage.volumes.places,
         read_versions=partial(read_versions, connection),
         may_move_vgpus=config.vgpu_migration == "auto",
     )

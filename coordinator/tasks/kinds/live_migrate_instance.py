@@ -14,6 +14,7 @@ from coordinator.agents.client import IMAGE_SECONDS, MIGRATION_SECONDS, AgentCal
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import MigrationNetwork, MigrationOptions
 from coordinator.fencing.node import is_certainly_fenced
+from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables import Node
 from coordinator.tasks.blueprint import domain_spec
 from coordinator.tasks.device_move import attach_devices, count_vgpus, detach_devices, movable_devices
@@ -35,6 +36,7 @@ from coordinator.tasks.instance_move import (
 from coordinator.tasks.instance_step import blueprint_of, load_instance, record_power_state, show_status
 from coordinator.tasks.migration_progress import describe, percent_of
 from coordinator.tasks.model import Step, StepCanceled, StepContext, StepResult, TaskKind
+from coordinator.tasks.volume_place import choose_copied, read_copied
 from protos.agent.v1 import domain_pb2, migration_pb2
 
 # The guest is either here or there, which is found out however long it takes.
@@ -151,7 +153,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         )
     )
     options = MigrationOptions(**migration.options)
-    copied = [] if context.args["sharesStorage"] else [volume.uuid for volume in blueprint.volumes]
+    copied = [volume.uuid for volume in await read_copied(context, blueprint.volumes)]
     return migration_pb2.MigrateRequest(
         uuid=context.args["uuid"],
         migration_id=migration.id,
@@ -206,7 +208,8 @@ def _runs_nowhere(context: StepContext) -> bool:
     """Whether both nodes are fenced, which counts for highly available guests, and any node has the disk as it was."""
     runtime, args = context.runtime, context.args
     with runtime.database.read() as session:
-        if not (args["sharesStorage"] and load_instance(session, args).ha_enabled):
+        instance = load_instance(session, args)
+        if choose_copied(session, args, instance_query.list_volumes(session, instance)) or not instance.ha_enabled:
             return False
     return all(is_certainly_fenced(runtime, args[node]) for node in ("sourceNodeId", "targetNodeId"))
 

@@ -255,11 +255,16 @@ def test_devices_are_listed_with_why_one_is_not_offered(coordinator: StandIn, nw
 
 def test_a_node_is_shown_by_name(coordinator: StandIn, nwctl: Nwctl) -> None:
     disks = [{"diskNum": 2, "localDiskType": "SSD", "localDiskInterface": "NVME"}]
-    nodes = [{"hostId": "node-1", "name": "host-1"}, {"hostId": "node-2", "name": "host-2", "hardDiskList": disks}]
+    figures = {"volumeTypes": ["hdd"], "poolId": "p", "totalGib": 50, "freeGib": 40, "availableGib": 20}
+    storages = [{**figures, "silentSince": "0001-01-01T00:00:00Z"}]
+    second = {"hostId": "node-2", "name": "host-2", "hardDiskList": disks, "storages": storages}
+    nodes = [{"hostId": "node-1", "name": "host-1"}, second]
     coordinator.on("GET", "/api/ecs/v1/nodes", {"list": nodes, "total": 2})
 
     assert data_of(nwctl("node", "show", "host-2", "--json"))["hostId"] == "node-2"
-    assert "2 SSD NVME" in nwctl("node", "show", "host-2").stdout
+    shown = nwctl("node", "show", "host-2").stdout
+    assert "2 SSD NVME" in shown
+    assert "hdd: 20 of 50 GiB for new volumes, 40 GiB free (pool p)" in shown
 
 
 def test_snapshots_are_taken_of_instances_and_gone_back_to(coordinator: StandIn, nwctl: Nwctl) -> None:
