@@ -37,6 +37,7 @@ from agent.storage.lvm_tag import (
     IMAGE,
     MAKING,
     PREFIX,
+    RESERVED,
     SHARED,
     TRANSFER,
     TYPE,
@@ -202,7 +203,7 @@ class LvmBackend:
                 raise VolumePresent(f"volume {spec.uuid} is on this node already")
             await self._drop_half_made(spec.uuid)
             name = _name(spec.uuid)
-            await self._begin(name, size_bytes, tell(spec), zero_from_bytes=content_bytes)
+            await self._begin(name, size_bytes, (RESERVED, *tell(spec)), zero_from_bytes=content_bytes)
             await self.tool.activate(name)
         return self.path_of(spec.uuid)
 
@@ -214,7 +215,7 @@ class LvmBackend:
                 raise VolumeNotFound(f"volume {uuid} is not being made on this node")
             zeroed = await self._fill(found, None)
             told = (f"{TRANSFER}{transfer_id}",) if transfer_id else ()
-            await self.tool.change_tags(found.name, add=(COMPLETE, *told), remove=(MAKING, *zeroed))
+            await self.tool.change_tags(found.name, add=(COMPLETE, *told), remove=(MAKING, RESERVED, *zeroed))
             return await self.get_volume(uuid)
 
     async def discard(self, uuid: str) -> None:
@@ -264,17 +265,18 @@ class LvmBackend:
     async def _begin(
         self, name: str, size_bytes: int, told: tuple[str, ...], *, zero_from_bytes: int = 0
     ) -> LogicalVolume:
-        """A half-made volume: a new one, or that of a call for the same that was cut off."""
-        tags = (*told, *(() if self._pool or zero_from_bytes >= size_bytes else (f"{ZERO}{zero_from_bytes}",)))
+        """A half-made volume: a new one, or that of a call for the same that was cut off, unless it was a transfer."""
+        tags = (MAKING, *told, *(() if self._pool or zero_from_bytes >= size_bytes else (f"{ZERO}{zero_from_bytes}",)))
         for found in await self.tool.list_volumes(f"lv_name={name}"):
-            if found.size_bytes == size_bytes and found.tags.issuperset(told):
+            is_same = found.size_bytes == size_bytes and found.tags.issuperset(told)
+            if is_same and RESERVED not in found.tags:
                 return found
             await self.tool.remove(name)
         available_bytes = (await self.capacity()).free_bytes
         if size_bytes > available_bytes:
             raise StorageExhausted(f"volume: wanted {size_bytes} bytes, available {available_bytes}")
-        await self.tool.create(name, size_bytes, MAKING, self._pool)
-        await self.tool.change_tags(name, add=tags)
+        # Noted with the creation: who is cut off after it leaves nothing that tells of no zeros.
+        await self.tool.create(name, size_bytes, tags, self._pool)
         return LogicalVolume(name, size_bytes, frozenset(tags), None)
 
     async def _read_pool(self) -> LogicalVolume:

@@ -13,6 +13,8 @@ from agent.storage.lvm_tool import LogicalVolume
 PREFIX: Final = "nw-"
 COMPLETE: Final = "nodewright"
 MAKING: Final = "nodewright_making"
+# Half made as well, by a transfer: what is in it is nothing that anybody else could go on with.
+RESERVED: Final = "nodewright_reserved"
 ZERO: Final = "nodewright_zero_"
 TYPE: Final = "nodewright_type_"
 IMAGE: Final = "nodewright_image_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,12 +77,13 @@ class LvmTool:
         [row] = rows
         return VolumeGroup(row["vg_uuid"], int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"]))
 
-    async def create(self, name: str, size_bytes: int, tag: str, pool: str) -> None:
-        """A logical volume with that tag, thin when there is a pool; what is in it is not looked at."""
+    async def create(self, name: str, size_bytes: int, tags: Sequence[str], pool: str) -> None:
+        """A logical volume, tagged from the first on, thin when there is a pool; what is in it is not looked at."""
         place = ("--virtualsize", f"{size_bytes}b", "--thinpool", pool) if pool else ("--size", f"{size_bytes}b")
         # Signatures of whoever had the space before are no question: all of it is overwritten.
         wipe = () if pool else ("--zero", "n", "--wipesignatures", "n")
-        await self._run("lvcreate", "--yes", *wipe, *place, "--addtag", tag, "--name", name, self.group)
+        tagged = [part for tag in tags for part in ("--addtag", tag)]
+        await self._run("lvcreate", "--yes", *wipe, *place, *tagged, "--name", name, self.group)
 
     async def activate(self, name: str) -> None:
         """Its device is there, also that of a snapshot."""

@@ -7,7 +7,7 @@ stand in for the devices. What is written to them is real, by the real qemu-img.
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -68,6 +68,14 @@ class FileTool(LvmTool):
         with file.open("ab") as device:
             device.write((USED * (1 + (found.size_bytes - old) // len(USED)))[: found.size_bytes - old])
         self._fail("activate")
+
+    async def create(self, name: str, size_bytes: int, tags: Sequence[str], pool: str) -> None:
+        await super().create(name, size_bytes, tags, pool)
+        self._fail("create")
+
+    async def remove(self, name: str) -> None:
+        await super().remove(name)
+        (self._directory / name).unlink(missing_ok=True)
 
     async def extend(self, name: str, size_bytes: int) -> None:
         await super().extend(name, size_bytes)
@@ -204,6 +212,32 @@ async def test_a_call_that_is_cut_off_is_gone_on_with(
     assert await read(volumes, spec.uuid) == b"\7" * MIB + bytes(15 * MIB)
     [made] = await tool.list_volumes()
     assert made.tags == {"nodewright", "nodewright_type_essd", "nodewright_image_img-1"}
+
+
+async def test_nobody_gets_what_a_transfer_has_left(
+    volumes: LvmBackend, tool: FileTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = a_spec()
+    for content in (b"half of a volume", b"less"):
+        # As if LVM had not removed what the transfer before had reserved.
+        with monkeypatch.context() as patched:
+            patched.setattr(volumes, "_discard", nobody)
+            path = await volumes.reserve(spec, 4 * MIB)
+        with path.open("r+b") as device:
+            device.write(content)
+        [reserved] = await tool.list_volumes()
+        assert reserved.tags >= {"nodewright_making", "nodewright_reserved", f"nodewright_zero_{4 * MIB}"}
+    tool.failing = "create"
+    with monkeypatch.context() as patched:
+        patched.setattr(volumes, "_discard", nobody)
+        with pytest.raises(StorageFailed):
+            await volumes.ensure_volume(spec)
+    # What a creation is cut off with tells at once that it is not zeros.
+    assert [set(left.tags) for left in await tool.list_volumes()] == [
+        {"nodewright_making", "nodewright_zero_0", "nodewright_type_essd"}
+    ]
+    await volumes.ensure_volume(spec)
+    assert await read(volumes, spec.uuid) == bytes(8 * MIB)
 
 
 async def test_a_pool_that_gives_out_what_others_wrote_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +38,8 @@ class ThinTool(LvmTool):
     async def read_group(self) -> VolumeGroup:
         return VolumeGroup("uuid", 256 * MIB, 128 * MIB, 4 * MIB)
 
-    async def create(self, name: str, size_bytes: int, tag: str, pool: str) -> None:
-        self.volumes[name] = LogicalVolume(name, size_bytes, frozenset({tag}), 0.0 if pool else None, pool=pool)
+    async def create(self, name: str, size_bytes: int, tags: Sequence[str], pool: str) -> None:
+        self.volumes[name] = LogicalVolume(name, size_bytes, frozenset(tags), 0.0 if pool else None, pool=pool)
         self._resize(name, size_bytes)
         self._end()
 
