@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from coordinator.domain.volume import ELASTIC_TYPE, VolumeBackend
+from coordinator.domain.volume import ELASTIC_TYPE
 
 # Stands for all types that a node does not name.
 ANY_TYPE: Final = "*"
@@ -48,7 +48,7 @@ class Placed(Protocol):
     def storage_pool_id(self) -> str | None: ...
 
     @property
-    def backend(self) -> VolumeBackend: ...
+    def backend(self) -> str: ...
 
 
 def sum_space(volumes: Iterable[_Sized]) -> tuple[SpaceWish, ...]:
