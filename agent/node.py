@@ -277,7 +277,9 @@ def _build_hardware(
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
         read_local_storage=storage.volumes.local_bytes,
+        read_places=storage.volumes.places,
         read_versions=partial(read_versions, connection),
+        may_move_vgpus=config.vgpu_migration == "auto",
     )
     watch, functions = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults)), config.virtual_functions
     keeper = DeviceKeeper(journal, modes, tools, host.survey, virtual_functions=functions, notice=watch.notice)

@@ -70,6 +70,8 @@ class ScriptedAgent:
     domains: dict[str, domain_pb2.Domain] = field(default_factory=dict)
     specs: dict[str, domain_pb2.DomainSpec] = field(default_factory=dict)
     volumes: dict[str, int] = field(default_factory=dict)
+    # Where volumes are, as a test says.
+    places: dict[str, str] = field(default_factory=dict)
     # Those that several domains may have.
     shared: set[str] = field(default_factory=set)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
@@ -389,6 +391,11 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("list_volumes", context)
         volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]
         return storage_pb2.ListVolumesResponse(volumes=volumes)
+
+    async def Locate(self, request: Any, context: Any) -> storage_pb2.LocateVolumesResponse:
+        await self._agent.enter("locate_volumes", context)
+        places = {uuid: self._agent.places[uuid] for uuid in request.uuids if uuid in self._agent.places}
+        return storage_pb2.LocateVolumesResponse(storage_ids=places)
 
 
 class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):

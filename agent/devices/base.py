@@ -65,6 +65,8 @@ class Surroundings:
     # What is known already of places where nothing has happened.
     memory: Memory = field(default_factory=Memory)
     versions: Versions = Versions()
+    # Whether guests that run may take vGPUs along, as the node is configured.
+    may_move_vgpus: bool = True
 
     @property
     def guests(self) -> Mapping[str, str] | None:

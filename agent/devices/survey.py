@@ -52,6 +52,8 @@ class DeviceSurvey:
     read_gpu_mode: Callable[[], GpuMode] = GpuMode
     complete: CompleteDevices = keep_as_found
     read_versions: Callable[[], Awaitable[Versions]] = read_no_versions
+    # See Surroundings.
+    may_move_vgpus: bool = True
 
     async def look(self, besides: str = "") -> Surroundings:
         """The node with what guests have, but the domain of this UUID. Raises HypervisorUnavailable."""
@@ -78,4 +80,5 @@ class DeviceSurvey:
         roles = {address: role for role, address in reversed(list(self.read_role_addresses().items()))}
         networks = NetUse(collect_addresses(), roles)
         mode, known = self.read_gpu_mode(), memory or Memory()
-        return Surroundings(self.sysfs, self.read_properties, use, networks, mode, known, versions)
+        may_move = self.may_move_vgpus
+        return Surroundings(self.sysfs, self.read_properties, use, networks, mode, known, versions, may_move)

@@ -19,6 +19,8 @@ _LEAST: Final = {"libvirt": (8, 6), "QEMU": (8, 1), "Linux": (5, 18)}
 
 def find_migration_obstacle(function: PciFunction, around: Surroundings) -> str:
     """Why guests that run stay because of their vGPUs; empty: nothing is known that keeps them."""
+    if not around.may_move_vgpus:
+        return "the node is configured to keep them (vgpu_migration)"
     for program, version in around.versions.by_program().items():
         if _read_numbers(version) < _LEAST[program]:
             least = ".".join(map(str, _LEAST[program]))

@@ -100,6 +100,23 @@ def find_nvram(live_xml: str) -> str:
     return (_parse(live_xml).findtext("os/nvram") or "").strip()
 
 
+def find_vgpu_names(live_xml: str) -> list[str]:
+    """What QEMU calls the guest's vGPUs: UUIDs of mediated devices, addresses of unmanaged functions."""
+    live = _parse(live_xml)
+    names = [it.get("uuid", "") for it in live.iterfind("devices/hostdev[@type='mdev']/source/address")]
+    for place in live.iterfind("devices/hostdev[@type='pci'][@managed='no']/source/address"):
+        domain, bus, slot, function = (int(place.get(it, "0"), 16) for it in ("domain", "bus", "slot", "function"))
+        names.append(f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
+    return names
+
+
+def has_other_devices(live_xml: str) -> bool:
+    """Whether the guest has more of its node than vGPUs."""
+    live = _parse(live_xml)
+    count = len(live.findall("devices/hostdev")) + len(live.findall("devices/interface[@type='hostdev']"))
+    return count > len(find_vgpu_names(live_xml))
+
+
 def find_blockers(live_xml: str, seed: str) -> list[tuple[str, str]]:
     """Kinds of what keeps the guest where it is, with words for people."""
     live = _parse(live_xml)

@@ -12,7 +12,8 @@ from agent.attachment import DiskAttachments
 from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id, parse_positive, parse_sha256
-from agent.storage.base import Backend, StorageBackend, Volume, VolumeSpec
+from agent.storage.base import Backend, Volume, VolumeSpec
+from agent.storage.choice import StorageChoice
 from agent.storage.copying import VolumeCopies
 from agent.storage.image_cache import ImageCache
 from agent.storage.image_format import ImageFormat
@@ -69,7 +70,7 @@ class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
 class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
     """The volumes of the node."""
 
-    def __init__(self, volumes: StorageBackend, attachments: DiskAttachments, copies: VolumeCopies) -> None:
+    def __init__(self, volumes: StorageChoice, attachments: DiskAttachments, copies: VolumeCopies) -> None:
         self._volumes = volumes
         self._attachments = attachments
         self._copies = copies
@@ -128,6 +129,12 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
     async def List(self, request: messages.ListVolumesRequest, context: Context) -> messages.ListVolumesResponse:
         """All volumes."""
         return messages.ListVolumesResponse(volumes=map(encode_volume, await self._volumes.list_volumes()))
+
+    async def Locate(self, request: messages.LocateVolumesRequest, context: Context) -> messages.LocateVolumesResponse:
+        """Where volumes are."""
+        for uuid in request.uuids:
+            check_uuid(uuid, "uuids")
+        return messages.LocateVolumesResponse(storage_ids=await self._volumes.locate(request.uuids))
 
 
 def decode_image(image: messages.ImageRef) -> ImageRef:

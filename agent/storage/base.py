@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -98,6 +98,35 @@ class StorageCapacity:
 
     total_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True)
+class StorageSpace:
+    """A place of volumes, and the space that it is in."""
+
+    # Identity of the space, a UUID: several places with the same one share it.
+    pool_id: str
+    # That of the place itself, see StorageBackend.
+    storage_id: str
+    total_bytes: int
+    free_bytes: int
+    # What the volumes there really take.
+    allocated_bytes: int
+    # What they would take if all of them were written to; 0: not known.
+    virtual_bytes: int
+
+
+def make_space(capacity: StorageCapacity, volumes: Iterable[Volume], *, pool_id: str, storage_id: str) -> StorageSpace:
+    """The space with what the volumes take of it, in whole bytes."""
+    sizes = [(volume.allocated_bytes, volume.size_bytes) for volume in volumes]
+    return StorageSpace(
+        pool_id=pool_id,
+        storage_id=storage_id,
+        total_bytes=capacity.total_bytes,
+        free_bytes=capacity.free_bytes,
+        allocated_bytes=sum(allocated for allocated, _ in sizes),
+        virtual_bytes=sum(size for _, size in sizes),
+    )
 
 
 # Has the guest that runs with the volume make it so large; False when there is none.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,15 +14,16 @@ from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, 
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
 from agent.storage.rbd import RbdBackend
+from agent.storage.space import Place, SpaceMeter
 
 # Stands for all types that are not named.
 ANY_TYPE: Final = "*"
-# Nobody is told of the node while it is asked for its space.
-_CAPACITY_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 3600.0
 
 # Of volumes that flavors bring along: they are in a group of their own, or not at all.
 ELASTIC_TYPE: Final = "elasticity"
+
+_Place = DirectoryBackend | LvmBackend | RbdBackend
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,9 @@ class StorageChoice:
         self._by_type = groups
         # One backend may serve several types.
         self._groups = list(dict.fromkeys(groups.values()))
-        self._storage_id = ""
+        self._meters: dict[_Place, SpaceMeter] = {
+            place: SpaceMeter(place, types) for place, types in self._list_places().items()
+        }
 
     async def prepare(self) -> None:
         """What a crash left half-made in the groups is gone, except in those that are away."""
@@ -130,10 +133,14 @@ class StorageChoice:
 
         That for elastic local disks is counted by itself.
         """
-        groups = [group for group in self._groups if group is not self._by_type.get(ELASTIC_TYPE)]
-        places = groups if ANY_TYPE in self._by_type else [*groups, self._directory]
-        found = [capacity for capacity in await asyncio.gather(*map(_measure, places)) if capacity is not None]
-        return StorageCapacity(sum(it.total_bytes for it in found), sum(it.free_bytes for it in found))
+        places = [place for place in await self.places() if place.volume_types and not place.silent_since]
+        # Several places may be in one space.
+        spaces = {place.space.pool_id: place.space for place in places if place.space}.values()
+        return StorageCapacity(sum(it.total_bytes for it in spaces), sum(it.free_bytes for it in spaces))
+
+    async def places(self) -> list[Place]:
+        """Where volumes are, besides elastic local disks; without waiting for what is silent."""
+        return list(await asyncio.gather(*(meter.read() for meter in self._meters.values())))
 
     async def local_bytes(self) -> int:
         """What elastic local disks can take, those that are there included; 0 where none are made, or none now."""
@@ -154,15 +161,20 @@ class StorageChoice:
         Groups are never shared.
         """
         home = self._by_type.get(ANY_TYPE)
-        try:
-            self._storage_id = await (home if isinstance(home, RbdBackend) else self._directory).storage_id()
-        except AgentError as error:
-            log.warning("volumes.away", reason=error.message)
-        return self._storage_id
+        place = await self._meters[home if isinstance(home, RbdBackend) else self._directory].read()
+        return place.space.storage_id if place.space else ""
 
     async def volumes_backed_by(self, image_id: str) -> list[str]:
         """UUIDs of the volumes that need the image: logical volumes, and pools, hold all of their own."""
         return await self._directory.volumes_backed_by(image_id)
+
+    async def locate(self, uuids: Iterable[str]) -> dict[str, str]:
+        """Identities of the places where volumes are, by their UUIDs; without those that are nowhere here.
+
+        Raises StorageFailed while a place is away that may have one.
+        """
+        homes = {uuid: await self.find_home(uuid) for uuid in uuids}
+        return {uuid: await home.storage_id() for uuid, home in homes.items() if home}
 
     async def find_home(self, uuid: str) -> DirectoryBackend | LvmBackend | RbdBackend | None:
         """The backend that has the volume; None when there is no such."""
@@ -227,6 +239,14 @@ class StorageChoice:
         else:
             await home.refuse_while_open(uuid)
 
+    def _list_places(self) -> dict[_Place, list[str]]:
+        """Where volumes are made, and of which types; the directory may have some in any case."""
+        types: dict[_Place, list[str]] = {self._directory: [] if ANY_TYPE in self._by_type else [ANY_TYPE]}
+        for volume_type, group in self._by_type.items():
+            if group is not self._by_type.get(ELASTIC_TYPE):
+                types.setdefault(group, []).append(volume_type)
+        return types
+
     def _check_elastic(self, volume_type: str) -> None:
         if volume_type == ELASTIC_TYPE and ELASTIC_TYPE not in self._by_type:
             raise CapabilityMissing("volume_type: this node has no volume group for elastic local disks")
@@ -242,12 +262,3 @@ class StorageChoice:
     async def _home(self, uuid: str) -> StorageBackend:
         # The directory tells best that there is no such volume.
         return await self.find_home(uuid) or self._directory
-
-
-async def _measure(place: StorageBackend) -> StorageCapacity | None:
-    try:
-        async with asyncio.timeout(_CAPACITY_SECONDS):
-            return await place.capacity()
-    except (AgentError, TimeoutError) as error:
-        log.warning("volumes.away", reason=str(error) or "no answer in time")
-        return None

@@ -36,7 +36,17 @@ from agent.errors import (
     VolumePresent,
 )
 from agent.storage import qemu_img
-from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec, in_blocks, refuse_shrinking
+from agent.storage.base import (
+    Resize,
+    StorageCapacity,
+    StorageSpace,
+    Volume,
+    VolumeSource,
+    VolumeSpec,
+    in_blocks,
+    make_space,
+    refuse_shrinking,
+)
 from agent.storage.image_cache import CachedImage, ImageLookup, require_image
 from agent.storage.image_format import read_qcow2_header
 from agent.storage.share import Share
@@ -206,6 +216,12 @@ class DirectoryBackend:
         if not self._is_prepared:
             await self._share.run(self._prepare)
         return await self._share.run(measure_capacity, self._directory, self._reserved_bytes)
+
+    async def measure(self) -> StorageSpace:
+        """See Measurable."""
+        # In this order what is removed meanwhile is counted once.
+        capacity, volumes, storage_id = await self.capacity(), await self.list_volumes(), await self.storage_id()
+        return make_space(capacity, volumes, pool_id=storage_id, storage_id=storage_id)
 
     async def supports_direct_io(self) -> bool:
         """Whether files can be opened past the page cache. Raises StorageFailed while that cannot be told."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
+from uuid import NAMESPACE_DNS, uuid5
 from weakref import WeakValueDictionary
 
 import structlog
@@ -29,7 +30,7 @@ from agent.errors import (
     VolumePresent,
 )
 from agent.storage import qemu_img
-from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec
+from agent.storage.base import Resize, StorageCapacity, StorageSpace, Volume, VolumeSource, VolumeSpec, make_space
 from agent.storage.image_cache import CachedImage, ImageLookup, require_image
 from agent.storage.lvm_tag import (
     COMPLETE,
@@ -236,9 +237,15 @@ class LvmBackend:
         used = int(pool.size_bytes * (pool.used_percent or 0.0) / 100)
         return StorageCapacity(total_bytes=pool.size_bytes, free_bytes=pool.size_bytes - used)
 
+    async def measure(self) -> StorageSpace:
+        """See Measurable; a thin pool is a space of its own, taken out of the group's."""
+        capacity, volumes, storage_id = await self.capacity(), await self.list_volumes(), await self.storage_id()
+        return make_space(capacity, volumes, pool_id=storage_id, storage_id=storage_id)
+
     async def storage_id(self) -> str:
         """See StorageBackend; no other node uses the group."""
-        return (await self.tool.read_group()).uuid
+        group = await self.tool.read_group()
+        return str(uuid5(NAMESPACE_DNS, f"{group.uuid}/{self._pool}"))
 
     async def _create(self, spec: VolumeSpec, size_bytes: int) -> None:
         image, name, is_kept = await require_image(self._find_image, spec), _name(spec.uuid), False

@@ -36,6 +36,7 @@ from agent.storage.base import (
     RbdSource,
     Resize,
     StorageCapacity,
+    StorageSpace,
     Volume,
     VolumeSource,
     VolumeSpec,
@@ -231,10 +232,25 @@ class RbdBackend:
             self._capacity = (time.monotonic(), await self.tool.read_capacity())
         return self._capacity[1]
 
+    async def measure(self) -> StorageSpace:
+        """See Measurable; of all that is in the pool, for to ask each image takes long."""
+        capacity, pool = await self.capacity(), await self._pool_name()
+        return StorageSpace(
+            pool_id=str(uuid5(NAMESPACE_DNS, pool)),
+            storage_id=await self.storage_id(),
+            total_bytes=capacity.total_bytes,
+            free_bytes=capacity.free_bytes,
+            allocated_bytes=capacity.total_bytes - capacity.free_bytes,
+            virtual_bytes=0,
+        )
+
     async def storage_id(self) -> str:
         """See StorageBackend."""
-        cluster_id = await asyncio.to_thread(self.tool.access.read_cluster_id)
-        return str(uuid5(NAMESPACE_DNS, f"{cluster_id}/{self.tool.pool}{self._suffix}"))
+        return str(uuid5(NAMESPACE_DNS, f"{await self._pool_name()}{self._suffix}"))
+
+    async def _pool_name(self) -> str:
+        """Unique in the world."""
+        return f"{await asyncio.to_thread(self.tool.access.read_cluster_id)}/{self.tool.pool}"
 
     @asynccontextmanager
     async def lock(self, uuid: str) -> AsyncGenerator[None]:

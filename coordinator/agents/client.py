@@ -1,7 +1,7 @@
 """Calls to agents, a method a call: a deadline on each, failures told as AgentCallError."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Collection, Coroutine
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -164,6 +164,12 @@ class AgentClient(DeviceCalls, SnapshotCalls, ExportCalls, TransferCalls):
         """All volumes of the node."""
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         return list((await self._call(stub.List, storage_pb2.ListVolumesRequest(), QUICK_SECONDS)).volumes)
+
+    async def locate_volumes(self, uuids: Collection[str]) -> dict[str, str]:
+        """Identities of the places where the volumes are, by UUID; without those that are not on the node."""
+        stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
+        request = storage_pb2.LocateVolumesRequest(uuids=uuids)
+        return dict((await self._call(stub.Locate, request, QUICK_SECONDS)).storage_ids)
 
     async def ensure_port(self, port: network_pb2.Port) -> network_pb2.Port:
         """The port's network is active and DHCP knows its addresses."""

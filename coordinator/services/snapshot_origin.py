@@ -8,6 +8,7 @@ from coordinator.domain.caller import Caller
 from coordinator.domain.instance_order import InstanceOrder
 from coordinator.domain.placement import PlacementRequest
 from coordinator.domain.snapshot import SnapshotStatus
+from coordinator.domain.space import places_of
 from coordinator.errors import ParameterInvalid, StatusUnsupported
 from coordinator.services.snapshot import find_own_snapshot
 from coordinator.services.volume_backend import storage_of
@@ -29,9 +30,13 @@ class SnapshotOrigin:
     # Where it can be read: on this node, and on those that have the same storage unless that is empty.
     node_id: str
     storage_id: str
+    # The same where it is known for this volume.
+    places: frozenset[str]
 
     def place(self, request: PlacementRequest) -> PlacementRequest:
         """The same request, for hosts that can read the snapshot; ParameterInvalid when another one is named."""
+        if self.places:
+            return replace(request, places=self.places)
         if self.storage_id:
             return replace(request, storage_id=self.storage_id)
         if request.node_id not in ("", self.node_id):
@@ -76,13 +81,15 @@ def _find(session: Session, user: Caller, order: InstanceOrder, snapshot_id: str
     node_id = queries.node_of(session, item.volume)
     if node_id is None:
         raise ParameterInvalid(f"{field}.osSnapshotId", "its volume is on no node", "其云盘不在任何节点上")
+    node = session.get_one(Node, node_id)
     return SnapshotOrigin(
         snapshot_id=row.snapshot_id,
         volume_uuid=item.volume.uuid,
         image_id=image_id,
         disk_image_id=item.part.image_id,
         node_id=node_id,
-        storage_id=storage_of(session.get_one(Node, node_id), [item.volume]),
+        storage_id=storage_of(node, [item.volume]),
+        places=places_of(node.storages, item.volume.storage_pool_id or ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
+from coordinator.domain.space import Placed
 from coordinator.domain.volume import LOCAL_BACKENDS, VolumeBackend
 from coordinator.errors import StatusUnsupported
 from coordinator.store.tables import Instance, Node, Volume
@@ -30,6 +31,6 @@ def require_backups(volumes: Collection[Volume], instance: Instance) -> None:
         )
 
 
-def storage_of(node: Node, volumes: Iterable[Volume]) -> str:
+def storage_of(node: Node, volumes: Iterable[Placed]) -> str:
     """The storage whose nodes find all of the volumes; empty: only that node does."""
     return "" if any(volume.backend in LOCAL_BACKENDS for volume in volumes) else node.storage_id

@@ -123,6 +123,8 @@ def set_free(session: Session, volume: Volume) -> None:
     volume.boot_index = 0
     # Whoever has it next started from another one.
     volume.is_os_disk = False
+    if volume.node_id is None:
+        volume.storage_pool_id = None
     session.add(volume)
 
 

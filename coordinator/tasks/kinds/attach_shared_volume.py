@@ -72,6 +72,8 @@ def _place(args: Args, node_id: str | None) -> Callable[[Session], None]:
     def apply(session: Session) -> None:
         row = load_volume(session, args)
         row.node_id = node_id
+        if node_id is None:
+            row.storage_pool_id = None
         session.add(row)
 
     return apply

@@ -57,7 +57,7 @@ async def _remove_new(context: StepContext) -> StepResult:
 
     def apply(session: Session) -> None:
         for volume in list_chosen(session, context.args, new):
-            volume.node_id = None
+            volume.node_id, volume.storage_pool_id = None, None
             session.add(volume)
 
     return StepResult(apply=apply)

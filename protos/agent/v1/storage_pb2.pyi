@@ -187,6 +187,25 @@ class EnsureVolumeGrownRequest(_message.Message):
     domain_uuid: str
     def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
 
+class LocateVolumesRequest(_message.Message):
+    __slots__ = ("uuids",)
+    UUIDS_FIELD_NUMBER: _ClassVar[int]
+    uuids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, uuids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LocateVolumesResponse(_message.Message):
+    __slots__ = ("storage_ids",)
+    class StorageIdsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    STORAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    storage_ids: _containers.ScalarMap[str, str]
+    def __init__(self, storage_ids: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class ListVolumesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

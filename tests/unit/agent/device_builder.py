@@ -30,6 +30,7 @@ class Node:
         self.addresses: dict[str, Sequence[str]] = {}
         self.roles: dict[str, str] = {}
         self.versions = Versions()
+        self.may_move_vgpus = True
         # Paths of PCI functions below /sys/devices, by address.
         self.paths: dict[str, str] = {}
 
@@ -169,7 +170,9 @@ class Node:
         use = BlockUse(frozenset(self.mounted), frozenset(self.swaps), self.guests)
         properties = lambda _subsystem, name: self.udev.get(name, {})  # noqa: E731
         networks = NetUse(self.addresses, self.roles)
-        around = Surroundings(self.machine.sysfs, properties, use, networks, versions=self.versions)
+        around = Surroundings(
+            *(self.machine.sysfs, properties, use, networks), versions=self.versions, may_move_vgpus=self.may_move_vgpus
+        )
         return [device for device in discover_devices(around) if kind in ("", device.kind)]
 
     def reason(self, device_id: str = "") -> str:

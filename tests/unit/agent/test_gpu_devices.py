@@ -353,6 +353,12 @@ class TestMigration:
         assert device.details["vgpu_migration_obstacle"] == obstacle
         assert "vgpu_migration" not in device.attributes
 
+    def test_so_does_the_node_s_configuration(self, split: Node) -> None:
+        split.versions, split.may_move_vgpus = self.ABLE, False
+        (device,) = split.discover()
+        assert "vgpu_migration)" in device.details["vgpu_migration_obstacle"]
+        assert "vgpu_migration" not in device.attributes
+
     def test_so_does_a_driver_of_which_nobody_knows_what_it_understands(self, split: Node) -> None:
         (split.machine.root / "module/nvidia/version").unlink()
         (device,) = split.discover()

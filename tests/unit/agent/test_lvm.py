@@ -286,6 +286,12 @@ async def test_types_decide_where_new_volumes_go_and_a_group_that_is_away_harms_
     assert (await choice.describe_volume(plain.uuid)).kind == "file"
     assert (await choice.capacity()).total_bytes > (await directory.capacity()).total_bytes
     assert {volume.uuid for volume in await choice.list_volumes()} == {fast.uuid, plain.uuid}
+    files, group = await choice.places()
+    assert (files.volume_types, group.volume_types) == (("*",), ("essd",))
+    assert group.space == await volumes.measure() != files.space
+    assert group.space
+    assert group.space.free_bytes + group.space.allocated_bytes == group.space.total_bytes
+    assert await choice.locate([fast.uuid, str(uuid4())]) == {fast.uuid: group.space.storage_id}
     assert await choice.local_bytes() == 0
     with pytest.raises(CapabilityMissing):
         await choice.ensure_volume(VolumeSpec(str(uuid4()), 8 * MIB, "elasticity"))
