@@ -27,6 +27,7 @@ from agent.hypervisor.disk import find_disk_users
 from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.events import DEVICE_REMOVED
 from agent.hypervisor.guest import find_owned
+from agent.hypervisor.hibernation import Hibernations
 from agent.hypervisor.prober import GuestAgentState
 from agent.storage.base import VolumeSpec
 from agent.storage.directory import DirectoryBackend
@@ -75,6 +76,13 @@ class DiskAgent(DomainAgent):
         self.attachments = DiskAttachments(self.disk_plugs, self, self.images, self.read_profile, DomainLocks())
         self.grow_volume = self.volumes.grow_volume
         self.roots: dict[str, VolumeSource] = {}
+
+    def make_hibernations(self) -> Hibernations:
+        """As the agent has them."""
+        parts = self.connection, self.guests, self.guest_agents, self.affinities, self.events
+        hibernations = Hibernations(*parts, self.directory / "saved")
+        hibernations.on_restored = self.limits.apply
+        return hibernations
 
     async def read_profile(self) -> HostProfile:
         """As the agent sees its node."""
@@ -319,8 +327,12 @@ async def test_two_guests_share_a_disk_each_within_its_limit_and_one_goes_on_wit
     for uuid in (GUEST_UUID, OTHER_UUID):
         await agent.attachments.grow(DATA_UUID, 80 * MIB, uuid)
         assert await agent.find(80, uuid) == names[uuid]
+    # One of them hibernates meanwhile.
+    hibernations = agent.make_hibernations()
+    assert [progress async for progress in hibernations.ensure_hibernated(OTHER_UUID)]
     await agent.limits.tell({"ssd": DiskLimit(write_bytes_per_second=2 * MIB)})
     await agent.limits.apply()
+    await hibernations.start(OTHER_UUID)
     digest, held_seconds = await write(OTHER_UUID, 16)
     record_property("seconds", (round(free_seconds, 2), round(held_seconds, 2)))
     print(f"16 MiB: {free_seconds:.2f} s without a limit, {held_seconds:.2f} s with 2 MiB/s")
