@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.disk_lock import DiskLocks
-from tests.lab.cloud import Cloud
+from tests.lab.cloud import Cloud, Instance
 from tests.lab.counting import Counter
 from tests.lab.host import VOLUMES
 from tests.lab.lab import Lab
@@ -77,6 +77,40 @@ def test_a_lost_lock_is_told(pair: Pair, traveller: Traveller) -> None:
     traveller.instance.succeed(traveller.migrate(traveller.other))
     assert is_locked(disk)
     assert traveller.host.examine()["disk locks"]["verdict"] == "ok"
+
+
+def test_guests_on_two_hosts_share_a_volume_also_after_one_of_them_has_moved(pair: Pair, traveller: Traveller) -> None:
+    second = pair.boot(displayName="second", hostId=pair.cloud.node(traveller.other)["hostId"])
+    assert second.host is traveller.other
+    guests = (traveller.instance, second.instance)
+    order = {"name": "both", "volumeSize": 1, "multiAttach": True, "tenantId": second.instance.show()["tenantId"]}
+    volume = pair.rest.post("/api/ebs/v1/volumes", order)
+    body = {"volumeId": volume["volumeId"], "ecsIds": [guest.id for guest in guests]}
+    _change(pair, second.instance, "attach", body)
+    _check_shared(*guests)
+    second.instance.succeed(second.migrate(traveller.host), 180)
+    assert second.host is traveller.host
+    _check_shared(*guests)
+    traveller.instance.succeed(traveller.migrate(traveller.other), 180)
+    _check_shared(*guests)
+    _change(pair, second.instance, "detach", body)
+    second.instance.succeed(second.instance.delete())
+    pair.rest.request("DELETE", f"/api/ebs/v1/volumes/{volume['volumeId']}")
+
+
+def _change(pair: Pair, instance: Instance, action: str, body: dict[str, object]) -> None:
+    """Attaches a shared volume to instances, or takes it from them."""
+    response = pair.rest.request("PUT", f"/api/ecs/v1/instances/batch-{action}-volume", json=body)
+    instance.succeed(response.headers["x-operation-id"])
+
+
+def _check_shared(*guests: Instance) -> None:
+    """What one of them writes past its cache the other one reads past its own."""
+    for writer, reader in (guests, reversed(guests)):
+        wait_until(lambda: all("vdb" in guest.run("ls /sys/block") for guest in guests), "both see it")
+        writer.run("dd if=/dev/urandom of=/tmp/p bs=1M count=4; dd if=/tmp/p of=/dev/vdb bs=1M oflag=direct")
+        digest = reader.run("dd if=/dev/vdb bs=1M count=4 iflag=direct 2>/dev/null | sha256sum")
+        assert digest == writer.run("sha256sum < /tmp/p; rm /tmp/p")
 
 
 def test_a_guest_on_shared_storage_keeps_its_disk_where_it_is(pair: Pair, traveller: Traveller) -> None:
