@@ -4,12 +4,12 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
 from sqlalchemy import update
+from sqlmodel import col
 
 from coordinator.agents.call import AgentCaller
 from coordinator.agents.error import AgentCallError, NodeAway
@@ -82,15 +82,14 @@ class Fate:
     commits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     operation_id: str = ""
+    # Tasks whose coordinator died.
+    dead: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, *blows: Blow) -> None:
         """Forgets what was, and watches an operation anew."""
         self.blows, self.dealt, self.commits, self.calls, self.operation_id = list(blows), [], [], [], ""
-
-    @property
-    def is_over(self) -> bool:
-        return not self.blows
+        self.dead = []
 
     def __call__(self, point: str) -> None:
         """`on_commit` of a task engine."""
@@ -133,8 +132,10 @@ def watch_calls(monkeypatch: pytest.MonkeyPatch, fate: Fate) -> None:
     call, follow, run = AgentCaller._call, AgentCaller._follow_any, Runner.run
 
     async def buried(self: Runner) -> None:
-        with suppress(Killed):
+        try:
             await run(self)
+        except Killed:
+            fate.dead.append(self._task_id)
 
     def watched(made: Callable[..., Any]) -> Callable[..., Any]:
         async def around(self: AgentCaller, method: Any, request: Any, *rest: Any) -> Any:
@@ -156,8 +157,8 @@ def await_end(api: Api, cloud: Cloud, fate: Fate, answer: Answer) -> str:
     """How the operation ended, in whichever coordinator's hands."""
     fate.operation_id = answer.headers["x-operation-id"].split(",")[-1]
     if any(blow.what == "dies" for blow in (*fate.blows, *fate.dealt)):
-        wait_until(lambda: fate.is_over or _has_ended(cloud, fate), f"it comes to {fate.blows}", interval_seconds=0.02)
-        take_over(cloud)
+        wait_until(lambda: fate.dead or _has_ended(cloud, fate), f"it comes to {fate.blows}", interval_seconds=0.02)
+        take_over(cloud, fate.dead)
     state = str(finish(api, answer)["state"])
     settle(cloud)
     return state
@@ -168,10 +169,10 @@ def _has_ended(cloud: Cloud, fate: Fate) -> bool:
         return session.get_one(Task, fate.operation_id).state in (*ENDED, TaskState.NEEDS_OPERATOR)
 
 
-def take_over(cloud: Cloud) -> None:
-    """The leases of the dead coordinator are over."""
+def take_over(cloud: Cloud, dead: Sequence[str]) -> None:
+    """The leases of the dead coordinator are over; tasks of those that live are left to them."""
     with cloud.runtime.database.write() as session:
-        session.execute(update(Task).values(lease_owner="", lease_expires_at=None))
+        session.execute(update(Task).where(col(Task.id).in_(dead)).values(lease_owner="", lease_expires_at=None))
     cloud.runtime.wake_tasks()
 
 

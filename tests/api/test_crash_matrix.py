@@ -19,8 +19,8 @@ import pytest
 
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Image, Instance, Node, Snapshot, Tenant, Volume, VolumeBackup
-from coordinator.tasks import ledger, volume_step
-from coordinator.tasks.kinds import change_os
+from coordinator.tasks import ledger
+from coordinator.tasks.kinds import change_os, roll_back_instance
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, a_network, an_os_disk, finish, stock
 from tests.api.crash import Blow, Fate, World, await_end, difference, error_of, hear, read_world, settle, watch_calls
@@ -362,10 +362,7 @@ OPERATIONS: dict[str, Operation] = {
         _with_snapshot,
         lambda stage, made: stage.do("POST", IMAGES, {"name": "captured", "snapshotId": made["snapshot"]}),
         overlooked=("node0.exports",),
-    ),
-    "cold_migrate_hibernated": Operation(
-        _hibernated,
-        lambda stage, made: stage.do("POST", f"{INSTANCES}/{made['id']}/cold-migrate", {"nodeName": "node-b"}),
+        overlooking=("refused", "lost"),
     ),
     "grow_volume": Operation(
         _with_attached, lambda stage, made: stage.do("PUT", f"{VOLUMES}/{made['volume']}/resize", {"volumeSize": 9})
@@ -400,7 +397,7 @@ def stage(
     cloud: Cloud, customer: Api, operator: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Stage]:
     monkeypatch.setattr(ledger, "_FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(volume_step, "_LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(roll_back_instance, "_LOOK_AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(change_os, "_LOOK_SECONDS", 0.02)
     cloud.runtime.settings.new_system_grace = timedelta(seconds=60)
     fate = Fate(cloud.runtime)
