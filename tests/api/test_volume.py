@@ -9,7 +9,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant, Volume
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_node, a_volume, add, an_instance
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 VOLUMES = "/api/ebs/v1/volumes"
 
@@ -81,6 +81,7 @@ def test_operators_say_for_whom(operator: Api, tenant: Tenant) -> None:
     assert operator.refused("POST", VOLUMES, unknown).code == "Ecs.InvalidParameter.TenantId.NotFound"
 
 
+@BOTH_DATABASES
 @pytest.mark.parametrize(("quota", "told"), [("quota_volumes", "2 volumes"), ("quota_storage_gib", "6 GiB")])
 def test_the_quota_holds_also_under_concurrency(
     customer: Api, runtime: Runtime, tenant: Tenant, quota: str, told: str
@@ -98,6 +99,7 @@ def test_the_quota_holds_also_under_concurrency(
     assert customer.ok("GET", VOLUMES)["totalCount"] == 2
 
 
+@BOTH_DATABASES
 def test_a_volume_that_was_never_used_is_deleted_at_once(customer: Api) -> None:
     path = f"{VOLUMES}/{create(customer)['volumeUuid']}"
     answer = customer.call("DELETE", path)
@@ -135,6 +137,7 @@ def test_a_volume_in_use_is_not_deleted(customer: Api, runtime: Runtime, tenant:
     assert answer.code == "ECS.InvalidParameter.Status.NotSupported"
 
 
+@BOTH_DATABASES
 def test_volumes_are_filtered_and_ordered(customer: Api, runtime: Runtime, tenant: Tenant) -> None:
     node = a_node()
     with runtime.database.write() as session:
