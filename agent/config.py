@@ -22,6 +22,7 @@ _BACKEND: Final = re.compile(
     r"lvm:[A-Za-z0-9_.+][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+][A-Za-z0-9_.+-]*)?|rbd:[A-Za-z0-9_.][A-Za-z0-9_.-]*"
 )
 _CEPH_USER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_VGPU_MIGRATIONS: Final = ("auto", "off")
 _LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -75,6 +76,8 @@ class AgentConfig:
     business_network: str = ""
     # How many virtual functions (SR-IOV) a PCI function has, by its address or its interface: a number or "all".
     virtual_functions: Mapping[str, str] = field(default_factory=dict)
+    # "auto": guests that run take vGPUs along where nothing is known that keeps them; "off": they stay.
+    vgpu_migration: str = "auto"
     # Guest agent commands that may be passed on; empty: all.
     guest_commands: tuple[str, ...] = ()
 
@@ -196,6 +199,8 @@ def _check(config: AgentConfig) -> None:
     for function, count in config.virtual_functions.items():
         if not (count == "all" or count.isdecimal()):
             raise ConfigInvalid(f'virtual_functions: {function}: {count!r} is neither a number nor "all"')
+    if config.vgpu_migration not in _VGPU_MIGRATIONS:
+        raise ConfigInvalid(f"vgpu_migration: {config.vgpu_migration!r} is none of {', '.join(_VGPU_MIGRATIONS)}")
     _check_storage(config)
     if config.log_level not in _LOG_LEVELS:
         raise ConfigInvalid(f"log_level: {config.log_level!r} is none of {', '.join(_LOG_LEVELS)}")

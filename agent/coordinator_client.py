@@ -12,9 +12,18 @@ from typing import Any, Final, TypeVar
 import grpc
 
 from agent.config import split_address
-from agent.errors import ImageNotFound, ImageSourceUnavailable
+from agent.errors import ImageNotFound, ImageSourceUnavailable, VolumeKeyRefused, VolumeKeyUnavailable
 from agent.identity import Credentials
-from protos.coordinator.v1 import image_pb2, image_pb2_grpc, join_pb2, join_pb2_grpc, node_pb2, node_pb2_grpc
+from protos.coordinator.v1 import (
+    image_pb2,
+    image_pb2_grpc,
+    join_pb2,
+    join_pb2_grpc,
+    node_pb2,
+    node_pb2_grpc,
+    volume_key_pb2,
+    volume_key_pb2_grpc,
+)
 
 TARGET_NAME: Final = "coordinator.nodewright.internal"
 
@@ -131,6 +140,18 @@ class CoordinatorClient:
             raise ImageSourceUnavailable(f"image {image_id}: the coordinator sends nothing") from None
         finally:
             call.cancel()
+
+    async def read_volume_key(self, uuid: str) -> str:
+        """The passphrase of an encrypted volume. Raises VolumeKeyRefused, VolumeKeyUnavailable."""
+        stub = volume_key_pb2_grpc.VolumeKeyServiceStub(self._channel)
+        request = volume_key_pb2.GetVolumeKeyRequest(volume_uuid=uuid)
+        try:
+            key = await self._call(stub.Get, request, volume_key_pb2.VolumeKey)
+        except CoordinatorRefused as error:
+            raise VolumeKeyRefused(f"volume {uuid}: {error}") from None
+        except CoordinatorUnavailable as error:
+            raise VolumeKeyUnavailable(f"volume {uuid}: {error}") from None
+        return key.passphrase
 
     def _node(self) -> node_pb2_grpc.NodeServiceStub:
         return node_pb2_grpc.NodeServiceStub(self._channel)

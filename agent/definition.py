@@ -58,6 +58,14 @@ class HaGuests(Protocol):
 CheckImage = Callable[[Path, str], Awaitable[None]]
 
 
+# By the UUID of a volume.
+Unlock = Callable[[str], Awaitable[None]]
+
+
+async def _stay_locked(_volume_uuid: str) -> None:
+    """Nothing is encrypted."""
+
+
 async def _admit(_path: Path, _domain_uuid: str) -> None:
     """Nothing is in Ceph."""
 
@@ -79,8 +87,12 @@ class Definitions:
         assignments: Assignments,
         disks: DiskPlugs,
         check_image: CheckImage = _admit,
+        unlock: Unlock = _stay_locked,
     ) -> None:
-        """`check_image` refuses a domain's image in Ceph that another guest, on whatever node, has open."""
+        """`check_image` refuses a domain's image in Ceph that another guest, on whatever node, has open.
+
+        `unlock`: guests can open that encrypted volume.
+        """
         self._guests = guests
         self._affinities = affinities
         self._seeds = seeds
@@ -92,6 +104,7 @@ class Definitions:
         self._assignments = assignments
         self._disks = disks
         self._check_image = check_image
+        self._unlock = unlock
 
     async def ensure_defined(self, spec: DomainSpec) -> GuestDescription:
         """libvirt holds the definition and the seed is on disk; a running guest keeps running.
@@ -121,11 +134,13 @@ class Definitions:
         """The guest can be started, with all of its devices, which its definition names as they are now.
 
         Raises CpusExhausted when other guests have pinned all CPUs that it could float on, DomainNotFound,
-        DomainForeign, VolumeInUse, and what the provider of its devices raises.
+        DomainForeign, VolumeInUse, VolumeKeyUnavailable, and what the provider of its devices raises.
         """
         await self._affinities.check_startable(uuid)
         for path in await self._disks.read_images(uuid):
             await self._check_image(path, uuid)
+        for volume_uuid in await self._disks.read_encrypted(uuid):
+            await self._unlock(volume_uuid)
         await self._assignments.make_ready(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
@@ -147,15 +162,18 @@ class Definitions:
     async def prepare_incoming(self, spec: DomainSpec, machine: str) -> str:
         """The definition that a guest from another node will have here, as libvirt's XML; its files are there.
 
-        Raises what `ensure_defined` raises, GuestIncompatible for a guest with devices of its node; libvirt gets the
-        definition from the source.
+        Its vGPUs are made, and stay until they are released. Raises what `ensure_defined` raises, GuestIncompatible for
+        a guest with other devices of its node; libvirt gets the definition from the source.
         """
         check_spec(spec)
-        if spec.host_devices:
-            raise GuestIncompatible("spec.host_devices: a guest does not move with devices of its node while it runs")
+        if not all(wish.vgpu_type_id for wish in spec.host_devices):
+            raise GuestIncompatible(
+                "spec.host_devices: of devices of its node a guest that runs takes only vGPUs along"
+            )
         host = await self._host_for(spec)
         if any(source.kind == "block" for source in host.volumes.values()):
             raise GuestIncompatible("spec.disks: no disk of a guest that runs is moved into a logical volume")
+        host = replace(host, host_devices=await self._assignments.prepare(spec.uuid, spec.host_devices))
         host = replace(host, machine=machine or host.machine, cpus=await self._affinities.look(spec.uuid))
         domain = build_domain(spec, host)
         await self._make_files(spec, host)

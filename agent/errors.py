@@ -224,6 +224,14 @@ class VolumeInUse(AgentError, category=Category.STATE):
     """A running domain, or a QEMU on another node that shares it, has the volume open or locked."""
 
 
+class VolumeKeyRefused(AgentError, category=Category.STATE):
+    """The coordinator gives this node no key of the volume: it is not encrypted, or not this node's."""
+
+
+class VolumeKeyUnavailable(AgentError, category=Category.UNAVAILABLE):
+    """The coordinator, which has the volume's key, cannot be asked now."""
+
+
 class VolumePresent(AgentError, category=Category.STATE):
     """A volume of this UUID is on this node, and the transfer has not brought it."""
 

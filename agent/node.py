@@ -31,7 +31,7 @@ from agent.facts.sysfs import Sysfs
 from agent.hibernated import HibernatedGuests
 from agent.hypervisor.affinity import Affinities
 from agent.hypervisor.backup import Backups
-from agent.hypervisor.capability import CapabilityReader, read_libvirt_version
+from agent.hypervisor.capability import CapabilityReader, read_versions
 from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk_change import DiskPlugs
 from agent.hypervisor.events import DomainEvents
@@ -157,7 +157,7 @@ def build_node(config: AgentConfig) -> Node:
     roles = NetworkRoles(config.networks, lambda: find_own_address(config, membership))
     hardware = _build_hardware(config, guests.connection, storage, roles)
     changes = _build_changes(config, guests, storage, networks, hardware)
-    snapshots = build_snapshots(config, storage, guests.guest_agents, changes.locks, guests.memory)
+    snapshots = build_snapshots(config, storage, guests.guests, guests.guest_agents, changes.locks, guests.memory)
     moves = _build_moves(config, node_id, guests, storage, roles, changes, snapshots, hardware.read_profile)
     peers, metrics = Peers(config.peer_dir), Metrics()
     return Node(
@@ -209,6 +209,7 @@ def _build_changes(
         assignments=assignments,
         disks=disk_plugs,
         check_image=volumes.check_image,
+        unlock=storage.keys.unlock,
     )
     startable, journal = definitions.check_startable, config.journal_dir / "reboots"
     reboots = Reboots(parts.guests, parts.stops, journal, check_startable=startable, locks=locks)
@@ -246,7 +247,7 @@ def _build_exports(
     config: AgentConfig, connection: Connection, storage: StorageParts, locks: DomainLocks, snapshots: SnapshotParts
 ) -> Exports:
     exports = Exports(
-        *(config.exports_dir, storage.volumes, snapshots.files, Backups(connection, snapshots.freezes, locks)),
+        *(config.exports_dir, storage.volumes, snapshots.stores, Backups(connection, snapshots.freezes, locks)),
         find_image=storage.images.find,
         reserved_bytes=config.reserved_storage_bytes,
     )
@@ -274,7 +275,9 @@ def _build_hardware(
         read_gpu_mode=lambda: modes.mode,
         complete_devices=DeviceStates(journal, faults).complete,
         read_local_storage=storage.volumes.local_bytes,
-        read_libvirt_version=partial(read_libvirt_version, connection),
+        read_places=storage.volumes.places,
+        read_versions=partial(read_versions, connection),
+        may_move_vgpus=config.vgpu_migration == "auto",
     )
     watch, functions = DeviceWatch(DeviceEvents, LinkEvents, lambda: KernelLog(faults)), config.virtual_functions
     keeper = DeviceKeeper(journal, modes, tools, host.survey, virtual_functions=functions, notice=watch.notice)

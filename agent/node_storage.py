@@ -14,9 +14,11 @@ from agent.hypervisor.connection import Connection
 from agent.hypervisor.disk import find_disk_users, find_file_holders
 from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.guest import Guests
 from agent.hypervisor.guest_agent import GuestAgents
+from agent.hypervisor.pause import Pauses
 from agent.hypervisor.saved_memory import SavedMemory
-from agent.hypervisor.secret import ensure_secret
+from agent.hypervisor.secret import ensure_secret, forget_secret, keep_passphrase
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.snapshot import Snapshots
 from agent.storage.choice import ANY_TYPE, StorageChoice
@@ -30,7 +32,8 @@ from agent.storage.rbd_base import shorten
 from agent.storage.rbd_tool import CephAccess, RbdTool
 from agent.storage.seed import Seeds
 from agent.storage.share import Share
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
+from agent.volume_key import VolumeKeys
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,18 @@ class StorageParts:
     volumes: StorageChoice
     seeds: Seeds
     disk_limits: DiskLimits
+    keys: VolumeKeys
 
 
 @dataclass(frozen=True)
 class SnapshotParts:
-    """Snapshots of volumes, in files and in guests that run."""
+    """Snapshots of volumes, in their backends and in guests that run."""
 
     snapshots: Snapshots
-    files: SnapshotFiles
+    stores: VolumeSnapshots
     copies: VolumeCopies
     freezes: Freezes
+    pauses: Pauses
 
 
 def build_storage(
@@ -73,28 +78,42 @@ def build_storage(
         reserved_bytes=config.reserved_storage_bytes,
         unused_life_seconds=config.unused_image_hours * 3600,
     )
-    files = _build_files(config, node_id, images, connection)
-    volumes = _build_choice(config, node_id, files, images, connection)
+    keys = VolumeKeys(
+        config.run_dir / "volume-keys",
+        read=coordinator.read_volume_key,
+        keep=partial(keep_passphrase, connection),
+        forget=partial(forget_secret, connection),
+    )
+    files = _build_files(config, node_id, images, keys, connection)
+    volumes = _build_choice(config, node_id, files, images, keys, connection)
     disk_limits = DiskLimits(
         config.journal_dir / "disk-limits.json",
         apply=partial(apply_disk_limits, connection),
         list_volumes=volumes.list_volumes,
     )
-    return StorageParts(images, files, volumes, Seeds(config.seeds_dir), disk_limits)
+    return StorageParts(images, files, volumes, Seeds(config.seeds_dir), disk_limits, keys)
 
 
 def build_snapshots(
-    config: AgentConfig, storage: StorageParts, guest_agents: GuestAgents, locks: DomainLocks, memory: SavedMemory
+    config: AgentConfig,
+    storage: StorageParts,
+    guests: Guests,
+    guest_agents: GuestAgents,
+    locks: DomainLocks,
+    memory: SavedMemory,
 ) -> SnapshotParts:
     """Snapshots of the volumes, and copies."""
-    live, files = LiveSnapshots(memory.connection), SnapshotFiles(storage.files, storage.volumes)
-    copies = VolumeCopies(storage.files, storage.volumes, files)
+    live, stores = LiveSnapshots(memory.connection), VolumeSnapshots(storage.volumes)
+    copies = VolumeCopies(storage.files, storage.volumes, stores)
     freezes = Freezes(guest_agents, live, config.journal_dir / "freezes")
-    snapshots = Snapshots(files, live, freezes, locks, memory.find_holder)
-    return SnapshotParts(snapshots, files, copies, freezes)
+    pauses = Pauses(guests, config.journal_dir / "pauses")
+    snapshots = Snapshots(stores, live, freezes, pauses, locks, memory.find_holder)
+    return SnapshotParts(snapshots, stores, copies, freezes, pauses)
 
 
-def _build_files(config: AgentConfig, node_id: str, images: ImageCache, connection: Connection) -> DirectoryBackend:
+def _build_files(
+    config: AgentConfig, node_id: str, images: ImageCache, keys: VolumeKeys, connection: Connection
+) -> DirectoryBackend:
     mount_point = Path(config.volumes_mount) if config.volumes_mount else None
     return DirectoryBackend(
         config.volumes_dir,
@@ -103,11 +122,17 @@ def _build_files(config: AgentConfig, node_id: str, images: ImageCache, connecti
         find_users=lambda path: find_disk_users(connection, path),
         reserved_bytes=config.reserved_storage_bytes,
         share=Share(config.volumes_dir, mount_point=mount_point),
+        find_key=keys.find_file,
     )
 
 
 def _build_choice(
-    config: AgentConfig, node_id: str, files: DirectoryBackend, images: ImageCache, connection: Connection
+    config: AgentConfig,
+    node_id: str,
+    files: DirectoryBackend,
+    images: ImageCache,
+    keys: VolumeKeys,
+    connection: Connection,
 ) -> StorageChoice:
     find_users = partial(find_disk_users, connection)
     default = config.volume_backends.get(ANY_TYPE, "")
@@ -129,4 +154,5 @@ def _build_choice(
         )
 
     backends = {name: build(name) for name in set(config.volume_backends.values())}
-    return StorageChoice(files, {kind: backends[name] for kind, name in config.volume_backends.items()})
+    by_type = {kind: backends[name] for kind, name in config.volume_backends.items()}
+    return StorageChoice(files, by_type, unlock=keys.unlock, forget_key=keys.forget)

@@ -33,7 +33,7 @@ from agent.rpc.encoding import encode_domain, encode_duration, encode_time
 from agent.self_fence import SelfFence
 from agent.watchdog.record import FencedGuest
 from protos.agent.v1.domain_pb2 import Domain, DomainEvent
-from protos.agent.v1.host_pb2 import HostFacts, HostInventory
+from protos.agent.v1.host_pb2 import HostFacts, HostInventory, StoragePlace
 from protos.coordinator.v1 import node_pb2
 
 _FIRST_RETRY_SECONDS: Final = 0.5
@@ -314,7 +314,17 @@ class Session:
         others = HostInventory()
         others.CopyFrom(inventory)
         others.storage_free_bytes = told.storage_free_bytes
+        if len(others.storage_places) == len(told.storage_places):
+            for place, before in zip(others.storage_places, told.storage_places, strict=True):
+                _forget_drift(place, before)
         return facts != told_facts or others != told or drift_bytes > _STORAGE_STEP_BYTES
+
+
+def _forget_drift(place: StoragePlace, before: StoragePlace) -> None:
+    """Makes the place what it was when only a little of its space has come or gone."""
+    for name in ("free_bytes", "allocated_bytes", "virtual_bytes"):
+        if abs(getattr(place, name) - getattr(before, name)) <= _STORAGE_STEP_BYTES:
+            setattr(place, name, getattr(before, name))
 
 
 def decode_disk_limit(limit: node_pb2.DiskLimit) -> DiskLimit:

@@ -59,56 +59,62 @@ class StallWatch:
         self._due: dict[str, tuple[float, float]] = {}
 
     async def run(self) -> None:
-        """Looks after each pause of a guest, and all the while one is stalled, until it is cancelled."""
+        """Looks after each pause of a guest, and all the while one lacks space, until it is cancelled."""
         async with self._events.subscribe() as changes:
             while True:
-                stalled = await self._look()
+                pause_seconds = await self._look()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._look_seconds if stalled else None):
+                    async with asyncio.timeout(pause_seconds):
                         while (change := await changes.get()).kind != "suspended" and not change.is_resync:
                             pass
 
-    async def _look(self) -> bool:
-        """Whether guests are still stalled."""
+    async def _look(self) -> float | None:
+        """When it is to be looked again if nothing happens; None: no guest is stalled."""
         try:
             stalled = [guest for guest in await self._guests.list() if _is_stalled(guest)]
         except HypervisorUnavailable:
             # All is read again when it is back.
-            return False
+            return None
         except AgentError as error:
             log.warning("guest.stall_not_seen", reason=str(error))
-            return True
+            return self._look_seconds
         uuids = {guest.uuid for guest in stalled}
         now = time.monotonic()
         # Who went on a while ago begins anew.
         self._due = {uuid: due for uuid, due in self._due.items() if uuid in uuids or due[0] + _LONGEST_SECONDS > now}
-        for guest in stalled:
-            await self._help(guest, now)
-        return bool(stalled)
+        lacking = [await self._help(guest, now) for guest in stalled]
+        if any(lacking):
+            return self._look_seconds
+        return _LONGEST_SECONDS if stalled else None
 
-    async def _help(self, guest: GuestDescription, now: float) -> None:
+    async def _help(self, guest: GuestDescription, now: float) -> bool:
+        """Whether space is what it needs, as far as is known."""
         at, pause_seconds = self._due.get(guest.uuid, (0.0, 0.0))
         if not pause_seconds:
             log.warning("guest.stalled", uuid=guest.uuid, name=guest.name)
         if now < at:
-            return
+            return True
         self._due[guest.uuid] = (now, pause_seconds or self._look_seconds)
         try:
+            files = await self._find_files(guest.uuid)
+            # Not under the lock: a file system may take long to answer.
+            if not files or not await asyncio.to_thread(self._have_space, files):
+                return bool(files)
             async with self._locks.of(guest.uuid):
-                if not await self._has_room(guest.uuid):
-                    return
+                # Whoever had the lock may have paused it for another reason.
+                if not await self._find_files(guest.uuid):
+                    return False
                 await self._guests.resume(guest.uuid)
         except (AgentError, OSError) as error:
             log.warning("guest.not_resumed", uuid=guest.uuid, reason=str(error))
-            return
+            return True
         pause_seconds = self._due[guest.uuid][1]
         self._due[guest.uuid] = (now + pause_seconds, min(2 * pause_seconds, _LONGEST_SECONDS))
         log.info("guest.resumed", uuid=guest.uuid, name=guest.name)
+        return True
 
-    async def _has_room(self, uuid: str) -> bool:
-        """Whether it is stalled for want of space, and there is some now."""
-        files = await self._connection.call(lambda handle: _find_full_disks(find_owned(handle, uuid)))
-        return bool(files) and await asyncio.to_thread(self._have_space, files)
+    async def _find_files(self, uuid: str) -> list[Path]:
+        return await self._connection.call(lambda handle: _find_full_disks(find_owned(handle, uuid)))
 
     def _have_space(self, files: Sequence[Path]) -> bool:
         # What is not of a file system of this node tells by itself: the guest is paused again.

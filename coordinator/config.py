@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     snapshot_policies_per_tenant: int = Field(default=100, ge=1)
     # What each volume may do at most, by its type; brought to running guests when the coordinator is started anew.
     volume_limits: dict[VolumeType, VolumeLimit] = Field(default_factory=dict)
+    # New volumes of these types are encrypted by the nodes that have them as files, each with a key of its own.
+    encrypted_volume_types: frozenset[VolumeType] = frozenset()
     # The time zone of scheduled tasks and snapshot policies that name none.
     schedule_time_zone: ZoneName = "UTC"
     # What was due while no coordinator ran is caught up once if it is not older than this; else it counts as missed.

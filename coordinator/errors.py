@@ -220,6 +220,13 @@ class QuotaExceeded(CoordinatorError):
     http_status = 400
 
 
+class StorageInsufficient(CoordinatorError):
+    """A node has too little space for volumes of a type, or none at all; the message names the type."""
+
+    code = "ECS.OperationDenied.StorageInsufficient"
+    http_status = 400
+
+
 class AddressesExhausted(CoordinatorError):
     """No address of the subnet is free."""
 

@@ -70,6 +70,8 @@ class ScriptedAgent:
     domains: dict[str, domain_pb2.Domain] = field(default_factory=dict)
     specs: dict[str, domain_pb2.DomainSpec] = field(default_factory=dict)
     volumes: dict[str, int] = field(default_factory=dict)
+    # Where volumes are, as a test says.
+    places: dict[str, str] = field(default_factory=dict)
     # Those that several domains may have.
     shared: set[str] = field(default_factory=set)
     # What was attached, by domain and volume; what domains were defined with is in their specs.
@@ -80,6 +82,8 @@ class ScriptedAgent:
     # What is written on volumes, and what their snapshots keep of it.
     contents: dict[str, str] = field(default_factory=dict)
     kept: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Where volumes are made, by their types.
+    backends: dict[str, storage_pb2.VolumeBackend] = field(default_factory=dict)
     # What was put into drives, by domain and number of the drive; what domains were defined with is in their specs.
     media: dict[str, dict[int, str]] = field(default_factory=dict)
     ports: dict[str, network_pb2.Port] = field(default_factory=dict)
@@ -115,6 +119,9 @@ class ScriptedAgent:
     wiped: list[str] = field(default_factory=list)
     inventory: host_pb2.HostInventory = field(default_factory=host_pb2.HostInventory)
     gpu_mode: str = "passthrough"
+    encrypted: set[str] = field(default_factory=set)
+    # It knows nothing of encryption.
+    is_old: bool = False
     # Where guests go to.
     peer: "ScriptedAgent | None" = None
 
@@ -346,7 +353,13 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         if request.shared:
             self._agent.shared.add(request.uuid)
         await self._agent.enter("ensure_volume", context)
-        return storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        backend = self._agent.backends.get(request.volume_type)
+        if request.encrypted and not self._agent.is_old:
+            self._agent.encrypted.add(request.uuid)
+        is_encrypted = request.uuid in self._agent.encrypted
+        return storage_pb2.Volume(
+            uuid=request.uuid, size_bytes=request.size_bytes, backend=backend, encrypted=is_encrypted
+        )
 
     async def EnsureRemoved(self, request: Any, context: Any) -> storage_pb2.EnsureVolumeRemovedResponse:
         await self._agent.enter("ensure_volume_removed", context)
@@ -363,7 +376,8 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         self._agent.orders.append(request)
         await self._agent.enter("ensure_volume_copied", context)
         yield storage_pb2.VolumeCopyProgress(percent=50)
-        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes)
+        backend = self._agent.backends.get(request.volume_type)
+        volume = storage_pb2.Volume(uuid=request.uuid, size_bytes=request.size_bytes, backend=backend)
         yield storage_pb2.VolumeCopyProgress(percent=100, volume=volume)
 
     async def EnsureGrown(self, request: Any, context: Any) -> storage_pb2.Volume:
@@ -377,6 +391,11 @@ class _Volumes(storage_pb2_grpc.VolumeServiceServicer):
         await self._agent.enter("list_volumes", context)
         volumes = [storage_pb2.Volume(uuid=uuid, size_bytes=size) for uuid, size in self._agent.volumes.items()]
         return storage_pb2.ListVolumesResponse(volumes=volumes)
+
+    async def Locate(self, request: Any, context: Any) -> storage_pb2.LocateVolumesResponse:
+        await self._agent.enter("locate_volumes", context)
+        places = {uuid: self._agent.places[uuid] for uuid in request.uuids if uuid in self._agent.places}
+        return storage_pb2.LocateVolumesResponse(storage_ids=places)
 
 
 class _Snapshots(snapshot_pb2_grpc.SnapshotServiceServicer):
@@ -501,6 +520,8 @@ class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
     async def PrepareIncoming(self, request: Any, context: Any) -> migration_pb2.IncomingGuest:
         self._agent.incoming.append(request)
         await self._agent.enter("prepare_incoming", context)
+        for device in request.spec.host_devices:
+            await self._agent.prepare(request.spec.uuid, device, context)
         return migration_pb2.IncomingGuest(definition_xml="<domain/>", data_address="192.0.2.1")
 
     async def Migrate(self, request: Any, context: Any) -> AsyncIterator[migration_pb2.MigrationProgress]:
@@ -535,6 +556,8 @@ class _Migrations(migration_pb2_grpc.MigrationServiceServicer):
             agent.outcomes[request.migration_id] = migration_pb2.MigrationOutcome(state=state, reason="injected")
             if state == migration_pb2.MIGRATION_STATE_COMPLETED and agent.peer:
                 agent.peer.domains[request.uuid] = agent.domains.pop(request.uuid)
+                agent.plugged.pop(request.uuid, None)
+                agent.peer.plugged[request.uuid] = set(agent.peer.journal.get(request.uuid, ()))
         outcome: migration_pb2.MigrationOutcome = agent.outcomes[request.migration_id]
         return outcome
 

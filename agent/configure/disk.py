@@ -19,6 +19,7 @@ from agent.domainxml.disk import (
     DriveAddress,
     SourceAuth,
     SourceConfig,
+    SourceEncryption,
     SourceSecret,
 )
 from agent.domainxml.domain import Domain
@@ -63,7 +64,7 @@ def build_disk(requested: domain_pb2.Disk, host: HostProfile, disks: Sequence[Di
     return Disk(
         volume.kind,
         driver=_build_driver(requested, volume, host),
-        source=_build_source(volume),
+        source=_build_source(requested.volume_uuid, volume),
         target=place.target,
         read_only=requested.read_only,
         shareable=volume.shared,
@@ -97,7 +98,7 @@ def _build_driver(requested: domain_pb2.Disk, volume: VolumeSource, host: HostPr
     )
 
 
-def _build_source(volume: VolumeSource) -> DiskSource:
+def _build_source(uuid: str, volume: VolumeSource) -> DiskSource:
     match volume.kind, volume.rbd:
         case "network", RbdSource(config=config, user=user, secret_uuid=secret_uuid):
             return DiskSource(
@@ -109,7 +110,10 @@ def _build_source(volume: VolumeSource) -> DiskSource:
         case "block", _:
             return DiskSource(device=str(volume.path))
         case _:
-            return DiskSource(str(volume.path))
+            secret = SourceSecret("passphrase", uuid)
+            return DiskSource(
+                str(volume.path), encryption=SourceEncryption("luks", secret) if volume.encrypted else None
+            )
 
 
 def make_serial(volume_uuid: str) -> str:

@@ -44,6 +44,10 @@ class VolumeSource(Protocol):
     def volume_type(self) -> str:
         """Kind of storage that it was ordered with."""
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether QEMU needs the passphrase that libvirt has under the volume's UUID."""
+
 
 class NetworkSource(Protocol):
     """What a subnet is on this node."""

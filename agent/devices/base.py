@@ -41,6 +41,19 @@ class GpuMode:
 
 
 @dataclass(frozen=True)
+class Versions:
+    """Of what runs guests on the node, "major.minor.release"; empty: nobody can tell now."""
+
+    libvirt: str = ""
+    qemu: str = ""
+    kernel: str = ""
+
+    def by_program(self) -> dict[str, str]:
+        """As people call them."""
+        return {"libvirt": self.libvirt, "QEMU": self.qemu, "Linux": self.kernel}
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """The node as device kinds read it, once for all of them."""
 
@@ -51,8 +64,9 @@ class Surroundings:
     gpu_mode: GpuMode = GpuMode()
     # What is known already of places where nothing has happened.
     memory: Memory = field(default_factory=Memory)
-    # Of the daemon, "major.minor.release"; empty: nobody can tell now.
-    libvirt_version: str = ""
+    versions: Versions = Versions()
+    # Whether guests that run may take vGPUs along, as the node is configured.
+    may_move_vgpus: bool = True
 
     @property
     def guests(self) -> Mapping[str, str] | None:

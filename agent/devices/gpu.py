@@ -9,6 +9,7 @@ from agent.devices.base import PASSTHROUGH, Surroundings, find_function_cell
 from agent.devices.passthrough import describe_function, find_obstacles, find_uses
 from agent.devices.pci import PciFunction
 from agent.devices.vgpu import VENDOR_VFIO, VgpuSupport, read_vgpus, restrict_vgpus
+from agent.devices.vgpu_migration import find_migration_obstacle, read_driver_release
 from protos.agent.v1.host_pb2 import Device
 
 _DISPLAY: Final = 0x03
@@ -64,12 +65,22 @@ def _describe_gpu(function: PciFunction, support: VgpuSupport, around: Surroundi
     if is_split and around.gpu_mode.vgpu_type_id in support.types:
         device.attributes["vgpu_type"] = around.gpu_mode.vgpu_type_id
     device.details.update(_describe_card(function, companions, support, around))
+    if is_split:
+        _describe_migration(device, function, around)
     device.shareable = is_split
     device.vgpu_types.extend(support.types[type_id] for type_id in sorted(support.types))
     device.vgpus.extend(sorted(support.vgpus, key=lambda vgpu: vgpu.id))
     device.size_bytes = max((one.framebuffer_bytes * one.maximum_instances for one in device.vgpu_types), default=0)
     device.withheld_reason = next(obstacles(function, companions, support, around), "")
     return device
+
+
+def _describe_migration(device: Device, function: PciFunction, around: Surroundings) -> None:
+    """What the other node must have, too; or why guests that run stay."""
+    if obstacle := find_migration_obstacle(function, around):
+        device.details["vgpu_migration_obstacle"] = obstacle
+    else:
+        device.attributes["vgpu_migration"] = read_driver_release(function, around)
 
 
 def _describe_virtual_function(function: PciFunction, around: Surroundings) -> Device:
@@ -132,11 +143,11 @@ def _find_split_obstacles(
     virtual = [around.pci.functions.get(address) for address in function.virtual_functions]
     if support.framework == VENDOR_VFIO and not all(one and one.iommu_group for one in virtual):
         yield "its virtual functions are in no IOMMU group: the IOMMU is off, or does not reach them"
-    if support.framework == VENDOR_VFIO and _is_too_old(around.libvirt_version):
+    if support.framework == VENDOR_VFIO and _is_too_old(around.versions.libvirt):
         drivers = sorted({one.driver for one in virtual if one} - {"", _PLAIN_VFIO})
         if drivers:
             needed = ".".join(map(str, _VARIANT_LIBVIRT))
-            yield f"libvirt {around.libvirt_version} gives no function of driver {drivers[0]} to guests: {needed} does"
+            yield f"libvirt {around.versions.libvirt} gives no function of driver {drivers[0]} to guests: {needed} does"
 
 
 def _is_too_old(libvirt_version: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.devices.base import GpuMode, Surroundings
+from agent.devices.base import GpuMode, Surroundings, Versions
 from agent.devices.block_use import read_block_use
 from agent.devices.inventory import discover_devices
 from agent.devices.net_use import NetUse
@@ -24,9 +24,9 @@ ReadUsers = Callable[[str], Awaitable[Mapping[str, str]]]
 CompleteDevices = Callable[[Sequence[Device], Surroundings], list[Device]]
 
 
-async def read_no_version() -> str:
+async def read_no_versions() -> Versions:
     """Nobody can tell."""
-    return ""
+    return Versions()
 
 
 async def read_no_users(_besides: str) -> Mapping[str, str]:
@@ -51,32 +51,34 @@ class DeviceSurvey:
     read_role_addresses: Callable[[], Mapping[str, str]] = dict
     read_gpu_mode: Callable[[], GpuMode] = GpuMode
     complete: CompleteDevices = keep_as_found
-    # Of libvirt, "major.minor.release".
-    read_libvirt_version: Callable[[], Awaitable[str]] = read_no_version
+    read_versions: Callable[[], Awaitable[Versions]] = read_no_versions
+    # See Surroundings.
+    may_move_vgpus: bool = True
 
     async def look(self, besides: str = "") -> Surroundings:
         """The node with what guests have, but the domain of this UUID. Raises HypervisorUnavailable."""
-        users, version = await self.read_users(besides), await self.read_libvirt_version()
-        return await asyncio.to_thread(self._read, users, version)
+        users, versions = await self.read_users(besides), await self.read_versions()
+        return await asyncio.to_thread(self._read, users, versions)
 
     async def look_anyway(self, memory: Memory | None = None) -> Surroundings:
         """The same; while libvirt is away what guests have is not known, and nothing is offered.
 
         Of places that the memory knows only what nothing tells of is read; without one everything is.
         """
-        guests, version = None, ""
+        guests, versions = None, Versions()
         with contextlib.suppress(AgentError):
-            version = await self.read_libvirt_version()
+            versions = await self.read_versions()
             guests = await self.read_users("")
-        return await asyncio.to_thread(self._read, guests, version, memory)
+        return await asyncio.to_thread(self._read, guests, versions, memory)
 
     async def discover(self, around: Surroundings) -> list[Device]:
         """All devices, in the order of kind and id."""
         return await asyncio.to_thread(lambda: self.complete(discover_devices(around), around))
 
-    def _read(self, guests: Mapping[str, str] | None, version: str, memory: Memory | None = None) -> Surroundings:
+    def _read(self, guests: Mapping[str, str] | None, versions: Versions, memory: Memory | None = None) -> Surroundings:
         use = read_block_use(self.procfs, guests)
         roles = {address: role for role, address in reversed(list(self.read_role_addresses().items()))}
         networks = NetUse(collect_addresses(), roles)
         mode, known = self.read_gpu_mode(), memory or Memory()
-        return Surroundings(self.sysfs, self.read_properties, use, networks, mode, known, version)
+        may_move = self.may_move_vgpus
+        return Surroundings(self.sysfs, self.read_properties, use, networks, mode, known, versions, may_move)

@@ -47,6 +47,14 @@ class SourceAuth(Element, tag="auth"):
 
 
 @dataclass(frozen=True)
+class SourceEncryption(Element, tag="encryption"):
+    """How what is in the file is encrypted."""
+
+    scheme: str = attribute("format")
+    secret: SourceSecret = child(SourceSecret)
+
+
+@dataclass(frozen=True)
 class IoTune(Element, tag="iotune"):
     """What the disk may do at most, a second, and for some seconds beyond that; None and 0: not limited."""
 
@@ -80,6 +88,7 @@ class DiskSource(Element, tag="source"):
     name: str | None = attribute("name", default=None)
     config: SourceConfig | None = child(SourceConfig, default=None)
     auth: SourceAuth | None = child(SourceAuth, default=None)
+    encryption: SourceEncryption | None = child(SourceEncryption, default=None)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ class SecretUsage(Element, tag="usage"):
 
 @dataclass(frozen=True)
 class Secret(Element, tag="secret"):
-    """Kept when libvirt is restarted, and told to nobody but QEMU."""
+    """Kept when libvirt is restarted unless it is ephemeral, and told to nobody but QEMU."""
 
     uuid: str = text_child("uuid")
-    usage: SecretUsage = child(SecretUsage)
+    usage: SecretUsage | None = child(SecretUsage, default=None)
     ephemeral: bool = attribute("ephemeral", YES_NO, default=False)
     private: bool = attribute("private", YES_NO, default=True)

@@ -23,7 +23,10 @@ _DRIVER: Final = ("type", "cache", "io", "discard", "detect_zeroes")
 
 
 def adapt_domain(live_xml: str, definition_xml: str) -> str:
-    """The live domain, with what differs by host taken from its definition there."""
+    """The live domain, with what differs by host taken from its definition there.
+
+    ValueError when it has not as many vGPUs there as here.
+    """
     live, there = _parse(live_xml), _parse(definition_xml)
     for tag in _REPLACED:
         _replace(live, there, tag)
@@ -44,6 +47,7 @@ def adapt_domain(live_xml: str, definition_xml: str) -> str:
     for port in (*live.iterfind("devices/serial"), *live.iterfind("devices/console")):
         _copy_attributes(port, there.find("devices/serial"), "log", ("file",))
     _adapt_graphics(live, there)
+    _adapt_vgpus(live, there)
     return etree.tostring(live, encoding="unicode")
 
 
@@ -96,6 +100,23 @@ def find_nvram(live_xml: str) -> str:
     return (_parse(live_xml).findtext("os/nvram") or "").strip()
 
 
+def find_vgpu_names(live_xml: str) -> list[str]:
+    """What QEMU calls the guest's vGPUs: UUIDs of mediated devices, addresses of unmanaged functions."""
+    live = _parse(live_xml)
+    names = [it.get("uuid", "") for it in live.iterfind("devices/hostdev[@type='mdev']/source/address")]
+    for place in live.iterfind("devices/hostdev[@type='pci'][@managed='no']/source/address"):
+        domain, bus, slot, function = (int(place.get(it, "0"), 16) for it in ("domain", "bus", "slot", "function"))
+        names.append(f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
+    return names
+
+
+def has_other_devices(live_xml: str) -> bool:
+    """Whether the guest has more of its node than vGPUs."""
+    live = _parse(live_xml)
+    count = len(live.findall("devices/hostdev")) + len(live.findall("devices/interface[@type='hostdev']"))
+    return count > len(find_vgpu_names(live_xml))
+
+
 def find_blockers(live_xml: str, seed: str) -> list[tuple[str, str]]:
     """Kinds of what keeps the guest where it is, with words for people."""
     live = _parse(live_xml)
@@ -129,6 +150,16 @@ def _adapt_graphics(live: etree._Element, there: etree._Element) -> None:
     for server, twin in zip(live.iterfind("devices/graphics"), there.iterfind("devices/graphics"), strict=False):
         server.attrib.pop("listen", "")
         _copy_attributes(server, twin, "listen", ("address",))
+
+
+def _adapt_vgpus(live: etree._Element, there: etree._Element) -> None:
+    """In the place of each vGPU one of those there, which are of the same type. The guest has no other devices now."""
+    mine, others = live.findall("devices/hostdev"), there.findall("devices/hostdev")
+    if [it.get("type") for it in mine] != [it.get("type") for it in others]:
+        raise ValueError(f"the guest has {len(mine)} devices of its node, and {len(others)} were made for it there")
+    for vgpu, twin in zip(mine, others, strict=True):
+        for tag in ("source", "alias"):
+            _replace(vgpu, twin, tag)
 
 
 def _replace_ownership(live: etree._Element, there: etree._Element) -> None:

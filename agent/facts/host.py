@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,8 +13,15 @@ from typing import Final, Protocol
 import psutil
 
 from agent.cpu_list import parse_cpu_list
-from agent.devices.base import GpuMode
-from agent.devices.survey import CompleteDevices, DeviceSurvey, ReadUsers, keep_as_found, read_no_users, read_no_version
+from agent.devices.base import GpuMode, Versions
+from agent.devices.survey import (
+    CompleteDevices,
+    DeviceSurvey,
+    ReadUsers,
+    keep_as_found,
+    read_no_users,
+    read_no_versions,
+)
 from agent.facts.cpu import collect_cpu
 from agent.facts.disk import collect_disks
 from agent.facts.memory import Memory
@@ -22,6 +29,7 @@ from agent.facts.nic import collect_nics
 from agent.facts.numa import collect_numa
 from agent.facts.sysfs import DeviceProperties, Sysfs, read_udev_properties
 from agent.storage.base import StorageCapacity
+from agent.storage.space import Place
 from agent.watchdog.lease import read_boot_id
 from protos.agent.v1.host_pb2 import (
     ACCELERATOR_KVM,
@@ -31,6 +39,7 @@ from protos.agent.v1.host_pb2 import (
     ARCHITECTURE_X86_64,
     HostFacts,
     HostInventory,
+    StoragePlace,
 )
 
 _ARCHITECTURES: Final = {"x86_64": ARCHITECTURE_X86_64, "aarch64": ARCHITECTURE_AARCH64}
@@ -73,6 +82,10 @@ async def _no_storage() -> str:
     return ""
 
 
+async def _no_places() -> Sequence[Place]:
+    return ()
+
+
 def _no_locks() -> bool:
     return False
 
@@ -97,10 +110,13 @@ class HostReader:
     read_disk_locks: Callable[[], bool] = _no_locks
     read_gpu_mode: Callable[[], GpuMode] = GpuMode
     complete_devices: CompleteDevices = keep_as_found
-    # Of libvirt, "major.minor.release".
-    read_libvirt_version: Callable[[], Awaitable[str]] = read_no_version
+    read_versions: Callable[[], Awaitable[Versions]] = read_no_versions
+    # See Surroundings.
+    may_move_vgpus: bool = True
     # Bytes for elastic local disks.
     read_local_storage: Callable[[], Awaitable[int]] = _no_local_storage
+    # Where volumes are.
+    read_places: Callable[[], Awaitable[Sequence[Place]]] = _no_places
 
     @property
     def survey(self) -> DeviceSurvey:
@@ -113,7 +129,8 @@ class HostReader:
             self.read_role_addresses,
             self.read_gpu_mode,
             self.complete_devices,
-            self.read_libvirt_version,
+            self.read_versions,
+            self.may_move_vgpus,
         )
 
     async def facts(self, memory: Memory | None = None) -> HostFacts:
@@ -131,6 +148,7 @@ class HostReader:
             storage_id=await self.read_storage_id(),
             local_storage_bytes=await self.read_local_storage(),
             devices=await self.survey.discover(await self.survey.look_anyway(memory)),
+            storage_places=[_encode_place(place) for place in await self.read_places()],
         )
 
     def _collect(self, capability: HypervisorCapability, memory: Memory) -> HostFacts:
@@ -166,6 +184,13 @@ class HostReader:
 
     def _lock_trait(self) -> tuple[str, ...]:
         return ("disk-locks",) if self.read_disk_locks() else ()
+
+
+def _encode_place(place: Place) -> StoragePlace:
+    told = StoragePlace(volume_types=sorted(place.volume_types), **(asdict(place.space) if place.space else {}))
+    if place.silent_since:
+        told.silent_since.FromDatetime(place.silent_since)
+    return told
 
 
 def agent_version() -> str:

@@ -12,6 +12,7 @@ import libvirt
 from lxml import etree
 
 from agent.configure.host_profile import DomainType, FirmwareName, HostProfile
+from agent.devices.base import Versions
 from agent.hypervisor.accelerator import detect_accelerator
 from agent.hypervisor.connection import Connection, ConnectionState
 
@@ -149,10 +150,10 @@ async def _test_driver_capability(connection: Connection) -> Capability:
     )
 
 
-async def read_libvirt_version(connection: Connection) -> str:
-    """Of the daemon, "major.minor.release", as it is now. Raises HypervisorUnavailable."""
-    libvirt_version, _ = await connection.call(_read_versions)
-    return libvirt_version
+async def read_versions(connection: Connection) -> Versions:
+    """As they are now. Raises HypervisorUnavailable."""
+    libvirt_version, qemu_version = await connection.call(_read_versions)
+    return Versions(libvirt_version, qemu_version, platform.release())
 
 
 def _read_versions(handle: libvirt.virConnect) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from agent.hypervisor.disk_edit import (
     define_drive,
     forget_disk,
     plug_disk,
+    read_encrypted,
     read_images,
     read_places,
     replug_disk,
@@ -55,6 +56,10 @@ class DiskPlugs:
     async def read_images(self, uuid: str) -> list[Path]:
         """What the guest will have open in Ceph, "POOL/IMAGE". Raises DomainNotFound, DomainForeign."""
         return await self._connection.call(lambda handle: read_images(find_owned(handle, uuid)))
+
+    async def read_encrypted(self, uuid: str) -> list[str]:
+        """UUIDs of encrypted volumes that the guest will have open. Raises DomainNotFound, DomainForeign."""
+        return await self._connection.call(lambda handle: read_encrypted(find_owned(handle, uuid)))
 
     async def attach(self, uuid: str, build: BuildDisk) -> None:
         """The guest has the disk, live when it runs, and by its definition.

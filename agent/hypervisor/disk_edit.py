@@ -16,7 +16,7 @@ from lxml import etree
 from agent.configure.disk import with_scsi_controller
 from agent.configure.io_thread import with_io_thread
 from agent.domainxml.assignment import AssignedDomain, put_medium
-from agent.domainxml.disk import Disk, DiskPlace
+from agent.domainxml.disk import Disk, DiskPlace, DiskSource
 from agent.domainxml.domain import Domain
 from agent.domainxml.element import format_document
 from agent.errors import DevicePlugUnsafe, MediumLocked, RequestInvalid
@@ -41,8 +41,17 @@ def read_places(domain: libvirt.virDomain) -> dict[str, DiskPlace]:
 
 def read_images(domain: libvirt.virDomain) -> list[Path]:
     """What the guest has in Ceph, as it would start: "POOL/IMAGE"."""
-    sources = [disk.source for disk in read_definition(domain).disks] if domain.isPersistent() else []
+    sources = _read_sources(domain)
     return [Path(source.name) for source in sources if source and source.protocol == "rbd" and source.name]
+
+
+def read_encrypted(domain: libvirt.virDomain) -> list[str]:
+    """UUIDs of the encrypted volumes that the guest has, as it would start."""
+    return [source.encryption.secret.uuid for source in _read_sources(domain) if source and source.encryption]
+
+
+def _read_sources(domain: libvirt.virDomain) -> list[DiskSource | None]:
+    return [disk.source for disk in read_definition(domain).disks] if domain.isPersistent() else []
 
 
 def plug_disk(domain: libvirt.virDomain, build: BuildDisk) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import libvirt
+import structlog
 
 from agent.domainxml.element import format_document, parse_document
 from agent.domainxml.memory import MemoryModule, ModuleTarget
@@ -37,6 +38,9 @@ _MIB: Final = 1024**2
 _BLOCK_BYTES: Final = 128 * _MIB
 _LARGE_GUEST_BYTES: Final = 64 * 1024 * _MIB
 _LARGE_BLOCK_BYTES: Final = 2 * 1024 * _MIB
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class Growths:
         """The running guest has, and uses, at least as many vCPUs and as much memory.
 
         Raises DomainNotFound, DomainForeign, DomainStateConflict when it does not run, DomainGrowthUnsupported when it
-        has no room, or does not take it: what was plugged in by then is gone when it is next started.
+        has no room, or does not take it: vCPUs are taken back then, as far as the guest lets go of them, and what else
+        was plugged in by then is gone when it is next started.
         """
         room = await self._connection.call(lambda handle: _read_room(find_owned(handle, uuid)))
         _check_room(room, size)
@@ -90,6 +95,7 @@ class Growths:
             await self._affinities.settle(anew=True)
             await self._await_use(uuid, size)
         except AgentError as error:
+            await self._take_back(uuid, room.present.vcpus)
             if error.code.startswith("GuestAgent"):
                 raise DomainGrowthUnsupported(f"the guest agent does not tell: {error.message}") from error
             raise
@@ -104,6 +110,20 @@ class Growths:
             target = ModuleTarget((size.memory_bytes - present.memory_bytes) // _KIB, node=0)
             domain.attachDeviceFlags(format_document(MemoryModule("dimm", target)), _LIVE)
         self._events.announce(domain, CHANGED)
+
+    async def _take_back(self, uuid: str, vcpus: int) -> None:
+        """The guest would go on with more of the node's time than it is entitled to."""
+
+        def unplug(handle: libvirt.virConnect) -> None:
+            domain = find_owned(handle, uuid)
+            if _read_room(domain).present.vcpus > vcpus:
+                domain.setVcpusFlags(vcpus, _LIVE)
+                self._events.announce(domain, CHANGED)
+
+        try:
+            await self._connection.call(unplug, timeout_seconds=_PLUG_SECONDS)
+        except AgentError as error:
+            log.warning("guest.vcpus_kept", uuid=uuid, reason=error.message)
 
     async def _await_use(self, uuid: str, size: Size) -> None:
         ends_at = self._monotonic() + _NOTICE_SECONDS

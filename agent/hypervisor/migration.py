@@ -5,10 +5,12 @@ Source: https://libvirt.org/migration.html, https://libvirt.org/html/libvirt-lib
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
 import libvirt
+import libvirt_qemu
 from lxml import etree
 
 from agent.configure.host_profile import HostProfile
@@ -19,7 +21,9 @@ from agent.domainxml.transfer import (
     find_cluster_disks,
     find_disk_targets,
     find_nvram,
+    find_vgpu_names,
     has_coherent_disks,
+    has_other_devices,
 )
 from agent.errors import GuestIncompatible, RequestInvalid
 from agent.hypervisor.connection import Connection
@@ -55,6 +59,8 @@ class MigrationOrder:
     bandwidth_mib_per_second: int = 0
     # 0: as QEMU has it.
     max_downtime_ms: int = 0
+    # What it may grow to; 0: it stays.
+    most_downtime_ms: int = 0
     auto_converge: bool = False
     allow_post_copy: bool = False
     # 0: no multifd.
@@ -101,9 +107,25 @@ async def inspect_outgoing(connection: Connection, uuid: str, host: HostProfile)
         blockers = find_blockers(live_xml, str(host.seed(uuid)))
         if description.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
             blockers.append(("off", f"the guest is {description.power_state.value}"))
+        else:
+            blockers += [("vgpu", reason) for reason in _ask_qemu(domain, live_xml)]
         return OutgoingGuest(description.machine, read_cpu(handle, live_xml, host), tuple(blockers))
 
     return await connection.call(run)
+
+
+def _ask_qemu(domain: libvirt.virDomain, live_xml: str) -> list[str]:
+    """Why vGPUs stay: their driver tells it to none but the QEMU that has them open. Empty where QEMU cannot tell.
+
+    Other devices may have reasons, too, and are given back before the guest goes.
+    """
+    names = find_vgpu_names(live_xml)
+    if not names:
+        return []
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": "query-migrate"}), 0))
+    reasons = answer.get("return", {}).get("blocked-reasons", [])
+    is_alone = not has_other_devices(live_xml)
+    return [reason for reason in reasons if is_alone or any(name in reason for name in names)]
 
 
 def read_cpu(handle: libvirt.virConnect, live_xml: str, host: HostProfile) -> str:
@@ -197,18 +219,22 @@ async def discard_incoming(connection: Connection, uuid: str) -> bool:
 
 def _parameters(order: MigrationOrder, live_xml: str) -> dict[str, Any]:
     address = f"[{order.data_address}]" if ":" in order.data_address else order.data_address
+    try:
+        there = adapt_domain(live_xml, order.definition_xml)
+    except ValueError as error:
+        raise GuestIncompatible(str(error)) from error
     parameters: dict[str, Any] = {
         libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{address}",
         libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: order.data_address,
-        libvirt.VIR_MIGRATE_PARAM_DEST_XML: adapt_domain(live_xml, order.definition_xml),
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: there,
         libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: adapt_definition(live_xml, order.definition_xml),
     }
     if order.copied_volume_uuids:
         for document in (live_xml, order.definition_xml):
-            if there := find_cluster_disks(document, order.copied_volume_uuids):
+            if shared := find_cluster_disks(document, order.copied_volume_uuids):
                 # On both sides it could be one and the same.
                 raise GuestIncompatible(
-                    f"volume {', '.join(there)} is in Ceph: it moves only between nodes that share it"
+                    f"volume {', '.join(shared)} is in Ceph: it moves only between nodes that share it"
                 )
         try:
             targets = find_disk_targets(live_xml, order.copied_volume_uuids)

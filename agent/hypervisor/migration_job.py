@@ -65,11 +65,18 @@ class _Job:
         self._migrations = migrations
         self._connection = migrations.connection
         self._order = order
-        self._convergence = Convergence(entry.allow_post_copy, entry.stalled_iterations, entry.most_iterations)
+        self._convergence = Convergence(
+            entry.allow_post_copy,
+            entry.stalled_iterations,
+            entry.most_iterations,
+            entry.max_downtime_ms,
+            entry.most_downtime_ms,
+        )
         self._given_up = ""
         self._moved_bytes = -1
         self._moved_at = time.monotonic()
-        self._limited = order is None or not order.max_downtime_ms
+        # Of one that is watched on QEMU has it already, unless the agent ended in between: then it is told again.
+        self._limited = not entry.max_downtime_ms
         self.entry = entry
         self.phase: Phase = "preparing"
         self.stats = MigrationStats()
@@ -145,10 +152,12 @@ class _Job:
                 await self._migrations.sever(self.entry.data_address)
             await migration.abort(self._connection, uuid)
             return
-        if not self._limited and self._order is not None:
-            await migration.limit_downtime(self._connection, uuid, self._order.max_downtime_ms)
+        if not self._limited:
+            await migration.limit_downtime(self._connection, uuid, self._convergence.max_downtime_ms)
             self._limited = True
         match self._convergence.observe(self.stats.memory_iteration, self.stats.memory_remaining_bytes):
+            case Step.LONGER_PAUSE:
+                self._limited = False
             case Step.POST_COPY:
                 await migration.start_post_copy(self._connection, uuid)
                 self.phase = "post-copy"
@@ -290,6 +299,8 @@ class Migrations:
             allow_post_copy=order.allow_post_copy,
             stalled_iterations=order.stalled_iterations,
             most_iterations=order.most_iterations,
+            max_downtime_ms=order.max_downtime_ms,
+            most_downtime_ms=order.most_downtime_ms,
         )
         return self._job(self.journal.write(entry), order)
 

@@ -31,6 +31,9 @@ class MigrationEntry:
     allow_post_copy: bool = False
     stalled_iterations: int = 5
     most_iterations: int = 50
+    # 0: as QEMU has it; what it may grow to, 0: it stays.
+    max_downtime_ms: int = 0
+    most_downtime_ms: int = 0
 
 
 class MigrationJournal(OutcomeJournal[MigrationEntry]):

@@ -1,9 +1,9 @@
 """Snapshots of disks in guests that run, by QEMU itself: of all of a guest's disks at one moment, or none.
 
-libvirt has no call for it: its internal snapshots keep the guest's memory, too, for which the guest stands still. So
-QEMU is asked through libvirt's monitor, with what changes nothing that libvirt knows of. A transaction of QEMU stops
-the requests of a disk before its snapshot, and lets none go on before its end: what is kept of several disks is what
-they held at one moment, as far as a guest can tell.
+QEMU makes them in qcow2 files and, by its librbd, in images of Ceph. libvirt has no call for it: its internal snapshots
+keep the guest's memory, too, for which the guest stands still. So QEMU is asked through libvirt's monitor, with what
+changes nothing that libvirt knows of. A transaction of QEMU stops the requests of a disk before its snapshot, and lets
+none go on before its end: what is kept of several disks is what they held at one moment, as far as a guest can tell.
 
 Source: https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html, blockdev-snapshot-internal-sync.
 """
@@ -22,6 +22,7 @@ from lxml import etree
 
 from agent.errors import DomainStateConflict, StorageExhausted, StorageFailed, VolumeInUse, tells_out_of_space
 from agent.hypervisor.connection import Connection
+from agent.hypervisor.disk import find_devices
 from agent.hypervisor.guest import find_owned
 
 # The tables of volumes of many TiB are gone through.
@@ -30,7 +31,7 @@ _TIMEOUT_SECONDS: Final = 300.0
 
 @dataclass(frozen=True)
 class LiveDisk:
-    """A file that a guest has open."""
+    """A file or an image that a guest has open."""
 
     domain_uuid: str
     # As its QEMU calls it.
@@ -48,7 +49,10 @@ class LiveSnapshots:
         return await self._connection.call(lambda handle: bool(find_owned(handle, domain_uuid).isActive()))
 
     async def find_disks(self, domain_uuid: str) -> dict[Path, LiveDisk]:
-        """The files of an active guest's disks. Raises DomainStateConflict when it has ended."""
+        """An active guest's disks, by what libvirt calls their files or images.
+
+        Raises DomainStateConflict when it has ended.
+        """
 
         def run(handle: libvirt.virConnect) -> dict[Path, LiveDisk]:
             return _find_disks(find_owned(handle, domain_uuid))
@@ -100,20 +104,34 @@ def _find_disk(handle: libvirt.virConnect, domain: libvirt.virDomain, path: Path
 
 
 def _find_disks(domain: libvirt.virDomain) -> dict[Path, LiveDisk]:
-    uuid = domain.UUIDString()
-    disks = (disk.get("inserted") or {} for disk in _execute(domain, "query-block"))
-    return {Path(disk["file"]): LiveDisk(uuid, disk["node-name"]) for disk in disks if disk.get("drv") == "qcow2"}
+    uuid, nodes = domain.UUIDString(), _find_nodes(domain)
+    disks = ((disk.find("alias"), path) for disk in find_devices(domain) if (path := _path_of(disk)))
+    named = ((nodes.get(alias.get("name", "")), path) for alias, path in disks if alias is not None)
+    return {path: LiveDisk(uuid, node) for node, path in named if node}
+
+
+def _find_nodes(domain: libvirt.virDomain) -> dict[str, str]:
+    """What QEMU calls the top of each disk, by libvirt's aliases, which are among the parts of a device's path."""
+    found = _execute(domain, "query-block")
+    return {
+        part: str(disk["inserted"]["node-name"])
+        for disk in found
+        if disk.get("inserted")
+        for part in str(disk.get("qdev", "")).split("/")
+    }
+
+
+def _path_of(device: etree._Element) -> Path | None:
+    source = device.find("source") if device.tag == "disk" else None
+    if source is None:
+        return None
+    name = source.get("file") or source.get("dev") or source.get("name")
+    return Path(name) if name else None
 
 
 def names_file(domain: libvirt.virDomain, path: Path) -> bool:
-    """Whether the file is one of the domain's disks; blocks."""
-    try:
-        document = etree.fromstring(domain.XMLDesc(0))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return False
-        raise
-    return any(source.get("file") == str(path) for source in document.iterfind("devices/disk/source"))
+    """Whether the file, device or image is one of the domain's disks; blocks."""
+    return any(_path_of(device) == path for device in find_devices(domain))
 
 
 def _execute(domain: libvirt.virDomain, command: str, arguments: dict[str, Any] | None = None) -> Any:

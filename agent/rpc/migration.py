@@ -124,6 +124,7 @@ def _decode_order(request: messages.MigrateRequest, peers: Peers) -> MigrationOr
         tls=request.tls,
         bandwidth_mib_per_second=request.bandwidth_mib_per_second,
         max_downtime_ms=request.max_downtime_ms,
+        most_downtime_ms=request.most_downtime_ms,
         auto_converge=request.auto_converge,
         allow_post_copy=request.allow_post_copy,
         multifd_channels=request.multifd_channels,

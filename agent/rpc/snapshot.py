@@ -11,7 +11,8 @@ import grpc
 from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.snapshot import SnapshotOrder, Snapshots
-from agent.storage.snapshot import Consistency, SnapshotFiles, VolumeSnapshot, check_snapshot_id
+from agent.storage.snapshot import Consistency, VolumeSnapshot, check_snapshot_id
+from agent.storage.snapshots import VolumeSnapshots
 from protos.agent.v1 import snapshot_pb2 as messages
 from protos.agent.v1 import snapshot_pb2_grpc
 
@@ -26,9 +27,9 @@ _CONSISTENCIES: Final[dict[Consistency, messages.SnapshotConsistency]] = {
 class SnapshotServicer(snapshot_pb2_grpc.SnapshotServiceServicer):
     """Snapshots of the node's volumes."""
 
-    def __init__(self, snapshots: Snapshots, files: SnapshotFiles) -> None:
+    def __init__(self, snapshots: Snapshots, stores: VolumeSnapshots) -> None:
         self._snapshots = snapshots
-        self._files = files
+        self._stores = stores
 
     async def EnsureTaken(
         self, request: messages.EnsureSnapshotTakenRequest, context: Context
@@ -68,7 +69,7 @@ class SnapshotServicer(snapshot_pb2_grpc.SnapshotServiceServicer):
     async def List(self, request: messages.ListSnapshotsRequest, context: Context) -> messages.ListSnapshotsResponse:
         """The snapshots of a volume."""
         check_uuid(request.volume_uuid, "volume_uuid")
-        found = await self._files.list(request.volume_uuid)
+        found = await (await self._stores.of(request.volume_uuid)).list(request.volume_uuid)
         return messages.ListSnapshotsResponse(snapshots=map(encode_snapshot, found))
 
 

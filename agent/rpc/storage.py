@@ -12,7 +12,8 @@ from agent.attachment import DiskAttachments
 from agent.configure.check import check_uuid
 from agent.errors import RequestInvalid
 from agent.rpc.field import parse_id, parse_positive, parse_sha256
-from agent.storage.base import StorageBackend, Volume, VolumeSpec
+from agent.storage.base import Backend, Volume, VolumeSpec
+from agent.storage.choice import StorageChoice
 from agent.storage.copying import VolumeCopies
 from agent.storage.image_cache import ImageCache
 from agent.storage.image_format import ImageFormat
@@ -27,6 +28,12 @@ _FORMATS: Final[dict[messages.ImageFormat, ImageFormat]] = {
     messages.IMAGE_FORMAT_RAW: "raw",
     messages.IMAGE_FORMAT_QCOW2: "qcow2",
     messages.IMAGE_FORMAT_ISO: "iso",
+}
+_BACKENDS: Final[dict[Backend, messages.VolumeBackend]] = {
+    "file": messages.VOLUME_BACKEND_FILE,
+    "lvm": messages.VOLUME_BACKEND_LVM,
+    "lvm-thin": messages.VOLUME_BACKEND_LVM_THIN,
+    "ceph": messages.VOLUME_BACKEND_CEPH,
 }
 _FORMAT_NUMBERS: Final = {name: number for number, name in _FORMATS.items()}
 
@@ -63,7 +70,7 @@ class ImageServicer(storage_pb2_grpc.ImageServiceServicer):
 class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
     """The volumes of the node."""
 
-    def __init__(self, volumes: StorageBackend, attachments: DiskAttachments, copies: VolumeCopies) -> None:
+    def __init__(self, volumes: StorageChoice, attachments: DiskAttachments, copies: VolumeCopies) -> None:
         self._volumes = volumes
         self._attachments = attachments
         self._copies = copies
@@ -77,9 +84,12 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
             volume_type=request.volume_type,
             image_id=parse_id(request.image.image_id, "image.image_id") if request.HasField("image") else None,
             shared=request.shared,
+            encrypted=request.encrypted,
         )
         if spec.shared and spec.image_id:
             raise RequestInvalid("image: a shared volume is empty at first")
+        if spec.shared and spec.encrypted:
+            raise RequestInvalid("encrypted: no volume that is shared")
         return encode_volume(await self._volumes.ensure_volume(spec))
 
     async def EnsureCopied(
@@ -120,6 +130,12 @@ class VolumeServicer(storage_pb2_grpc.VolumeServiceServicer):
         """All volumes."""
         return messages.ListVolumesResponse(volumes=map(encode_volume, await self._volumes.list_volumes()))
 
+    async def Locate(self, request: messages.LocateVolumesRequest, context: Context) -> messages.LocateVolumesResponse:
+        """Where volumes are."""
+        for uuid in request.uuids:
+            check_uuid(uuid, "uuids")
+        return messages.LocateVolumesResponse(storage_ids=await self._volumes.locate(request.uuids))
+
 
 def decode_image(image: messages.ImageRef) -> ImageRef:
     """An image as the coordinator names it. Raises RequestInvalid."""
@@ -152,4 +168,6 @@ def encode_volume(volume: Volume) -> messages.Volume:
         image_id=volume.image_id or "",
         volume_type=volume.volume_type,
         shared=volume.shared,
+        encrypted=volume.encrypted,
+        backend=_BACKENDS[volume.backend],
     )

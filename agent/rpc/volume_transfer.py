@@ -54,6 +54,7 @@ class VolumeTransferServicer(storage_pb2_grpc.VolumeTransferServiceServicer):
             content=request.content,
             is_raw=outgoing.is_raw,
             cpu_xml=outgoing.cpu_xml,
+            encrypted=outgoing.volume.encrypted,
         )
 
     async def PrepareReceive(
@@ -106,6 +107,7 @@ def _decode_receive(request: messages.PrepareVolumeReceiveRequest, peers: Peers)
         size_bytes=parse_positive(volume.size_bytes, "volume.size_bytes"),
         volume_type=volume.volume_type,
         image_id=image.image_id if image else None,
+        encrypted=volume.encrypted,
     )
     return ReceiveOrder(
         transfer_id=parse_id(request.transfer_id, "transfer_id"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from agent.errors import RequestInvalid
+from agent.errors import CapabilityMissing, RequestInvalid
 
 _BLOCK_BYTES: Final = 512
 
@@ -35,6 +35,8 @@ class VolumeSource:
     # Several domains may have it at once.
     shared: bool = False
     volume_type: str = ""
+    # libvirt knows the passphrase under the volume's own UUID.
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class VolumeSpec:
     image_id: str | None = None
     # Several domains may have it at once: raw, and from no image.
     shared: bool = False
+    # What is written to it is encrypted with a key that the coordinator has; what comes from its image is not.
+    encrypted: bool = False
+
+
+Backend = Literal["file", "lvm", "lvm-thin", "ceph"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Volume:
     transfer_id: str = ""
     # Several domains may have it at once.
     shared: bool = False
+    backend: Backend = "file"
+    encrypted: bool = False
 
 
 def in_blocks(size_bytes: int) -> int:
@@ -77,12 +86,47 @@ def refuse_shrinking(volume: Volume, size_bytes: int) -> None:
         raise RequestInvalid(f"size_bytes: volume {volume.uuid} has {volume.size_bytes}, it cannot become smaller")
 
 
+def refuse_encrypted(volume: Volume) -> None:
+    """Raises CapabilityMissing for a volume whose content must not leave it in the clear."""
+    if volume.encrypted:
+        raise CapabilityMissing(f"volume {volume.uuid} is encrypted: no copies are made of what it holds")
+
+
 @dataclass(frozen=True)
 class StorageCapacity:
     """Space behind a backend."""
 
     total_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True)
+class StorageSpace:
+    """A place of volumes, and the space that it is in."""
+
+    # Identity of the space, a UUID: several places with the same one share it.
+    pool_id: str
+    # That of the place itself, see StorageBackend.
+    storage_id: str
+    total_bytes: int
+    free_bytes: int
+    # What the volumes there really take.
+    allocated_bytes: int
+    # What they would take if all of them were written to; 0: not known.
+    virtual_bytes: int
+
+
+def make_space(capacity: StorageCapacity, volumes: Iterable[Volume], *, pool_id: str, storage_id: str) -> StorageSpace:
+    """The space with what the volumes take of it, in whole bytes."""
+    sizes = [(volume.allocated_bytes, volume.size_bytes) for volume in volumes]
+    return StorageSpace(
+        pool_id=pool_id,
+        storage_id=storage_id,
+        total_bytes=capacity.total_bytes,
+        free_bytes=capacity.free_bytes,
+        allocated_bytes=sum(allocated for allocated, _ in sizes),
+        virtual_bytes=sum(size for _, size in sizes),
+    )
 
 
 # Has the guest that runs with the volume make it so large; False when there is none.

@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
-from agent.errors import AgentError, CapabilityMissing, StorageFailed
+from agent.errors import AgentError, CapabilityMissing, SnapshotUnsupported, StorageFailed
 from agent.storage.base import Resize, StorageBackend, StorageCapacity, Volume, VolumeSource, VolumeSpec
 from agent.storage.directory import DirectoryBackend
 from agent.storage.lvm import LvmBackend
 from agent.storage.rbd import RbdBackend
+from agent.storage.space import Place, SpaceMeter
 
 # Stands for all types that are not named.
 ANY_TYPE: Final = "*"
-# Nobody is told of the node while it is asked for its space.
-_CAPACITY_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 3600.0
 
 # Of volumes that flavors bring along: they are in a group of their own, or not at all.
 ELASTIC_TYPE: Final = "elasticity"
 
+_Place = DirectoryBackend | LvmBackend | RbdBackend
+
 log = structlog.get_logger(__name__)
+
+# By the UUID of a volume.
+Unlock = Callable[[str], Awaitable[None]]
+
+
+async def _stay_locked(_uuid: str) -> None:
+    """Nothing is encrypted."""
 
 
 class StorageChoice:
     """The directory, and volume groups and pools by type of volume. A StorageBackend, too."""
 
-    def __init__(self, directory: DirectoryBackend, groups: Mapping[str, LvmBackend | RbdBackend]) -> None:
+    def __init__(
+        self,
+        directory: DirectoryBackend,
+        groups: Mapping[str, LvmBackend | RbdBackend],
+        *,
+        unlock: Unlock = _stay_locked,
+        forget_key: Unlock = _stay_locked,
+    ) -> None:
+        """`unlock`: guests can open that encrypted volume. `forget_key`: nobody on the node can any more."""
         self._directory = directory
+        self._unlock = unlock
+        self._forget_key = forget_key
         self._by_type = groups
         # One backend may serve several types.
         self._groups = list(dict.fromkeys(groups.values()))
-        self._storage_id = ""
+        self._meters: dict[_Place, SpaceMeter] = {
+            place: SpaceMeter(place, types) for place, types in self._list_places().items()
+        }
 
     async def prepare(self) -> None:
         """What a crash left half-made in the groups is gone, except in those that are away."""
@@ -65,7 +85,10 @@ class StorageChoice:
         if home is None:
             self._check_elastic(spec.volume_type)
         mapped = self._mapped(spec.volume_type)
-        return await (home or mapped or self._directory).ensure_volume(spec)
+        chosen = home or mapped or self._directory
+        if spec.encrypted and chosen is not self._directory:
+            raise CapabilityMissing("encrypted: volumes in LVM and Ceph are not encrypted by the node")
+        return await chosen.ensure_volume(spec)
 
     async def grow_volume(self, uuid: str, size_bytes: int, resize: Resize) -> Volume:
         """See StorageBackend."""
@@ -77,6 +100,7 @@ class StorageChoice:
             for group in self._groups:
                 await group.ensure_removed(uuid)
         await self._directory.ensure_removed(uuid)
+        await self._forget_key(uuid)
 
     async def list_volumes(self) -> list[Volume]:
         """See StorageBackend."""
@@ -86,8 +110,11 @@ class StorageChoice:
         return volumes
 
     async def describe_volume(self, uuid: str) -> VolumeSource:
-        """See StorageBackend."""
-        return await (await self._home(uuid)).describe_volume(uuid)
+        """See StorageBackend; guests can open the volume. Raises VolumeKeyRefused, VolumeKeyUnavailable, too."""
+        source = await (await self._home(uuid)).describe_volume(uuid)
+        if source.encrypted:
+            await self._unlock(uuid)
+        return source
 
     async def check_volume(self, uuid: str, domain_uuid: str) -> None:
         """The domain may open the volume. Raises VolumeInUse where nothing else keeps two guests from one disk."""
@@ -106,10 +133,14 @@ class StorageChoice:
 
         That for elastic local disks is counted by itself.
         """
-        groups = [group for group in self._groups if group is not self._by_type.get(ELASTIC_TYPE)]
-        places = groups if ANY_TYPE in self._by_type else [*groups, self._directory]
-        found = [capacity for capacity in await asyncio.gather(*map(_measure, places)) if capacity is not None]
-        return StorageCapacity(sum(it.total_bytes for it in found), sum(it.free_bytes for it in found))
+        places = [place for place in await self.places() if place.volume_types and not place.silent_since]
+        # Several places may be in one space.
+        spaces = {place.space.pool_id: place.space for place in places if place.space}.values()
+        return StorageCapacity(sum(it.total_bytes for it in spaces), sum(it.free_bytes for it in spaces))
+
+    async def places(self) -> list[Place]:
+        """Where volumes are, besides elastic local disks; without waiting for what is silent."""
+        return list(await asyncio.gather(*(meter.read() for meter in self._meters.values())))
 
     async def local_bytes(self) -> int:
         """What elastic local disks can take, those that are there included; 0 where none are made, or none now."""
@@ -130,15 +161,20 @@ class StorageChoice:
         Groups are never shared.
         """
         home = self._by_type.get(ANY_TYPE)
-        try:
-            self._storage_id = await (home if isinstance(home, RbdBackend) else self._directory).storage_id()
-        except AgentError as error:
-            log.warning("volumes.away", reason=error.message)
-        return self._storage_id
+        place = await self._meters[home if isinstance(home, RbdBackend) else self._directory].read()
+        return place.space.storage_id if place.space else ""
 
     async def volumes_backed_by(self, image_id: str) -> list[str]:
         """UUIDs of the volumes that need the image: logical volumes, and pools, hold all of their own."""
         return await self._directory.volumes_backed_by(image_id)
+
+    async def locate(self, uuids: Iterable[str]) -> dict[str, str]:
+        """Identities of the places where volumes are, by their UUIDs; without those that are nowhere here.
+
+        Raises StorageFailed while a place is away that may have one.
+        """
+        homes = {uuid: await self.find_home(uuid) for uuid in uuids}
+        return {uuid: await home.storage_id() for uuid, home in homes.items() if home}
 
     async def find_home(self, uuid: str) -> DirectoryBackend | LvmBackend | RbdBackend | None:
         """The backend that has the volume; None when there is no such."""
@@ -173,22 +209,52 @@ class StorageChoice:
         return mapped
 
     async def get_volume(self, uuid: str) -> Volume:
-        """The complete volume, in a group or the directory. Raises VolumeNotFound, CapabilityMissing (is in Ceph)."""
+        """The complete volume, wherever it is. Raises VolumeNotFound."""
+        return await (await self.find_home(uuid) or self._directory).get_volume(uuid)
+
+    async def get_movable(self, uuid: str) -> Volume:
+        """The same, if it can be sent to another node.
+
+        Raises VolumeNotFound, CapabilityMissing (is in Ceph), SnapshotUnsupported (its snapshots cannot go along).
+        """
         home = await self.find_home(uuid)
         if isinstance(home, RbdBackend):
-            raise CapabilityMissing(f"volume {uuid} is in Ceph, of which no copies are made and nothing is moved yet")
+            raise CapabilityMissing(f"volume {uuid} is in Ceph, from where nothing is moved yet")
+        if isinstance(home, LvmBackend) and await home.list_snapshots(uuid):
+            raise SnapshotUnsupported(f"volume {uuid} has snapshots, which its thin pool keeps: delete them first")
         return await (home or self._directory).get_volume(uuid)
+
+    async def address_of(self, uuid: str) -> tuple[str, Literal["qcow2", "raw"]]:
+        """What QEMU's tools call the volume, and its format. Raises VolumeNotFound."""
+        home = await self.find_home(uuid)
+        source = await (home or self._directory).describe_volume(uuid)
+        address = home.tool.address(home.name_of(uuid)) if isinstance(home, RbdBackend) else str(source.path)
+        return address, source.format
 
     async def refuse_while_open(self, uuid: str) -> None:
         """Raises VolumeInUse while somebody has it open for writing."""
-        if group := await self.find_group(uuid):
-            await group.refuse_while_open(uuid)
-        else:
+        home = await self.find_home(uuid)
+        if home is None or isinstance(home, DirectoryBackend):
             await self._directory.refuse_while_open(uuid, for_writing=True)
+        else:
+            await home.refuse_while_open(uuid)
+
+    def _list_places(self) -> dict[_Place, list[str]]:
+        """Where volumes are made, and of which types; the directory may have some in any case."""
+        types: dict[_Place, list[str]] = {self._directory: [] if ANY_TYPE in self._by_type else [ANY_TYPE]}
+        for volume_type, group in self._by_type.items():
+            if group is not self._by_type.get(ELASTIC_TYPE):
+                types.setdefault(group, []).append(volume_type)
+        return types
 
     def _check_elastic(self, volume_type: str) -> None:
         if volume_type == ELASTIC_TYPE and ELASTIC_TYPE not in self._by_type:
             raise CapabilityMissing("volume_type: this node has no volume group for elastic local disks")
+
+    def pool_of(self, volume_type: str) -> RbdBackend | None:
+        """Where copies of this type are made of what is in Ceph; None: its volumes are elsewhere."""
+        mapped = self._mapped(volume_type)
+        return mapped if isinstance(mapped, RbdBackend) else None
 
     def _mapped(self, volume_type: str) -> LvmBackend | RbdBackend | None:
         return self._by_type.get(volume_type) or self._by_type.get(ANY_TYPE)
@@ -196,12 +262,3 @@ class StorageChoice:
     async def _home(self, uuid: str) -> StorageBackend:
         # The directory tells best that there is no such volume.
         return await self.find_home(uuid) or self._directory
-
-
-async def _measure(place: StorageBackend) -> StorageCapacity | None:
-    try:
-        async with asyncio.timeout(_CAPACITY_SECONDS):
-            return await place.capacity()
-    except (AgentError, TimeoutError) as error:
-        log.warning("volumes.away", reason=str(error) or "no answer in time")
-        return None

@@ -31,11 +31,22 @@ from agent.errors import (
     StorageExhausted,
     StorageFailed,
     VolumeInUse,
+    VolumeKeyRefused,
     VolumeNotFound,
     VolumePresent,
 )
 from agent.storage import qemu_img
-from agent.storage.base import Resize, StorageCapacity, Volume, VolumeSource, VolumeSpec, in_blocks, refuse_shrinking
+from agent.storage.base import (
+    Resize,
+    StorageCapacity,
+    StorageSpace,
+    Volume,
+    VolumeSource,
+    VolumeSpec,
+    in_blocks,
+    make_space,
+    refuse_shrinking,
+)
 from agent.storage.image_cache import CachedImage, ImageLookup, require_image
 from agent.storage.image_format import read_qcow2_header
 from agent.storage.share import Share
@@ -44,6 +55,8 @@ from agent.storage.volume_file import QCOW2, RAW, check_content, make_raw, read_
 
 # Names of the running domains that have this file open.
 FileUsers = Callable[[Path], Awaitable[list[str]]]
+# The file with the passphrase of the volume of this UUID.
+FindKey = Callable[[str], Awaitable[Path]]
 
 # libvirt's QEMU runs as another user: it may pass through, and its file is handed to it at the start of a guest.
 _DIRECTORY_MODE: Final = 0o711
@@ -51,6 +64,11 @@ _DIRECTORY_MODE: Final = 0o711
 _FOREIGN_LIFE_SECONDS: Final = 48 * 3600
 
 log = structlog.get_logger(__name__)
+
+
+async def _refuse_key(uuid: str) -> Path:
+    """Nobody gives keys here."""
+    raise VolumeKeyRefused(f"volume {uuid}: encrypted volumes are opened with the coordinator's keys alone")
 
 
 class DirectoryBackend:
@@ -65,6 +83,7 @@ class DirectoryBackend:
         find_users: FileUsers,
         reserved_bytes: int,
         share: Share | None = None,
+        find_key: FindKey = _refuse_key,
     ) -> None:
         """`owner` tells this node's unfinished files from those of others that share the directory."""
         self._directory = directory
@@ -75,6 +94,7 @@ class DirectoryBackend:
         self._find_image = find_image
         self._find_users = find_users
         self._reserved_bytes = reserved_bytes
+        self._find_key = find_key
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def prepare(self) -> None:
@@ -123,7 +143,7 @@ class DirectoryBackend:
                 await resize(size_bytes)
             elif size_bytes > present.size_bytes and not await resize(size_bytes):
                 await self.refuse_while_open(uuid)
-                await qemu_img.grow(await self._find_path(uuid), size_bytes)
+                await qemu_img.grow(await self._find_path(uuid), size_bytes, key=await self.find_key(present))
             return await self.get_volume(uuid)
 
     async def ensure_removed(self, uuid: str) -> None:
@@ -146,7 +166,12 @@ class DirectoryBackend:
             format="raw" if volume.shared else "qcow2",
             shared=volume.shared,
             volume_type=volume.volume_type,
+            encrypted=volume.encrypted,
         )
+
+    async def find_key(self, volume: Volume | VolumeSpec) -> Path | None:
+        """The file with its passphrase; None: it is not encrypted. Raises VolumeKeyRefused, VolumeKeyUnavailable."""
+        return await self._find_key(volume.uuid) if volume.encrypted else None
 
     async def find_volume(self, uuid: str) -> Volume | None:
         """The complete volume, None when it is not here."""
@@ -178,7 +203,7 @@ class DirectoryBackend:
         image = await self.require_image(spec)
         check_content(await self._share.run(read_qcow2_header, file), spec)
         if image is not None:
-            await qemu_img.rebase(file, image.path, image.disk_format)
+            await qemu_img.rebase(file, image.path, image.disk_format, key=await self.find_key(spec))
         async with self.lock(spec.uuid):
             try:
                 await self._publish(file, spec, image, {"volumeType": spec.volume_type, "transferId": transfer_id})
@@ -191,6 +216,12 @@ class DirectoryBackend:
         if not self._is_prepared:
             await self._share.run(self._prepare)
         return await self._share.run(measure_capacity, self._directory, self._reserved_bytes)
+
+    async def measure(self) -> StorageSpace:
+        """See Measurable."""
+        # In this order what is removed meanwhile is counted once.
+        capacity, volumes, storage_id = await self.capacity(), await self.list_volumes(), await self.storage_id()
+        return make_space(capacity, volumes, pool_id=storage_id, storage_id=storage_id)
 
     async def supports_direct_io(self) -> bool:
         """Whether files can be opened past the page cache. Raises StorageFailed while that cannot be told."""
@@ -231,7 +262,7 @@ class DirectoryBackend:
             raise VolumeInUse(f"volume {uuid} is open in QEMU, perhaps on another node that shares it")
 
     async def _create(self, spec: VolumeSpec) -> None:
-        image = await self.require_image(spec)
+        image, key = await self.require_image(spec), await self.find_key(spec)
         await self.require_space(spec.size_bytes)
         temporary = self.reserve(spec.uuid, RAW if spec.shared else QCOW2)
         try:
@@ -239,9 +270,9 @@ class DirectoryBackend:
                 await self._require_direct_io()
                 await self._share.run(make_raw, temporary, spec.size_bytes)
             elif image is None:
-                await qemu_img.create_empty(temporary, spec.size_bytes)
+                await qemu_img.create_empty(temporary, spec.size_bytes, key=key)
             else:
-                await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format)
+                await qemu_img.create_overlay(temporary, spec.size_bytes, image.path, image.disk_format, key=key)
             await self.publish(temporary, spec, image)
         finally:
             await self.discard(temporary)
@@ -256,13 +287,18 @@ class DirectoryBackend:
             raise RequestInvalid(f"image: volume {spec.uuid} was made from {present.image_id or 'no image'}")
         if spec.shared != present.shared:
             raise RequestInvalid(f"shared: volume {spec.uuid} was made {'' if present.shared else 'not '}to be shared")
+        if spec.encrypted != present.encrypted:
+            raise RequestInvalid(
+                f"encrypted: volume {spec.uuid} was made {'' if present.encrypted else 'not '}encrypted"
+            )
         if spec.size_bytes > present.size_bytes:
             await self.refuse_while_open(spec.uuid)
             await self.require_space(spec.size_bytes - present.size_bytes)
             if present.shared:
                 await self._share.run(os.truncate, await self._find_path(spec.uuid), spec.size_bytes)
             else:
-                await qemu_img.grow(await self._find_path(spec.uuid), spec.size_bytes)
+                path, key = await self._find_path(spec.uuid), await self.find_key(present)
+                await qemu_img.grow(path, spec.size_bytes, key=key)
 
     async def _require_direct_io(self) -> None:
         if not await self.supports_direct_io():

@@ -21,13 +21,16 @@ import structlog
 from agent.durable_file import is_temporary, publish, remove_file, temporary_beside
 from agent.errors import ExportNotFound, StorageExhausted, StorageFailed, tells_out_of_space
 from agent.storage import qemu_img
+from agent.storage.base import refuse_encrypted
 from agent.storage.checksum import compute_sha256
 from agent.storage.choice import StorageChoice
 from agent.storage.directory import measure_capacity
 from agent.storage.image_cache import ImageLookup
 from agent.storage.nbd import Program
 from agent.storage.qcow2_table import DifferenceUnknown
-from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency, SnapshotFiles
+from agent.storage.snapshot import CONSISTENCIES, LETTERS, Consistency
+from agent.storage.snapshot_file import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from agent.storage.state_export import Difference, find_states, is_overlay, write_difference
 
 # QEMU of a guest that runs writes here, too.
@@ -37,6 +40,7 @@ _LOOK_SECONDS: Final = 0.5
 _LIFE_SECONDS: Final = 48 * 3600
 _SWEEP_SECONDS: Final = 3600.0
 _NO_PARENT: Final = "the volume does not hold the former state any more"
+_NO_FILE: Final = "what has changed is told by files only, not by LVM or Ceph"
 _UNTOLD: Final = "the volume's file does not tell what has changed: it was rolled back to an older state, or compressed"
 _MOST_PERCENT: Final = 99
 
@@ -117,7 +121,7 @@ class Exports:
         self,
         directory: Path,
         volumes: StorageChoice,
-        snapshots: SnapshotFiles,
+        snapshots: VolumeSnapshots,
         live: LiveCopies,
         *,
         find_image: ImageLookup,
@@ -201,6 +205,7 @@ class Exports:
     async def _choose(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
         """Each way yields how many percent are done, and says what the copy is like."""
         volume = await self._volumes.get_volume(order.uuid)
+        refuse_encrypted(volume)
         if order.snapshot_id:
             return self._copy_snapshot(order, target, outcome)
         # A shared volume is copied while nobody has it open: what other guests write is not held back.
@@ -210,8 +215,9 @@ class Exports:
 
     async def _copy_snapshot(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
         """Its data does not change, whoever writes to the volume."""
-        with self._snapshots.reading(order.uuid, order.snapshot_id):
-            outcome.consistency = (await self._snapshots.get(order.uuid, order.snapshot_id)).consistency
+        store = await self._snapshots.of(order.uuid)
+        with store.reading(order.uuid, order.snapshot_id):
+            outcome.consistency = (await store.get(order.uuid, order.snapshot_id)).consistency
             try:
                 async with contextlib.aclosing(self._copy_changes(order, target)) as percents:
                     async for percent in percents:
@@ -224,23 +230,28 @@ class Exports:
                         yield percent
 
     async def _copy_whole(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
-        found = await self._snapshots.get(order.uuid, order.snapshot_id)
-        source, total_bytes = await self._snapshots.path_of(order.uuid), await self._measure(order.uuid)
+        store = await self._snapshots.of(order.uuid)
+        found, total_bytes = await store.get(order.uuid, order.snapshot_id), await self._measure(order.uuid)
         self._require_space(total_bytes)
-        async with contextlib.aclosing(_compress(source, "qcow2", target, total_bytes, found.name)) as percents:
-            async for percent in percents:
-                yield percent
-        # The copy has the size that the volume has now.
+        async with store.opening(found) as state:
+            copying = _compress(state.address, state.format, target, total_bytes, state.name)
+            async with contextlib.aclosing(copying) as percents:
+                async for percent in percents:
+                    yield percent
+        # Of a qcow2 file the copy has the size that the volume has now.
         await qemu_img.set_size(target, found.size_bytes)
 
     async def _copy_changes(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
         """Raises DifferenceUnknown when the copy must be whole."""
         if not order.parent_id:
             raise DifferenceUnknown("nobody has asked for less")
-        if await self._snapshots.find(order.uuid, order.parent_id) is None:
+        store = await self._snapshots.of(order.uuid)
+        if not isinstance(store, SnapshotFiles):
+            raise DifferenceUnknown(_NO_FILE)
+        if await store.find(order.uuid, order.parent_id) is None:
             raise DifferenceUnknown(_NO_PARENT)
-        with self._snapshots.reading(order.uuid, order.parent_id):
-            path = await self._snapshots.path_of(order.uuid)
+        with store.reading(order.uuid, order.parent_id):
+            path = await store.path_of(order.uuid)
             states = await asyncio.to_thread(find_states, path, order.parent_id, order.snapshot_id)
             difference = Difference(path, *states, order.parent_name, target)
             async with contextlib.aclosing(write_difference(difference, self._require_space)) as percents:
@@ -251,7 +262,10 @@ class Exports:
         """Why a copy has more than what has changed, as far as that can be told now; empty: nobody asked for less."""
         if not order.parent_id:
             return ""
-        return _NO_PARENT if await self._snapshots.find(order.uuid, order.parent_id) is None else _UNTOLD
+        store = await self._snapshots.of(order.uuid)
+        if not isinstance(store, SnapshotFiles):
+            return _NO_FILE
+        return _NO_PARENT if await store.find(order.uuid, order.parent_id) is None else _UNTOLD
 
     async def _copy_live(self, order: ExportOrder, target: Path, outcome: _Outcome) -> AsyncGenerator[int]:
         """The disk is copied as it is first, and compressed then."""
@@ -264,7 +278,7 @@ class Exports:
                 async with contextlib.aclosing(copy.percents()) as percents:
                     async for percent in percents:
                         yield percent // 2
-            async with contextlib.aclosing(_compress(whole, "qcow2", target, total_bytes)) as percents:
+            async with contextlib.aclosing(_compress(str(whole), "qcow2", target, total_bytes)) as percents:
                 async for percent in percents:
                     yield (_MOST_PERCENT + percent) // 2
         finally:
@@ -272,11 +286,11 @@ class Exports:
 
     async def _copy_idle(self, order: ExportOrder, target: Path) -> AsyncGenerator[int]:
         """Of a volume that nobody writes to meanwhile."""
-        volume = await self._volumes.describe_volume(order.uuid)
+        address, volume_format = await self._volumes.address_of(order.uuid)
         total_bytes = await self._measure(order.uuid)
         self._require_space(total_bytes)
         await self._volumes.refuse_while_open(order.uuid)
-        async with contextlib.aclosing(_compress(volume.path, volume.format, target, total_bytes)) as percents:
+        async with contextlib.aclosing(_compress(address, volume_format, target, total_bytes)) as percents:
             async for percent in percents:
                 yield percent
 
@@ -307,13 +321,13 @@ class Exports:
 
 
 async def _compress(
-    source: Path, source_format: str, target: Path, total_bytes: int, snapshot: str = ""
+    source: str, source_format: str, target: Path, total_bytes: int, snapshot: str = ""
 ) -> AsyncGenerator[int]:
     """Yields how many percent are done. Raises StorageExhausted, StorageFailed."""
     # Of a snapshot, QEMU may have the file open.
     chosen = ("-U", "-l", f"snapshot.name={snapshot}") if snapshot else ()
     options = ("-f", source_format, "-O", "qcow2", "-c", "-W")
-    program = await Program.start("qemu-img", "convert", *chosen, *options, str(source), str(target))
+    program = await Program.start("qemu-img", "convert", *chosen, *options, source, str(target))
     ending = asyncio.create_task(program.wait())
     try:
         while not ending.done():

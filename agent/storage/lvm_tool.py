@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ from agent.errors import StorageExhausted, StorageFailed, VolumeInUse
 _TIMEOUT_SECONDS: Final = 120.0
 # LVM ends at the next safe place then; killed in the middle it may leave devices that guests have suspended.
 _END_SECONDS: Final = 30.0
-_FIELDS: Final = "lv_name,lv_size,lv_tags,data_percent,lv_attr"
+_FIELDS: Final = "lv_name,lv_size,lv_tags,data_percent,lv_attr,pool_lv,lv_time"
+# So that times are seconds since 1970.
+_TIMES: Final = ("--config", 'report/time_format="%s"')
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class LogicalVolume:
     used_percent: float | None
     # Of a thin pool: what it gives out reads as zeros, whoever had it before.
     gives_zeros: bool = False
+    # The thin pool that it is in; empty: it has space of its own.
+    pool: str = ""
+    # Seconds since 1970.
+    made_at_seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class LvmTool:
     async def list_volumes(self, *selection: str) -> list[LogicalVolume]:
         """Its logical volumes, or those that LVM's selection names."""
         options = ("-S", " && ".join(selection)) if selection else ()
-        rows = await self._report("lvs", "lv", _FIELDS, *options)
+        rows = await self._report("lvs", "lv", _FIELDS, *_TIMES, *options)
         return [
             LogicalVolume(
                 name=row["lv_name"],
@@ -56,6 +63,8 @@ class LvmTool:
                 tags=frozenset(filter(None, row["lv_tags"].split(","))),
                 used_percent=float(row["data_percent"]) if row["data_percent"] else None,
                 gives_zeros=row["lv_attr"][7:8] == "z",
+                pool=row["pool_lv"],
+                made_at_seconds=int(row["lv_time"] or 0),
             )
             for row in rows
         ]
@@ -68,16 +77,31 @@ class LvmTool:
         [row] = rows
         return VolumeGroup(row["vg_uuid"], int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"]))
 
-    async def create(self, name: str, size_bytes: int, tag: str, pool: str) -> None:
-        """A logical volume with that tag, thin when there is a pool; what is in it is not looked at."""
+    async def create(self, name: str, size_bytes: int, tags: Sequence[str], pool: str) -> None:
+        """A logical volume, tagged from the first on, thin when there is a pool; what is in it is not looked at."""
         place = ("--virtualsize", f"{size_bytes}b", "--thinpool", pool) if pool else ("--size", f"{size_bytes}b")
         # Signatures of whoever had the space before are no question: all of it is overwritten.
         wipe = () if pool else ("--zero", "n", "--wipesignatures", "n")
-        await self._run("lvcreate", "--yes", *wipe, *place, "--addtag", tag, "--name", name, self.group)
+        tagged = [part for tag in tags for part in ("--addtag", tag)]
+        await self._run("lvcreate", "--yes", *wipe, *place, *tagged, "--name", name, self.group)
 
     async def activate(self, name: str) -> None:
-        """Its device is there."""
-        await self._run("lvchange", "--activate", "y", f"{self.group}/{name}")
+        """Its device is there, also that of a snapshot."""
+        await self._run("lvchange", "--ignoreactivationskip", "--activate", "y", f"{self.group}/{name}")
+
+    async def deactivate(self, name: str) -> None:
+        """Its device is gone. Raises VolumeInUse while somebody has it open."""
+        await self._run("lvchange", "--activate", "n", f"{self.group}/{name}")
+
+    async def take_snapshot(self, origin: str, name: str, *tags: str) -> None:
+        """A thin volume with these tags that holds what the thin volume `origin` does, and has no device yet."""
+        added = (part for tag in tags for part in ("--addtag", tag))
+        skip = ("--setactivationskip", "n" if tags else "y", "--activate", "n")
+        await self._run("lvcreate", "--yes", "--snapshot", *skip, *added, "--name", name, f"{self.group}/{origin}")
+
+    async def rename(self, name: str, new: str) -> None:
+        """It has the new name."""
+        await self._run("lvrename", self.group, name, new)
 
     async def change_tags(self, name: str, *, add: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> None:
         """All of them at once: LVM commits a command's changes together."""

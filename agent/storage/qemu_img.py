@@ -20,26 +20,35 @@ _LONG_SECONDS: Final = 540.0
 # larger clusters, so that their tables, which a snapshot goes through while the guest stands still, stay small.
 _CLUSTER_BYTES: Final = ((128 * 1024**3, 64 * 1024), (512 * 1024**3, 256 * 1024), (2 * 1024**4, 1024 * 1024))
 _LARGEST_CLUSTER_BYTES: Final = 2 * 1024 * 1024
+# By which an encrypted file and its passphrase find each other on a command line.
+_KEY_OBJECT: Final = "key"
+# Passphrases are 256 random bits: to make guessing slow, and each opening with it, adds nothing.
+_LUKS: Final = f",encrypt.format=luks,encrypt.key-secret={_KEY_OBJECT},encrypt.iter-time=10"
+_CREATE_TRIES: Final = 10
+_NOT_MEASURED: Final = "Unable to get accurate CPU usage"
 _PERCENT: Final = re.compile(rb"\((\d+)\.\d+/100%\)")
 
 
-async def create_overlay(path: Path, size_bytes: int, backing: Path, backing_format: Literal["qcow2", "raw"]) -> None:
-    """A new qcow2 file of this size whose unwritten clusters come from `backing`."""
+async def create_overlay(
+    path: Path, size_bytes: int, backing: Path, backing_format: Literal["qcow2", "raw"], *, key: Path | None = None
+) -> None:
+    """A new qcow2 file of this size whose unwritten clusters come from `backing`; with a key it is encrypted."""
     # -u: the backing file was checked when it was cached; opening it again would cost as much as the rest.
-    await _run(
-        *("create", "-q", "-f", "qcow2", "-u", *_cluster_option(size_bytes)),
+    await _create(
+        *(*_key_object(key), "-f", "qcow2", "-u", *_create_options(size_bytes, key)),
         *("-b", str(backing), "-F", backing_format, str(path), str(size_bytes)),
     )
 
 
-async def create_empty(path: Path, size_bytes: int) -> None:
-    """A new qcow2 file of this size that reads as zeros."""
-    await _run("create", "-q", "-f", "qcow2", *_cluster_option(size_bytes), str(path), str(size_bytes))
+async def create_empty(path: Path, size_bytes: int, *, key: Path | None = None) -> None:
+    """A new qcow2 file of this size that reads as zeros; with a key it is encrypted."""
+    options = _create_options(size_bytes, key)
+    await _create(*_key_object(key), "-f", "qcow2", *options, str(path), str(size_bytes))
 
 
-async def grow(path: Path, size_bytes: int) -> None:
+async def grow(path: Path, size_bytes: int, *, key: Path | None = None) -> None:
     """The qcow2 file, which nobody uses, has this larger size."""
-    await _run("resize", "-q", "-f", "qcow2", str(path), str(size_bytes))
+    await _run("resize", "-q", *_opened(path, key), str(size_bytes))
 
 
 async def write_raw(source: Path, source_format: Literal["qcow2", "raw"], device: Path) -> None:
@@ -48,24 +57,26 @@ async def write_raw(source: Path, source_format: Literal["qcow2", "raw"], device
     await _run("convert", *options, str(source), str(device), is_long=True)
 
 
-async def rebase(path: Path, backing: Path, backing_format: Literal["qcow2", "raw"]) -> None:
+async def rebase(
+    path: Path, backing: Path, backing_format: Literal["qcow2", "raw"], *, key: Path | None = None
+) -> None:
     """The qcow2 file's unwritten clusters come from `backing`, which has the same bytes as what they came from."""
-    await _run("rebase", "-q", "-u", "-f", "qcow2", "-b", str(backing), "-F", backing_format, str(path))
+    await _run("rebase", "-q", "-u", "-b", str(backing), "-F", backing_format, *_opened(path, key))
 
 
-async def take_snapshot(path: Path, name: str) -> None:
+async def take_snapshot(path: Path, name: str, *, key: Path | None = None) -> None:
     """The qcow2 file, which nobody uses, keeps its present state under this name."""
-    await _run_snapshot("-c", name, path)
+    await _run("snapshot", "-q", "-c", name, *_opened(path, key), is_long=True)
 
 
-async def apply_snapshot(path: Path, name: str) -> None:
+async def apply_snapshot(path: Path, name: str, *, key: Path | None = None) -> None:
     """The qcow2 file, which nobody uses, holds that state again."""
-    await _run_snapshot("-a", name, path)
+    await _run("snapshot", "-q", "-a", name, *_opened(path, key), is_long=True)
 
 
-async def delete_snapshot(path: Path, name: str) -> None:
+async def delete_snapshot(path: Path, name: str, *, key: Path | None = None) -> None:
     """The qcow2 file, which nobody uses, does not keep that state any more."""
-    await _run_snapshot("-d", name, path)
+    await _run("snapshot", "-q", "-d", name, *_opened(path, key), is_long=True)
 
 
 async def set_size(path: Path, size_bytes: int) -> None:
@@ -90,7 +101,7 @@ async def copy(
     # A snapshot's tables and data do not change as long as there is the snapshot.
     options = ("-U", "-l", f"snapshot.name={snapshot}") if snapshot else ()
     base = ("-B", str(backing[0]), "-F", backing[1]) if backing else ()
-    into = ("-O", "qcow2", *_cluster_option(size_bytes), *base)
+    into = ("-O", "qcow2", *_create_options(size_bytes), *base)
     async with aclosing(_convert(*options, "-f", source_format, *into, str(source), str(target))) as percents:
         async for percent in percents:
             yield percent
@@ -100,6 +111,16 @@ async def copy_raw(source: Path, target: Path) -> AsyncGenerator[int]:
     """The device, which is large enough, begins with what the other one holds; yields percentages."""
     options = ("-n", "-t", "none", "-T", "none", "-f", "raw", "-O", "raw")
     async with aclosing(_convert(*options, str(source), str(target))) as percents:
+        async for percent in percents:
+            yield percent
+
+
+async def fill(source: str, target: str) -> AsyncGenerator[int]:
+    """What reads as zeros, and is large enough, begins with what the other one holds, both raw; yields percentages.
+
+    They are named as QEMU's tools know them. `rbd cp` would copy what is noted at an image, too.
+    """
+    async with aclosing(_convert("-n", "--target-is-zero", "-W", "-f", "raw", "-O", "raw", source, target)) as percents:
         async for percent in percents:
             yield percent
 
@@ -127,16 +148,36 @@ async def _convert(*arguments: str) -> AsyncGenerator[int]:
             await process.wait()
 
 
-def _cluster_option(size_bytes: int) -> tuple[str, str]:
+def _create_options(size_bytes: int, key: Path | None = None) -> tuple[str, str]:
     wanted = next((cluster for limit, cluster in _CLUSTER_BYTES if size_bytes <= limit), _LARGEST_CLUSTER_BYTES)
-    return ("-o", f"cluster_size={wanted}")
+    return ("-o", f"cluster_size={wanted}{_LUKS if key else ''}")
 
 
-async def _run_snapshot(action: str, name: str, path: Path) -> None:
-    # The format is told, not guessed.
-    image = f"driver=qcow2,file.driver=file,file.filename={str(path).replace(',', ',,')}"
-    arguments = ("snapshot", "-q", "--image-opts", action, name, image)
-    await _run(*arguments, is_long=True)
+def _opened(path: Path, key: Path | None) -> tuple[str, ...]:
+    """A qcow2 file; its format is told, not guessed."""
+    image = f"driver=qcow2,file.driver=file,file.filename={_escape(path)}"
+    return (*_key_object(key), "--image-opts", f"{image},encrypt.key-secret={_KEY_OBJECT}" if key else image)
+
+
+def _key_object(key: Path | None) -> tuple[str, ...]:
+    """The passphrase is read from its file: command lines are everybody's to read."""
+    return ("--object", f"secret,id={_KEY_OBJECT},file={_escape(key)}") if key else ()
+
+
+def _escape(path: Path) -> str:
+    return str(path).replace(",", ",,")
+
+
+async def _create(*arguments: str) -> None:
+    """QEMU measures how fast it derives keys, which fails now and then on a machine that has other work."""
+    for tries_left in reversed(range(_CREATE_TRIES)):
+        try:
+            await _run("create", "-q", *arguments)
+        except StorageFailed as error:
+            if _NOT_MEASURED not in error.message or not tries_left:
+                raise
+        else:
+            return
 
 
 async def _run(*arguments: str, is_long: bool = False) -> None:

@@ -14,7 +14,7 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
 from uuid import NAMESPACE_DNS, uuid5
@@ -31,10 +31,12 @@ from agent.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
+from agent.storage import qemu_img
 from agent.storage.base import (
     RbdSource,
     Resize,
     StorageCapacity,
+    StorageSpace,
     Volume,
     VolumeSource,
     VolumeSpec,
@@ -173,6 +175,7 @@ class RbdBackend:
             allocated_bytes=allocated_bytes,
             volume_type=note.get("volumeType", ""),
             image_id=note.get("imageId") or None,
+            backend="ceph",
         )
 
     async def has_volume(self, uuid: str) -> bool:
@@ -186,11 +189,33 @@ class RbdBackend:
             raise VolumeNotFound(f"volume {uuid} does not exist in pool {self.tool.pool}")
         return volume
 
-    async def describe_volume(self, uuid: str) -> VolumeSource:
-        """See StorageBackend; libvirt has the key."""
+    async def require_volume(self, uuid: str) -> dict[str, str]:
+        """What is noted of the complete volume; cheaper than `get_volume`. Raises VolumeNotFound."""
         note = await self._read_note(uuid)
         if note is None:
             raise VolumeNotFound(f"volume {uuid} does not exist in pool {self.tool.pool}")
+        return note
+
+    async def fill_from(self, spec: VolumeSpec, tool: RbdTool, image: str, snapshot: str) -> AsyncGenerator[int, None]:
+        """Makes the volume, which does not exist and is locked, a copy of an image of this cluster; yields percentages.
+
+        `tool` is that of the image's pool; `snapshot` empty: of what it holds now. Raises StorageExhausted.
+        """
+        name = self.name_of(spec.uuid)
+        half_made = await self.tool.find_image(name)
+        if half_made is not None:
+            await self._remove_half_made(spec.uuid, half_made)
+        await self.require_space(await tool.measure(image))
+        await self.tool.create(name, in_blocks(spec.size_bytes))
+        copying = qemu_img.fill(tool.address(image, snapshot), self.tool.address(name))
+        async with aclosing(copying) as percents:
+            async for percent in percents:
+                yield percent
+        await self._note(spec)
+
+    async def describe_volume(self, uuid: str) -> VolumeSource:
+        """See StorageBackend; libvirt has the key."""
+        note = await self.require_volume(uuid)
         await self.prepare()
         access = self.tool.access
         return VolumeSource(
@@ -207,10 +232,25 @@ class RbdBackend:
             self._capacity = (time.monotonic(), await self.tool.read_capacity())
         return self._capacity[1]
 
+    async def measure(self) -> StorageSpace:
+        """See Measurable; of all that is in the pool, for to ask each image takes long."""
+        capacity, pool = await self.capacity(), await self._pool_name()
+        return StorageSpace(
+            pool_id=str(uuid5(NAMESPACE_DNS, pool)),
+            storage_id=await self.storage_id(),
+            total_bytes=capacity.total_bytes,
+            free_bytes=capacity.free_bytes,
+            allocated_bytes=capacity.total_bytes - capacity.free_bytes,
+            virtual_bytes=0,
+        )
+
     async def storage_id(self) -> str:
         """See StorageBackend."""
-        cluster_id = await asyncio.to_thread(self.tool.access.read_cluster_id)
-        return str(uuid5(NAMESPACE_DNS, f"{cluster_id}/{self.tool.pool}{self._suffix}"))
+        return str(uuid5(NAMESPACE_DNS, f"{await self._pool_name()}{self._suffix}"))
+
+    async def _pool_name(self) -> str:
+        """Unique in the world."""
+        return f"{await asyncio.to_thread(self.tool.access.read_cluster_id)}/{self.tool.pool}"
 
     @asynccontextmanager
     async def lock(self, uuid: str) -> AsyncGenerator[None]:
@@ -283,7 +323,10 @@ class RbdBackend:
             await self._bases.clone(image, name)
             if size_bytes > image.virtual_size_bytes:
                 await self.tool.resize(name, size_bytes)
-        # Now it is the volume.
+        await self._note(spec)
+
+    async def _note(self, spec: VolumeSpec) -> None:
+        """Now it is the volume."""
         note = {"volumeType": spec.volume_type, "imageId": spec.image_id or ""}
         await self.tool.note(self.name_of(spec.uuid), _NOTE, json.dumps(note))
 

@@ -190,6 +190,19 @@ class RbdTool:
         """The image keeps its present state. Raises VolumePresent."""
         await self._run("snap", "create", "--no-progress", self._spec(image, name))
 
+    async def remove_snapshot(self, image: str, name: str) -> None:
+        """The image does not keep that state, of which no clones can be made; guests that run with it go on."""
+        with contextlib.suppress(VolumeNotFound):
+            await self._run("snap", "rm", "--no-progress", self._spec(image, name), seconds=_LONG_SECONDS)
+
+    async def rename_snapshot(self, image: str, name: str, new: str) -> None:
+        """The image's state has the new name; guests that run with it go on."""
+        await self._run("snap", "rename", self._spec(image, name), self._spec(image, new))
+
+    async def roll_back(self, image: str, name: str) -> None:
+        """The image, which nobody has open, holds that state again, and has its size."""
+        await self._run("snap", "rollback", "--no-progress", self._spec(image, name), seconds=_LONG_SECONDS)
+
     async def protect(self, image: str, name: str) -> None:
         """Clones can be made of the snapshot. Raises VolumeInUse when they could be already."""
         await self._run("snap", "protect", self._spec(image, name))
@@ -204,9 +217,9 @@ class RbdTool:
         command = ("qemu-img", "convert", *options, str(source), self.address(image))
         await _finish("convert", await _start(*_DYING_WITH_AGENT, *command), None)
 
-    def address(self, image: str) -> str:
-        """What QEMU's tools call it."""
-        words = [f"rbd:{self.pool}/{image}", f"id={self.access.user}"]
+    def address(self, image: str, snapshot: str = "") -> str:
+        """What QEMU's tools call it, or one of its snapshots."""
+        words = [f"rbd:{self._spec(image, snapshot)}", f"id={self.access.user}"]
         words += [f"conf={_escape(self.access.config)}", f"keyring={_escape(self.access.keyring)}"]
         return ":".join(words)
 

@@ -41,6 +41,7 @@ def read_volume(path: Path) -> Volume | None:
         image_id=_image_of(header) if header else None,
         transfer_id=description.get("transferId", ""),
         shared=header is None,
+        encrypted=header is not None and header.encrypted,
     )
 
 
@@ -64,7 +65,7 @@ def supports_direct_io(directory: Path) -> bool:
 
 def check_content(header: Qcow2Header | None, spec: VolumeSpec) -> None:
     """What another node has sent is not trusted to name the files that QEMU opens. Raises VolumeCorrupt."""
-    if header is None or header.external_data or header.encrypted:
+    if header is None or header.external_data or header.encrypted != spec.encrypted:
         raise VolumeCorrupt(f"volume {spec.uuid}: what has come is no volume")
     if (header.virtual_size_bytes, _image_of(header)) != (spec.size_bytes, spec.image_id):
         raise VolumeCorrupt(

@@ -41,7 +41,7 @@ class VolumeMoves:
 
     async def inspect(self, uuid: str) -> Outgoing:
         """See Movable; also ImageNotFound, and RequestInvalid for a volume that guests share."""
-        volume = await self._everywhere.get_volume(uuid)
+        volume = await self._everywhere.get_movable(uuid)
         if volume.shared:
             raise RequestInvalid(f"uuid: volume {uuid} is shared by guests, and stays where they all find it")
         opened = await self.open_source(uuid)
@@ -56,7 +56,7 @@ class VolumeMoves:
 
     async def open_source(self, uuid: str) -> Opened:
         """See Movable."""
-        volume = await self._everywhere.get_volume(uuid)
+        volume = await self._everywhere.get_movable(uuid)
         source = await self._everywhere.describe_volume(uuid)
         await self._everywhere.refuse_while_open(uuid)
         if source.kind == "file":

@@ -1,7 +1,7 @@
 """Calls to agents, a method a call: a deadline on each, failures told as AgentCallError."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Collection, Coroutine
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -132,13 +132,22 @@ class AgentClient(DeviceCalls, SnapshotCalls, ExportCalls, TransferCalls):
         image: storage_pb2.ImageRef | None = None,
         *,
         shared: bool = False,
+        encrypted: bool = False,
     ) -> storage_pb2.Volume:
-        """The volume exists, backed by `image` (cached before) or empty; `shared`: several domains may have it."""
+        """The volume exists, backed by `image` (cached before) or empty; `shared`: several domains may have it.
+
+        CapabilityMissing where an older agent has made one in the clear that was to be encrypted; it is removed.
+        """
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         request = storage_pb2.EnsureVolumeRequest(
-            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image, shared=shared
+            uuid=uuid, size_bytes=size_bytes, volume_type=volume_type, image=image, shared=shared, encrypted=encrypted
         )
-        return await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
+        made = await self._ensure(stub.EnsureVolume, request, VOLUME_SECONDS)
+        if encrypted and not made.encrypted:
+            await self.ensure_volume_removed(uuid)
+            reason = "the node's agent is too old for encrypted volumes"
+            raise AgentCallError("CapabilityMissing", reason, transient=False)
+        return made
 
     async def ensure_volume_removed(self, uuid: str) -> None:
         """The volume's data is gone."""
@@ -155,6 +164,12 @@ class AgentClient(DeviceCalls, SnapshotCalls, ExportCalls, TransferCalls):
         """All volumes of the node."""
         stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
         return list((await self._call(stub.List, storage_pb2.ListVolumesRequest(), QUICK_SECONDS)).volumes)
+
+    async def locate_volumes(self, uuids: Collection[str]) -> dict[str, str]:
+        """Identities of the places where the volumes are, by UUID; without those that are not on the node."""
+        stub = storage_pb2_grpc.VolumeServiceStub(await self._channel())
+        request = storage_pb2.LocateVolumesRequest(uuids=uuids)
+        return dict((await self._call(stub.Locate, request, QUICK_SECONDS)).storage_ids)
 
     async def ensure_port(self, port: network_pb2.Port) -> network_pb2.Port:
         """The port's network is active and DHCP knows its addresses."""

@@ -8,6 +8,7 @@ from math import ceil
 from coordinator.domain.cell import Cell, CellShare, CellWish
 from coordinator.domain.deployment import DeploymentRule, Place
 from coordinator.domain.device import Device, DeviceShare, DeviceWish, sum_milli
+from coordinator.domain.space import SpaceWish, sum_by_pool
 
 
 class ResourceClass(StrEnum):
@@ -77,6 +78,11 @@ class HostView:
     # Labels of where it stands; empty: nobody said.
     # Where it keeps volumes: hosts with the same one share them.
     storage_id: str = ""
+    # Where it makes volumes, by their type: ids of pools, empty where that is silent.
+    pools: Mapping[str, str] = field(default_factory=dict)
+    # Where it has them: hosts with the same place share the volumes in it. Empty: it does not tell, and all are counted
+    # together.
+    places: frozenset[str] = frozenset()
     rack: str = ""
     switch: str = ""
     net_switch: str = ""
@@ -133,6 +139,12 @@ class Consumer:
     devices: tuple[DeviceWish, ...] = ()
     # None: its vCPUs and memory may be anywhere on the host.
     cells: CellWish | None = None
+    # Its volumes by type: where hosts tell of their pools these count, instead of STORAGE_GIB.
+    space: tuple[SpaceWish, ...] = ()
+
+    def space_on(self, host: HostView) -> dict[str, int]:
+        """What its volumes take of each pool of the host, GiB."""
+        return sum_by_pool(host.pools, self.space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +175,8 @@ class PlacementRequest:
     away_from: str = ""
     # Where their volumes are; empty: nowhere yet, or they come along.
     storage_id: str = ""
+    # The same, where it is known by volume: the host must have all of these.
+    places: frozenset[str] = frozenset()
     # Of the deployment set of the consumers; None: they have no set.
     deployment: DeploymentRule | None = None
 
@@ -201,6 +215,7 @@ class RejectionReason(StrEnum):
     TOO_FEW_DEDICATED_CPUS = "too few CPUs to dedicate"
     TOO_LITTLE_MEMORY = "too little memory"
     TOO_LITTLE_STORAGE = "too little storage"
+    VOLUME_TYPE_MISSING = "no storage that answers for the volume type"
     TOO_LITTLE_LOCAL_STORAGE = "too little local storage"
     NUMA_MISFIT = "no NUMA cells that fit"
     TOO_FEW_DEVICES = "too few free devices"

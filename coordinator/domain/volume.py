@@ -54,6 +54,21 @@ class VolumeLimit(BaseModel):
         return self.total_mib_per_second or (sum(parts) if all(parts) else 0)
 
 
+class VolumeBackend(StrEnum):
+    """Where its node keeps a volume."""
+
+    # An older agent has not told it.
+    UNKNOWN = ""
+    FILE = "file"
+    LVM = "lvm"
+    LVM_THIN = "lvmThin"
+    CEPH = "ceph"
+
+
+# No other node finds what is there.
+LOCAL_BACKENDS: Final = frozenset({VolumeBackend.LVM, VolumeBackend.LVM_THIN})
+
+
 class VolumeStatus(StrEnum):
     """What a volume is, or is becoming."""
 

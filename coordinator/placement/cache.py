@@ -16,6 +16,7 @@ from coordinator.scheduler.pipeline import DEFAULT_WEIGHTS
 from coordinator.scheduler.snapshot import Snapshot
 from coordinator.store.database import Database
 from coordinator.store.queries.placement import read_generations, read_hosts
+from coordinator.store.queries.storage import read_changed_pools
 
 # On PostgreSQL a transaction may commit after one that began later and took a higher generation: how far back to look.
 _OVERLAP_GENERATIONS: Final = 64
@@ -42,6 +43,7 @@ class HostCache:
         self._seed = seed
         self._snapshot: Snapshot | None = None
         self._newest = 0
+        self._newest_pool = _BEFORE_ALL
         self._suspects: set[str] = set()
         # Whether any host may have changed unseen.
         self._is_doubted = False
@@ -75,6 +77,19 @@ class HostCache:
             return True
 
     def _update(self, connection: Connection) -> None:
+        was_doubted = self._is_doubted
+        self._update_hosts(connection)
+        assert self._snapshot is not None  # noqa: S101 - it was just made
+        if self._snapshot.storage.is_used:
+            self._update_pools(connection, self._snapshot, _BEFORE_ALL if was_doubted else self._newest_pool)
+
+    def _update_pools(self, connection: Connection, snapshot: Snapshot, newest: int) -> None:
+        overlap = 0 if self._database.is_sqlite else _OVERLAP_GENERATIONS
+        pools = read_changed_pools(connection, newest - overlap)
+        snapshot.storage.put_pools(pools)
+        self._newest_pool = max([self._newest_pool, *(pool.generation for pool in pools)])
+
+    def _update_hosts(self, connection: Connection) -> None:
         if self._snapshot is None:
             hosts = read_hosts(connection)
             self._snapshot = Snapshot(hosts, seed=self._seed)

@@ -23,6 +23,7 @@ from coordinator.scheduler import pipeline
 from coordinator.scheduler.fit import sort_devices
 from coordinator.scheduler.snapshot import Snapshot
 from coordinator.store.queries.placement import Held, advance_generations, find_nodes_of, read_held, read_hosts
+from coordinator.store.queries.storage import advance_pools, read_pools, release_space, reserve_space
 from coordinator.store.tables.device import CellAllocation, DeviceAllocation
 from coordinator.store.tables.node import Allocation
 
@@ -86,10 +87,12 @@ def release(session: Session, consumer_uuids: Collection[str]) -> None:
     """The consumers hold nothing any more; absence is success."""
     nodes = find_nodes_of(session, consumer_uuids)
     if not nodes:
+        release_space(session, consumer_uuids)
         return
+    advance_generations(session, nodes)
+    release_space(session, consumer_uuids)
     for table in (Allocation, CellAllocation, DeviceAllocation):
         session.execute(delete(table).where(col(table.consumer_uuid).in_(list(consumer_uuids))))
-    advance_generations(session, nodes)
 
 
 def exchange(
@@ -146,7 +149,7 @@ def _confirm(
         return decision
     chosen = _node_ids(decision)
     advance_generations(session, chosen)
-    present = Snapshot(read_hosts(session.connection(), chosen, with_hints=False))
+    present = _read_present(session, chosen, request.consumers)
     if not pipeline.admits(present, request, decision.assignments):
         hosts.suspect(chosen)
         decision = _choose(hosts, request, is_arrival=False)
@@ -160,6 +163,16 @@ def _confirm(
     decision = replace(decision, assignments=tuple(_at_present(it, present) for it in decision.assignments))
     _insert_allocations(session, request.consumers, decision.assignments, external)
     return decision
+
+
+def _read_present(session: Session, node_ids: set[str], consumers: Sequence[Consumer]) -> Snapshot:
+    """The hosts, whose rows are locked, and their pools, which nobody else can claim from now either."""
+    hosts = read_hosts(session.connection(), node_ids, with_hints=False)
+    present = Snapshot(hosts)
+    if pool_ids := {pool_id for host in hosts for consumer in consumers for pool_id in consumer.space_on(host)}:
+        advance_pools(session, pool_ids)
+        present.storage.put_pools(read_pools(session.connection(), pool_ids).values())
+    return present
 
 
 def _at_present(assignment: Assignment, present: Snapshot) -> Assignment:
@@ -229,6 +242,8 @@ def _insert_allocations(
         for _, holder, it in pairs
         for device_id, milli in sum_milli(it.devices).items()
     ]
+    for consumer, _, assignment in pairs:
+        reserve_space(session, consumer.uuid, consumer.space_on(assignment.host))
     for table, rows in ((Allocation, amounts), (CellAllocation, cells), (DeviceAllocation, devices)):
         if rows:
             session.connection().execute(insert(table), rows)

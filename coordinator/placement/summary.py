@@ -34,6 +34,7 @@ _CHINESE: Final = {
     RejectionReason.TOO_FEW_DEDICATED_CPUS: "可独占的CPU不足",
     RejectionReason.TOO_LITTLE_MEMORY: "内存不足",
     RejectionReason.TOO_LITTLE_STORAGE: "存储不足",
+    RejectionReason.VOLUME_TYPE_MISSING: "没有可用的该云盘类型存储",
     RejectionReason.TOO_LITTLE_LOCAL_STORAGE: "本地存储不足",
     RejectionReason.NUMA_MISFIT: "没有合适的NUMA节点",
     RejectionReason.TOO_FEW_DEVICES: "空闲设备不足",
@@ -52,6 +53,7 @@ _COUNTED: Final = frozenset(
 _NAMED: Final = frozenset(
     {
         RejectionReason.TRAIT_MISSING,
+        RejectionReason.VOLUME_TYPE_MISSING,
         RejectionReason.OTHER_CPU_MODEL,
         RejectionReason.OTHER_POOL,
         RejectionReason.NUMA_MISFIT,

@@ -65,7 +65,11 @@ STATUSES: Final[Mapping[type[CoordinatorError], grpc.StatusCode]] = {
 # Services that each role may use; the standard ones (health, reflection) are open to every peer that is trusted at all.
 SERVICES_OF_ROLE: Final[Mapping[CertificateRole, frozenset[str]]] = {
     CertificateRole.AGENT: frozenset(
-        {"nodewright.coordinator.v1.NodeService", "nodewright.coordinator.v1.ImageService"}
+        {
+            "nodewright.coordinator.v1.NodeService",
+            "nodewright.coordinator.v1.ImageService",
+            "nodewright.coordinator.v1.VolumeKeyService",
+        }
     ),
     CertificateRole.SCHEDULER: frozenset({"nodewright.coordinator.v1.PlacementService"}),
     CertificateRole.COORDINATOR: frozenset({"nodewright.coordinator.v1.PlacementService"}),

@@ -9,6 +9,7 @@ from coordinator.domain.cell import CellWish
 from coordinator.domain.device import WHOLE_MILLI, DeviceWish
 from coordinator.domain.message import Message
 from coordinator.domain.placement import Assignment, Consumer, Decision, PlacementRequest, ResourceClass, Verdict
+from coordinator.domain.space import ANY_TYPE, SpaceWish
 from coordinator.domain.unit import GIB, KIB, MIB
 from coordinator.errors import CapacityInsufficient, ParameterInvalid, StatusUnsupported
 from coordinator.placement.cache import HostCache
@@ -123,7 +124,7 @@ def _parse_consumer(consumer: placement_pb2.Consumer) -> Consumer:
         )
     if consumer.huge_page_bytes % KIB:
         raise ParameterInvalid("consumers.huge_page_bytes", "must be whole KiB", "须为整 KiB")
-    memory_mib = -(-consumer.memory_bytes // MIB)
+    memory_mib, storage_gib = -(-consumer.memory_bytes // MIB), -(-consumer.storage_bytes // GIB)
     is_celled = consumer.numa or consumer.dedicated_cpus or consumer.huge_page_bytes > 0
     cells = CellWish(consumer.vcpus, memory_mib, consumer.huge_page_bytes // KIB, consumer.dedicated_cpus)
     return Consumer(
@@ -131,11 +132,12 @@ def _parse_consumer(consumer: placement_pb2.Consumer) -> Consumer:
         {
             ResourceClass.DEDICATED_VCPU if consumer.dedicated_cpus else ResourceClass.VCPU: consumer.vcpus,
             ResourceClass.MEMORY_MIB: 0 if consumer.huge_page_bytes else memory_mib,
-            ResourceClass.STORAGE_GIB: -(-consumer.storage_bytes // GIB),
+            ResourceClass.STORAGE_GIB: storage_gib,
             ResourceClass.LOCAL_STORAGE_GIB: -(-consumer.local_storage_bytes // GIB),
         },
         tuple(map(_parse_wish, consumer.devices)),
         cells if is_celled else None,
+        (SpaceWish(ANY_TYPE, storage_gib),) if storage_gib else (),
     )
 
 

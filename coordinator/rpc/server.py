@@ -14,6 +14,7 @@ from coordinator.rpc.interceptor import ErrorInterceptor, RoleInterceptor
 from coordinator.rpc.join import JoinServicer
 from coordinator.rpc.node import NodeServicer
 from coordinator.rpc.placement import PlacementServicer
+from coordinator.rpc.volume_key import VolumeKeyServicer
 from coordinator.runtime import Runtime
 from protos.coordinator.v1 import (
     image_pb2,
@@ -24,6 +25,8 @@ from protos.coordinator.v1 import (
     node_pb2_grpc,
     placement_pb2,
     placement_pb2_grpc,
+    volume_key_pb2,
+    volume_key_pb2_grpc,
 )
 
 STOP_GRACE_SECONDS: Final = 3.0
@@ -46,6 +49,7 @@ _MTLS_SERVICES: Final = tuple(
     for module, name in (
         (node_pb2, "NodeService"),
         (image_pb2, "ImageService"),
+        (volume_key_pb2, "VolumeKeyService"),
         (placement_pb2, "PlacementService"),
     )
 )
@@ -66,6 +70,7 @@ class GrpcServers:
         )
         node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(runtime), self._peers)
         image_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(runtime), self._peers)
+        volume_key_pb2_grpc.add_VolumeKeyServiceServicer_to_server(VolumeKeyServicer(runtime), self._peers)
         placement_pb2_grpc.add_PlacementServiceServicer_to_server(
             PlacementServicer(runtime.database, runtime.hosts), self._peers
         )

@@ -56,6 +56,6 @@ def _count_slots(hosts: Snapshot, consumers: Sequence[Consumer]) -> IntColumn:
     slots = np.full(len(hosts), len(consumers), np.int64)
     for resource_class in ResourceClass:
         least = min(consumer.resources.get(resource_class, 0) for consumer in consumers)
-        if least > 0:
+        if least > 0 and not (resource_class is ResourceClass.STORAGE_GIB and hosts.storage.is_used):
             slots = np.minimum(slots, np.maximum(hosts.free(resource_class), 0) // least)
     return slots

@@ -34,9 +34,11 @@ from coordinator.scheduler.filters.deployment_set import DeploymentSetFilter
 from coordinator.scheduler.filters.device import DeviceFilter
 from coordinator.scheduler.filters.host_group import HostGroupFilter
 from coordinator.scheduler.filters.named_host import NamedHostFilter
+from coordinator.scheduler.filters.place import PlaceFilter
 from coordinator.scheduler.filters.pool import PoolFilter
 from coordinator.scheduler.filters.present_host import PresentHostFilter
 from coordinator.scheduler.filters.state import ReadyFilter, SchedulableFilter
+from coordinator.scheduler.filters.storage import StorageFilter
 from coordinator.scheduler.filters.trait import TraitFilter
 from coordinator.scheduler.fit import fit, holds, locality
 from coordinator.scheduler.gpu.request import gpu_request_of
@@ -54,6 +56,7 @@ FILTERS: Final[tuple[Filter, ...]] = (
     PresentHostFilter(),
     AttributeFilter("zone", RejectionReason.OTHER_ZONE),
     AttributeFilter("storage_id", RejectionReason.OTHER_STORAGE),
+    PlaceFilter(),
     PoolFilter(),
     HostGroupFilter(),
     AttributeFilter("architecture", RejectionReason.OTHER_ARCHITECTURE),
@@ -63,6 +66,7 @@ FILTERS: Final[tuple[Filter, ...]] = (
     SchedulableFilter(),
     DeploymentSetFilter(),
     CapacityFilter(),
+    StorageFilter(),
     CellFilter(),
     DeviceFilter(),
 )
@@ -162,7 +166,7 @@ def _place(
             assignments.append(assignment)
             request = request.with_member(assignment.host)
             if len(assignments) < len(request.consumers):
-                trial.take(row, assignment.host.taken(consumer, assignment))
+                trial.take(row, assignment.host.taken(consumer, assignment), consumer)
     return Decision(tuple(assignments), (), len(hosts), rejected, scores)
 
 
@@ -207,7 +211,7 @@ def admits(hosts: Snapshot, request: PlacementRequest, assignments: Sequence[Ass
             host = hosts.host(row)
             if not holds(host, assignment):
                 return False
-            trial.take(row, host.taken(consumer, assignment))
+            trial.take(row, host.taken(consumer, assignment), consumer)
             request = request.with_member(host)
     return True
 

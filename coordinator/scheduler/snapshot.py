@@ -4,6 +4,7 @@ A row is the same host in every column. Texts stand as codes of a vocabulary and
 to all hosts is one comparison of arrays. Rows have no order: a host that is removed leaves its row to the last one.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -18,6 +19,7 @@ from coordinator.scheduler.column import FIRST_ROOM, BoolColumn, FloatColumn, In
 from coordinator.scheduler.device import DeviceColumns
 from coordinator.scheduler.gpu.outlook import GpuOutlook
 from coordinator.scheduler.gpu.request import gpu_request_of
+from coordinator.scheduler.storage import StorageColumns
 
 # Attributes of a host that are compared with what a request names.
 TEXTS: Final = (
@@ -65,6 +67,7 @@ class Snapshot:
         self._seed = seed.to_bytes(8, signed=True)
         self.cells: Final = CellColumns()
         self.devices: Final = DeviceColumns()
+        self.storage: Final = StorageColumns()
         self.gpus: Final = GpuOutlook(seed=seed)
         self._hosts: list[HostView] = []
         self._rows: dict[str, int] = {}
@@ -120,6 +123,7 @@ class Snapshot:
             self._weights[name] = np.full(len(self._ready), np.nan)
         for name, weights in self._weights.items():
             weights[row] = host.weights.get(name, np.nan)
+        self.storage.put(row, host)
         self._put_use(row, host)
 
     def remove(self, node_id: str) -> None:
@@ -133,7 +137,7 @@ class Snapshot:
             self._rows[last.node_id] = row
             for column in self._columns():
                 column[..., row] = column[..., len(self._hosts)]
-            for group in (self.cells, self.devices, self.gpus):
+            for group in (self.cells, self.devices, self.gpus, self.storage):
                 group.move(len(self._hosts), row)
         self.gpus.shrink()
 
@@ -247,7 +251,7 @@ class Snapshot:
         self._ready, self._schedulable = widened(self._ready), widened(self._schedulable)
         self._rank, self._in_flight = widened(self._rank), widened(self._in_flight)
         self._weights = {name: widened(column) for name, column in self._weights.items()}
-        for group in (self.cells, self.devices, self.gpus):
+        for group in (self.cells, self.devices, self.gpus, self.storage):
             group.widen()
 
     def _trait_bits(self, traits: Iterable[str]) -> IntColumn:
@@ -268,13 +272,18 @@ class Trial:
     def __init__(self, hosts: Snapshot) -> None:
         self._snapshot = hosts
         self._before: dict[int, HostView] = {}
+        self._space: Counter[str] = Counter()
 
-    def take(self, row: int, host: HostView) -> None:
-        """The host of the row is this until the end of the trial."""
+    def take(self, row: int, host: HostView, consumer: Consumer) -> None:
+        """The host of the row, which the consumer was given, is this until the end of the trial."""
         self._before.setdefault(row, self._snapshot.host(row))
         self._snapshot.replace_use(row, host)
+        if space := consumer.space_on(host):
+            self._snapshot.storage.take(space)
+            self._space.update(space)
 
     def undo(self) -> None:
         """The hosts are as they were."""
+        self._snapshot.storage.take({pool_id: -gib for pool_id, gib in self._space.items()})
         for row, host in self._before.items():
             self._snapshot.replace_use(row, host)

@@ -11,9 +11,11 @@ from coordinator.domain.listing import Listing, ListQuery
 from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
 from coordinator.services.elastic_disk import refuse_elastic
-from coordinator.services.instance import find_own
+from coordinator.services.instance import find_own, find_own_batch
 from coordinator.services.instance_task import begin_task, changed_meanwhile, require_unlocked
 from coordinator.services.volume import find_volume
+from coordinator.services.volume_backend import require_backups
+from coordinator.services.volume_key import require_plain
 from coordinator.store.queries import backup as queries
 from coordinator.store.queries.instance import list_volumes
 from coordinator.store.tables import Instance, Volume, VolumeBackup
@@ -36,6 +38,8 @@ def create_backups(runtime: Runtime, caller: Caller, order: BackupOrder) -> tupl
         instance, volumes = _find_volumes(session, caller, order)
         require_unlocked(instance)
         refuse_elastic(volumes, instance, "has no snapshots, and so no backups", "不支持快照，因而不支持备份")
+        require_backups(volumes, instance)
+        require_plain(volumes, "is not backed up", "不支持备份")
         point_id = runtime.identifiers.new(Prefix.BACKUP)
         rows = [_add_row(session, runtime, instance, volume, point_id, order.mode) for volume in volumes]
         session.flush()
@@ -66,7 +70,8 @@ def delete_backup(runtime: Runtime, caller: Caller, backup_id: str) -> str:
         found = _find(session, caller, backup_id)
         instance = _find_user(session, found)
         if instance is not None:
-            instance = find_own(session, caller, instance.ecs_id, for_update=True)
+            # Also of one in the recycle bin: what it keeps takes up space there.
+            [instance] = find_own_batch(session, caller, [instance.ecs_id], recycled=True)
             require_unlocked(instance)
         row = _find(session, caller, backup_id, for_update=True)
         if row.status not in _DELETABLE:

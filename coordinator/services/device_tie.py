@@ -10,14 +10,15 @@ from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationType
 from coordinator.domain.usb import is_replaceable
-from coordinator.domain.volume import ELASTIC_TYPE
+from coordinator.domain.vgpu_migration import goes_along
+from coordinator.domain.volume import ELASTIC_TYPE, VolumeBackend
 from coordinator.errors import StatusUnsupported
 from coordinator.store.queries.device_claim import TIED_KINDS, DeviceClaim, list_claims_of
 from coordinator.store.queries.node import is_storage_shared
 from coordinator.store.queries.snapshot import find_instances_with_snapshots
 from coordinator.store.queries.volume import find_instances_with_type
 from coordinator.store.queries.volume_attachment import find_sharing_instances
-from coordinator.store.tables import Instance
+from coordinator.store.tables import Device, Instance
 
 _WITH_SHARED_VOLUMES: Final = Message(
     "it shares volumes with other instances, and no other node has the storage that they are in: detach them first",
@@ -27,6 +28,10 @@ _WITH_SNAPSHOTS: Final = Message(
     "its volumes have snapshots, and no other node shares their storage: stop the instance and move it cold, "
     "which takes snapshots along, or delete them",
     "其云盘存在快照，且没有其他节点共享该存储：请关机后进行冷迁移（快照随之迁移），或先删除快照",
+)
+_WITH_THIN_SNAPSHOTS: Final = Message(
+    "its logical volumes have snapshots, which stay with the thin pool of its node: delete them first",
+    "其逻辑卷存在快照，快照保留在所在节点的精简池中，请先删除快照",
 )
 _WITH_ELASTIC_DISKS: Final = Message(
     "it has elastic local disks, whose data is on its node alone", "其弹性本地盘的数据仅在所在节点上"
@@ -46,10 +51,10 @@ def require_movable(session: Session, instance: Instance, migration: MigrationTy
 def find_ties(session: Session, instances: Collection[Instance], migration: MigrationType) -> Mapping[str, Message]:
     """What keeps instances where they are, by their ids; absent: nothing does.
 
-    While it runs, an instance keeps every device but virtual functions of network cards and USB devices of which others
-    are as good: its guest lets go of these and gets equal ones, unless it is paused. Otherwise it gets equal ones on
-    another node, except for those that would not be the same there: local disks with its data, and what is plugged into
-    a USB port.
+    While it runs, an instance keeps every device but vGPUs that its node can move, and virtual functions of network
+    cards and USB devices of which others are as good: its guest lets go of these and gets equal ones, unless it is
+    paused. Otherwise it gets equal ones on another node, except for those that would not be the same there: local disks
+    with its data, and what is plugged into a USB port.
     """
     claims = list_claims_of(session, [instance.uuid for instance in instances])
     ties = _find_storage_ties(session, instances, migration)
@@ -58,13 +63,15 @@ def find_ties(session: Session, instances: Collection[Instance], migration: Migr
     for instance in instances:
         held = [claim for claim in claims.get(instance.uuid, []) if _is_tied(claim, instance, migration)]
         if held:
-            ties[instance.ecs_id] = _describe(held, migration)
+            ties[instance.ecs_id] = _describe(session, held, migration)
     return ties
 
 
 def _is_tied(claim: DeviceClaim, instance: Instance, migration: MigrationType) -> bool:
     if migration is not MigrationType.LIVE:
         return claim.kind in TIED_KINDS
+    if goes_along(claim.kind, claim.attributes):
+        return False
     if instance.status == InstanceStatus.PAUSED:
         return True
     if claim.kind == DeviceKind.USB:
@@ -78,6 +85,8 @@ def _find_storage_ties(
     """A guest that runs takes along what its disks hold, but no snapshots; nobody takes along what others use."""
     ids = [instance.id for instance in instances]
     ties = dict.fromkeys(find_sharing_instances(session, ids), _WITH_SHARED_VOLUMES)
+    kept = find_instances_with_snapshots(session, ids, [VolumeBackend.LVM_THIN])
+    ties = dict.fromkeys(kept, _WITH_THIN_SNAPSHOTS) | ties
     if migration is MigrationType.LIVE:
         ties = dict.fromkeys(find_instances_with_snapshots(session, ids), _WITH_SNAPSHOTS) | ties
     return {
@@ -87,8 +96,10 @@ def _find_storage_ties(
     }
 
 
-def _describe(claims: Collection[DeviceClaim], migration: MigrationType) -> Message:
+def _describe(session: Session, claims: Collection[DeviceClaim], migration: MigrationType) -> Message:
     devices = [f"{claim.kind} {claim.device_id}" for claim in claims]
+    if migration is MigrationType.LIVE:
+        devices = [f"{name}{_find_obstacle(session, claim)}" for name, claim in zip(devices, claims, strict=True)]
     names, names_zh = ", ".join(devices), "、".join(devices)
     if migration is not MigrationType.LIVE:
         return Message(
@@ -104,3 +115,10 @@ def _describe(claims: Collection[DeviceClaim], migration: MigrationType) -> Mess
         en += ", or bind USB devices again as replaceable where others of their model are as good"
         zh += "；若同型号USB设备可互换，也可重新绑定并设置replaceable"
     return Message(en, zh)
+
+
+def _find_obstacle(session: Session, claim: DeviceClaim) -> str:
+    """What the node says of vGPUs that it cannot move, in brackets."""
+    device = session.get(Device, (claim.node_id, claim.device_id)) if claim.kind == DeviceKind.GPU else None
+    reason = device.report.get("details", {}).get("vgpu_migration_obstacle") if device else ""
+    return f" ({reason})" if reason else ""

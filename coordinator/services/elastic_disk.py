@@ -3,22 +3,13 @@
 They come with their instance, are of its node, and go with it: nothing attaches, detaches, grows or copies one.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from coordinator.domain.instance_order import VolumeOrder
 from coordinator.domain.volume import ELASTIC_TYPE, MAXIMUM_VOLUMES
 from coordinator.errors import ParameterInvalid, StatusUnsupported, VolumesTooMany
 from coordinator.store.tables import Flavor, Instance, Volume
-
-
-class _Sized(Protocol):
-    @property
-    def size_gib(self) -> int: ...
-
-    @property
-    def volume_type(self) -> str: ...
 
 
 def with_elastic_disks(volumes: Sequence[VolumeOrder], flavor: Flavor) -> tuple[VolumeOrder, ...]:
@@ -59,11 +50,6 @@ def _settle_system_disk(field: str, volume: VolumeOrder, flavor: Flavor) -> Volu
             f"{field}.osSnapshotId", "an elastic local disk is made from an image", "弹性本地系统盘只能由镜像创建"
         )
     return replace(volume, volume_type=ELASTIC_TYPE, delete_on_termination=True)
-
-
-def sum_network_gib(volumes: Iterable[_Sized]) -> int:
-    """Space of those that are not elastic local disks, for which nodes have storage of its own."""
-    return sum(volume.size_gib for volume in volumes if volume.volume_type != ELASTIC_TYPE)
 
 
 def elastic_disks_of(flavor: Flavor) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """Images that are made of what instances hold: of a system disk as it is, or as a snapshot has kept it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlmodel import Session
 
@@ -13,12 +14,16 @@ from coordinator.services.image import settle_visibility
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.services.snapshot import find_own_snapshot
+from coordinator.services.volume_key import require_plain
 from coordinator.store.queries import snapshot as snapshot_query
+from coordinator.store.queries.instance import list_volumes
 from coordinator.store.tables import Image, Instance, Snapshot
 from coordinator.tasks.kinds.capture_image import CAPTURE_IMAGE
 from coordinator.tasks.kinds.capture_snapshot import CAPTURE_SNAPSHOT
 from coordinator.tasks.submission import submit_task
 from coordinator.tasks.volume_export import FORMAT
+
+_NO_IMAGES: Final = ("no image is made of it", "不能制作镜像")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ def _begin_of_instance(session: Session, runtime: Runtime, caller: Caller, draft
     instance = find_own(session, caller, origin.ecs_id, for_update=True)
     require_unlocked(instance)
     CAPTURE_IMAGE.check(session, {"ecsId": origin.ecs_id})
+    require_plain([it for it in list_volumes(session, instance) if it.is_os_disk], *_NO_IMAGES)
     _describe(session, runtime, caller, draft, instance)
     args = {"imageId": draft.id, "quiesces": origin.quiesces}
     return begin_task(session, runtime, caller, CAPTURE_IMAGE, instance, args=args)
@@ -82,6 +88,7 @@ def _locate(session: Session, snapshot: Snapshot) -> dict[str, str]:
     volume = next((item.volume for item in parts if item.part.is_os_disk), None)
     if volume is None:
         raise ParameterInvalid("snapshotId", "the snapshot has no system disk", "快照不包含系统盘")
+    require_plain([volume], *_NO_IMAGES)
     node_id = snapshot_query.node_of(session, volume)
     if node_id is None:
         raise ParameterInvalid("snapshotId", "its volume is on no node", "其云盘不在任何节点上")

@@ -29,11 +29,12 @@ from coordinator.services.instance_task import changed_meanwhile, require_unlock
 from coordinator.services.instance_validation import check_order
 from coordinator.services.launch_order import devices_alike, order_alike, volume_alike
 from coordinator.services.ssh_key_binding import new_binding
+from coordinator.services.volume_key import require_plain
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.device import list_devices_of
 from coordinator.store.queries.ssh_key import list_bindings
 from coordinator.store.queries.volume_attachment import list_shared
-from coordinator.store.tables import Image, Instance, Node, SshKey, Volume
+from coordinator.store.tables import Image, Instance, SshKey, Volume
 from coordinator.tasks.instance_step import require_status
 
 _ADMITTED: Final = (InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.PAUSED)
@@ -96,6 +97,7 @@ def _find_source(session: Session, caller: Caller, ecs_id: str, tenant_id: str) 
     if image is None or not any(volume.is_os_disk for volume in volumes):
         raise StatusUnsupported(f"instance {ecs_id} has no system disk", f"实例{ecs_id}没有系统盘")
     refuse_elastic(volumes, instance, "is not copied: such an instance is not cloned", "无法克隆")
+    require_plain(volumes, "is not copied: such an instance is not cloned", "无法克隆")
     _check_copyable(session, instance)
     return _Source(instance, image, volumes)
 
@@ -181,13 +183,8 @@ def _labels_of(session: Session, instance: Instance) -> tuple[Label, ...]:
 
 
 def _origin(session: Session, source: _Source) -> CloneOrigin:
-    node = session.get_one(Node, source.instance.node_id)
-    return CloneOrigin(
-        ecs_id=source.instance.ecs_id,
-        volumes=source.volumes,
-        node_id=node.id,
-        storage_id=node.storage_id,
-    )
+    assert source.instance.node_id is not None  # noqa: S101 - checked
+    return CloneOrigin(ecs_id=source.instance.ecs_id, volumes=source.volumes, node_id=source.instance.node_id)
 
 
 def _settle(session: Session, runtime: Runtime, source: Instance, created: Created) -> None:

@@ -13,14 +13,14 @@ from coordinator.domain.identifier import Prefix
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.instance_order import InstanceOrder, VolumeOrder
 from coordinator.domain.iso import IsoState
-from coordinator.domain.placement import Decision, PlacementRequest
+from coordinator.domain.placement import Decision, HostView, PlacementRequest
+from coordinator.domain.space import sum_space
 from coordinator.domain.ssh_key import BindingState
 from coordinator.errors import BatchUnschedulable
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import read_rule
-from coordinator.services.elastic_disk import sum_network_gib
 from coordinator.services.instance import make_labels
 from coordinator.services.instance_device import EXTRA_DEVICES
 from coordinator.services.instance_reference import References, find_references
@@ -32,6 +32,8 @@ from coordinator.services.network import PortRequest, allocate_port
 from coordinator.services.password import hash_password, new_vnc_password
 from coordinator.services.quota import Wish, check_quota
 from coordinator.services.ssh_key_binding import new_binding
+from coordinator.services.volume_key import make_key, require_plain
+from coordinator.services.volume_space import keep_near, settle_space
 from coordinator.store.tables import Image, Instance, IsoAttachment, PlacementRecord, Volume
 from coordinator.tasks.blueprint import traits_of
 from coordinator.tasks.kinds.clone_instance import CLONE_INSTANCE
@@ -54,15 +56,12 @@ class CloneOrigin:
     ecs_id: str
     # In the order of the order's volumes.
     volumes: tuple[Volume, ...]
-    # The node that has them, and the identity of the storage where other nodes may find them, too; that may be unknown.
+    # The node that has them.
     node_id: str
-    storage_id: str
 
-    def keep_near(self, request: PlacementRequest) -> PlacementRequest:
+    def keep_near(self, session: Session, request: PlacementRequest) -> PlacementRequest:
         """The request, for hosts that can reach the volumes."""
-        if self.storage_id:
-            return replace(request, storage_id=self.storage_id)
-        return replace(request, node_id=self.node_id)
+        return keep_near(session, request, self.node_id, self.volumes) or replace(request, node_id=self.node_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def add_instances(
     instances = [_new_instance(runtime, order, references, secrets, number) for number in range(order.count)]
     rule = read_rule(session, order.deployment_set, order.tenant_id, locks=True)
     request = placement_request(order, references, rule, [instance.uuid for instance in instances])
-    request = origin.keep_near(request) if origin else request
+    request = origin.keep_near(session, request) if origin else request
     decision = claim(session, runtime.hosts, request)
     _settle_placement(instances, request, decision, keeps_unplaced=origin is None)
     session.add_all(instances)
@@ -120,7 +119,8 @@ def add_instances(
     session.add_all(label for instance in instances for label in make_labels(instance, order.labels))
     _bind_key(session, runtime, references, instances)
     _record_placement(session, runtime, instances, decision)
-    operations = _realize(session, runtime, caller, order, references, instances, origin) if decision.placed else []
+    hosts = [assignment.host for assignment in decision.assignments]
+    operations = _realize(session, runtime, caller, order, references, instances, hosts, origin) if hosts else []
     views = load_views(session, runtime, [instance.id for instance in instances if instance.id is not None])
     return Created(views, tuple(operations))
 
@@ -189,7 +189,7 @@ def placement_request(
     size = InstanceSize(
         vcpus=order.cpu_count,
         memory_bytes=references.memory_bytes,
-        storage_gib=sum_network_gib(references.volumes),
+        space=sum_space(references.volumes),
         huge_page_bytes=huge_page_bytes_of(order),
     )
     request = PlacementRequest(
@@ -250,12 +250,14 @@ def _realize(
     order: InstanceOrder,
     references: References,
     instances: list[Instance],
+    hosts: Sequence[HostView],
     origin: CloneOrigin | None,
 ) -> list[str]:
     """Volumes, ports and a task for each placed instance; answers the operation ids."""
     operations = []
-    for instance in instances:
+    for instance, host in zip(instances, hosts, strict=True):
         volumes = _new_volumes(runtime, order, instance, references.disk_image_id)
+        settle_space(session, instance.uuid, host.pools, volumes)
         kind, args = _settle_task(volumes, references, origin)
         session.add_all(volumes)
         if references.is_installation:
@@ -270,6 +272,8 @@ def _settle_task(
     volumes: list[Volume], references: References, clone: CloneOrigin | None
 ) -> tuple[TaskKind, dict[str, Any]]:
     """The task that makes the instance with these volumes, and what it must know."""
+    copied = volumes if clone else volumes[: bool(references.origin)]
+    require_plain(copied, "copies are made of volumes in the clear alone", "仅支持复制未加密的云盘")
     if clone is None:
         origins = {volumes[0].uuid: references.origin.to_args()} if references.origin else {}
         return CREATE_INSTANCE, {"origins": origins} if origins else {}
@@ -301,6 +305,7 @@ def _new_volumes(runtime: Runtime, order: InstanceOrder, instance: Instance, dis
                 tenant_id=instance.tenant_id,
                 size_gib=volume.size_gib,
                 volume_type=volume.volume_type,
+                encryption_key=make_key(runtime, volume.volume_type),
                 status="creating",
                 instance_id=instance.id,
                 image_id=disk_image_id if volume.is_os_disk else None,

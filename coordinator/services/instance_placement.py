@@ -1,6 +1,6 @@
 """Instances that exist as the scheduler is asked about them: where they could be besides where they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -11,16 +11,18 @@ from coordinator.domain.deployment import DeploymentRule, Place
 from coordinator.domain.device import DeviceKind
 from coordinator.domain.migration import MigrationType
 from coordinator.domain.placement import PlacementRequest
+from coordinator.domain.space import Placed, sum_space
 from coordinator.domain.usb import make_wishes
+from coordinator.domain.vgpu_migration import ask_alike, goes_along
 from coordinator.errors import ResourceNotFound
 from coordinator.placement.claim import find_candidates
 from coordinator.runtime import Runtime
 from coordinator.services.deployment_set import make_rule
 from coordinator.services.device_tie import find_ties, require_movable
-from coordinator.services.elastic_disk import sum_network_gib
 from coordinator.services.instance import check_batch
 from coordinator.services.instance_device import extra_devices_of
 from coordinator.services.instance_resource import InstanceSize, cpu_model_of, make_consumer
+from coordinator.services.volume_space import keep_near
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.deployment_set import read_member_places, read_sets
 from coordinator.store.queries.device_claim import DeviceClaim, list_claims_of
@@ -28,8 +30,8 @@ from coordinator.store.queries.instance_view import Surroundings, read_surroundi
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.node import read_cpu_models
 from coordinator.store.queries.snapshot import find_instances_with_snapshots
-from coordinator.store.queries.volume_attachment import find_sharing_instances
-from coordinator.store.tables import DeploymentSet, Instance, Node
+from coordinator.store.queries.volume_attachment import find_sharing_instances, list_shared
+from coordinator.store.tables import DeploymentSet, Instance
 from coordinator.tasks.blueprint import traits_of
 
 # Guests that see the processor as it is find no other one under them while they run.
@@ -78,12 +80,13 @@ def make_requests(
     set_ids = {instance.deployment_set for instance in instances} - {""}
     sets, members = read_sets(session, set_ids), read_member_places(session, set_ids)
     is_live = migration is MigrationType.LIVE
-    storages = _read_storages(session, instances, is_live=is_live)
+    staying = _find_staying(session, instances, surroundings, is_live=is_live)
     claims = list_claims_of(session, [instance.uuid for instance in instances]) if is_live else {}
     requests = []
     for instance in instances:
-        request = _with_usb(_make_request(instance, surroundings), claims.get(instance.uuid, ()))
-        request = replace(request, storage_id=storages.get(instance.ecs_id, ""))
+        request = _like_devices(_make_request(instance, surroundings), claims.get(instance.uuid, ()))
+        if kept := staying.get(instance.id or 0):
+            request = keep_near(session, request, instance.node_id or "", kept) or request
         keeps_processor = is_live and instance.vcpu_type == _PASSTHROUGH
         if keeps_processor and not is_cpu_type_free and instance.node_id:
             request = replace(request, cpu_model=cpu_models[instance.node_id])
@@ -93,17 +96,19 @@ def make_requests(
     return requests
 
 
-def _read_storages(session: Session, instances: Sequence[Instance], *, is_live: bool) -> dict[str, str]:
-    """Storage that instances do not leave: for what they share with others, and while they run for their snapshots."""
-    ids = [instance.id for instance in instances]
-    having = find_sharing_instances(session, ids)
-    if is_live:
-        having |= find_instances_with_snapshots(session, ids)
-    return {
-        instance.ecs_id: session.get_one(Node, instance.node_id).storage_id
-        for instance in instances
-        if instance.id in having and instance.node_id
+def _find_staying(
+    session: Session, instances: Sequence[Instance], surroundings: Surroundings, *, is_live: bool
+) -> dict[int, list[Placed]]:
+    """Volumes that instances do not leave: what they share with others, and while they run those with snapshots."""
+    ids = [instance.id for instance in instances if instance.node_id]
+    sharing = find_sharing_instances(session, ids)
+    staying: dict[int, list[Placed]] = {
+        number: [volume for _, volume in list_shared(session, number)] for number in sharing
     }
+    for number in find_instances_with_snapshots(session, ids) if is_live else ():
+        own: list[Placed] = [volume for volume in surroundings.volumes.get(number, ()) if not volume.multi_attach]
+        staying[number] = [*staying.get(number, ()), *own]
+    return staying
 
 
 def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRequest:
@@ -113,7 +118,7 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
         vcpus=instance.vcpus,
         memory_bytes=instance.memory_bytes,
         # What it shares with others stays where it is.
-        storage_gib=sum_network_gib(it for it in surroundings.volumes.get(instance.id, ()) if not it.multi_attach),
+        space=sum_space(it for it in surroundings.volumes.get(instance.id, ()) if not it.multi_attach),
         huge_page_bytes=instance.huge_page_bytes,
     )
     own_pools = {instance.rp_id} if instance.rp_id else set()
@@ -128,11 +133,14 @@ def _make_request(instance: Instance, surroundings: Surroundings) -> PlacementRe
     )
 
 
-def _with_usb(request: PlacementRequest, claims: Iterable[DeviceClaim]) -> PlacementRequest:
-    """USB devices are no part of an order: a guest that runs on elsewhere needs others for those that it has."""
-    wishes = make_wishes(claim.attributes for claim in claims if claim.kind == DeviceKind.USB)
+def _like_devices(request: PlacementRequest, claims: Collection[DeviceClaim]) -> PlacementRequest:
+    """A guest that runs on elsewhere needs devices like those that it has: USB devices are no part of its order, and
+    the vGPUs that it takes along are of GPUs and drivers like theirs."""
     (consumer,) = request.consumers
-    return replace(request, consumers=(replace(consumer, devices=(*consumer.devices, *wishes)),))
+    usb = make_wishes(claim.attributes for claim in claims if claim.kind == DeviceKind.USB)
+    vgpus = (claim.attributes for claim in claims if goes_along(claim.kind, claim.attributes))
+    devices = (*ask_alike(consumer.devices, vgpus), *usb)
+    return replace(request, consumers=(replace(consumer, devices=devices),))
 
 
 def _rule_without(

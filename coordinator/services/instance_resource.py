@@ -8,6 +8,7 @@ from coordinator.domain.device import WHOLE_MILLI, DeviceKind, DeviceWish
 from coordinator.domain.device_order import ExtraDevices, InfinibandOrder
 from coordinator.domain.gpu import load_catalogue
 from coordinator.domain.placement import Consumer, ResourceClass
+from coordinator.domain.space import SpaceWish
 from coordinator.domain.unit import GIB, KIB, MIB
 from coordinator.store.tables import Flavor, FlavorType
 
@@ -22,7 +23,8 @@ class InstanceSize:
 
     vcpus: int
     memory_bytes: int
-    storage_gib: int
+    # Space of its volumes by type.
+    space: tuple[SpaceWish, ...] = ()
     # Size of the huge pages behind the memory; 0: ordinary pages.
     huge_page_bytes: int = 0
 
@@ -54,7 +56,7 @@ def make_consumer(
             ResourceClass.DEDICATED_VCPU if is_dedicated else ResourceClass.VCPU: size.vcpus,
             # Huge pages were taken out of the memory that hosts offer, and are counted where they are.
             ResourceClass.MEMORY_MIB: 0 if size.huge_page_bytes else memory_mib,
-            ResourceClass.STORAGE_GIB: size.storage_gib,
+            ResourceClass.STORAGE_GIB: sum(wish.size_gib for wish in size.space),
             ResourceClass.LOCAL_STORAGE_GIB: _elastic_gib(flavor),
         },
         (
@@ -66,6 +68,7 @@ def make_consumer(
         CellWish(size.vcpus, memory_mib, size.huge_page_bytes // KIB, is_dedicated)
         if flavor_type.v_numa or is_dedicated or size.huge_page_bytes
         else None,
+        size.space,
     )
 
 

@@ -11,8 +11,9 @@ from sqlmodel import Session
 from coordinator.domain.caller import Caller
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.listing import Listing, Page
+from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationOptions, MigrationState, MigrationType, MigrationWish
-from coordinator.domain.placement import HostView
+from coordinator.domain.placement import HostView, PlacementRequest
 from coordinator.errors import CoordinatorError, ParameterInvalid, ResourceNotFound, StatusUnsupported, TargetUnsuitable
 from coordinator.placement.claim import claim
 from coordinator.placement.summary import summarize
@@ -21,10 +22,14 @@ from coordinator.services.device_tie import require_movable
 from coordinator.services.instance import check_batch, find_own
 from coordinator.services.instance_placement import make_requests
 from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.vgpu_obstacle import explain_vgpus
+from coordinator.services.volume_space import keep_near
 from coordinator.store.queries import migration as queries
 from coordinator.store.queries.deployment_set import lock_set
+from coordinator.store.queries.instance import list_volumes
 from coordinator.store.queries.migration_setting import read_migration_settings
-from coordinator.store.queries.node import find_nodes_by_name, share_storage
+from coordinator.store.queries.node import find_nodes_by_name
+from coordinator.store.queries.volume_attachment import list_shared
 from coordinator.store.tables import Instance, Migration, Node
 from coordinator.tasks.instance_step import require_status
 from coordinator.tasks.kinds.cold_migrate_instance import COLD_MIGRATE_INSTANCE
@@ -151,7 +156,6 @@ def make_move(
         "sourceNodeId": instance.node_id,
         "targetNodeId": target.node_id,
         "isCpuTypeFree": settings.is_cpu_type_free,
-        "sharesStorage": share_storage(session, instance.node_id, target.node_id),
         "hibernates": instance.status == InstanceStatus.HIBERNATED,
     }
 
@@ -223,24 +227,34 @@ def _claim_target(
     consumers = tuple(replace(consumer, uuid=migration_id) for consumer in request.consumers)
     request = replace(request, consumers=consumers, node_name=wish.node_name)
     if kind is MigrationType.RECOVERY:
-        request = replace(request, storage_id=_find_storage(session, instance))
+        request = _keep_near(session, instance, request)
     decision = claim(session, runtime.hosts, request)
     if not decision.placed:
-        summary = summarize(decision)
-        raise TargetUnsuitable(summary.en, summary.zh)
+        raise _refuse(session, instance, kind, wish, summarize(decision))
     host = decision.assignments[0].host
     return host, host.pool_id if request.pool_ids else ""
 
 
-def _find_storage(session: Session, instance: Instance) -> str:
-    """Where its disks are: what the lost node had on disks of its own cannot be had elsewhere."""
+def _refuse(
+    session: Session, instance: Instance, kind: MigrationType, wish: MigrationWish, summary: Message
+) -> TargetUnsuitable:
+    vgpus = explain_vgpus(session, instance, wish.node_name) if kind is MigrationType.LIVE else None
+    if vgpus is None:
+        return TargetUnsuitable(summary.en, summary.zh)
+    return TargetUnsuitable(f"{summary.en}; {vgpus.en}", f"{summary.zh}；{vgpus.zh}")
+
+
+def _keep_near(session: Session, instance: Instance, request: PlacementRequest) -> PlacementRequest:
+    """For hosts that have its disks: what the lost node had on disks of its own cannot be had elsewhere."""
     node = session.get_one(Node, instance.node_id)
-    if not node.storage_id:
+    volumes = [*list_volumes(session, instance), *(volume for _, volume in list_shared(session, instance.id))]
+    near = keep_near(session, request, node.id, volumes)
+    if near is None:
         raise TargetUnsuitable(
             f"it is not known that another node shares the disks of node {node.name}",
             f"尚未确认有其他节点与节点{node.name}共享磁盘",
         )
-    return node.storage_id
+    return near
 
 
 def _check_node_name(session: Session, instance: Instance, node_name: str) -> None:

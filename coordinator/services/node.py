@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from coordinator.domain.caller import Caller
 from coordinator.domain.listing import Listing, ListQuery
+from coordinator.domain.space import types_in
 from coordinator.errors import ResourceNotFound
 from coordinator.runtime import Runtime
 from coordinator.services.host import HostReference, find_hosts
@@ -16,9 +17,28 @@ from coordinator.services.node_device import NodeDevices, read_node_devices
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.node import NodePlace
 from coordinator.store.queries.placement import advance_generations
+from coordinator.store.queries.storage import find_pools, read_pools
 from coordinator.store.tables import Node
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStorage:
+    """Where a node makes volumes of some types, and the space there."""
+
+    # "*": all that no other one has. Empty: there may be volumes, and none are made any more.
+    volume_types: tuple[str, ...]
+    pool_id: str
+    # Nodes with the same one share the volumes there.
+    place_id: str
+    # Since when it is silent; empty: it answers.
+    silent_since: str
+    total_gib: int
+    # As it was told last.
+    free_gib: int
+    # What new volumes may still take.
+    available_gib: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +48,7 @@ class NodeView:
     node: Node
     place: NodePlace
     devices: NodeDevices
+    storages: tuple[NodeStorage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +130,23 @@ def _list(runtime: Runtime, query: ListQuery, **without: bool) -> Listing[NodeVi
 def _view_all(session: Session, nodes: Sequence[Node]) -> tuple[NodeView, ...]:
     node_ids = [node.id for node in nodes]
     places, devices = queries.read_places(session, node_ids), read_node_devices(session, node_ids)
-    return tuple(NodeView(node, places[node.id], devices[node.id]) for node in nodes)
+    storages = _read_storages(session, nodes)
+    return tuple(NodeView(node, places[node.id], devices[node.id], storages[node.id]) for node in nodes)
+
+
+def _read_storages(session: Session, nodes: Sequence[Node]) -> dict[str, tuple[NodeStorage, ...]]:
+    pool_ids = {pool_id for node in nodes for pool_id, *_ in node.storages.values()}
+    pools, free = find_pools(session, pool_ids), read_pools(session.connection(), pool_ids)
+    found: dict[str, tuple[NodeStorage, ...]] = {}
+    for node in nodes:
+        found[node.id] = tuple(
+            NodeStorage(
+                types_in(node.storages, place),
+                *place,
+                pool.total_gib if (pool := pools.get(place[0])) else 0,
+                pool.free_gib if pool else 0,
+                max(free[place[0]].free_gib, 0) if pool else 0,
+            )
+            for place in sorted({(it[0], it[1], it[2]) for it in node.storages.values()})
+        )
+    return found

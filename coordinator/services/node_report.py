@@ -18,6 +18,7 @@ from coordinator.services.ha_config import read_told_tolerance
 from coordinator.services.host_fact import apply_facts, make_inventory
 from coordinator.services.interruption import NodeEnds, Reboot, note_boot, record_fenced, record_interruptions
 from coordinator.services.overcommit import cpu_ratio_of_node
+from coordinator.services.storage_report import apply_places, is_news
 from coordinator.store.queries import node as queries
 from coordinator.store.queries.device import replace_devices
 from coordinator.store.queries.node import SignOfLife
@@ -92,6 +93,7 @@ def register_node(runtime: Runtime, node_id: str, report: Registration) -> Regis
         _apply_host(session, runtime, node, report.facts, report.inventory)
         # Whether or not it offers what it did: it is ready again.
         advance_generations(session, [node.id])
+        apply_places(session, node, report.inventory.storage_places)
         unexpected, released = _apply_domains(session, runtime, node, report, reboot)
     runtime.leases.open(NodeSession(node_id, report.session_id), HaTerms(0, tolerance_seconds))
     # The agent may have another address now.
@@ -128,11 +130,15 @@ def record_inventory(
     """Facts or inventory changed. What is stored already costs no write transaction: free space, for one, is not."""
     with runtime.database.read() as session:
         row = _check_session(session.get(Node, node.node_id), node)
-        if not _apply_host(session, runtime, row, facts, inventory):
+        has_space_news = is_news(session, row, inventory.storage_places)
+        if not _apply_host(session, runtime, row, facts, inventory) and not has_space_news:
             return
     with runtime.database.write() as session:
         row = _check_session(queries.lock_node(session, node.node_id), node)
         if _apply_host(session, runtime, row, facts, inventory):
+            advance_generations(session, [row.id])
+        # Nodes are locked before pools, everywhere.
+        if apply_places(session, row, inventory.storage_places):
             advance_generations(session, [row.id])
 
 

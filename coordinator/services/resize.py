@@ -18,12 +18,13 @@ from coordinator.domain.message import Message
 from coordinator.domain.migration import MigrationOptions, MigrationType
 from coordinator.domain.placement import Consumer, PlacementRequest, ResourceClass
 from coordinator.domain.resize import ResizeOrder
+from coordinator.domain.space import sum_space
 from coordinator.errors import ParameterInvalid, ResizeImpossible, StatusUnsupported, TargetUnsuitable
 from coordinator.placement.claim import claim, release
 from coordinator.placement.summary import summarize
 from coordinator.runtime import Runtime
 from coordinator.services.device_tie import find_ties
-from coordinator.services.elastic_disk import elastic_disks_of, sum_network_gib
+from coordinator.services.elastic_disk import elastic_disks_of
 from coordinator.services.instance import find_own
 from coordinator.services.instance_device import EXTRA_DEVICES, extra_devices_of
 from coordinator.services.instance_placement import make_requests
@@ -164,8 +165,8 @@ def _settle_order(session: Session, runtime: Runtime, instance: Instance, order:
 
 
 def _present_size(session: Session, instance: Instance) -> InstanceSize:
-    storage_gib = sum_network_gib(instance_query.list_volumes(session, instance))
-    return InstanceSize(instance.vcpus, instance.memory_bytes, storage_gib, instance.huge_page_bytes)
+    space = sum_space(instance_query.list_volumes(session, instance))
+    return InstanceSize(instance.vcpus, instance.memory_bytes, space, instance.huge_page_bytes)
 
 
 def _change_devices(

@@ -11,8 +11,9 @@ from coordinator.runtime import Runtime
 from coordinator.services.instance import find_own_batch
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.volume import find_volume
+from coordinator.services.volume_space import take_space
 from coordinator.store.queries import instance as instance_query
-from coordinator.store.queries.node import share_storage
+from coordinator.store.queries.node import share_volume
 from coordinator.store.queries.volume import lock_volume
 from coordinator.store.queries.volume_attachment import list_shared, list_sharers
 from coordinator.store.tables import Instance, Node, Volume, VolumeAttachment
@@ -45,6 +46,7 @@ def attach_shared(
                     delete_on_termination=delete_on_termination,
                 )
             )
+        take_space(session, instances[0].node_id, [volume] if volume.node_id is None else [])
         operation_id = _begin(session, runtime, caller, ATTACH_SHARED_VOLUME, volume, instances)
         volume.status = VolumeStatus.IN_USE
         session.add(volume)
@@ -132,7 +134,7 @@ def _check_storage(session: Session, volume: Volume, instances: Sequence[Instanc
         if instance.node_id is None:
             raise StatusUnsupported(f"instance {instance.ecs_id} is on no node", f"实例{instance.ecs_id}不在任何节点上")
     node_ids = dict.fromkeys([*filter(None, [volume.node_id]), *(it.node_id for it in instances if it.node_id)])
-    if share_storage(session, *node_ids):
+    if share_volume(session, volume, *node_ids):
         return
     names = ", ".join(session.get_one(Node, node_id).name for node_id in node_ids)
     raise StatusUnsupported(

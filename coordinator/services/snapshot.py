@@ -17,6 +17,7 @@ from coordinator.runtime import Runtime
 from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, require_unlocked
+from coordinator.services.volume_backend import require_snapshots
 from coordinator.store.queries import snapshot as queries
 from coordinator.store.queries.instance import list_volumes
 from coordinator.store.queries.snapshot import SnapshotPart, SnapshotRow
@@ -63,7 +64,9 @@ def begin_snapshot(
     """The same in the caller's transaction, of an instance that it has locked; the caller wakes the engine."""
     check_name(order.name, "snapshotName")
     require_unlocked(instance)
-    refuse_elastic(list_volumes(session, instance), instance, "has no snapshots", "不支持快照")
+    volumes = list_volumes(session, instance)
+    refuse_elastic(volumes, instance, "has no snapshots", "不支持快照")
+    require_snapshots(volumes, instance)
     limit = runtime.settings.snapshots_per_instance
     if queries.count_of_instance(session, instance.id) >= limit:
         raise QuotaExceeded(

@@ -8,8 +8,11 @@ from coordinator.domain.caller import Caller
 from coordinator.domain.instance_order import InstanceOrder
 from coordinator.domain.placement import PlacementRequest
 from coordinator.domain.snapshot import SnapshotStatus
+from coordinator.domain.space import places_of
 from coordinator.errors import ParameterInvalid, StatusUnsupported
 from coordinator.services.snapshot import find_own_snapshot
+from coordinator.services.volume_backend import storage_of
+from coordinator.services.volume_key import require_plain
 from coordinator.store.queries import snapshot as queries
 from coordinator.store.queries.snapshot import SnapshotPart
 from coordinator.store.tables import Instance, Node
@@ -27,9 +30,13 @@ class SnapshotOrigin:
     # Where it can be read: on this node, and on those that have the same storage unless that is empty.
     node_id: str
     storage_id: str
+    # The same where it is known for this volume.
+    places: frozenset[str]
 
     def place(self, request: PlacementRequest) -> PlacementRequest:
         """The same request, for hosts that can read the snapshot; ParameterInvalid when another one is named."""
+        if self.places:
+            return replace(request, places=self.places)
         if self.storage_id:
             return replace(request, storage_id=self.storage_id)
         if request.node_id not in ("", self.node_id):
@@ -70,16 +77,19 @@ def _find(session: Session, user: Caller, order: InstanceOrder, snapshot_id: str
     if item is None or not image_id:
         raise ParameterInvalid(f"{field}.osSnapshotId", "the snapshot has no system disk", "快照不包含系统盘")
     _check(order, item, image_id, field)
+    require_plain([item.volume], "nothing is made from its snapshots", "不能由其快照创建")
     node_id = queries.node_of(session, item.volume)
     if node_id is None:
         raise ParameterInvalid(f"{field}.osSnapshotId", "its volume is on no node", "其云盘不在任何节点上")
+    node = session.get_one(Node, node_id)
     return SnapshotOrigin(
         snapshot_id=row.snapshot_id,
         volume_uuid=item.volume.uuid,
         image_id=image_id,
         disk_image_id=item.part.image_id,
         node_id=node_id,
-        storage_id=session.get_one(Node, node_id).storage_id,
+        storage_id=storage_of(node, [item.volume]),
+        places=places_of(node.storages, item.volume.storage_pool_id or ""),
     )
 
 

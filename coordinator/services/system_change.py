@@ -12,6 +12,7 @@ from coordinator.domain.caller import Caller, Role
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.placement import Consumer, PlacementRequest, ResourceClass
 from coordinator.domain.resize import ResizeOrder
+from coordinator.domain.space import sum_space
 from coordinator.domain.system_change import SystemOrder
 from coordinator.domain.unit import GIB
 from coordinator.domain.volume import VolumeStatus
@@ -28,6 +29,8 @@ from coordinator.services.instance_validation import check_password
 from coordinator.services.password import hash_password
 from coordinator.services.quota import Wish, check_quota
 from coordinator.services.resize_order import as_instance_order
+from coordinator.services.volume_key import make_key
+from coordinator.services.volume_space import settle_space
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries.placement import read_held
 from coordinator.store.queries.snapshot import list_of_volumes
@@ -145,6 +148,7 @@ def _make_volume(runtime: Runtime, old: Volume, image: Image) -> Volume:
         tenant_id=old.tenant_id,
         size_gib=max(old.size_gib, -(-image.virtual_size_bytes // GIB)),
         volume_type=old.volume_type,
+        encryption_key=make_key(runtime, old.volume_type, always=old.is_encrypted),
         status=VolumeStatus.CREATING,
         image_id=image.id,
         disk_bus=old.disk_bus,
@@ -160,7 +164,7 @@ def _reserve(session: Session, runtime: Runtime, instance: Instance, new: Volume
         raise StatusUnsupported(f"instance {instance.ecs_id} is on no node", f"实例{instance.ecs_id}不在任何节点上")
     reserve_uuid = runtime.identifiers.new_uuid()
     request = PlacementRequest(
-        consumers=(Consumer(reserve_uuid, {_STORAGE: new.size_gib}),),
+        consumers=(Consumer(reserve_uuid, {_STORAGE: new.size_gib}, space=sum_space([new])),),
         node_id=instance.node_id,
         group_id=instance.hg_id,
     )
@@ -171,4 +175,5 @@ def _reserve(session: Session, runtime: Runtime, instance: Instance, new: Volume
             f"its node must have room for the old and the new disk: {reason.en}",
             f"所在节点需同时容纳新旧系统盘：{reason.zh}",
         )
+    settle_space(session, reserve_uuid, decision.assignments[0].host.pools, [new])
     return reserve_uuid

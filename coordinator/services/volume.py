@@ -13,6 +13,8 @@ from coordinator.runtime import Runtime
 from coordinator.services.elastic_disk import refuse_elastic
 from coordinator.services.instance_task import require_unlocked
 from coordinator.services.region import check_tenant
+from coordinator.services.volume_key import make_key, refuse_encrypted_type
+from coordinator.services.volume_space import lock_space, require_growth
 from coordinator.store.queries import volume as queries
 from coordinator.store.queries.instance import lock_instances
 from coordinator.store.queries.snapshot import list_of_volumes
@@ -42,6 +44,10 @@ def create_volume(runtime: Runtime, caller: Caller, draft: Volume) -> VolumeRow:
     check_tenant(runtime, caller, draft.tenant_id)
     draft.uuid = runtime.identifiers.new_uuid()
     draft.status = VolumeStatus.AVAILABLE
+    if draft.multi_attach:
+        reason = "instances share none that is"
+        refuse_encrypted_type(runtime, draft.volume_type, "multiAttach", reason, "不支持共享")
+    draft.encryption_key = make_key(runtime, draft.volume_type)
     with runtime.database.write() as session:
         check_volume_quota(session, draft.tenant_id, count=1, size_gib=draft.size_gib)
         session.add(draft)
@@ -97,10 +103,12 @@ def rename_volume(runtime: Runtime, caller: Caller, volume_id: str, name: str) -
 def grow_volume(runtime: Runtime, caller: Caller, volume_id: str, size_gib: int) -> Task | None:
     """Makes a volume larger, also while an instance uses it; the task that does it where a node holds its data.
 
-    ParameterInvalid when it would become smaller, QuotaExceeded; the space counts at once. The same size is success.
+    ParameterInvalid when it would become smaller, QuotaExceeded, StorageInsufficient; the space counts at once.
+    The same size is success.
     """
     with runtime.database.write() as session:
         row = find_volume(session, caller, volume_id)
+        lock_space(session, None, [row.volume])
         # Instances are locked before volumes, everywhere; they may be others by then.
         names = [instance.ecs_id for _, instance in row.sharers] or [name for name in [row.ecs_id] if name]
         instances = list(lock_instances(session, names).values())
@@ -110,6 +118,7 @@ def grow_volume(runtime: Runtime, caller: Caller, volume_id: str, size_gib: int)
         if size_gib == volume.size_gib:
             return None
         check_volume_quota(session, volume.tenant_id, count=0, size_gib=size_gib - volume.size_gib)
+        require_growth(session, volume, size_gib)
         task = _submit_growth(session, runtime, caller, volume, instances, size_gib) if volume.node_id else None
         volume.size_gib = size_gib
         session.add(volume)

@@ -15,8 +15,9 @@ from coordinator.services.instance import find_own
 from coordinator.services.instance_task import begin_task, require_unlocked
 from coordinator.services.shared_volume import attach_shared, detach_shared
 from coordinator.services.volume import find_volume
+from coordinator.services.volume_space import lock_space, take_space
 from coordinator.store.queries.instance import list_volumes
-from coordinator.store.queries.node import share_storage
+from coordinator.store.queries.node import share_volume
 from coordinator.store.queries.volume import lock_volume
 from coordinator.store.queries.volume_attachment import find_attachment, list_shared
 from coordinator.store.queries.volume_attachment import list_attached as list_shared_as_attached
@@ -50,7 +51,7 @@ def attach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, orders: Sequen
     """Gives volumes to an instance, all or none; answers the operation id.
 
     StatusUnsupported for a volume that is not available, or whose data is on a node that shares nothing with the
-    instance's; VolumesTooMany beyond sixteen for each instance.
+    instance's; StorageInsufficient for a new one that does not fit there; VolumesTooMany beyond sixteen.
     """
     if _find_lone_shared(runtime, caller, [order.volume_id for order in orders]):
         [order] = orders
@@ -59,6 +60,7 @@ def attach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, orders: Sequen
         flag = order.delete_on_termination
         return attach_shared(runtime, caller, order.volume_id, [ecs_id], delete_on_termination=flag)
     with runtime.database.write() as session:
+        _lock_space(session, caller, ecs_id, orders)
         instance = find_own(session, caller, ecs_id, for_update=True)
         require_unlocked(instance)
         ATTACH_VOLUMES.check(session, {"ecsId": ecs_id})
@@ -69,6 +71,7 @@ def attach_volumes(runtime: Runtime, caller: Caller, ecs_id: str, orders: Sequen
             _check_attachable(session, volume, instance)
         uuids = [volume.uuid for volume in volumes]
         args = {"uuids": uuids, "newUuids": [volume.uuid for volume in volumes if volume.node_id is None]}
+        take_space(session, instance.node_id, [volume for volume in volumes if volume.node_id is None])
         operation_id = begin_task(session, runtime, caller, ATTACH_VOLUMES, instance, args=args)
         _assign(session, instance, present, list(zip(volumes, orders, strict=True)))
     runtime.wake_tasks()
@@ -111,6 +114,15 @@ def set_delete_flag(runtime: Runtime, caller: Caller, ecs_id: str, volume_id: st
         held = attachment or volume
         held.delete_on_termination = delete_on_termination
         session.add(held)
+
+
+def _lock_space(session: Session, caller: Caller, ecs_id: str, orders: Sequence[AttachOrder]) -> None:
+    """What volumes will take that no node has made yet."""
+    instance = find_own(session, caller, ecs_id)
+    wanted = [find_volume(session, caller, order.volume_id).volume for order in orders]
+    lock_space(session, instance.node_id, [volume for volume in wanted if volume.node_id is None])
+    # It may change until it is locked itself.
+    session.expire(instance)
 
 
 def _find_lone_shared(runtime: Runtime, caller: Caller, volume_ids: Sequence[str]) -> bool:
@@ -161,7 +173,7 @@ def _check_attachable(session: Session, volume: Volume, instance: Instance) -> N
             f"volume {volume.id}: a {volume.disk_bus} disk comes and goes only while the instance is stopped",
             f"云盘{volume.id}：{volume.disk_bus}磁盘仅允许在实例关机时挂载或卸载",
         )
-    if volume.node_id and instance.node_id and not share_storage(session, volume.node_id, instance.node_id):
+    if volume.node_id and instance.node_id and not share_volume(session, volume, volume.node_id, instance.node_id):
         places = [session.get_one(Node, node_id).name for node_id in (volume.node_id, instance.node_id)]
         raise StatusUnsupported(
             f"volume {volume.id}: its data is on node {places[0]}, and the instance on {places[1]}, which share no "

@@ -16,6 +16,7 @@ from sqlmodel import Session
 
 from coordinator.store.change_event import record_changes
 from coordinator.store.queries.event import has_events, number_events
+from coordinator.store.queries.storage import note_space_changes
 
 _LOCK_TIMEOUT_SECONDS: Final = 30
 # Key of the advisory lock of who leads; any number that nobody else uses.
@@ -52,6 +53,7 @@ class Database:
         self.engine: Engine = create_engine(url, **self._engine_options(pool_size=8, max_overflow=24))
         self._writers = sessionmaker(self.engine, class_=Session, expire_on_commit=False)
         event.listen(self._writers, "before_flush", record_changes)
+        event.listen(self._writers, "before_flush", note_space_changes)
         self._observer: Engine = create_engine(url, **self._engine_options(pool_size=1, max_overflow=0))
         # SQLite's own waiting is a sleep that grows to 100 ms; threads of one process wait for each other here instead.
         self._writing = threading.Lock()

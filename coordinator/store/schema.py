@@ -8,7 +8,7 @@ from sqlalchemy import inspect, text
 from coordinator.store.database import Database
 
 # The newest revision; a test compares it with the scripts.
-REVISION: Final = "0026"
+REVISION: Final = "0031"
 
 
 def is_current(database: Database) -> bool:

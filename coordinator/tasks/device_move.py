@@ -1,5 +1,7 @@
 """Devices around a live migration: the guest gives the source's back and gets equal ones of the target.
 
+vGPUs that both nodes can move go along with their state: equal ones wait on the target.
+
 Virtual functions of network cards keep their MAC addresses, and a guest that bonds them with another interface stays on
 its network meanwhile. USB devices are replaced by others of the same model.
 """
@@ -15,6 +17,7 @@ from coordinator.agents.client import AgentCallError, AgentClient
 from coordinator.domain.device import DeviceKind
 from coordinator.domain.event import Severity
 from coordinator.domain.usb import is_replaceable
+from coordinator.domain.vgpu_migration import goes_along
 from coordinator.store.queries.device_claim import DeviceClaim
 from coordinator.store.queries.event import record_event
 from coordinator.tasks.blueprint import Blueprint, host_devices
@@ -45,6 +48,11 @@ def movable_devices(blueprint: Blueprint) -> list[DeviceClaim]:
         for claim in blueprint.devices
         if claim.kind == DeviceKind.VF or (claim.kind == DeviceKind.USB and is_replaceable(claim.attributes, options))
     ]
+
+
+def count_vgpus(blueprint: Blueprint) -> int:
+    """How many go along with the guest."""
+    return sum(claim.slices for claim in blueprint.devices if goes_along(claim.kind, claim.attributes))
 
 
 async def detach_devices(blueprint: Blueprint, source: AgentClient) -> None:

@@ -117,7 +117,7 @@ class TaskEngine:
 
     def _start(self, candidate: Candidate) -> None:
         kind = self._kinds[candidate.kind]
-        if candidate.schema_version != kind.schema_version:
+        if candidate.schema_version not in {kind.schema_version, *kind.former_versions}:
             # Made by another version of this program, which may still be at work beside this one.
             if candidate.id not in self._left_alone:
                 self._left_alone.add(candidate.id)

@@ -5,7 +5,8 @@ a node: which one has to be cleaned is known at the end, and a task of its own d
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,18 +15,22 @@ from sqlmodel import Session
 from coordinator.agents.client import AgentClient
 from coordinator.domain.clock import utc_now
 from coordinator.domain.migration import MigrationState
+from coordinator.domain.space import find_pool, pools_by_type
+from coordinator.domain.volume import LOCAL_BACKENDS, VolumeBackend
 from coordinator.placement.claim import release
 from coordinator.store.queries import instance as instance_query
 from coordinator.store.queries import migration as migration_query
 from coordinator.store.queries.device_claim import hand_claims_over
 from coordinator.store.queries.migration_setting import read_migration_settings
 from coordinator.store.queries.placement import advance_generations
+from coordinator.store.queries.storage import advance_pools, release_space, reserve_space
 from coordinator.store.queries.volume_attachment import list_shared
-from coordinator.store.tables import Instance, Migration
+from coordinator.store.tables import Instance, Migration, Node, Volume
 from coordinator.tasks.blueprint import Blueprint, image_ref, port_message, read_blueprint, volume_size_bytes
 from coordinator.tasks.instance_step import Args, ensure_media, load_instance, settle, settle_failure
 from coordinator.tasks.model import Failure, StepContext, StepDeferred, StepResult
 from coordinator.tasks.remains import Remains, submit_cleaning
+from coordinator.tasks.volume_place import choose_copied, find_copied, read_copied
 from protos.agent.v1 import storage_pb2
 
 # Code of a failure: source and target were lost while the guest was on its way, and are fenced.
@@ -79,6 +84,7 @@ async def await_turn(context: StepContext) -> StepResult:
     reason = await asyncio.to_thread(take)
     if reason:
         raise StepDeferred(reason, _LOOK_AGAIN_SECONDS)
+    await find_copied(context)
     return StepResult()
 
 
@@ -97,13 +103,13 @@ async def ensure_image(context: StepContext) -> StepResult:
 
 
 async def ensure_volumes(context: StepContext) -> StepResult:
-    """A step: unless it shares them, the target has volumes like the instance's, without what was written to them."""
+    """A step: the target has volumes like the instance's, without what was written to them."""
     blueprint = await target_blueprint(context)
-    if context.args["sharesStorage"]:
-        return StepResult()
-    for volume in blueprint.volumes:
+    for volume in await read_copied(context, blueprint.volumes):
         image = blueprint.image_below(volume)
-        await target_of(context).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
+        await target_of(context).ensure_volume(
+            *(volume.uuid, volume_size_bytes(volume), volume.volume_type, image), encrypted=volume.is_encrypted
+        )
     return StepResult()
 
 
@@ -128,8 +134,13 @@ def change_node(session: Session, args: Args) -> Instance:
     release(session, [instance.uuid])
     migration_query.rename_consumer(session, migration_id, instance.uuid, target_id)
     instance.node_id, instance.rp_id = target_id, args["poolId"]
-    for volume in instance_query.list_volumes(session, instance):
+    volumes = instance_query.list_volumes(session, instance)
+    _move_space(session, args, volumes)
+    for volume in volumes:
         volume.node_id = target_id
+        # What was a logical volume is what its type is mapped to there.
+        if volume.backend in LOCAL_BACKENDS:
+            volume.backend = VolumeBackend.UNKNOWN
         session.add(volume)
     for _, volume in list_shared(session, instance.id):
         # Both nodes have it: that one of its instances' nodes is asked to change it.
@@ -139,6 +150,19 @@ def change_node(session: Session, args: Args) -> Instance:
     session.flush()
     _end(session, args, MigrationState.COMPLETED, "", _remains(session, instance, args, source_id))
     return instance
+
+
+def _move_space(session: Session, args: Args, volumes: Sequence[Volume]) -> None:
+    """The volumes take their space on the target; that on the source is the migration's until the source is clean."""
+    migration_id, pools = args["migrationId"], pools_by_type(session.get_one(Node, args["targetNodeId"]).storages)
+    release_space(session, [migration_id])
+    left: Counter[str] = Counter()
+    for volume in choose_copied(session, args, volumes):
+        left[volume.storage_pool_id or ""] += volume.size_gib
+        volume.storage_pool_id = find_pool(pools, volume.volume_type) or None
+    left.pop("", None)
+    advance_pools(session, left)
+    reserve_space(session, migration_id, left)
 
 
 def check_move(session: Session, args: Args) -> None:
@@ -202,7 +226,7 @@ def _end(session: Session, args: Args, state: MigrationState, reason: str, remai
 
 def _remains(session: Session, instance: Instance, args: Mapping[str, Any], node_id: str) -> Remains:
     # What both nodes share belongs to the instance, wherever it is.
-    volumes = [] if args["sharesStorage"] else instance_query.list_volumes(session, instance)
+    volumes = choose_copied(session, args, instance_query.list_volumes(session, instance))
     return Remains(
         ecs_id=instance.ecs_id,
         uuid=instance.uuid,

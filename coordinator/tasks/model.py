@@ -93,5 +93,7 @@ class TaskKind:
     on_success: Callable[[Session, Mapping[str, Any]], None]
     on_failure: Callable[[Session, Mapping[str, Any], Failure], None]
     schema_version: int = 1
+    # Tasks that an older program made, and this one goes on with: its first steps are theirs.
+    former_versions: frozenset[int] = frozenset()
     # How long transient failures (a node that is away) are retried before the step counts as failed.
     retry_seconds: float = 600.0

@@ -1,11 +1,12 @@
 """What tasks do with volumes that several instances share."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from coordinator.agents.client import NodeAway
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ResourceNotFound
@@ -22,9 +23,9 @@ from coordinator.tasks.instance_step import (
     settle_failure,
 )
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
-from coordinator.tasks.model import Failure, StepContext
+from coordinator.tasks.model import Failure, StepContext, StepDeferred
 from coordinator.tasks.submission import submit_follow_up
-from coordinator.tasks.volume_step import set_free
+from coordinator.tasks.volume_step import LOOK_AGAIN_SECONDS, is_given_up, set_free
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,24 @@ async def sharing_of(context: StepContext) -> Sharing:
             return Sharing(load_volume(session, context.args), instances)
 
     return await asyncio.to_thread(read)
+
+
+async def undo_unless_given_up(
+    context: StepContext, sharing: Sharing, node_id: str, undoing: Awaitable[object]
+) -> bool:
+    """Part of an undo on that node, which is waited for, however long; whether it was done.
+
+    It is not when any of the instances is highly available, and its node lost and fenced: that one is started
+    elsewhere, and waits neither for its own node nor for those of the others.
+    """
+    try:
+        await undoing
+    except NodeAway as error:
+        for instance in sharing.instances:
+            if await is_given_up(context, instance):
+                return False
+        raise StepDeferred(f"node {node_id}: {error.message}", LOOK_AGAIN_SECONDS) from error
+    return True
 
 
 def load_volume(session: Session, args: Args) -> Volume:

@@ -52,15 +52,18 @@ async def export_volume(
 
 
 async def remove_export(context: StepContext, agent: AgentClient, instance: Instance | None) -> StepResult:
-    """A node that is away is waited for, unless the instance is to run elsewhere.
+    """A node that is away is waited for, unless the instance is to run elsewhere, or the copy is of none.
 
     What the node does not remove is gone after two days.
     """
     removing = agent.ensure_volume_export_removed(context.args["imageId"])
     try:
-        await undo_unless_lost(context, instance, removing, agent.node_id)
+        if instance is None:
+            await removing
+        else:
+            await undo_unless_lost(context, instance, removing, agent.node_id)
     except AgentCallError as error:
-        if error.transient:
+        if error.transient and instance is not None:
             raise
         log.warning("image.copy_left", imageId=context.args["imageId"], code=error.code, reason=error.message)
     return StepResult()

@@ -1,23 +1,32 @@
 """What tasks that give volumes to instances, and take them away, share."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from sqlmodel import Session
 
 from coordinator.agents.client import NodeAway
 from coordinator.domain.instance import PowerState
-from coordinator.domain.volume import VolumeStatus
+from coordinator.domain.volume import VolumeBackend, VolumeStatus
 from coordinator.fencing.node import is_certainly_fenced
 from coordinator.store.queries import instance as instance_query
+from coordinator.store.queries.volume import find_by_uuid
 from coordinator.store.tables.instance import Instance
 from coordinator.store.tables.volume import Volume
 from coordinator.tasks.blueprint import Blueprint
 from coordinator.tasks.instance_step import Args, is_being_deleted, load_instance
 from coordinator.tasks.model import StepContext, StepDeferred, StepResult
+from protos.agent.v1 import storage_pb2
 
-_LOOK_AGAIN_SECONDS: Final = 5.0
+# Pause before a node that is away is asked again.
+LOOK_AGAIN_SECONDS: Final = 5.0
+_BACKENDS: Final[Mapping[int, VolumeBackend]] = {
+    storage_pb2.VOLUME_BACKEND_FILE: VolumeBackend.FILE,
+    storage_pb2.VOLUME_BACKEND_LVM: VolumeBackend.LVM,
+    storage_pb2.VOLUME_BACKEND_LVM_THIN: VolumeBackend.LVM_THIN,
+    storage_pb2.VOLUME_BACKEND_CEPH: VolumeBackend.CEPH,
+}
 
 Answer = TypeVar("Answer")
 
@@ -34,7 +43,7 @@ async def undo_unless_lost(
         return await undoing
     except NodeAway as error:
         if not await is_given_up(context, instance, node_id):
-            raise StepDeferred(error.message, _LOOK_AGAIN_SECONDS) from error
+            raise StepDeferred(error.message, LOOK_AGAIN_SECONDS) from error
         return None
 
 
@@ -69,6 +78,15 @@ async def is_given_up(context: StepContext, instance: Instance | None, node_id: 
     return bool(node_id) and await asyncio.to_thread(is_certainly_fenced, context.runtime, node_id)
 
 
+def record_backends(session: Session, made: Iterable[storage_pb2.Volume]) -> None:
+    """Where the volumes are, as their node has told."""
+    for told in made:
+        volume = find_by_uuid(session, told.uuid)
+        if volume is not None:
+            volume.backend = _BACKENDS.get(told.backend, VolumeBackend.UNKNOWN)
+            session.add(volume)
+
+
 def choose(blueprint: Blueprint, uuids: Collection[str]) -> list[Volume]:
     """Those of the instance's volumes."""
     return [volume for volume in blueprint.volumes if volume.uuid in uuids]
@@ -88,6 +106,8 @@ def set_free(session: Session, volume: Volume) -> None:
     volume.boot_index = 0
     # Whoever has it next started from another one.
     volume.is_os_disk = False
+    if volume.node_id is None:
+        volume.storage_pool_id = None
     session.add(volume)
 
 

@@ -27,6 +27,8 @@ DEVICE = Resource(
         Column("Size", "size", lambda size_bytes: size(size_bytes or None)),
         Column("Cell", "numaNode"),
         Column("Held by", "holders", joined("ecsId")),
+        Column("vGPUs move by", "attributes.vgpu_migration"),
+        Column("Why vGPUs stay", "details.vgpuMigrationObstacle"),
         Column("Why not offered", "withheldReason"),
     ),
 )

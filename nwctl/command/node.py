@@ -1,16 +1,29 @@
 """`nwctl node`: the hosts."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from nwctl.binding import command, noun
 from nwctl.error import UsageError
 from nwctl.option import Page, Waiting, duration
-from nwctl.output import Column, joined, moment, size
+from nwctl.output import NEVER, Column, joined, moment, plain, size
 from nwctl.resource import Entry, Resource
 from nwctl.secret import read_secret
 from nwctl.session import Session
+
+
+def space(storages: list[dict[str, Any]] | None) -> Text:
+    """A line for each of the pools: what is in it, what new volumes may take of it."""
+    lines = []
+    for it in storages or ():
+        silent = "" if it["silentSince"].startswith(NEVER) else f", silent since {it['silentSince']}"
+        types = ", ".join(it["volumeTypes"]) or "none any more"
+        room = f"{it['availableGib']} of {it['totalGib']} GiB for new volumes, {it['freeGib']} GiB free"
+        lines.append(f"{types}: {room}{silent} (pool {it['poolId']})")
+    return plain("\n".join(lines))
+
 
 NODE = Resource(
     noun="node",
@@ -36,6 +49,7 @@ NODE = Resource(
     details=(
         Column("Agent", "agentVersion"),
         Column("Storage", "storageId"),
+        Column("Space for volumes", "storages", space),
         Column("Disk locks", "diskLocks"),
         Column("Cell", "cell"),
         Column("Label or serial number", "hostSlot"),

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,11 +18,13 @@ from coordinator.domain.instance import ERROR_STATUSES
 from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.domain.task import TaskState
 from coordinator.runtime import Runtime
+from coordinator.services.domain_report import record_domain
 from coordinator.store.tables import (
     Allocation,
     Image,
     Instance,
     IsoAttachment,
+    Node,
     Port,
     RecycledInstance,
     Snapshot,
@@ -185,6 +187,14 @@ def settle(cloud: Cloud) -> None:
         return not open_tasks()
 
     wait_until(has_settled, "all tasks have ended", interval_seconds=0.02)
+
+
+def hear(cloud: Cloud, agents: Mapping[str, ScriptedAgent]) -> None:
+    """What nodes say by themselves of their guests; `agents` are by ids of nodes."""
+    with cloud.runtime.database.write() as session:
+        for node_id, agent in agents.items():
+            for domain in agent.domains.values():
+                record_domain(session, session.get_one(Node, node_id), domain, cloud.runtime.now())
 
 
 def read_world(cloud: Cloud, agents: Sequence[ScriptedAgent]) -> World:

@@ -154,6 +154,18 @@ def test_what_fails_leaves_nothing_and_the_chain_goes_on(
     assert all(kept == {third["pointId"]} for kept in agent.snapshots.values())
 
 
+def test_the_newest_state_goes_also_while_its_instance_is_in_the_recycle_bin(
+    customer: Api, operator: Api, cloud: Cloud, agent: ScriptedAgent, ecs_id: str
+) -> None:
+    made = make(customer, ecsId=ecs_id)
+    operator.ok("PUT", f"{INSTANCES}/recycle-config", {"enable": True, "freezeTime": 3})
+    assert finish(customer, customer.call("DELETE", f"{INSTANCES}/{ecs_id}"))["state"] == "Succeeded"
+    for it in made:
+        assert finish(customer, customer.call("DELETE", f"{BACKUPS}/{it['backupId']}"))["state"] == "Succeeded"
+    assert (cloud.rows(VolumeBackup), any(agent.snapshots.values())) == ([], False)
+    assert [row.status for row in cloud.rows(Instance)] == [InstanceStatus.SOFT_DELETED]
+
+
 def test_backups_outlive_what_they_are_of(customer: Api, cloud: Cloud, agent: ScriptedAgent, ecs_id: str) -> None:
     disk, data = make(customer, ecsId=ecs_id)
     detached = customer.call("PUT", f"{INSTANCES}/{ecs_id}/detach-volumes", {"volumeUuids": [data["volumeUuid"]]})

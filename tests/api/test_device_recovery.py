@@ -15,7 +15,7 @@ from protos.agent.v1 import migration_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
-from tests.api.test_instance_device import NODES, a_gpu, a_gpu_flavor, a_reader, bind_usb, fill
+from tests.api.test_instance_device import NODES, a_gpu, a_gpu_flavor, a_reader, a_vgpu_maker, bind_usb, fill
 from tests.builders import a_node, add, an_inventory
 from tests.database import SQLITE_ONLY
 from tests.lab.waiting import wait_until
@@ -178,6 +178,35 @@ def test_other_devices(
     [uuid] = agent.journal
     assert agent.devices_of(uuid) == {it.device_id for it in agent.journal[uuid].values()} == set(held)
     assert agent.wiped == ([] if fails else ["wwn-1"])
+
+
+VGPU_POINTS = points("live_migrate_instance", "ensure_ports.result", "migrate.intent", "migrate.result")
+
+
+@SQLITE_ONLY
+@pytest.mark.parametrize("point", VGPU_POINTS)
+@pytest.mark.parametrize("fails", [False, True])
+def test_vgpus_that_go_along(
+    operator: Api, cloud: Cloud, death: Death, tmp_path: Path, point: str, fails: bool
+) -> None:
+    other = a_node("node-b")
+    with cloud.runtime.database.write() as session:
+        add(session, other, *an_inventory(other))
+    fill(cloud, cloud.node, a_vgpu_maker(0))
+    fill(cloud, other, a_vgpu_maker(4))
+    with all_at_work(cloud.runtime, [cloud.node, other], tmp_path / "pki", death) as agents:
+        agents[0].peer, agents[1].peer = agents[1], agents[0]
+        ecs_id = cloud.create(operator, **a_gpu_flavor(cloud, vgpu_type_id="nvidia-222"), hostId=cloud.node.id)
+        [uuid] = agents[0].journal
+        if fails:
+            agents[0].ending = migration_pb2.MIGRATION_STATE_FAILED
+        death.point = point
+        answer = operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
+        assert end(operator, cloud, death, answer)["state"] == ("Failed" if fails else "Succeeded")
+        here, there = agents if fails else reversed(agents)
+        held = "0000:3b:00.0" if fails else "0000:3b:00.4"
+        wait_until(lambda: claims(cloud) == [held] and there.is_empty(), "the other node is clean")
+        assert here.devices_of(uuid) == {held}
 
 
 MOVE_POINTS = points(

@@ -495,6 +495,36 @@ def test_a_volume_on_its_way_to_an_instance_keeps_it_not_from_being_started_else
     assert customer.ok("GET", f"/api/ebs/v1/volumes/{volume['volumeId']}")["status"] == "available"
 
 
+@pytest.mark.parametrize("action", ["attach", "detach"])
+def test_who_shares_a_volume_with_an_ordinary_instance_does_not_wait_for_that_one(
+    customer: Api, cluster: Cluster, action: str
+) -> None:
+    pair = [cluster.create(customer, "web"), cluster.create(customer, "batch", haEnabled=False)]
+    volume = customer.ok("POST", "/api/ebs/v1/volumes", {"name": "data", "volumeSize": 1, "multiAttach": True})
+    body = {"volumeId": volume["volumeId"], "ecsIds": pair}
+    if action == "detach":
+        attached = customer.call("PUT", f"{INSTANCES}/batch-attach-volume", body)
+        assert finish(customer, attached)["state"] == "Succeeded"
+    agent, begun = cluster.agents[0], f"ensure_disk_{action}ed"
+    calls = ("ensure_disk_attached", "ensure_disk_detached", "ensure_volume_removed")
+    agent.refusals = dict.fromkeys(calls, Refusal(grpc.StatusCode.UNAVAILABLE, code="", message="away"))
+    agent.calls.clear()
+    answer = customer.call("PUT", f"{INSTANCES}/batch-{action}-volume", body)
+    wait_until(lambda: begun in agent.calls, "it has begun")
+    cluster.lose(cluster.nodes[0])
+
+    def look() -> bool:
+        cluster.sweep()
+        return bool(customer.ok("GET", f"{INSTANCES}/{pair[0]}")["nodeName"] != cluster.nodes[0].name)
+
+    wait_until(look, "it runs elsewhere")
+    assert finish(customer, answer)["state"] in {"Failed", "Canceled"}
+    shown = customer.ok("GET", f"/api/ebs/v1/volumes/{volume['volumeId']}")
+    # Whoever may still have it is told to: the one whose node nobody has reached.
+    left = pair if action == "detach" else pair[1:]
+    assert {it["ecsId"]: it["status"] for it in shown["attachments"]} == dict.fromkeys(left, "inUse")
+
+
 @pytest.mark.parametrize("is_deletion", [False, True])
 def test_a_snapshot_in_the_making_or_going_keeps_nobody_on_a_lost_node(
     customer: Api, cluster: Cluster, is_deletion: bool

@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant
 from tests.api.client import Api
-from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_recovery import Death, end, points
 from tests.api.test_image import IMAGES, a_qcow2, files, stop
 from tests.api.test_iso import an_iso, in_drives, listed, put
 from tests.api.test_snapshot import take
-from tests.scripted_agent import ScriptedAgent, at_work
+from tests.scripted_agent import Refusal, ScriptedAgent, at_work
 
 
 @pytest.fixture
@@ -73,3 +74,13 @@ def test_an_image_is_made_of_an_instance_or_snapshot(
             assert agent.exports == set(), point
             assert customer.ok("GET", f"{INSTANCES}/{ecs_id}")["status"] == "Stopped", point
             customer.ok("DELETE", path)
+
+
+def test_nobody_waits_for_a_node_to_give_up_the_copy_of_a_snapshot(
+    customer: Api, cloud: Cloud, agent: ScriptedAgent
+) -> None:
+    origin = {"snapshotId": take(customer, cloud.create(customer))["ecsSnapshotId"]}
+    agent.refusals["ensure_volume_export_removed"] = Refusal(grpc.StatusCode.UNAVAILABLE, code="", message="away")
+    for content, state in ((a_qcow2(), "Succeeded"), (a_qcow2(backing=1024), "Failed")):
+        agent.exported = content
+        assert finish(customer, customer.call("POST", IMAGES, {"name": "golden", **origin}))["state"] == state

@@ -35,6 +35,12 @@ def a_gpu(number: int, mode: str = "passthrough", **fields: Any) -> host_pb2.Dev
     return host_pb2.Device(**{"id": f"0000:3b:00.{number}", **same, **fields})
 
 
+def a_vgpu_maker(number: int, release: str = "nvidia 550", product: str = "1eb8", **fields: Any) -> host_pb2.Device:
+    """A GPU that is split, by a driver that moves vGPUs between nodes of that release; empty: it moves none."""
+    attributes = {**T4, "product": product, "mode": "vgpu"} | ({"vgpu_migration": release} if release else {})
+    return a_gpu(number, "vgpu", attributes=attributes, **fields)
+
+
 def a_function(number: int) -> host_pb2.Device:
     return host_pb2.Device(id=f"0000:5e:0{number}.0", kind="vf", attributes={"vendor": "8086", "product": "1889"})
 
@@ -359,6 +365,64 @@ class TestMoves:
         assert ecs_id in drain.message
         assert "gpu 0000:3b:00.0" in drain.message
         assert {row.node_id for row in cloud.rows(Instance)} == {cloud.node.id}
+
+    def test_vgpus_go_along_where_both_nodes_can_move_them(
+        self, customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
+    ) -> None:
+        path, body = f"{NODES}/maintenance", {"nodeName": "node-a", "maintenance": True}
+        obstacle = {"vgpu_migration_obstacle": "QEMU 7.2.0 moves no guest with vGPUs: 8.1 does"}
+        flavor = a_gpu_flavor(cloud, 2, vgpu_type_id="nvidia-222")
+        fill(cloud, cloud.node, a_vgpu_maker(0, "", details=obstacle), a_vgpu_maker(1))
+        fill(
+            cloud, other, a_vgpu_maker(4, ""), a_vgpu_maker(5, "nvidia 535"), a_gpu(6), a_vgpu_maker(7, product="2235")
+        )
+        ecs_id = cloud.create(customer, **flavor, vgpu=2, hostId=cloud.node.id)
+        [uuid] = agents[0].journal
+        agents[0].blockers["host-device"] = "a mdev device of the node"
+        move = (f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b", "allowPostCopy": True})
+        for answer in (operator.refused("POST", *move), operator.refused("PUT", path, body)):
+            assert f"gpu 0000:3b:00.0 ({obstacle['vgpu_migration_obstacle']})" in answer.message
+            assert "0000:3b:00.1" not in answer.message
+        # Of another release, of another model, and as a whole. Why is told of each that could be enough.
+        fill(cloud, cloud.node, a_vgpu_maker(0), a_vgpu_maker(1))
+        refusal = operator.refused("POST", *move)
+        assert refusal.code == "ECS.OperationFailed.Unschedulable"
+        assert (
+            "node-b: its agent is too old to tell; node-b: its driver is nvidia 535, not nvidia 550" in refusal.message
+        )
+        assert "node-b: its driver is nvidia 535" in operator.refused("PUT", path, body).message
+        # The driver of what the guest has open tells QEMU more than anybody knows before.
+        agents[0].blockers["vgpu"] = "0000:3b:00.4: VFIO migration is not supported in kernel"
+        fill(cloud, other, a_vgpu_maker(4), a_vgpu_maker(8))
+        assert customer.ok("GET", f"{INSTANCES}/{ecs_id}/schedulable-nodes") == ["node-b"]
+        failure = finish(operator, operator.call("POST", *move))
+        assert agents[0].blockers.pop("vgpu") in str(failure)
+        assert agents[1].incoming == []
+        wait_until(lambda: {node for node, _ in claims(cloud)} == {"node-a"}, "the target is free")
+        assert finish(operator, operator.call("POST", *move))["state"] == "Succeeded"
+        [incoming], [order] = agents[1].incoming, agents[0].orders
+        assert [it.vgpu_type_id for it in incoming.spec.host_devices] == ["nvidia-222"] * 2
+        assert (order.allow_post_copy, order.max_downtime_ms, order.most_downtime_ms) == (False, 2000, 60_000)
+        assert agents[1].devices_of(uuid) == {"0000:3b:00.4", "0000:3b:00.8"}
+        assert {it["gpuId"] for it in show(customer, ecs_id)["vgpus"]} == {"0000:3b:00.4", "0000:3b:00.8"}
+        wait_until(lambda: {node for node, _ in claims(cloud)} == {"node-b"}, "the source is clean")
+        assert agents[0].is_empty()
+        # Nothing is plugged in or out: what is paused moves as well.
+        finish(customer, customer.call("PUT", f"{INSTANCES}/{ecs_id}/suspend"))
+        gate, back = threading.Event(), {"nodeName": "node-a", "maxDowntimeMs": 900}
+        agents[1].gates["move"] = gate
+        canceled = operator.call("POST", move[0], back)
+        wait_until(lambda: agents[1].orders, "the migration has begun")
+        assert len(agents[0].journal[uuid]) == 2
+        operator.call("DELETE", move[0])
+        assert finish(operator, canceled)["state"] == "Canceled"
+        wait_until(lambda: {node for node, _ in claims(cloud)} == {"node-b"}, "the target is clean")
+        assert agents[0].is_empty()
+        assert agents[1].devices_of(uuid) == {"0000:3b:00.4", "0000:3b:00.8"}
+        gate.set()
+        assert finish(operator, operator.call("POST", move[0], back))["state"] == "Succeeded"
+        assert {(it.max_downtime_ms, it.most_downtime_ms) for it in agents[1].orders} == {(900, 0)}
+        assert agents[0].devices_of(uuid) == {"0000:3b:00.0", "0000:3b:00.1"}
 
     def test_virtual_functions_are_let_go_of_before_a_live_migration_and_had_anew_after_it(
         self, customer: Api, operator: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]

@@ -66,6 +66,7 @@ def test_a_node_is_told_with_all_its_fields(operator: Api, runtime: Runtime) -> 
         "inMaintenance": False,
         "agentVersion": "0.1.0",
         "storageId": "8d1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d13",
+        "storages": [],
         "diskLocks": False,
         "rpId": "",
         "rpName": "",

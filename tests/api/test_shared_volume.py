@@ -1,5 +1,6 @@
 """Volumes that several instances have at once, over REST, the task engine and an agent that does as the test says."""
 
+import threading
 from typing import Any
 
 import grpc
@@ -67,6 +68,9 @@ def test_a_volume_is_given_to_two_instances_grows_for_both_and_stays_with_the_ot
         listed = [it["volumeUuid"] for it in found["list"]]
         assert (listed.count(volume["volumeUuid"]), other["volumeUuid"] in listed) == (1, False), condition
         assert found["totalCount"] == len(listed)
+    ordered = [it["ecsId"] for it in customer.ok("GET", f"{VOLUMES}?orderBy=ecsId:desc&pageSize=50")["list"]]
+    held = [ecs_id for ecs_id in ordered if ecs_id]
+    assert (len(held), held) == (3, sorted(held, reverse=True))
     for ecs_id in pair:
         mapped = customer.ok("GET", f"{INSTANCES}/{ecs_id}")["blockDeviceMappings"]
         assert [disk["volumeUuid"] for disk in mapped][1:] == [volume["volumeUuid"]]
@@ -123,6 +127,22 @@ def test_all_or_none(customer: Api, agent: ScriptedAgent, pair: list[str], actio
     for ecs_id in pair:
         shown = customer.ok("GET", f"{INSTANCES}/{ecs_id}")
         assert (shown["status"], bool(shown["errMessage"])) == ("Running", True)
+
+
+def test_nobody_gets_a_new_volume_that_is_just_being_removed_again(
+    customer: Api, agent: ScriptedAgent, pair: list[str]
+) -> None:
+    volume = make(customer, multiAttach=True)
+    agent.refusals["ensure_disk_attached"] = Refusal(message="no port is free")
+    agent.gates["ensure_volume_removed"] = gate = threading.Event()
+    answer = call(customer, "attach", volume, pair[:1])
+    wait_until(lambda: "ensure_volume_removed" in agent.calls, "it is being removed")
+    assert call(customer, "attach", volume, pair[1:]).code == UNSUPPORTED
+    agent.refusals.clear()
+    gate.set()
+    assert finish(customer, answer)["state"] == "Failed"
+    assert (show(customer, volume)["status"], share(customer, volume, pair[1:])["state"]) == ("available", "Succeeded")
+    assert bare(volume) in agent.volumes
 
 
 def test_what_is_shared_is_in_no_snapshot_and_keeps_its_instances_from_what_would_tear_it(

@@ -1,5 +1,6 @@
 """Snapshots of instances, over REST, the task engine and an agent that does as the test says."""
 
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -7,7 +8,11 @@ import pytest
 
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.snapshot import SnapshotStatus
-from coordinator.store.tables import Instance, Node, Snapshot, Volume, VolumeSnapshot
+from coordinator.services import snapshot
+from coordinator.store.tables import Instance, Node, Snapshot, Volume, VolumeBackup, VolumeSnapshot
+from coordinator.tasks.kinds import delete_snapshot
+from coordinator.tasks.kinds.delete_snapshot import DELETE_SNAPSHOT
+from protos.agent.v1 import storage_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, an_os_disk, finish
 from tests.api.test_schedule import SCHEDULER, create
@@ -17,6 +22,7 @@ from tests.scripted_agent import Refusal, ScriptedAgent
 
 SNAPSHOTS = "/api/ecs/v1/snapshot"
 VOLUMES = "/api/ebs/v1/volumes"
+BACKUPS = "/api/ecs/v1/backups"
 BROKEN = Refusal(grpc.StatusCode.INTERNAL, "StorageFailed", "the disk is on fire")
 
 
@@ -250,6 +256,21 @@ def test_an_instance_is_free_before_its_snapshot_is_gone_from_nodes_that_are_awa
     assert cloud.rows(Snapshot) == []
 
 
+def test_a_deletion_that_an_older_program_began_is_done_as_a_whole(
+    customer: Api, cloud: Cloud, ecs_id: str, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = take(customer, ecs_id)
+    [data] = [volume for volume in cloud.rows(Volume) if not volume.is_os_disk]
+    detached = customer.call("PUT", f"{INSTANCES}/{ecs_id}/detach-volumes", {"volumeUuids": [f"volume-{data.uuid}"]})
+    assert end(customer, detached) == "Succeeded"
+    # The volume that was detached is none of the instance's node, as for one that has no node any more.
+    monkeypatch.setattr(delete_snapshot, "has_instance", lambda _session, _args: False)
+    former = replace(DELETE_SNAPSHOT, steps=DELETE_SNAPSHOT.steps[:1], schema_version=1)
+    monkeypatch.setattr(snapshot, "DELETE_SNAPSHOT", former)
+    assert end(customer, customer.call("DELETE", f"{SNAPSHOTS}/{taken['ecsSnapshotId']}")) == "Succeeded"
+    assert (any(agent.snapshots.values()), cloud.rows(Snapshot)) == (False, [])
+
+
 def test_a_guest_that_runs_does_not_leave_its_snapshots_behind(
     operator: Api, customer: Api, cloud: Cloud, ecs_id: str
 ) -> None:
@@ -264,6 +285,49 @@ def test_a_guest_that_runs_does_not_leave_its_snapshots_behind(
     for node in cloud.rows(Node):
         cloud.change(node, storage_id="6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11")
     assert "snapshots" not in operator.refused("POST", path, {"nodeName": "other"}).message
+
+
+def test_where_volumes_are_decides_what_can_be_done_with_them(
+    operator: Api, customer: Api, cloud: Cloud, agent: ScriptedAgent
+) -> None:
+    agent.backends = {
+        "ssd": storage_pb2.VOLUME_BACKEND_LVM_THIN,
+        "hdd": storage_pb2.VOLUME_BACKEND_LVM,
+        "essd": storage_pb2.VOLUME_BACKEND_CEPH,
+    }
+    data = {"isOsDisk": False, "volumeSize": 5}
+    solid = cloud.create(customer, displayName="solid", volumes=[an_os_disk(), {**data, "volumeType": "hdd"}])
+    ceph = cloud.create(customer, displayName="ceph", volumes=[an_os_disk(), {**data, "volumeType": "essd"}])
+    named = {volume.volume_type: volume.name for volume in cloud.rows(Volume) if not volume.is_os_disk}
+    before = len(agent.calls)
+    for path, body, told in (
+        (SNAPSHOTS, order(solid), f"{named['hdd']} of instance {solid}: a logical volume outside of a thin pool"),
+        (
+            BACKUPS,
+            {"ecsId": ceph},
+            f"{named['essd']} (Ceph) of instance {ceph}: volumes in LVM and Ceph are not backed",
+        ),
+    ):
+        refused = customer.refused("POST", path, body)
+        assert refused.code == "ECS.InvalidParameter.Status.NotSupported"
+        assert told in refused.message
+    # Nothing was begun, and nothing is left of it.
+    assert (len(agent.calls), cloud.rows(Snapshot), cloud.rows(VolumeBackup)) == (before, [], [])
+    assert take(customer, ceph)["status"] == "available"
+    # A thin pool keeps its snapshots: the instance does not leave it, on or off, and is copied there alone.
+    other = a_node(name="other", storage_id="6b1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d11")
+    with cloud.runtime.database.write() as session:
+        add(session, other)
+    answer = customer.call("PUT", f"{INSTANCES}/{ceph}/stop", {"gracePeriodSeconds": 0})
+    assert finish(customer, answer)["state"] == "Succeeded"
+    cold = operator.refused("POST", f"{INSTANCES}/{ceph}/cold-migrate", {"nodeName": "other"})
+    assert "stay with the thin pool" in cold.message
+    cloud.change(cloud.rows(Node)[0], storage_id=other.storage_id)
+    [taken] = cloud.rows(Snapshot)
+    far = customer.refused(
+        "POST", INSTANCES, cloud.order(volumes=[an_os_disk(osSnapshotId=taken.snapshot_id)], hostId=other.id)
+    )
+    assert far.message.startswith("hostId:")
 
 
 def test_an_instance_is_made_from_a_snapshot(

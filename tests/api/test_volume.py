@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from coordinator.runtime import Runtime
-from coordinator.store.tables import Tenant, Volume
+from coordinator.store.tables import Task, Tenant, Volume
 from tests.api.client import Api
+from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.builders import a_flavor, a_flavor_type, a_node, a_volume, add, an_instance
 from tests.database import BOTH_DATABASES, SQLITE_ONLY
+from tests.scripted_agent import ScriptedAgent
 
 VOLUMES = "/api/ebs/v1/volumes"
 
@@ -81,8 +83,8 @@ def test_operators_say_for_whom(operator: Api, tenant: Tenant) -> None:
     assert operator.refused("POST", VOLUMES, unknown).code == "Ecs.InvalidParameter.TenantId.NotFound"
 
 
-@BOTH_DATABASES
 @pytest.mark.parametrize(("quota", "told"), [("quota_volumes", "2 volumes"), ("quota_storage_gib", "6 GiB")])
+@BOTH_DATABASES
 def test_the_quota_holds_also_under_concurrency(
     customer: Api, runtime: Runtime, tenant: Tenant, quota: str, told: str
 ) -> None:
@@ -99,7 +101,6 @@ def test_the_quota_holds_also_under_concurrency(
     assert customer.ok("GET", VOLUMES)["totalCount"] == 2
 
 
-@BOTH_DATABASES
 def test_a_volume_that_was_never_used_is_deleted_at_once(customer: Api) -> None:
     path = f"{VOLUMES}/{create(customer)['volumeUuid']}"
     answer = customer.call("DELETE", path)
@@ -158,6 +159,40 @@ def test_volumes_are_filtered_and_ordered(customer: Api, runtime: Runtime, tenan
     }
     found = {query: [one["volumeId"] for one in customer.ok("GET", f"{VOLUMES}?{query}")["list"]] for query in expected}
     assert found == expected
+
+
+def test_volumes_of_encrypted_types(
+    customer: Api, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, agent: ScriptedAgent
+) -> None:
+    monkeypatch.setattr(cloud.runtime.settings, "encrypted_volume_types", frozenset({"essd"}))
+    types = customer.ok("GET", "/api/ebs/v1/volume-types")["list"]
+    assert {it["volumeType"]: it["isEncrypted"] for it in types} == {"hdd": False, "ssd": False, "essd": True}
+    shared = customer.refused("POST", VOLUMES, {"name": "d", "size": 1, "volumeType": "essd", "multiAttach": True})
+    assert "multiAttach: volumes of type essd are encrypted" in shared.message
+    data = create(customer, volumeType="essd")
+    assert (data["isEncrypted"], "encryptionKey" in data) == (True, False)
+    ecs_id = cloud.create(customer, volumes=[{**cloud.order()["volumes"][0], "volumeType": "essd"}])
+    path = f"{INSTANCES}/{ecs_id}"
+    attached = customer.call("PUT", f"{path}/attach-volumes", [{"volumeId": data["volumeId"]}])
+    assert finish(customer, attached)["state"] == "Succeeded"
+    rows = cloud.rows(Volume)
+    assert agent.encrypted == {row.uuid for row in rows}
+    assert len({row.encryption_key for row in rows}) == len(rows) == 2
+    keys = {cloud.runtime.secrets.decrypt(row.encryption_key) for row in rows}
+    stored = str([task.args for task in cloud.rows(Task)])
+    assert not any(key in stored for key in keys)
+    assert all(it["isEncrypted"] for it in customer.ok("GET", f"{path}/attached-volumes")["attachedVolumes"])
+    backup = customer.refused("POST", "/api/ecs/v1/backups", {"ecsId": ecs_id})
+    capture = customer.refused("POST", "/api/image/v1/images", {"name": "copy", "ecsId": ecs_id})
+    for answer in (backup, capture):
+        assert "is encrypted, and" in answer.message
+    # An agent that knows nothing of encryption leaves no data in the clear.
+    agent.is_old, agent.encrypted = True, set()
+    plain = create(customer, volumeType="essd")
+    failed = customer.call("PUT", f"{path}/attach-volumes", [{"volumeId": plain["volumeId"]}])
+    told = finish(customer, failed)
+    assert told["state"] == "Failed", told
+    assert plain["volumeUuid"].removeprefix("volume-") not in agent.volumes
 
 
 def test_volume_types(customer: Api) -> None:

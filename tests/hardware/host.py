@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 
-from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, host_pb2_grpc, storage_pb2_grpc
+from protos.agent.v1 import device_pb2_grpc, domain_pb2_grpc, host_pb2_grpc, migration_pb2_grpc, storage_pb2_grpc
 from protos.agent.v1.host_pb2 import GetInventoryRequest, HostInventory
 from tests.hardware.coordinator import StandIn
 from tests.hardware.machine import AGENT_PORT, NODE_ADDRESS, SPLIT_NIC
@@ -45,6 +45,7 @@ class NodeHost:
         self.domains: Any = domain_pb2_grpc.DomainServiceStub(self._channel)
         self.devices: Any = device_pb2_grpc.DeviceServiceStub(self._channel)
         self.host: Any = host_pb2_grpc.HostServiceStub(self._channel)
+        self.migrations: Any = migration_pb2_grpc.MigrationServiceStub(self._channel)
         self.images: Any = storage_pb2_grpc.ImageServiceStub(self._channel)
         self.volumes: Any = storage_pb2_grpc.VolumeServiceStub(self._channel)
 

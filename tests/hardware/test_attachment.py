@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from protos.agent.v1.device_pb2 import HostDevice
+from protos.agent.v1.migration_pb2 import InspectOutgoingRequest
 from tests.hardware.device_row import DeviceRow
 from tests.hardware.given import Given, Snapshot, ask_for, find_row, prove_all, prove_functions, prove_withheld
 from tests.hardware.guest import Guest
@@ -166,6 +167,18 @@ def test_a_guest_that_does_not_let_go_keeps_its_device(host: NodeHost, guest: Gu
         guest.detach(card.wish, grace_seconds=3)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     prove_withheld(host, given)
+
+
+def test_qemu_tells_that_a_driver_does_not_move_its_device(host: NodeHost, guest: Guest) -> None:
+    """The kernel's sample driver in Debian 12 has no migration: nothing but the device that is open tells that."""
+    guest.devices.extend(one.wish for one in ask_for(host, [find_row("mediated device")]))
+    if not guest.devices:
+        pytest.skip(host.node.preparation.missing["mdev"])
+    guest.define()
+    guest.start()
+    outgoing = host.migrations.InspectOutgoing(InspectOutgoingRequest(uuid=guest.uuid), timeout=60)
+    assert [blocker.code for blocker in outgoing.blockers] == ["host-device", "vgpu"]
+    assert "migration" in outgoing.blockers[1].detail
 
 
 def test_wipes_a_disk_before_anybody_else_gets_it(host: NodeHost, guest: Guest, timings: Timings) -> None:

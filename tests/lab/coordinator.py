@@ -41,6 +41,7 @@ class CoordinatorProcess:
             "NODEWRIGHT_COORDINATOR_STOP_GRACE": "PT20S",
             "NODEWRIGHT_COORDINATOR_NEW_SYSTEM_GRACE": "PT60S",
             "NODEWRIGHT_COORDINATOR_RESERVED_HOST_MEMORY_MIB": "0",
+            "NODEWRIGHT_COORDINATOR_ENCRYPTED_VOLUME_TYPES": '["essd"]',
         }
         log = directory / f"coordinator-{first_port}.log"
         self._process = Process(namespace, "coordinator", (PROGRAM, "serve"), log)

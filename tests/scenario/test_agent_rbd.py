@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -12,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from agent.attachment import DiskAttachments
+from agent.configure.host_profile import VolumeSource as ProfileSource
 from agent.domain_lock import DomainLocks
 from agent.errors import VolumeInUse
+from agent.hypervisor.backup import Backups
+from agent.hypervisor.description import PowerState
 from agent.hypervisor.disk import find_disk_users
 from agent.hypervisor.secret import ensure_secret
 from agent.storage.base import VolumeSource, VolumeSpec
@@ -21,12 +26,24 @@ from agent.storage.choice import ANY_TYPE, StorageChoice
 from agent.storage.image_cache import CachedImage
 from agent.storage.image_transfer import ImageRef
 from agent.storage.rbd import RbdBackend
+from agent.storage.rbd_snapshot import RbdSnapshots
 from agent.storage.rbd_tool import CephAccess, RbdTool
+from agent.storage.snapshots import VolumeSnapshots
 from protos.agent.v1.domain_pb2 import Disk
 from tests.lab.ceph import POOL, USER, OneNodeCeph, find_ceph_gap
 from tests.lab.host import Host
-from tests.scenario.test_agent_disks import DiskAgent
+from tests.scenario.test_agent_disks import DiskAgent, needs_demo_image
+from tests.scenario.test_agent_snapshots import (
+    ONE,
+    SIZES_MIB,
+    THREE,
+    TWO,
+    UUIDS,
+    WRITER,
+    SnapshotAgent,
+)
 from tests.unit.agent.guest_builder import GUEST_UUID, VOLUME_UUID, a_spec
+from tests.unit.agent.storage_builder import qemu_img
 
 pytestmark = [
     pytest.mark.scenario,
@@ -47,6 +64,8 @@ _BOOT_SECTOR = bytes.fromhex(
     "be0080 ac 84c0 7406 baf803 ee ebf5"
     "f4 ebfd"
 )
+# Its monitor commits once a second.
+CEPH_PAUSE_SECONDS = 3.0
 # The cluster's address, and the host's on the same cable.
 CLUSTER, HOST = "10.217.31.1", "10.217.31.2"
 
@@ -127,6 +146,112 @@ async def agent(host: Host, ceph: OneNodeCeph) -> AsyncIterator[RbdAgent]:
     probing.cancel()
     await agent.definitions.ensure_removed(GUEST_UUID)
     await agent.connection.close()
+
+
+class MixedAgent(SnapshotAgent):
+    """With a volume in a file between two in the pool."""
+
+    def __init__(self, host: Host, ceph: OneNodeCeph) -> None:
+        super().__init__(host)
+        self.pool = RbdBackend(
+            RbdTool(CephAccess(ceph.config, USER), POOL),
+            owner="node-1",
+            namespace="",
+            find_image=_no_image,
+            find_users=partial(find_disk_users, self.connection),
+            keep_key=partial(ensure_secret, self.connection),
+            own_addresses=lambda: {HOST},
+        )
+        self.storage = StorageChoice(self.volumes, {"ssd": self.pool})
+        self.stores = VolumeSnapshots(self.storage)
+        self.snapshots = self.new_snapshots()
+
+    async def make(self, uuid: str, size_mib: int = 64, *, shared: bool = False) -> Disk:
+        """A volume where its type belongs."""
+        volume_type = "hdd" if uuid == UUIDS[1] else "ssd"
+        await self.storage.ensure_volume(VolumeSpec(uuid, size_mib * MIB, volume_type, shared=shared))
+        return Disk(volume_uuid=uuid)
+
+    async def describe_volume(self, uuid: str) -> ProfileSource:  # type: ignore[override]
+        """As the agent does; the system disk is the demo guest's."""
+        if await self.pool.has_volume(uuid):
+            return await self.pool.describe_volume(uuid)
+        return await super().describe_volume(uuid)
+
+    async def check_image(self, path: Path, domain_uuid: str) -> None:
+        """As the agent does."""
+        await self.storage.check_image(path, domain_uuid)
+
+    async def read(self, uuid: str, snapshot_id: str) -> Path:
+        """A raw file with what the volume held, while the guest has it open."""
+        store, raw = await self.stores.of(uuid), self.directory / "raw"
+        async with store.opening(await store.get(uuid, snapshot_id)) as state:
+            chosen = ["-U", "-l", f"snapshot.name={state.name}"] if state.name else []
+            command = ["qemu-img", "convert", *chosen, "-f", state.format, "-O", "raw", state.address, raw]
+            await asyncio.to_thread(subprocess.run, command, check=True)
+        return raw
+
+
+@pytest.mark.timeout(600)
+@needs_demo_image
+async def test_files_and_images_are_kept_at_one_moment_while_the_guest_writes(
+    host: Host, ceph: OneNodeCeph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = MixedAgent(host, ceph)
+    await agent.connection.open()
+    probing = asyncio.create_task(agent.prober.run())
+    try:
+        await agent.boot_with_disks()
+        before = await agent.fill()
+        pauses = [await agent.take(ONE)]
+        await agent.run(
+            f"cat > /tmp/writer <<'END'\n{WRITER % ' '.join(agent.names)}\nEND\nsh /tmp/writer > /tmp/log 2>&1 &"
+        )
+        await asyncio.sleep(2)
+        # Also of what a call that died half-way has left.
+        await RbdSnapshots(agent.pool).create(UUIDS[2], f"nw.{TWO}.c")
+        for snapshot_id, most_by_guest in ((TWO, 2), (THREE, 1)):
+            # Those of several images are taken while the guest is held.
+            monkeypatch.setattr(RbdSnapshots, "most_by_guest", most_by_guest)
+            pauses.append(await agent.take(snapshot_id, quiesces=False))
+            assert (await agent.guests.get(GUEST_UUID)).power_state is PowerState.RUNNING
+            await asyncio.sleep(1)
+        await agent.run("touch /tmp/stop; while [ ! -e /tmp/stopped ]; do sleep 0.1; done")
+        count, longest = map(int, (await agent.run("cat /tmp/written")).split())
+        for snapshot_id in (TWO, THREE):
+            numbers = await agent.numbers(snapshot_id)
+            # The first disk is written first: none can know of more than those before it.
+            assert sorted(numbers, reverse=True) == numbers
+            assert 0 < numbers[0] - 1 <= numbers[2] <= count
+        print(f"{count} rounds of writes, the longest write {longest * 10} ms, pauses {pauses}")
+        await agent.snapshots.remove(TWO, UUIDS)
+        # An image of the coordinator is made of what it holds, while it runs.
+        backups, target = Backups(agent.connection, agent.freezes, DomainLocks()), agent.directory / "image"
+        async with backups.copying(GUEST_UUID, UUIDS[0], target, quiesces=False) as copy:
+            assert [percent async for percent in copy.percents()][-1:] != [0]
+        assert json.loads(qemu_img("info", "--output=json", target))["virtual-size"] == SIZES_MIB[0] * MIB
+        qemu_img("convert", "-O", "raw", target, agent.directory / "raw")
+        assert int((agent.directory / "raw").read_bytes()[:512].strip(b"\0 ")) == count
+        await agent.fill()
+        with pytest.raises(VolumeInUse):
+            await agent.snapshots.roll_back(ONE, UUIDS)
+        await agent.guests.destroy(GUEST_UUID)
+        await agent.snapshots.roll_back(ONE, UUIDS)
+        await agent.boot_again()
+        assert await agent.sums() == before
+        assert max(pause or 0 for pause in pauses) < CEPH_PAUSE_SECONDS
+        assert [it.snapshot_id for it in await (await agent.stores.of(UUIDS[0])).list(UUIDS[0])] == [ONE, THREE]
+    finally:
+        probing.cancel()
+        await agent.definitions.ensure_removed(GUEST_UUID)
+        for uuid in UUIDS:
+            await agent.storage.ensure_removed(uuid)
+        await agent.connection.close()
+    assert [name for name in ceph.rbd("ls", POOL).split() if name.startswith("nw-")] == []
+
+
+async def _no_image(_image_id: str) -> CachedImage | None:
+    return None
 
 
 async def test_a_guest_boots_from_ceph_and_writes_to_it(agent: RbdAgent, host: Host, ceph: OneNodeCeph) -> None:

@@ -13,11 +13,14 @@ import pytest
 
 from agent.domain_lock import DomainLocks
 from agent.hypervisor.freeze import Freezes
+from agent.hypervisor.pause import Pauses
 from agent.hypervisor.prober import GuestAgentState
 from agent.hypervisor.snapshot import LiveSnapshots
 from agent.snapshot import SnapshotOrder, Snapshots
 from agent.storage.base import Volume, VolumeSpec
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.choice import StorageChoice
+from agent.storage.snapshot_file import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from tests.lab.host import Host
 from tests.scenario.test_agent_disks import MIB, DiskAgent, needs_demo_image
 from tests.unit.agent.guest_builder import GUEST_UUID
@@ -58,10 +61,17 @@ class SnapshotAgent(DiskAgent):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self.files = SnapshotFiles(self.volumes)
+        self.stores = VolumeSnapshots(StorageChoice(self.volumes, {}))
         self.live = LiveSnapshots(self.connection)
         self.freezes = self.new_freezes()
-        self.snapshots = Snapshots(self.files, self.live, self.freezes, DomainLocks())
+        self.snapshots = self.new_snapshots()
         self.names: list[str] = []
+
+    def new_snapshots(self) -> Snapshots:
+        """With the freezes that there are."""
+        pauses = Pauses(self.guests, self.directory / "pauses")
+        pauses.resume()
+        return Snapshots(self.stores, self.live, self.freezes, pauses, DomainLocks())
 
     def new_freezes(self) -> Freezes:
         """As the next start of the agent has them."""
@@ -248,7 +258,7 @@ async def test_a_guest_is_thawed_whatever_dies(agent: SnapshotAgent) -> None:
     await _wait_until(lambda: not _frozen(agent))
 
     # The guest agent does not answer: the snapshot is taken all the same, and what it does later is undone.
-    agent.snapshots = Snapshots(agent.files, agent.live, agent.freezes, DomainLocks())
+    agent.snapshots = agent.new_snapshots()
     await agent.run("(sleep 1; kill -STOP $(pidof qemu-ga); sleep 16; kill -CONT $(pidof qemu-ga)) > /dev/null 2>&1 &")
     await asyncio.sleep(2)
     started = time.monotonic()

@@ -98,7 +98,7 @@ def test_volumes_that_came_while_the_guest_ran_move_along_whatever_left_before_t
 ) -> None:
     instance, target, rest = traveller.instance, traveller.other, pair.cloud.rest
     tenant_id = instance.show()["tenantId"]
-    order = {"name": "data", "volumeSize": 1, "tenantId": tenant_id}
+    order = {"name": "data", "volumeSize": 1, "volumeType": "essd", "tenantId": tenant_id}
     first, second = (rest.post("/api/ebs/v1/volumes", order) for _ in range(2))
 
     def change(action: str, body: object) -> None:

@@ -79,5 +79,9 @@ def delete_volume(
 @router.get("/volume-types", operation_id="listVolumeTypes")
 def list_volume_types(caller: TenantUser, runtime: RuntimeDep) -> Envelope[VolumeTypeListBody]:
     """Lists the kinds of storage that volumes can be ordered with, and what each volume may do at most."""
-    types = [VolumeTypeBody.of(name, runtime.settings.limit_of(name)) for name in VOLUME_TYPES]
+    settings = runtime.settings
+    types = [
+        VolumeTypeBody.of(name, settings.limit_of(name), is_encrypted=name in settings.encrypted_volume_types)
+        for name in VOLUME_TYPES
+    ]
     return success(VolumeTypeListBody(items=types, total_count=len(types)))

@@ -23,7 +23,9 @@ class MigrationOptionsRequest(LenientModel):
 
     network: MigrationNetwork | None = Field(default=None, description="Instead of the region's migration network.")
     bandwidth_mib_per_second: int = Field(default=0, ge=0, le=1_000_000, description="0: all of the network.")
-    max_downtime_ms: int = Field(default=0, ge=0, le=60_000, description="0: 300 ms.")
+    max_downtime_ms: int = Field(
+        default=0, ge=0, le=60_000, description="0: 300 ms; with vGPUs what they need, up to 60 s."
+    )
     allow_post_copy: bool = Field(
         default=False, description="The guest may go on at the target before all of its memory is there."
     )

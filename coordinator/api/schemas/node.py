@@ -1,5 +1,7 @@
 """Nodes on the wire."""
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -7,7 +9,7 @@ from pydantic import Field
 from coordinator.api.schemas.base import AnswerModel, LenientModel, Moment
 from coordinator.api.schemas.host import Cell, HostName, host_architecture
 from coordinator.services.host import HostReference
-from coordinator.services.node import NodeLabels, NodeView
+from coordinator.services.node import NodeLabels, NodeStorage, NodeView
 from coordinator.services.node_device import DiskGroup, NodeGpu
 
 # As HostFacts.traits names it.
@@ -78,6 +80,23 @@ class HardDiskBody(AnswerModel):
         )
 
 
+class NodeStorageBody(AnswerModel):
+    """Where a node makes volumes of some types, and the space there; several nodes may have one pool."""
+
+    volume_types: list[str] = Field(description='"*": all that no other one has; none: there may be volumes still.')
+    pool_id: str = Field(description="The space: what tells the same one, on whichever node, is the same space.")
+    place_id: str = Field(description="Nodes with the same one share the volumes there.")
+    total_gib: int = Field(description="All of it, GiB.")
+    free_gib: int = Field(description="What nobody has written to, as the agent told last, GiB.")
+    available_gib: int = Field(description="What new volumes may still take: others count with their whole size, GiB.")
+    silent_since: Moment = Field(description="Since when it does not answer; year 1: it does.")
+
+    @classmethod
+    def of(cls, storage: NodeStorage) -> "NodeStorageBody":
+        silent_since = datetime.fromisoformat(storage.silent_since) if storage.silent_since else None
+        return cls(**{**asdict(storage), "silent_since": silent_since})
+
+
 class NodeBody(AnswerModel):
     """A host that runs instances."""
 
@@ -101,6 +120,7 @@ class NodeBody(AnswerModel):
     in_maintenance: bool = Field(description="Its instances move away, and none come.")
     agent_version: str
     storage_id: str = Field(description="Nodes with the same one share their volumes; empty until it registered.")
+    storages: list[NodeStorageBody] = Field(description="Space by type of volume; empty where its agent is too old.")
     disk_locks: bool = Field(description="libvirt there locks the disks of running guests against a second QEMU.")
     rp_id: str = Field(description="Resource pool that it belongs to; empty without one.")
     rp_name: str
@@ -129,6 +149,7 @@ class NodeBody(AnswerModel):
             host_switch=row.switch,
             host_net_switch=row.net_switch,
             arch=host_architecture(row),
+            storages=[NodeStorageBody.of(storage) for storage in view.storages],
             disk_locks=_DISK_LOCKS in row.traits,
             az=row.zone,
             rp_id=pool.id if pool else "",

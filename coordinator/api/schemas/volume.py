@@ -136,6 +136,7 @@ class VolumeBody(AnswerModel):
     boot_index: int
     delete_on_termination: bool = Field(description="It is deleted together with its instance.")
     multi_attach: bool
+    is_encrypted: bool = Field(description="What its instance writes is encrypted, with a key that no node keeps.")
     tenant_id: str
     created_at: Moment
     updated_at: Moment
@@ -155,6 +156,7 @@ class VolumeBody(AnswerModel):
         volume = row.volume
         return cls(
             **volume.model_dump(include=set(cls.model_fields)),
+            is_encrypted=volume.is_encrypted,
             volume_id=volume.id or 0,
             volume_uuid=f"volume-{volume.uuid}",
             volume_size=volume.size_gib,
@@ -189,7 +191,7 @@ class AttachedVolumeBody(AnswerModel):
     volume_type: str
     storage_class_id: str
     volume_size: int = Field(description="GiB.")
-    is_encrypted: bool = False
+    is_encrypted: bool
     is_os_disk: bool = Field(alias="isOSDisk")
     delete_on_termination: bool
     status: str
@@ -197,7 +199,7 @@ class AttachedVolumeBody(AnswerModel):
 
     @classmethod
     def of(cls, volume: Volume, limit: VolumeLimit | None) -> "AttachedVolumeBody":
-        columns = ("volume_type", "is_os_disk", "delete_on_termination", "status", "created_at")
+        columns = ("volume_type", "is_encrypted", "is_os_disk", "delete_on_termination", "status", "created_at")
         return cls(
             **{name: getattr(volume, name) for name in columns},
             volume_id=volume.id or 0,
@@ -223,11 +225,18 @@ class VolumeTypeBody(AnswerModel):
     name: str
     max_iops: int = Field(default=0, alias="maxIOPS", description="Of each volume, sustained; 0: not limited.")
     max_mib_per_second: int = Field(default=0, description="The same of MiB.")
+    is_encrypted: bool = Field(description="New volumes of it are encrypted.")
 
     @classmethod
-    def of(cls, name: VolumeType, limit: VolumeLimit | None) -> "VolumeTypeBody":
+    def of(cls, name: VolumeType, limit: VolumeLimit | None, *, is_encrypted: bool) -> "VolumeTypeBody":
         limit = limit or VolumeLimit()
-        return cls(volume_type=name, name=name, max_iops=limit.most_iops, max_mib_per_second=limit.most_mib_per_second)
+        return cls(
+            volume_type=name,
+            name=name,
+            max_iops=limit.most_iops,
+            max_mib_per_second=limit.most_mib_per_second,
+            is_encrypted=is_encrypted,
+        )
 
 
 class VolumeTypeListBody(AnswerModel):

@@ -40,13 +40,13 @@ class CapacityFilter:
 
     def admit(self, hosts: Snapshot, consumer: Consumer, request: PlacementRequest) -> BoolColumn | None:
         """See Filter."""
-        columns = [hosts.free(name) >= amount for name, amount in consumer.resources.items() if amount > 0]
+        columns = [_suffices(hosts, name, amount) for name, amount in consumer.resources.items() if amount > 0]
         return np.logical_and.reduce(columns) if columns else None
 
     def explain(self, hosts: Snapshot, row: int, consumer: Consumer, request: PlacementRequest) -> Rejection:
         """See Filter."""
-        short = (name for name in ResourceClass if 0 < consumer.resources.get(name, 0) > hosts.free(name)[row])
-        resource_class = next(short)
+        wanted = ((name, consumer.resources.get(name, 0)) for name in ResourceClass)
+        resource_class = next(name for name, amount in wanted if amount and not _suffices(hosts, name, amount)[row])
         free = max(int(hosts.free(resource_class)[row]), 0)
         to_text = _FORMATS[resource_class]
         return Rejection(
@@ -62,7 +62,15 @@ class CapacityFilter:
         """See Filter."""
         for resource_class in ResourceClass:
             wanted, free = consumer.resources.get(resource_class, 0), hosts.free(resource_class)[rows]
-            short = free < wanted
+            short = ~_suffices(hosts, resource_class, wanted)[rows]
             if wanted > 0 and short.any():
                 yield rows[short][np.argsort(-free[short], kind="stable")]
                 rows = rows[~short]
+
+
+def _suffices(hosts: Snapshot, resource_class: ResourceClass, amount: int) -> BoolColumn:
+    enough: BoolColumn = hosts.free(resource_class) >= amount
+    if resource_class is ResourceClass.STORAGE_GIB and hosts.storage.is_used:
+        # Space that is counted by type is StorageFilter's.
+        enough |= hosts.storage.told(len(hosts))
+    return enough

@@ -45,6 +45,14 @@ _FIELDS = fields(
 )
 
 
+def list_with_node_names(session: Session, kind: str, node_name: str = "") -> list[tuple[Device, str]]:
+    """Devices of this kind, on nodes of this name if one is given, each with that of its node; by node and id."""
+    statement = select(Device, Node.name).join(Node, col(Node.id) == col(Device.node_id)).where(Device.kind == kind)
+    if node_name:
+        statement = statement.where(Node.name == node_name)
+    return list(session.exec(statement.order_by(col(Node.name), col(Device.id))))
+
+
 def replace_devices(session: Session, node_id: str, devices: Sequence[Device]) -> None:
     """The node has these devices now. One that is missing but somebody's stays, and is offered to nobody else."""
     reported = {device.id: device for device in devices}

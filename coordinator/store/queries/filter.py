@@ -40,6 +40,8 @@ class Field:
     via: tuple[Any, Any] | None = None
     # Where rows may refer to several of them.
     links: "Links | None" = None
+    # What rows are sorted by, where the column does not tell: an expression of one value a row.
+    order: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,9 @@ def _sort_keys(orderings: Iterable[Ordering], known: Fields) -> list[_SortKey]:
     for ordering in orderings:
         field = _field("orderBy", ordering.field, known)
         column = field.column
-        if field.via:
+        if field.order is not None:
+            column = field.order
+        elif field.via:
             reference, key = field.via
             column = select(column).where(key == reference).scalar_subquery()
         keys.append(_SortKey(column, ordering.descending))

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from coordinator.domain.placement import ResourceClass
 from coordinator.domain.ssh_key import WANTED_STATES
+from coordinator.domain.volume import VolumeBackend
 from coordinator.store.queries.filter import Statement
 from coordinator.store.tables import (
     Department,
@@ -121,6 +122,8 @@ class VolumeRow(NamedTuple):
     boot_index: int
     delete_on_termination: bool
     multi_attach: bool
+    storage_pool_id: str | None
+    backend: VolumeBackend
 
 
 class PortPlace(NamedTuple):

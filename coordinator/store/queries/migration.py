@@ -38,6 +38,12 @@ def list_migrations(session: Session, migration_ids: Collection[str]) -> Sequenc
     return session.exec(statement).all()
 
 
+def is_coming(session: Session, instance_id: int | None, node_id: str) -> bool:
+    """Whether the instance is on its way to the node."""
+    is_it = (Migration.instance_id == instance_id, Migration.target_node_id == node_id)
+    return session.exec(select(Migration.id).where(*is_it, _is_active)).first() is not None
+
+
 def find_active(session: Session, instance_id: int | None, kind: MigrationType) -> Migration | None:
     """The migration of that kind that the instance is in."""
     mine = (Migration.instance_id == instance_id, Migration.type == kind)

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from coordinator.domain.lease import Heartbeat, NodeSession
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.domain.placement import ResourceClass
+from coordinator.domain.space import find_pool, places_of, pools_by_type
 from coordinator.store.queries.filter import Field, fetch_rows_of, fields
 from coordinator.store.tables import (
     Allocation,
@@ -23,6 +24,7 @@ from coordinator.store.tables import (
     PoolHost,
     ReportedDomain,
     ResourcePool,
+    Volume,
 )
 
 # The column has "host:port", with brackets around an IPv6 host.
@@ -247,13 +249,26 @@ def count_instances(session: Session) -> dict[str, int]:
     return {str(status): count for status, count in session.execute(statement)}
 
 
-def share_storage(session: Session, *node_ids: str) -> bool:
-    """Whether the nodes keep their volumes in one place."""
-    return len({session.get_one(Node, node_id).storage_id or node_id for node_id in node_ids}) == 1
+def share_volume(session: Session, volume: Volume, *node_ids: str) -> bool:
+    """Whether all these nodes find the volume, or will when it is made, in one place."""
+    nodes = [session.get_one(Node, node_id) for node_id in dict.fromkeys(node_ids)]
+    if len(nodes) == 1:
+        return True
+    if all(node.storages for node in nodes):
+        places = [_places_for(node, volume) for node in nodes]
+        return bool(frozenset.intersection(*places))
+    # One of them does not tell of its places: what is known is where it keeps most.
+    return len({node.storage_id or node.id for node in nodes}) == 1
+
+
+def _places_for(node: Node, volume: Volume) -> frozenset[str]:
+    pool_id = volume.storage_pool_id or find_pool(pools_by_type(node.storages), volume.volume_type)
+    return places_of(node.storages, pool_id)
 
 
 def is_storage_shared(session: Session, node_id: str) -> bool:
-    """Whether any other node keeps its volumes in the same place as this one."""
-    storage_id = session.get_one(Node, node_id).storage_id
-    others = select(Node.id).where(Node.storage_id == storage_id, Node.id != node_id).limit(1)
-    return bool(storage_id) and session.exec(others).first() is not None
+    """Whether any other node keeps volumes in the same place as this one."""
+    node = session.get_one(Node, node_id)
+    mine = {node.storage_id, *places_of(node.storages)} - {""}
+    others = session.execute(select(Node.storage_id, Node.storages).where(Node.id != node_id))
+    return any(mine.intersection({storage_id, *places_of(storages)}) for storage_id, storages in others)

@@ -14,6 +14,7 @@ from coordinator.domain.cell import CellShare
 from coordinator.domain.device import Device, DeviceShare, DeviceType
 from coordinator.domain.instance import IN_FLIGHT_STATUSES
 from coordinator.domain.placement import Capacity, HostView, ResourceClass
+from coordinator.domain.space import answering_pools, places_of
 from coordinator.domain.topology import make_cells
 from coordinator.store import tables
 from coordinator.store.tables.device import CellAllocation, DeviceAllocation
@@ -54,6 +55,7 @@ _HOSTS = _Statement(
         col(Node.generation),
         col(Node.zone),
         col(Node.storage_id),
+        col(Node.storages),
         col(Node.architecture),
         col(Node.cpu_model),
         col(Node.ready),
@@ -219,6 +221,8 @@ def _view(rows: list[Any], details: _Details) -> HostView:
         generation=node.generation,
         zone=node.zone,
         storage_id=node.storage_id,
+        pools=answering_pools(node.storages),
+        places=places_of(node.storages),
         architecture=node.architecture,
         cpu_model=node.cpu_model,
         ready=node.ready,

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from coordinator.domain.listing import Listing, ListQuery, Ordering
 from coordinator.domain.snapshot import Consistency, SnapshotStatus, SnapshotType
+from coordinator.domain.volume import VolumeBackend
 from coordinator.store.queries.filter import Field, Statement, fetch_page, fields
 from coordinator.store.tables import Instance, Snapshot, Tenant, Volume, VolumeSnapshot
 
@@ -114,14 +115,18 @@ def list_of_volumes(session: Session, volume_ids: Collection[int | None]) -> Seq
     return session.exec(select(Snapshot).where(col(Snapshot.id).in_(holding)).order_by(col(Snapshot.id))).all()
 
 
-def find_instances_with_snapshots(session: Session, instance_ids: Collection[int | None]) -> set[int]:
-    """Those of the instances whose volumes hold snapshots, of whatever instance."""
+def find_instances_with_snapshots(
+    session: Session, instance_ids: Collection[int | None], backends: Collection[VolumeBackend] | None = None
+) -> set[int]:
+    """Those of the instances whose volumes (None: wherever they are) hold snapshots, of whatever instance."""
     statement = (
         select(Volume.instance_id)
         .join(VolumeSnapshot, col(VolumeSnapshot.volume_id) == col(Volume.id))
         .where(col(Volume.instance_id).in_(instance_ids))
         .distinct()
     )
+    if backends is not None:
+        statement = statement.where(col(Volume.backend).in_(backends))
     return {found for found in session.exec(statement) if found is not None}
 
 

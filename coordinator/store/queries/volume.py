@@ -35,6 +35,16 @@ _HOLDERS = Links(
         (col(VolumeAttachment.volume_id), col(VolumeAttachment.instance_id)),
     ),
 )
+# The instance that is shown as the volume's, which is the first of a shared one.
+_FIRST_HOLDER = func.coalesce(
+    select(Instance.ecs_id).where(col(Instance.id) == col(Volume.instance_id)).scalar_subquery(),
+    select(Instance.ecs_id)
+    .join(VolumeAttachment, col(VolumeAttachment.instance_id) == col(Instance.id))
+    .where(col(VolumeAttachment.volume_id) == col(Volume.id))
+    .order_by(col(VolumeAttachment.id))
+    .limit(1)
+    .scalar_subquery(),
+)
 _FIELDS = fields(
     volumeId=Field(Volume.id, int),
     # As it is shown.
@@ -51,7 +61,7 @@ _FIELDS = fields(
     multiAttach=Volume.multi_attach,
     imageId=Volume.image_id,
     az=Field(Node.zone, via=(col(Volume.node_id), col(Node.id))),
-    ecsId=Field(Instance.ecs_id, via=(col(Volume.instance_id), col(Instance.id)), links=_HOLDERS),
+    ecsId=Field(Instance.ecs_id, via=(col(Volume.instance_id), col(Instance.id)), links=_HOLDERS, order=_FIRST_HOLDER),
     tenantId=Volume.tenant_id,
     createdAt=Field(Volume.created_at, datetime),
     updatedAt=Field(Volume.updated_at, datetime),

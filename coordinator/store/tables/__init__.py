@@ -25,6 +25,7 @@ from coordinator.store.tables.schedule import Schedule, ScheduleRun
 from coordinator.store.tables.snapshot import Snapshot, VolumeSnapshot
 from coordinator.store.tables.snapshot_policy import SnapshotPolicy, SnapshotPolicyBinding
 from coordinator.store.tables.ssh_key import SshKey, SshKeyBinding
+from coordinator.store.tables.storage import SpaceReservation, StoragePool
 from coordinator.store.tables.task import IdempotencyKey, Task, TaskStep
 from coordinator.store.tables.tenancy import Department, ResourceGroup, Tenant
 from coordinator.store.tables.volume import Volume, VolumeAttachment
@@ -71,8 +72,10 @@ __all__ = [
     "Snapshot",
     "SnapshotPolicy",
     "SnapshotPolicyBinding",
+    "SpaceReservation",
     "SshKey",
     "SshKeyBinding",
+    "StoragePool",
     "Subnet",
     "Task",
     "TaskStep",

@@ -29,3 +29,6 @@ class Migration(SQLModel, table=True):
     reason: str = Field(default="", sa_type=Text)
     # MigrationOptions, without the network.
     options: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    # UUIDs of the volumes that the target does not share, by where they were found when it began. None: nobody has
+    # looked, so none is copied, nor removed from any node.
+    copied: list[str] | None = Field(default=None, sa_type=JSON)

@@ -49,6 +49,9 @@ class Node(Timestamped, table=True):
     cells: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     # Nodes that tell the same one share their volumes; empty: not told, shared with nobody.
     storage_id: str = Field(default="", max_length=36)
+    # Where it makes volumes, by type ("*": all others, "@…": none any more): [id of the StoragePool, id of the place,
+    # since when it is silent]. Nodes with the same place share the volumes in it. Empty: its agent does not tell.
+    storages: dict[str, list[str]] = Field(default_factory=dict, sa_type=JSON)
     # Kept for the host itself; None: what the configuration says.
     reserved_vcpus: int | None = None
     reserved_memory_mib: int | None = None

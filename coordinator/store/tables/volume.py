@@ -3,6 +3,7 @@
 from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field
 
+from coordinator.domain.volume import VolumeBackend
 from coordinator.store.tables.base import Timestamped
 
 # In the order of lists: what lists are narrowed by, and what quotas are summed from, is found without the rows.
@@ -15,6 +16,8 @@ class Volume(Timestamped, table=True):
     __table_args__ = (
         Index("ix_volume_listed", *_LISTED),
         Index("ix_volume_listed_by_tenant_id", "tenant_id", *_LISTED),
+        # Sums are made of it alone.
+        Index("ix_volume_space", "storage_pool_id", "size_gib"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -30,6 +33,8 @@ class Volume(Timestamped, table=True):
     instance_id: int | None = Field(default=None, foreign_key="instance.id", index=True)
     # Node that holds the data; None before it is made.
     node_id: str | None = Field(default=None, foreign_key="node.id")
+    # The StoragePool whose space it takes, from when it is to be made; None: none yet, or none that is known.
+    storage_pool_id: str | None = Field(default=None, max_length=36)
     image_id: str | None = Field(default=None, foreign_key="image.id")
     is_os_disk: bool = False
     disk_bus: str = Field(default="virtio", max_length=16)
@@ -37,6 +42,15 @@ class Volume(Timestamped, table=True):
     boot_index: int = 0
     delete_on_termination: bool = False
     multi_attach: bool = False
+    # Itself encrypted; empty: the volume is not.
+    encryption_key: str = Field(default="", max_length=255, repr=False)
+    # A coordinator.domain.volume.VolumeBackend, as its node has told.
+    backend: str = Field(default=VolumeBackend.UNKNOWN, max_length=16)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether its node encrypts what guests write to it."""
+        return bool(self.encryption_key)
 
 
 class VolumeAttachment(Timestamped, table=True):

@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from coordinator.agents.client import AgentCallError
 from coordinator.domain.volume import VolumeStatus
+from coordinator.store.queries.volume import lock_volume
 from coordinator.store.queries.volume_attachment import list_sharers
 from coordinator.tasks.blueprint import disk_message, volume_size_bytes
 from coordinator.tasks.instance_step import Args, is_being_deleted
@@ -21,8 +22,9 @@ from coordinator.tasks.shared_volume_step import (
     settle_failed_instances,
     settle_instances,
     sharing_of,
+    undo_unless_given_up,
 )
-from coordinator.tasks.volume_step import undo_unless_lost
+from coordinator.tasks.volume_step import is_given_up
 
 # A guest has not let go, or never does while it runs.
 _KEEPING: Final = ("DeviceStillAttached", "DevicePlugUnsafe")
@@ -43,25 +45,36 @@ async def _remove_new(context: StepContext) -> StepResult:
     """Nobody has written to it: it may be made elsewhere. Where anybody still has it, it stays."""
     sharing = await sharing_of(context)
     node_id = sharing.volume.node_id or sharing.instances[0].node_id
-    if not context.args["isNew"] or node_id is None or await asyncio.to_thread(_is_needed, context):
+    if not context.args["isNew"] or node_id is None or not await asyncio.to_thread(_begin_removal, context):
         return StepResult()
     removal = context.runtime.agents.of(node_id).ensure_volume_removed(sharing.volume.uuid)
-    await undo_unless_lost(context, sharing.instances[0], removal, node_id)
+    if not await undo_unless_given_up(context, sharing, node_id, removal):
+        return StepResult()
     return StepResult(apply=_place(context.args, None))
 
 
-def _is_needed(context: StepContext) -> bool:
-    """Other instances have it meanwhile, or one of these has not let go."""
-    with context.runtime.database.read() as session:
+def _begin_removal(context: StepContext) -> bool:
+    """False: other instances have it meanwhile, or one of these has not let go.
+
+    Else nobody else gets it before the task ends, which rests it.
+    """
+    with context.runtime.database.write() as session:
+        volume = lock_volume(session, load_volume(session, context.args).id or 0)
         own = list_attachments(session, context.args)
-        everybody = list_sharers(session, [load_volume(session, context.args).id])
-        return len(everybody) > len(own) or any(it.status == VolumeStatus.IN_USE for it in own)
+        everybody = list_sharers(session, [volume.id])
+        if len(everybody) > len(own) or any(it.status == VolumeStatus.IN_USE for it in own):
+            return False
+        volume.status = VolumeStatus.DETACHING
+        session.add(volume)
+        return True
 
 
 def _place(args: Args, node_id: str | None) -> Callable[[Session], None]:
     def apply(session: Session) -> None:
         row = load_volume(session, args)
         row.node_id = node_id
+        if node_id is None:
+            row.storage_pool_id = None
         session.add(row)
 
     return apply
@@ -87,10 +100,13 @@ async def _detach(context: StepContext) -> StepResult:
         agent = context.runtime.agents.of(instance.node_id)
         detaching = agent.ensure_disk_detached(instance.uuid, sharing.volume.uuid, grace_seconds)
         try:
-            await undo_unless_lost(context, instance, detaching)
+            is_done = await undo_unless_given_up(context, sharing, instance.node_id, detaching)
         except AgentCallError as error:
             if error.code not in _KEEPING:
                 raise
+            is_done = False
+        # One that is started elsewhere is defined anew there, without it.
+        if not is_done and not await is_given_up(context, instance):
             kept.add(instance.id)
 
     def apply(session: Session) -> None:

@@ -21,7 +21,7 @@ from coordinator.tasks.instance_step import (
     settle_failure,
 )
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
-from coordinator.tasks.volume_step import choose, list_chosen, set_free, undo_unless_lost
+from coordinator.tasks.volume_step import choose, list_chosen, record_backends, set_free, undo_unless_lost
 
 # A guest has not let go, or never does while it runs.
 _KEEPING: Final = ("DeviceStillAttached", "DevicePlugUnsafe")
@@ -30,9 +30,19 @@ _KEEPING: Final = ("DeviceStillAttached", "DevicePlugUnsafe")
 async def _ensure_volumes(context: StepContext) -> StepResult:
     """What no node has made yet is made on the instance's."""
     blueprint, new = await blueprint_of(context), context.args["newUuids"]
-    for volume in choose(blueprint, new):
-        await agent_of(context, blueprint).ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type)
-    return StepResult(apply=lambda session: _place(session, context.args, new))
+    agent = agent_of(context, blueprint)
+    made = [
+        await agent.ensure_volume(
+            volume.uuid, volume_size_bytes(volume), volume.volume_type, encrypted=volume.is_encrypted
+        )
+        for volume in choose(blueprint, new)
+    ]
+
+    def apply(session: Session) -> None:
+        _place(session, context.args, new)
+        record_backends(session, made)
+
+    return StepResult(apply=apply)
 
 
 async def _remove_new(context: StepContext) -> StepResult:
@@ -47,7 +57,7 @@ async def _remove_new(context: StepContext) -> StepResult:
 
     def apply(session: Session) -> None:
         for volume in list_chosen(session, context.args, new):
-            volume.node_id = None
+            volume.node_id, volume.storage_pool_id = None, None
             session.add(volume)
 
     return StepResult(apply=apply)

@@ -39,7 +39,7 @@ from coordinator.tasks.instance_step import (
 from coordinator.tasks.kinds.delete_volume import DELETE_VOLUME
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.submission import submit_follow_up
-from coordinator.tasks.volume_step import is_given_up, start_unless_lost, undo_unless_lost
+from coordinator.tasks.volume_step import is_given_up, record_backends, start_unless_lost, undo_unless_lost
 from protos.agent.v1 import domain_pb2, storage_pb2
 
 # The node may stay away for days; what it holds of the old system is removed when it comes back.
@@ -90,10 +90,11 @@ async def _ensure_image(context: StepContext) -> StepResult:
 async def _ensure_volume(context: StepContext) -> StepResult:
     blueprint = await new_blueprint(context)
     volume, image = blueprint.volumes[0], blueprint.image
-    await agent_of(context, blueprint).ensure_volume(
-        volume.uuid, volume_size_bytes(volume), volume.volume_type, image_ref(image) if image else None
+    made = await agent_of(context, blueprint).ensure_volume(
+        *(volume.uuid, volume_size_bytes(volume), volume.volume_type, image_ref(image) if image else None),
+        encrypted=volume.is_encrypted,
     )
-    return StepResult()
+    return StepResult(apply=lambda session: record_backends(session, [made]))
 
 
 async def _remove_volume(context: StepContext) -> StepResult:

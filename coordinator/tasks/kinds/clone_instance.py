@@ -74,14 +74,14 @@ async def _remove_snapshot(context: StepContext) -> StepResult:
 async def _copy(context: StepContext) -> StepResult:
     """By the source's node, also where the clone's is another one that shares the directory: it sees all writes."""
     source, blueprint = await _source_of(context), await blueprint_of(context)
-    count = len(blueprint.volumes)
+    count, made = len(blueprint.volumes), []
     for number, volume in enumerate(blueprint.volumes):
 
         async def report(progress: storage_pb2.VolumeCopyProgress, done: int = number) -> None:
             percent = min(99, (100 * done + progress.percent) // count)
             await context.report_progress(percent, f"disk {done + 1} of {count}: {progress.percent} %")
 
-        await source.agent.ensure_volume_copied(
+        copy = await source.agent.ensure_volume_copied(
             volume.uuid,
             volume_size_bytes(volume),
             volume.volume_type,
@@ -89,7 +89,8 @@ async def _copy(context: StepContext) -> StepResult:
             snapshot_id="" if context.results["take_snapshot"].get("isWhole") else _snapshot_id(context.args),
             on_progress=report,
         )
-    return StepResult(apply=record_volumes(context.args))
+        made.append(copy)
+    return StepResult(apply=record_volumes(context.args, made))
 
 
 async def _remove_copies(context: StepContext) -> StepResult:

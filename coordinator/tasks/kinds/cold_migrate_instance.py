@@ -27,22 +27,20 @@ from coordinator.tasks.instance_move import (
 )
 from coordinator.tasks.instance_step import record_power_state, show_status
 from coordinator.tasks.model import Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.volume_place import read_copied
 
 
 async def copy_volumes(context: StepContext) -> StepResult:
     """A step: unless it shares them, the target has the volumes of the instance, which is off."""
-    if context.args["sharesStorage"]:
-        return StepResult()
     blueprint = await target_blueprint(context)
-    for place, volume in enumerate(blueprint.volumes):
+    for place, volume in enumerate(await read_copied(context, blueprint.volumes)):
         await copy_volume(context, volume, transfer_id(context.args, place))
     return StepResult()
 
 
 async def stop_copying(context: StepContext) -> StepResult:
     """Its undoing."""
-    if not context.args["sharesStorage"]:
-        await cancel_volumes(context, (await target_blueprint(context)).volumes)
+    await cancel_volumes(context, await read_copied(context, (await target_blueprint(context)).volumes))
     return StepResult()
 
 

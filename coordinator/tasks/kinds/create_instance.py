@@ -1,6 +1,6 @@
 """Makes an instance real on the node that was claimed for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sqlmodel import Session
 
@@ -26,6 +26,7 @@ from coordinator.tasks.instance_step import (
     show_status,
 )
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
+from coordinator.tasks.volume_step import record_backends
 from protos.agent.v1 import storage_pb2
 
 _PROVISIONING = show_status(InstanceStatus.PROVISIONING)
@@ -50,20 +51,21 @@ async def _ensure_image(context: StepContext) -> StepResult:
 
 
 async def _ensure_volumes(context: StepContext) -> StepResult:
-    blueprint = await blueprint_of(context)
+    blueprint, made = await blueprint_of(context), []
     for volume in blueprint.volumes:
         if origin := context.args.get("origins", {}).get(volume.uuid):
-            await _copy_volume(context, agent_of(context, blueprint), volume, origin)
+            made.append(await _copy_volume(context, agent_of(context, blueprint), volume, origin))
             continue
         image = blueprint.image_below(volume)
-        agent = agent_of(context, blueprint)
-        await agent.ensure_volume(volume.uuid, volume_size_bytes(volume), volume.volume_type, image)
+        making = agent_of(context, blueprint).ensure_volume(
+            *(volume.uuid, volume_size_bytes(volume), volume.volume_type, image), encrypted=volume.is_encrypted
+        )
+        made.append(await making)
+    return StepResult(apply=record_volumes(context.args, made))
 
-    return StepResult(apply=record_volumes(context.args))
 
-
-def record_volumes(args: Args) -> Callable[[Session], None]:
-    """A step's `apply`: the instance's volumes are on its node."""
+def record_volumes(args: Args, made: Iterable[storage_pb2.Volume]) -> Callable[[Session], None]:
+    """A step's `apply`: the instance's volumes are on its node, which has told of them."""
 
     def apply(session: Session) -> None:
         instance = load_instance(session, args)
@@ -71,17 +73,20 @@ def record_volumes(args: Args) -> Callable[[Session], None]:
             volume.status = "inUse"
             volume.node_id = instance.node_id
             session.add(volume)
+        record_backends(session, made)
 
     return apply
 
 
-async def _copy_volume(context: StepContext, agent: AgentClient, volume: Volume, origin: Mapping[str, str]) -> None:
+async def _copy_volume(
+    context: StepContext, agent: AgentClient, volume: Volume, origin: Mapping[str, str]
+) -> storage_pb2.Volume:
     """The volume is a copy of another one, or of its snapshot, as `args["origins"]` say by the volume's UUID."""
 
     async def report(progress: storage_pb2.VolumeCopyProgress) -> None:
         await context.report_progress(min(99, progress.percent), f"copying {volume.name}: {progress.percent} %")
 
-    await agent.ensure_volume_copied(
+    return await agent.ensure_volume_copied(
         volume.uuid,
         volume_size_bytes(volume),
         volume.volume_type,

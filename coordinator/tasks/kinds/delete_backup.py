@@ -10,7 +10,13 @@ from coordinator.tasks.instance_step import Args, blueprint_of, load_instance, r
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
 from coordinator.tasks.snapshot_step import has_instance
 
-_ADMITTED = (InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.PAUSED, InstanceStatus.HIBERNATED)
+_ADMITTED = (
+    InstanceStatus.RUNNING,
+    InstanceStatus.STOPPED,
+    InstanceStatus.PAUSED,
+    InstanceStatus.HIBERNATED,
+    InstanceStatus.SOFT_DELETED,
+)
 
 
 async def _remove(context: StepContext) -> StepResult:

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from coordinator.agents.client import AgentCallError, NodeAway
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.snapshot import SnapshotStatus
 from coordinator.store.queries import snapshot as queries
-from coordinator.store.tables.task import Task
+from coordinator.store.tables.task import Task, TaskStep
 from coordinator.tasks.instance_step import Args, blueprint_of, load_instance, require_status, settle, settle_failure
 from coordinator.tasks.kinds.delete_instance import RETRY_SECONDS
 from coordinator.tasks.model import Failure, Step, StepContext, StepResult, TaskKind
@@ -29,10 +29,11 @@ _ADMITTED = (
 async def _remove_here(context: StepContext) -> StepResult:
     """Nobody takes it back, but an instance that is to be started elsewhere does not wait for it.
 
-    It waits neither for the nodes of volumes that others have by now.
+    It waits neither for the nodes of volumes that others have by now, unless nothing comes after this step.
     """
-    node_id, places = await asyncio.to_thread(_read_node, context), await places_of(context)
-    here = [place for place in places if place.node_id == node_id]
+    node_id, is_last = await asyncio.to_thread(_read, context)
+    places = await places_of(context)
+    here = [place for place in places if is_last or place.node_id == node_id]
     try:
         await remove_snapshot(context, context.args["snapshotId"], here)
     except NodeAway as error:
@@ -50,10 +51,12 @@ async def _remove_elsewhere(context: StepContext) -> StepResult:
     return StepResult()
 
 
-def _read_node(context: StepContext) -> str | None:
-    """The instance's; None of one that is gone."""
+def _read(context: StepContext) -> tuple[str | None, bool]:
+    """The instance's node, None of one that is gone; and whether the task has one step alone, as those of version 1."""
     with context.runtime.database.read() as session:
-        return load_instance(session, context.args).node_id if has_instance(session, context.args) else None
+        steps = session.exec(select(TaskStep.seq).where(TaskStep.task_id == context.task_id)).all()
+        node_id = load_instance(session, context.args).node_id if has_instance(session, context.args) else None
+        return node_id, len(steps) == 1
 
 
 def _release(session: Session, args: Args) -> None:
@@ -101,5 +104,7 @@ DELETE_SNAPSHOT = TaskKind(
     check=_check,
     on_success=_forget,
     on_failure=_fail,
+    schema_version=2,
+    former_versions=frozenset({1}),
     retry_seconds=RETRY_SECONDS,
 )

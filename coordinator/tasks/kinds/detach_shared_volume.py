@@ -14,8 +14,8 @@ from coordinator.tasks.shared_volume_step import (
     settle_failed_instances,
     settle_instances,
     sharing_of,
+    undo_unless_given_up,
 )
-from coordinator.tasks.volume_step import undo_unless_lost
 
 
 async def _detach(context: StepContext) -> StepResult:
@@ -33,7 +33,7 @@ async def _detach(context: StepContext) -> StepResult:
 
 
 async def _attach_again(context: StepContext) -> StepResult:
-    """What guests have let go of is theirs again; a domain that is gone gets it when it is defined anew."""
+    """What guests have let go of is theirs again; those that are not reached get it when they are defined anew."""
     sharing = await sharing_of(context)
     for instance in sharing.instances:
         if is_being_deleted(instance) or instance.node_id is None:
@@ -41,7 +41,7 @@ async def _attach_again(context: StepContext) -> StepResult:
         agent = context.runtime.agents.of(instance.node_id)
         attaching = agent.ensure_disk_attached(instance.uuid, disk_message(sharing.volume))
         try:
-            await undo_unless_lost(context, instance, attaching)
+            await undo_unless_given_up(context, sharing, instance.node_id, attaching)
         except AgentCallError as error:
             if error.code != "DomainNotFound":
                 raise

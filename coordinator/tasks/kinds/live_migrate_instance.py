@@ -14,9 +14,10 @@ from coordinator.agents.client import IMAGE_SECONDS, MIGRATION_SECONDS, AgentCal
 from coordinator.domain.instance import InstanceStatus
 from coordinator.domain.migration import MigrationNetwork, MigrationOptions
 from coordinator.fencing.node import is_certainly_fenced
+from coordinator.store.queries import instance as instance_query
 from coordinator.store.tables import Node
 from coordinator.tasks.blueprint import domain_spec
-from coordinator.tasks.device_move import attach_devices, detach_devices, movable_devices
+from coordinator.tasks.device_move import attach_devices, count_vgpus, detach_devices, movable_devices
 from coordinator.tasks.instance_move import (
     NODES_LOST,
     await_turn,
@@ -35,6 +36,7 @@ from coordinator.tasks.instance_move import (
 from coordinator.tasks.instance_step import blueprint_of, load_instance, record_power_state, show_status
 from coordinator.tasks.migration_progress import describe, percent_of
 from coordinator.tasks.model import Step, StepCanceled, StepContext, StepResult, TaskKind
+from coordinator.tasks.volume_place import choose_copied, read_copied
 from protos.agent.v1 import domain_pb2, migration_pb2
 
 # The guest is either here or there, which is found out however long it takes.
@@ -43,6 +45,10 @@ _SETTLE_SECONDS: Final = 7 * 24 * 3600.0
 _EQUIP_SECONDS: Final = 24 * 3600.0
 # A guest may boot at this moment, or be busy: then it lets go a little later.
 _LET_GO_SECONDS: Final = 120.0
+# The last part of a vGPU's state is moved while the guest is paused: within QEMU's 300 ms hardly any, and of a full one
+# some GiB. Where nobody has said how long that may take, it may as long as anybody could have said.
+_VGPU_DOWNTIME_MS: Final = 2000
+_MOST_VGPU_DOWNTIME_MS: Final = 60_000
 # Code of a blocker.
 _DEVICE: Final = "host-device"
 _BLOCKER_CODES: Final = {"iso": "ECS.OperationFailed.MigrateIso"}
@@ -61,9 +67,9 @@ async def _inspect(context: StepContext) -> StepResult:
 async def _without_devices(
     context: StepContext, blockers: Sequence[migration_pb2.MigrationBlocker]
 ) -> list[migration_pb2.MigrationBlocker]:
-    """What keeps the guest there when it has given its movable devices back."""
-    devices = sum(blocker.code == _DEVICE for blocker in blockers)
-    if devices and devices <= len(movable_devices(await blueprint_of(context))):
+    """What keeps the guest there when it has given its movable devices back, and takes its vGPUs along."""
+    devices, blueprint = sum(blocker.code == _DEVICE for blocker in blockers), await blueprint_of(context)
+    if devices <= len(movable_devices(blueprint)) + count_vgpus(blueprint):
         return [blocker for blocker in blockers if blocker.code != _DEVICE]
     return list(blockers)
 
@@ -136,9 +142,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
     """What the source is told. The target's part of it holds a secret, and is asked for instead of stored."""
     migration, blueprint = await read_migration(context), await target_blueprint(context)
     guest, network = context.results["inspect"], MigrationNetwork(migration.network)
-    spec = domain_spec(blueprint, context.runtime)
-    # Its devices are plugged in when it is there.
-    del spec.host_devices[:]
+    spec = _without_other_devices(domain_spec(blueprint, context.runtime))
     incoming = await target_of(context).prepare_incoming(
         migration_pb2.PrepareIncomingRequest(
             spec=spec,
@@ -149,7 +153,7 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         )
     )
     options = MigrationOptions(**migration.options)
-    copied = [] if context.args["sharesStorage"] else [volume.uuid for volume in blueprint.volumes]
+    copied = [volume.uuid for volume in await read_copied(context, blueprint.volumes)]
     return migration_pb2.MigrateRequest(
         uuid=context.args["uuid"],
         migration_id=migration.id,
@@ -157,11 +161,21 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         copied_volume_uuids=copied,
         tls=network.is_encrypted,
         bandwidth_mib_per_second=options.bandwidth_mib_per_second,
-        max_downtime_ms=options.max_downtime_ms,
+        max_downtime_ms=options.max_downtime_ms or (_VGPU_DOWNTIME_MS if spec.host_devices else 0),
+        most_downtime_ms=_MOST_VGPU_DOWNTIME_MS if spec.host_devices and not options.max_downtime_ms else 0,
         auto_converge=options.auto_converge,
-        allow_post_copy=options.allow_post_copy,
+        # What is in a GPU cannot be fetched later.
+        allow_post_copy=options.allow_post_copy and not spec.host_devices,
         multifd_channels=options.multifd_channels,
     )
+
+
+def _without_other_devices(spec: domain_pb2.DomainSpec) -> domain_pb2.DomainSpec:
+    """With its vGPUs alone: all others are plugged in when it is there."""
+    vgpus = [device for device in spec.host_devices if device.vgpu_type_id]
+    del spec.host_devices[:]
+    spec.host_devices.extend(vgpus)
+    return spec
 
 
 async def _is_given_up(context: StepContext, error: AgentCallError, node: str) -> bool:
@@ -194,7 +208,8 @@ def _runs_nowhere(context: StepContext) -> bool:
     """Whether both nodes are fenced, which counts for highly available guests, and any node has the disk as it was."""
     runtime, args = context.runtime, context.args
     with runtime.database.read() as session:
-        if not (args["sharesStorage"] and load_instance(session, args).ha_enabled):
+        instance = load_instance(session, args)
+        if choose_copied(session, args, instance_query.list_volumes(session, instance)) or not instance.ha_enabled:
             return False
     return all(is_certainly_fenced(runtime, args[node]) for node in ("sourceNodeId", "targetNodeId"))
 

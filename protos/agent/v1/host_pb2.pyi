@@ -170,7 +170,7 @@ class NetworkInterface(_message.Message):
     def __init__(self, name: _Optional[str] = ..., mac_address: _Optional[str] = ..., speed_mbps: _Optional[int] = ..., link_up: _Optional[bool] = ..., mtu_bytes: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HostInventory(_message.Message):
-    __slots__ = ("vcpus", "memory_bytes", "storage_bytes", "storage_free_bytes", "devices", "storage_id", "local_storage_bytes")
+    __slots__ = ("vcpus", "memory_bytes", "storage_bytes", "storage_free_bytes", "devices", "storage_id", "local_storage_bytes", "storage_places")
     VCPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +178,7 @@ class HostInventory(_message.Message):
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     STORAGE_ID_FIELD_NUMBER: _ClassVar[int]
     LOCAL_STORAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_PLACES_FIELD_NUMBER: _ClassVar[int]
     vcpus: int
     memory_bytes: int
     storage_bytes: int
@@ -185,7 +186,28 @@ class HostInventory(_message.Message):
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     storage_id: str
     local_storage_bytes: int
-    def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., storage_id: _Optional[str] = ..., local_storage_bytes: _Optional[int] = ...) -> None: ...
+    storage_places: _containers.RepeatedCompositeFieldContainer[StoragePlace]
+    def __init__(self, vcpus: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., storage_bytes: _Optional[int] = ..., storage_free_bytes: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., storage_id: _Optional[str] = ..., local_storage_bytes: _Optional[int] = ..., storage_places: _Optional[_Iterable[_Union[StoragePlace, _Mapping]]] = ...) -> None: ...
+
+class StoragePlace(_message.Message):
+    __slots__ = ("pool_id", "storage_id", "volume_types", "total_bytes", "free_bytes", "allocated_bytes", "virtual_bytes", "silent_since")
+    POOL_ID_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_TYPES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SILENT_SINCE_FIELD_NUMBER: _ClassVar[int]
+    pool_id: str
+    storage_id: str
+    volume_types: _containers.RepeatedScalarFieldContainer[str]
+    total_bytes: int
+    free_bytes: int
+    allocated_bytes: int
+    virtual_bytes: int
+    silent_since: _timestamp_pb2.Timestamp
+    def __init__(self, pool_id: _Optional[str] = ..., storage_id: _Optional[str] = ..., volume_types: _Optional[_Iterable[str]] = ..., total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., virtual_bytes: _Optional[int] = ..., silent_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("id", "kind", "attributes", "numa_node", "size_bytes", "shareable", "withheld_reason", "details", "vgpu_types", "vgpus", "rdma_ports", "fault")

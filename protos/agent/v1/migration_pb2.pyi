@@ -90,7 +90,7 @@ class IncomingGuest(_message.Message):
     def __init__(self, definition_xml: _Optional[str] = ..., node_id: _Optional[str] = ..., control_address: _Optional[str] = ..., data_address: _Optional[str] = ...) -> None: ...
 
 class MigrateRequest(_message.Message):
-    __slots__ = ("uuid", "migration_id", "target", "copied_volume_uuids", "tls", "bandwidth_mib_per_second", "max_downtime_ms", "auto_converge", "allow_post_copy", "multifd_channels", "stalled_iterations", "most_iterations")
+    __slots__ = ("uuid", "migration_id", "target", "copied_volume_uuids", "tls", "bandwidth_mib_per_second", "max_downtime_ms", "most_downtime_ms", "auto_converge", "allow_post_copy", "multifd_channels", "stalled_iterations", "most_iterations")
     UUID_FIELD_NUMBER: _ClassVar[int]
     MIGRATION_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class MigrateRequest(_message.Message):
     TLS_FIELD_NUMBER: _ClassVar[int]
     BANDWIDTH_MIB_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     MAX_DOWNTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    MOST_DOWNTIME_MS_FIELD_NUMBER: _ClassVar[int]
     AUTO_CONVERGE_FIELD_NUMBER: _ClassVar[int]
     ALLOW_POST_COPY_FIELD_NUMBER: _ClassVar[int]
     MULTIFD_CHANNELS_FIELD_NUMBER: _ClassVar[int]
@@ -110,12 +111,13 @@ class MigrateRequest(_message.Message):
     tls: bool
     bandwidth_mib_per_second: int
     max_downtime_ms: int
+    most_downtime_ms: int
     auto_converge: bool
     allow_post_copy: bool
     multifd_channels: int
     stalled_iterations: int
     most_iterations: int
-    def __init__(self, uuid: _Optional[str] = ..., migration_id: _Optional[str] = ..., target: _Optional[_Union[IncomingGuest, _Mapping]] = ..., copied_volume_uuids: _Optional[_Iterable[str]] = ..., tls: _Optional[bool] = ..., bandwidth_mib_per_second: _Optional[int] = ..., max_downtime_ms: _Optional[int] = ..., auto_converge: _Optional[bool] = ..., allow_post_copy: _Optional[bool] = ..., multifd_channels: _Optional[int] = ..., stalled_iterations: _Optional[int] = ..., most_iterations: _Optional[int] = ...) -> None: ...
+    def __init__(self, uuid: _Optional[str] = ..., migration_id: _Optional[str] = ..., target: _Optional[_Union[IncomingGuest, _Mapping]] = ..., copied_volume_uuids: _Optional[_Iterable[str]] = ..., tls: _Optional[bool] = ..., bandwidth_mib_per_second: _Optional[int] = ..., max_downtime_ms: _Optional[int] = ..., most_downtime_ms: _Optional[int] = ..., auto_converge: _Optional[bool] = ..., allow_post_copy: _Optional[bool] = ..., multifd_channels: _Optional[int] = ..., stalled_iterations: _Optional[int] = ..., most_iterations: _Optional[int] = ...) -> None: ...
 
 class MigrationProgress(_message.Message):
     __slots__ = ("elapsed", "phase", "memory_total_bytes", "memory_done_bytes", "memory_remaining_bytes", "disk_total_bytes", "disk_done_bytes", "disk_remaining_bytes", "bytes_per_second", "iteration", "dirty_bytes_per_second", "expected_downtime_ms", "throttle_percent", "outcome")

@@ -81,7 +81,8 @@ class MigrationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PrepareIncoming(self, request, context):
-        """The target can take the guest: it fits, and its seed is on disk. Volumes and ports must have been ensured before. Nothing is
+        """The target can take the guest: it fits, its seed is on disk, and its vGPUs are made, the only devices of the node that it may have;
+        DeviceService.EnsureReleased takes them back when it does not come. Volumes and ports must have been ensured before. Nothing is
         defined in libvirt. Idempotent; DomainStateConflict when a domain of this UUID is here already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

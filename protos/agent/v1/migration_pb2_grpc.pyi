@@ -44,7 +44,8 @@ class MigrationServiceStub:
     InspectOutgoing: _grpc.UnaryUnaryMultiCallable[_migration_pb2.InspectOutgoingRequest, _migration_pb2.OutgoingGuest]
     """What a target has to know of a guest, and what keeps it from being moved. Read-only."""
     PrepareIncoming: _grpc.UnaryUnaryMultiCallable[_migration_pb2.PrepareIncomingRequest, _migration_pb2.IncomingGuest]
-    """The target can take the guest: it fits, and its seed is on disk. Volumes and ports must have been ensured before. Nothing is
+    """The target can take the guest: it fits, its seed is on disk, and its vGPUs are made, the only devices of the node that it may have;
+    DeviceService.EnsureReleased takes them back when it does not come. Volumes and ports must have been ensured before. Nothing is
     defined in libvirt. Idempotent; DomainStateConflict when a domain of this UUID is here already.
     """
     Migrate: _grpc.UnaryStreamMultiCallable[_migration_pb2.MigrateRequest, _migration_pb2.MigrationProgress]
@@ -74,7 +75,8 @@ class MigrationServiceAsyncStub(MigrationServiceStub):
     InspectOutgoing: _aio.UnaryUnaryMultiCallable[_migration_pb2.InspectOutgoingRequest, _migration_pb2.OutgoingGuest]  # type: ignore[assignment]
     """What a target has to know of a guest, and what keeps it from being moved. Read-only."""
     PrepareIncoming: _aio.UnaryUnaryMultiCallable[_migration_pb2.PrepareIncomingRequest, _migration_pb2.IncomingGuest]  # type: ignore[assignment]
-    """The target can take the guest: it fits, and its seed is on disk. Volumes and ports must have been ensured before. Nothing is
+    """The target can take the guest: it fits, its seed is on disk, and its vGPUs are made, the only devices of the node that it may have;
+    DeviceService.EnsureReleased takes them back when it does not come. Volumes and ports must have been ensured before. Nothing is
     defined in libvirt. Idempotent; DomainStateConflict when a domain of this UUID is here already.
     """
     Migrate: _aio.UnaryStreamMultiCallable[_migration_pb2.MigrateRequest, _migration_pb2.MigrationProgress]  # type: ignore[assignment]
@@ -113,7 +115,8 @@ class MigrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _migration_pb2.PrepareIncomingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_migration_pb2.IncomingGuest, _abc.Awaitable[_migration_pb2.IncomingGuest]]:
-        """The target can take the guest: it fits, and its seed is on disk. Volumes and ports must have been ensured before. Nothing is
+        """The target can take the guest: it fits, its seed is on disk, and its vGPUs are made, the only devices of the node that it may have;
+        DeviceService.EnsureReleased takes them back when it does not come. Volumes and ports must have been ensured before. Nothing is
         defined in libvirt. Idempotent; DomainStateConflict when a domain of this UUID is here already.
         """
 

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SnapshotServiceStub:
-    """A snapshot is a state of a volume's data inside the volume's own file. It has the same id in all its volumes, goes where they go,
-    and goes when they go. All of it is found in the files: every call may be repeated, also after a crash in its middle.
+    """A snapshot is a state of a volume's data that its backend keeps with it: inside its qcow2 file, in its thin pool, in Ceph. It has the same
+    id in all its volumes, and goes when they go. All of it is found in the backends: every call may be repeated, also after a crash in its middle.
 
     Errors: INVALID_ARGUMENT (a field is named); NOT_FOUND with VolumeNotFound, SnapshotNotFound, DomainNotFound; FAILED_PRECONDITION with
-    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
+    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume outside of a thin pool, a shared volume), before anything is begun, DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
     UNAVAILABLE while libvirt is away.
     """
 
@@ -41,7 +41,7 @@ class SnapshotServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SnapshotServiceAsyncStub: ...
     EnsureTaken: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.EnsureSnapshotTakenRequest, _snapshot_pb2.TakenSnapshot]
     """All the volumes have the snapshot, taken at one moment. Those that have been taken for an interrupted call are taken anew, unless
-    all are there. A guest that runs stands still for its disks as long as `paused` tells; its file systems are frozen meanwhile when
+    all are there. A guest that runs stands still, or its disks do, as long as `paused` tells; its file systems are frozen meanwhile when
     `quiesce` is asked for and its guest agent answers. They are thawed whatever happens: by this call, within its time limit, or by
     the next start of the agent.
     """
@@ -56,18 +56,18 @@ class SnapshotServiceStub:
 
 @_typing.type_check_only
 class SnapshotServiceAsyncStub(SnapshotServiceStub):
-    """A snapshot is a state of a volume's data inside the volume's own file. It has the same id in all its volumes, goes where they go,
-    and goes when they go. All of it is found in the files: every call may be repeated, also after a crash in its middle.
+    """A snapshot is a state of a volume's data that its backend keeps with it: inside its qcow2 file, in its thin pool, in Ceph. It has the same
+    id in all its volumes, and goes when they go. All of it is found in the backends: every call may be repeated, also after a crash in its middle.
 
     Errors: INVALID_ARGUMENT (a field is named); NOT_FOUND with VolumeNotFound, SnapshotNotFound, DomainNotFound; FAILED_PRECONDITION with
-    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
+    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume outside of a thin pool, a shared volume), before anything is begun, DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
     UNAVAILABLE while libvirt is away.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EnsureTaken: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.EnsureSnapshotTakenRequest, _snapshot_pb2.TakenSnapshot]  # type: ignore[assignment]
     """All the volumes have the snapshot, taken at one moment. Those that have been taken for an interrupted call are taken anew, unless
-    all are there. A guest that runs stands still for its disks as long as `paused` tells; its file systems are frozen meanwhile when
+    all are there. A guest that runs stands still, or its disks do, as long as `paused` tells; its file systems are frozen meanwhile when
     `quiesce` is asked for and its guest agent answers. They are thawed whatever happens: by this call, within its time limit, or by
     the next start of the agent.
     """
@@ -81,11 +81,11 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """The snapshots of a volume, the oldest first."""
 
 class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
-    """A snapshot is a state of a volume's data inside the volume's own file. It has the same id in all its volumes, goes where they go,
-    and goes when they go. All of it is found in the files: every call may be repeated, also after a crash in its middle.
+    """A snapshot is a state of a volume's data that its backend keeps with it: inside its qcow2 file, in its thin pool, in Ceph. It has the same
+    id in all its volumes, and goes when they go. All of it is found in the backends: every call may be repeated, also after a crash in its middle.
 
     Errors: INVALID_ARGUMENT (a field is named); NOT_FOUND with VolumeNotFound, SnapshotNotFound, DomainNotFound; FAILED_PRECONDITION with
-    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume), DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
+    VolumeInUse (another guest, or something else, has one of them open), SnapshotUnsupported (a logical volume outside of a thin pool, a shared volume), before anything is begun, DomainForeign; RESOURCE_EXHAUSTED with StorageExhausted;
     UNAVAILABLE while libvirt is away.
     """
 
@@ -96,7 +96,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.TakenSnapshot, _abc.Awaitable[_snapshot_pb2.TakenSnapshot]]:
         """All the volumes have the snapshot, taken at one moment. Those that have been taken for an interrupted call are taken anew, unless
-        all are there. A guest that runs stands still for its disks as long as `paused` tells; its file systems are frozen meanwhile when
+        all are there. A guest that runs stands still, or its disks do, as long as `paused` tells; its file systems are frozen meanwhile when
         `quiesce` is asked for and its guest agent answers. They are thawed whatever happens: by this call, within its time limit, or by
         the next start of the agent.
         """

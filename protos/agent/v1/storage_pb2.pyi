@@ -18,6 +18,14 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_QCOW2: _ClassVar[ImageFormat]
     IMAGE_FORMAT_ISO: _ClassVar[ImageFormat]
 
+class VolumeBackend(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VOLUME_BACKEND_UNSPECIFIED: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_FILE: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_LVM: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_LVM_THIN: _ClassVar[VolumeBackend]
+    VOLUME_BACKEND_CEPH: _ClassVar[VolumeBackend]
+
 class TransferContent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TRANSFER_CONTENT_UNSPECIFIED: _ClassVar[TransferContent]
@@ -34,6 +42,11 @@ IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_RAW: ImageFormat
 IMAGE_FORMAT_QCOW2: ImageFormat
 IMAGE_FORMAT_ISO: ImageFormat
+VOLUME_BACKEND_UNSPECIFIED: VolumeBackend
+VOLUME_BACKEND_FILE: VolumeBackend
+VOLUME_BACKEND_LVM: VolumeBackend
+VOLUME_BACKEND_LVM_THIN: VolumeBackend
+VOLUME_BACKEND_CEPH: VolumeBackend
 TRANSFER_CONTENT_UNSPECIFIED: TransferContent
 TRANSFER_CONTENT_SAVED_MEMORY: TransferContent
 VOLUME_TRANSFER_STATE_UNSPECIFIED: VolumeTransferState
@@ -91,18 +104,20 @@ class ListImagesResponse(_message.Message):
     def __init__(self, images: _Optional[_Iterable[_Union[ImageRef, _Mapping]]] = ...) -> None: ...
 
 class EnsureVolumeRequest(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "volume_type", "image", "shared")
+    __slots__ = ("uuid", "size_bytes", "volume_type", "image", "shared", "encrypted")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     SHARED_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     volume_type: str
     image: ImageRef
     shared: bool
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., shared: _Optional[bool] = ...) -> None: ...
+    encrypted: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., shared: _Optional[bool] = ..., encrypted: _Optional[bool] = ...) -> None: ...
 
 class VolumeOrigin(_message.Message):
     __slots__ = ("volume_uuid", "snapshot_id")
@@ -133,20 +148,24 @@ class VolumeCopyProgress(_message.Message):
     def __init__(self, percent: _Optional[int] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
 
 class Volume(_message.Message):
-    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared")
+    __slots__ = ("uuid", "size_bytes", "allocated_bytes", "image_id", "volume_type", "shared", "backend", "encrypted")
     UUID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TYPE_FIELD_NUMBER: _ClassVar[int]
     SHARED_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     size_bytes: int
     allocated_bytes: int
     image_id: str
     volume_type: str
     shared: bool
-    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ...) -> None: ...
+    backend: VolumeBackend
+    encrypted: bool
+    def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., image_id: _Optional[str] = ..., volume_type: _Optional[str] = ..., shared: _Optional[bool] = ..., backend: _Optional[_Union[VolumeBackend, str]] = ..., encrypted: _Optional[bool] = ...) -> None: ...
 
 class EnsureVolumeRemovedRequest(_message.Message):
     __slots__ = ("uuid",)
@@ -168,6 +187,25 @@ class EnsureVolumeGrownRequest(_message.Message):
     domain_uuid: str
     def __init__(self, uuid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., domain_uuid: _Optional[str] = ...) -> None: ...
 
+class LocateVolumesRequest(_message.Message):
+    __slots__ = ("uuids",)
+    UUIDS_FIELD_NUMBER: _ClassVar[int]
+    uuids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, uuids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LocateVolumesResponse(_message.Message):
+    __slots__ = ("storage_ids",)
+    class StorageIdsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    STORAGE_IDS_FIELD_NUMBER: _ClassVar[int]
+    storage_ids: _containers.ScalarMap[str, str]
+    def __init__(self, storage_ids: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class ListVolumesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -187,7 +225,7 @@ class InspectOutgoingVolumeRequest(_message.Message):
     def __init__(self, uuid: _Optional[str] = ..., content: _Optional[_Union[TransferContent, str]] = ...) -> None: ...
 
 class OutgoingVolume(_message.Message):
-    __slots__ = ("size_bytes", "file_bytes", "allocated_bytes", "volume_type", "image", "content", "is_raw", "cpu_xml")
+    __slots__ = ("size_bytes", "file_bytes", "allocated_bytes", "volume_type", "image", "content", "is_raw", "cpu_xml", "encrypted")
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +234,7 @@ class OutgoingVolume(_message.Message):
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     IS_RAW_FIELD_NUMBER: _ClassVar[int]
     CPU_XML_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
     size_bytes: int
     file_bytes: int
     allocated_bytes: int
@@ -204,7 +243,8 @@ class OutgoingVolume(_message.Message):
     content: TransferContent
     is_raw: bool
     cpu_xml: str
-    def __init__(self, size_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., content: _Optional[_Union[TransferContent, str]] = ..., is_raw: _Optional[bool] = ..., cpu_xml: _Optional[str] = ...) -> None: ...
+    encrypted: bool
+    def __init__(self, size_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., allocated_bytes: _Optional[int] = ..., volume_type: _Optional[str] = ..., image: _Optional[_Union[ImageRef, _Mapping]] = ..., content: _Optional[_Union[TransferContent, str]] = ..., is_raw: _Optional[bool] = ..., cpu_xml: _Optional[str] = ..., encrypted: _Optional[bool] = ...) -> None: ...
 
 class PrepareVolumeReceiveRequest(_message.Message):
     __slots__ = ("uuid", "transfer_id", "volume", "network_role", "tls", "source_node_id")

@@ -223,6 +223,11 @@ class VolumeServiceStub:
                 request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesRequest.SerializeToString,
                 response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesResponse.FromString,
                 _registered_method=True)
+        self.Locate = channel.unary_unary(
+                '/nodewright.agent.v1.VolumeService/Locate',
+                request_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.LocateVolumesRequest.SerializeToString,
+                response_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.LocateVolumesResponse.FromString,
+                _registered_method=True)
 
 
 class VolumeServiceServicer:
@@ -268,6 +273,13 @@ class VolumeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Locate(self, request, context):
+        """In which places these volumes are, wherever their types are made now: StoragePlace.storage_id by UUID. What is not on the node is absent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VolumeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -295,6 +307,11 @@ def add_VolumeServiceServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesRequest.FromString,
                     response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesResponse.SerializeToString,
+            ),
+            'Locate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Locate,
+                    request_deserializer=protos_dot_agent_dot_v1_dot_storage__pb2.LocateVolumesRequest.FromString,
+                    response_serializer=protos_dot_agent_dot_v1_dot_storage__pb2.LocateVolumesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -432,6 +449,33 @@ class VolumeService:
             '/nodewright.agent.v1.VolumeService/List',
             protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesRequest.SerializeToString,
             protos_dot_agent_dot_v1_dot_storage__pb2.ListVolumesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Locate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodewright.agent.v1.VolumeService/Locate',
+            protos_dot_agent_dot_v1_dot_storage__pb2.LocateVolumesRequest.SerializeToString,
+            protos_dot_agent_dot_v1_dot_storage__pb2.LocateVolumesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -113,6 +113,8 @@ class VolumeServiceStub:
     SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
     """
     List: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]
+    Locate: _grpc.UnaryUnaryMultiCallable[_storage_pb2.LocateVolumesRequest, _storage_pb2.LocateVolumesResponse]
+    """In which places these volumes are, wherever their types are made now: StoragePlace.storage_id by UUID. What is not on the node is absent."""
 
 @_typing.type_check_only
 class VolumeServiceAsyncStub(VolumeServiceStub):
@@ -135,6 +137,8 @@ class VolumeServiceAsyncStub(VolumeServiceStub):
     SnapshotNotFound. Cancelling the call ends the copy, and nothing is kept of it.
     """
     List: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListVolumesRequest, _storage_pb2.ListVolumesResponse]  # type: ignore[assignment]
+    Locate: _aio.UnaryUnaryMultiCallable[_storage_pb2.LocateVolumesRequest, _storage_pb2.LocateVolumesResponse]  # type: ignore[assignment]
+    """In which places these volumes are, wherever their types are made now: StoragePlace.storage_id by UUID. What is not on the node is absent."""
 
 class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -184,6 +188,14 @@ class VolumeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.ListVolumesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.ListVolumesResponse, _abc.Awaitable[_storage_pb2.ListVolumesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Locate(
+        self,
+        request: _storage_pb2.LocateVolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.LocateVolumesResponse, _abc.Awaitable[_storage_pb2.LocateVolumesResponse]]:
+        """In which places these volumes are, wherever their types are made now: StoragePlace.storage_id by UUID. What is not on the node is absent."""
 
 def add_VolumeServiceServicer_to_server(servicer: VolumeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent.devices.base import Surroundings
+from agent.devices.base import Surroundings, Versions
 from agent.devices.block_use import BlockUse
 from agent.devices.inventory import discover_devices
 from agent.devices.net_use import NetUse
@@ -29,7 +29,8 @@ class Node:
         self.guests: dict[str, str] | None = {}
         self.addresses: dict[str, Sequence[str]] = {}
         self.roles: dict[str, str] = {}
-        self.libvirt_version = ""
+        self.versions = Versions()
+        self.may_move_vgpus = True
         # Paths of PCI functions below /sys/devices, by address.
         self.paths: dict[str, str] = {}
 
@@ -169,7 +170,9 @@ class Node:
         use = BlockUse(frozenset(self.mounted), frozenset(self.swaps), self.guests)
         properties = lambda _subsystem, name: self.udev.get(name, {})  # noqa: E731
         networks = NetUse(self.addresses, self.roles)
-        around = Surroundings(self.machine.sysfs, properties, use, networks, libvirt_version=self.libvirt_version)
+        around = Surroundings(
+            *(self.machine.sysfs, properties, use, networks), versions=self.versions, may_move_vgpus=self.may_move_vgpus
+        )
         return [device for device in discover_devices(around) if kind in ("", device.kind)]
 
     def reason(self, device_id: str = "") -> str:

@@ -45,6 +45,7 @@ class AVolume:
     rbd: RbdSource | None = None
     shared: bool = False
     volume_type: str = "ssd"
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)

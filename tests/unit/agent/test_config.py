@@ -47,6 +47,7 @@ def test_virtual_functions_are_counted_by_address_or_interface(tmp_path: Path) -
         ("volume_backends = { essd = 'rbd:pool/image' }", "volume_backends: essd"),
         ("ceph_user = 'client nodewright'", "ceph_user"),
         ("log_level = 'LOUD'", "log_level"),
+        ("vgpu_migration = 'on'", "vgpu_migration"),
         ("zone = ", "agent.toml"),
     ],
 )

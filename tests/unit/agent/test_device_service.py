@@ -18,7 +18,7 @@ from agent.errors import DeviceFaulty, GpuInUse, GuestIncompatible
 from protos.agent.v1 import device_pb2 as messages
 from protos.agent.v1 import domain_pb2
 from protos.agent.v1.device_pb2 import HostDevice
-from tests.unit.agent.assigned_device import CARD, DISK, PORT, SECOND_CARD, SOURCES, STICK, a_device
+from tests.unit.agent.assigned_device import CARD, DISK, PORT, SECOND_CARD, SOURCES, STICK, VGPU, a_device
 from tests.unit.agent.domain_server import FOREIGN_UUID, DomainServer, drain, failure, serve
 from tests.unit.agent.guest_builder import GUEST_UUID, a_spec
 
@@ -245,5 +245,15 @@ async def test_the_mode_of_gpus_is_the_provider_s(server: DomainServer) -> None:
 
 async def test_a_guest_with_devices_does_not_come_from_another_node(server: DomainServer) -> None:
     with pytest.raises(GuestIncompatible, match="host_devices"):
-        await server.definitions.prepare_incoming(a_spec(host_devices=[CARD]), "")
+        await server.definitions.prepare_incoming(a_spec(host_devices=[VGPU, CARD]), "")
     assert server.provider.prepared == []
+
+
+async def test_a_guest_that_comes_finds_its_vgpus(server: DomainServer) -> None:
+    document = AssignedDomain(await server.definitions.prepare_incoming(a_spec(host_devices=[VGPU]), ""))
+    assert server.provider.prepared == [(GUEST_UUID, VGPU.uuid)]
+    (vgpu,) = document.find(name_alias(VGPU.uuid))
+    address = vgpu.find("source/address")
+    assert address is not None
+    assert (vgpu.get("type"), address.get("uuid")) == ("mdev", VGPU.uuid)
+    assert [mark.vgpu_type_id for mark in document.marks] == [VGPU.vgpu_type_id]

@@ -29,7 +29,7 @@ from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
 from agent.storage.share import Share
 from agent.storage.shared import ensure_storage_id
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshot_file import SnapshotFiles
 from tests.unit.agent.storage_builder import (
     MIB,
     Source,

@@ -23,7 +23,7 @@ from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import ExportOrder, ExportProgress, Exports, LiveCopies, LiveCopy
 from agent.storage.image_format import read_qcow2_header
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch, nobody
 
 UUID = "0f1e8c1e-7e64-4a7e-9c60-0e2a4a7a7d12"
@@ -84,7 +84,7 @@ async def a_node(directory: Path, *, reserved_bytes: int = 0, live: LiveCopies |
     exports = Exports(
         directory / "exports",
         StorageChoice(volumes, {}),
-        SnapshotFiles(volumes),
+        VolumeSnapshots(StorageChoice(volumes, {})),
         live or NobodyRuns(),
         find_image=cache.find,
         reserved_bytes=reserved_bytes,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.devices.base import Versions
 from protos.agent.v1.host_pb2 import Device, Vgpu, VgpuType
 from tests.unit.agent.device_builder import Node
 from tests.unit.agent.sysfs_builder import Machine
@@ -291,7 +293,7 @@ class TestVendorVfio:
         self, node: Node, version: str, driver: str
     ) -> None:
         addresses = add_a100(node, count=1, nvidia__creatable_vgpu_types=self.CREATABLE)
-        node.libvirt_version = version
+        node.versions = Versions(libvirt=version)
         link = node.machine.root / f"bus/pci/devices/{addresses[0]}/driver"
         link.unlink()
         link.symlink_to(node.machine.root / f"bus/pci/drivers/{driver}")
@@ -300,7 +302,7 @@ class TestVendorVfio:
     @pytest.mark.parametrize("version", ["9.0.0", "9.10.0"])
     def test_an_older_libvirt_would_refuse_them_when_the_guest_starts(self, node: Node, version: str) -> None:
         add_a100(node, nvidia__creatable_vgpu_types=self.CREATABLE)
-        node.libvirt_version = version
+        node.versions = Versions(libvirt=version)
         assert node.reason() == f"libvirt {version} gives no function of driver nvidia to guests: 10.0.0 does"
         # As a whole, and by mediated devices, GPUs go to guests under any.
         node.add_t4()
@@ -312,6 +314,61 @@ class TestVendorVfio:
         (node.machine.root / f"bus/pci/devices/{addresses[3]}").unlink()
         (device,) = node.discover()
         assert [one.available_instances for one in device.vgpu_types] == [3, 3]
+
+
+class TestMigration:
+    """Whether guests that run can take their vGPUs along."""
+
+    ABLE = Versions(libvirt="10.0.0", qemu="8.2.2", kernel="6.8.0-45-generic")
+
+    @pytest.fixture(params=["mdev", "vendor-vfio"])
+    def split(self, node: Node, request: pytest.FixtureRequest) -> Node:
+        """A node that is able, with a GPU that is split."""
+        node.versions = self.ABLE
+        node.machine.write("module/nvidia/version", "550.90.05")
+        if request.param == "mdev":
+            node.add_t4()
+            node.add_mdev_type(T4, "nvidia-222", "GRID T4-1B", mib=1024, most=16, available=16)
+        else:
+            add_a100(node, nvidia__creatable_vgpu_types=TestVendorVfio.CREATABLE)
+        return node
+
+    def test_nodes_with_drivers_of_one_release_are_alike(self, split: Node) -> None:
+        (device,) = split.discover()
+        assert device.attributes["vgpu_migration"] == "nvidia 550"
+        assert "vgpu_migration_obstacle" not in device.details
+
+    @pytest.mark.parametrize(
+        ("versions", "obstacle"),
+        [
+            ({"qemu": "7.2.0"}, "QEMU 7.2.0 moves no guest with vGPUs: 8.1 does"),
+            ({"qemu": ""}, "QEMU (unknown) moves no guest with vGPUs: 8.1 does"),
+            ({"kernel": "5.15.0-25-generic"}, "Linux 5.15.0-25-generic moves no guest with vGPUs: 5.18 does"),
+            ({"libvirt": "8.5.0"}, "libvirt 8.5.0 moves no guest with vGPUs: 8.6 does"),
+        ],
+    )
+    def test_what_is_too_old_keeps_guests(self, split: Node, versions: dict[str, str], obstacle: str) -> None:
+        split.versions = replace(self.ABLE, **versions)
+        (device,) = split.discover()
+        assert device.details["vgpu_migration_obstacle"] == obstacle
+        assert "vgpu_migration" not in device.attributes
+
+    def test_so_does_the_node_s_configuration(self, split: Node) -> None:
+        split.versions, split.may_move_vgpus = self.ABLE, False
+        (device,) = split.discover()
+        assert "vgpu_migration)" in device.details["vgpu_migration_obstacle"]
+        assert "vgpu_migration" not in device.attributes
+
+    def test_so_does_a_driver_of_which_nobody_knows_what_it_understands(self, split: Node) -> None:
+        (split.machine.root / "module/nvidia/version").unlink()
+        (device,) = split.discover()
+        assert device.details["vgpu_migration_obstacle"].startswith("the driver nvidia tells no version")
+
+    def test_a_gpu_that_guests_have_as_a_whole_says_nothing_of_it(self, node: Node) -> None:
+        node.versions = self.ABLE
+        node.add_t4()
+        (device,) = node.discover()
+        assert not {"vgpu_migration", "vgpu_migration_obstacle"} & {*device.attributes, *device.details}
 
 
 class TestVirtualFunctions:

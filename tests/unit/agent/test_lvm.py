@@ -7,7 +7,7 @@ stand in for the devices. What is written to them is real, by the real qemu-img.
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -35,7 +35,7 @@ from agent.storage.image_cache import ImageCache
 from agent.storage.lvm import LvmBackend
 from agent.storage.lvm_tool import LogicalVolume, LvmTool
 from agent.storage.moving import ReceiveOrder
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from agent.storage.volume_moving import VolumeMoves
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody, qemu_img
 from tests.unit.agent.test_exporting import NobodyRuns
@@ -68,6 +68,14 @@ class FileTool(LvmTool):
         with file.open("ab") as device:
             device.write((USED * (1 + (found.size_bytes - old) // len(USED)))[: found.size_bytes - old])
         self._fail("activate")
+
+    async def create(self, name: str, size_bytes: int, tags: Sequence[str], pool: str) -> None:
+        await super().create(name, size_bytes, tags, pool)
+        self._fail("create")
+
+    async def remove(self, name: str) -> None:
+        await super().remove(name)
+        (self._directory / name).unlink(missing_ok=True)
 
     async def extend(self, name: str, size_bytes: int) -> None:
         await super().extend(name, size_bytes)
@@ -138,7 +146,7 @@ async def unseen(_size_bytes: int) -> bool:
 async def test_a_volume_holds_zeros_or_its_image_and_nothing_of_what_was_there_before(volumes: LvmBackend) -> None:
     empty, system = a_spec(size_mib=6), a_spec(image_id="img-1")
     made = await volumes.ensure_volume(empty)
-    assert made == Volume(empty.uuid, 8 * MIB, 8 * MIB, "essd", None)
+    assert made == Volume(empty.uuid, 8 * MIB, 8 * MIB, "essd", None, backend="lvm")
     assert await volumes.ensure_volume(empty) == made
     assert await read(volumes, empty.uuid) == bytes(8 * MIB)
     assert (await volumes.ensure_volume(system)).image_id == "img-1"
@@ -206,6 +214,32 @@ async def test_a_call_that_is_cut_off_is_gone_on_with(
     assert made.tags == {"nodewright", "nodewright_type_essd", "nodewright_image_img-1"}
 
 
+async def test_nobody_gets_what_a_transfer_has_left(
+    volumes: LvmBackend, tool: FileTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = a_spec()
+    for content in (b"half of a volume", b"less"):
+        # As if LVM had not removed what the transfer before had reserved.
+        with monkeypatch.context() as patched:
+            patched.setattr(volumes, "_discard", nobody)
+            path = await volumes.reserve(spec, 4 * MIB)
+        with path.open("r+b") as device:
+            device.write(content)
+        [reserved] = await tool.list_volumes()
+        assert reserved.tags >= {"nodewright_making", "nodewright_reserved", f"nodewright_zero_{4 * MIB}"}
+    tool.failing = "create"
+    with monkeypatch.context() as patched:
+        patched.setattr(volumes, "_discard", nobody)
+        with pytest.raises(StorageFailed):
+            await volumes.ensure_volume(spec)
+    # What a creation is cut off with tells at once that it is not zeros.
+    assert [set(left.tags) for left in await tool.list_volumes()] == [
+        {"nodewright_making", "nodewright_zero_0", "nodewright_type_essd"}
+    ]
+    await volumes.ensure_volume(spec)
+    assert await read(volumes, spec.uuid) == bytes(8 * MIB)
+
+
 async def test_a_pool_that_gives_out_what_others_wrote_is_refused(
     tool: FileTool, images: ImageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +286,12 @@ async def test_types_decide_where_new_volumes_go_and_a_group_that_is_away_harms_
     assert (await choice.describe_volume(plain.uuid)).kind == "file"
     assert (await choice.capacity()).total_bytes > (await directory.capacity()).total_bytes
     assert {volume.uuid for volume in await choice.list_volumes()} == {fast.uuid, plain.uuid}
+    files, group = await choice.places()
+    assert (files.volume_types, group.volume_types) == (("*",), ("essd",))
+    assert group.space == await volumes.measure() != files.space
+    assert group.space
+    assert group.space.free_bytes + group.space.allocated_bytes == group.space.total_bytes
+    assert await choice.locate([fast.uuid, str(uuid4())]) == {fast.uuid: group.space.storage_id}
     assert await choice.local_bytes() == 0
     with pytest.raises(CapabilityMissing):
         await choice.ensure_volume(VolumeSpec(str(uuid4()), 8 * MIB, "elasticity"))
@@ -287,7 +327,7 @@ async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
     tmp_path: Path, volumes: LvmBackend, tool: FileTool, choice: StorageChoice, images: ImageCache
 ) -> None:
     files = choice._directory
-    copies = VolumeCopies(files, choice, SnapshotFiles(files, choice))
+    copies = VolumeCopies(files, choice, VolumeSnapshots(choice))
     origin, same, plain = a_spec(image_id="img-1"), a_spec(size_mib=12), VolumeSpec(str(uuid4()), 12 * MIB, "hdd")
     await volumes.ensure_volume(origin)
     (await volumes.describe_volume(origin.uuid)).path.open("r+b").write(b"guest's")
@@ -303,7 +343,7 @@ async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
     exports = Exports(
         tmp_path / "exports",
         choice,
-        SnapshotFiles(files, choice),
+        VolumeSnapshots(choice),
         NobodyRuns(),
         find_image=images.find,
         reserved_bytes=0,
@@ -311,7 +351,7 @@ async def test_a_logical_volume_is_copied_where_the_type_of_the_copy_belongs(
     async for _ in exports.ensure(ExportOrder(origin.uuid, "img-2")):
         pass
     [copy] = (tmp_path / "exports").glob("img-2.*")
-    qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(origin.uuid), copy)
+    qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes.path_of(origin.uuid), copy)
     for wrong, snapshot_id, told in ((a_spec(size_mib=4), "", RequestInvalid), (a_spec(), "s", SnapshotUnsupported)):
         with pytest.raises(told):
             [step async for step in copies.ensure(wrong, origin.uuid, snapshot_id)]
@@ -336,7 +376,7 @@ async def test_a_logical_volume_moves_to_another_node_with_or_without_a_group(
     ):
         moved = await Route(source, target).move("t-1")
         assert (moved.size_bytes, moved.image_id, moved.volume_type) == (8 * MIB, "", "essd")
-        qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes._path(UUID), target.volume_path())
+        qemu_img("compare", "-f", "raw", "-F", "qcow2", volumes.path_of(UUID), target.volume_path())
         assert target.half_made() == []
     # Back into a group: what the bytes do not reach is zeros.
     await volumes.ensure_removed(UUID)

@@ -14,17 +14,29 @@ from uuid import uuid4
 import pytest
 
 from agent.config import AgentConfig
-from agent.errors import ImageNotFound, RequestInvalid, StorageFailed, StorageUnavailable, VolumeInUse, VolumeNotFound
+from agent.errors import (
+    ImageNotFound,
+    RequestInvalid,
+    SnapshotNotFound,
+    StorageFailed,
+    StorageUnavailable,
+    VolumeInUse,
+    VolumeNotFound,
+)
 from agent.pool_check import examine_pools
 from agent.storage import rbd as rbd_module
-from agent.storage.base import VolumeSpec
+from agent.storage.base import Volume, VolumeSpec
 from agent.storage.choice import ANY_TYPE, StorageChoice
 from agent.storage.directory import DirectoryBackend
+from agent.storage.exporting import ExportOrder, Exports
 from agent.storage.image_cache import ImageCache
 from agent.storage.rbd import RbdBackend
+from agent.storage.rbd_snapshot import RbdSnapshots
 from agent.storage.rbd_tool import CephAccess, RbdTool
+from agent.storage.snapshots import VolumeSnapshots
 from tests.lab.ceph import POOL, USER, OneNodeCeph, find_ceph_gap
-from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody
+from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody, qemu_img
+from tests.unit.agent.test_exporting import NobodyRuns
 
 pytestmark = [
     pytest.mark.skipif(bool(find_ceph_gap()), reason=find_ceph_gap() or "-"),
@@ -112,6 +124,15 @@ def a_spec(uuid: str = "", *, size_mib: int = 12, image_id: str | None = None) -
     return VolumeSpec(uuid or str(uuid4()), size_mib * MIB, "essd", image_id)
 
 
+def a_directory(tmp_path: Path, images: ImageCache) -> DirectoryBackend:
+    """Files beside the pool."""
+    directory = DirectoryBackend(
+        tmp_path / "volumes", owner="node-1", find_image=images.find, find_users=nobody, reserved_bytes=0
+    )
+    directory.prepare()
+    return directory
+
+
 async def unseen(_size_bytes: int) -> bool:
     """No guest runs with it."""
     return False
@@ -195,6 +216,80 @@ async def test_what_is_open_is_neither_removed_nor_opened_twice(node: Node, monk
     await node.volumes.ensure_removed(spec.uuid)
 
 
+async def copied(snapshots: RbdSnapshots, spec: VolumeSpec, origin: str, snapshot_id: str = "") -> Volume:
+    """The copy, when it is done."""
+    steps = [step async for step in snapshots.ensure_copied(spec, origin, snapshot_id)]
+    assert isinstance(steps[-1], Volume)
+    return steps[-1]
+
+
+async def test_what_an_image_held_is_kept_copied_and_comes_back(
+    node: Node, ceph: OneNodeCeph, images: ImageCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rbd_module, "_FORGET_SECONDS", 1.0)
+    snapshots, spec, copy = RbdSnapshots(node.volumes), a_spec(image_id="img-1"), a_spec(size_mib=16)
+    await node.volumes.ensure_volume(spec)
+    ceph.rbd("snap", "create", f"{POOL}/nw-{spec.uuid}@somebody.f")
+    for byte, name in ((1, "ecs.snapshot-1"), (2, "ecs.snapshot-2")):
+        async with node.writing(spec.uuid, f"write -P {byte} 4M 1M"):
+            with pytest.raises(VolumeInUse):
+                await snapshots.take(spec.uuid, name)
+        await snapshots.take(spec.uuid, name)
+        await snapshots.take(spec.uuid, name)
+    await node.volumes.grow_volume(spec.uuid, 16 * MIB, unseen)
+    first, second = (b"\7" * MIB + bytes(3 * MIB) + bytes((byte,)) * MIB + bytes(7 * MIB) for byte in (1, 2))
+    told = [(it.snapshot_id, it.size_bytes, it.consistency) for it in await snapshots.list(spec.uuid)]
+    assert told == [(f"ecs.snapshot-{number}", 12 * MIB, "file-system") for number in (1, 2)]
+    assert time.time() - 60 < (await snapshots.get(spec.uuid, "ecs.snapshot-1")).taken_at_seconds < time.time() + 60
+
+    # A copy of what was then is made whoever has the image open, and stands alone.
+    async with node.writing(spec.uuid, "write -P 3 4M 1M"):
+        cut_off = snapshots.ensure_copied(copy, spec.uuid, "ecs.snapshot-1")
+        monkeypatch.setattr(node.tool, "note", None)
+        with pytest.raises(TypeError):
+            [step async for step in cut_off]
+        monkeypatch.undo()
+        monkeypatch.setattr(rbd_module, "_FORGET_SECONDS", 1.0)
+        assert await node.volumes.find_volume(copy.uuid) is None
+        made = await copied(snapshots, copy, spec.uuid, "ecs.snapshot-1")
+        assert (made.size_bytes, made.image_id) == (16 * MIB, "img-1")
+        assert node.read(copy.uuid) == first + bytes(4 * MIB)
+        for refused in (
+            copied(snapshots, a_spec(size_mib=16), spec.uuid),
+            snapshots.roll_back(spec.uuid, "ecs.snapshot-1"),
+        ):
+            with pytest.raises(VolumeInUse):
+                await refused
+    with pytest.raises(RequestInvalid, match="size_bytes"):
+        await copied(snapshots, a_spec(size_mib=8), spec.uuid, "ecs.snapshot-1")
+    with pytest.raises(SnapshotNotFound):
+        await copied(snapshots, a_spec(), spec.uuid, "none")
+
+    # So are images of the coordinator, of a snapshot and of what it holds.
+    choice = StorageChoice(a_directory(tmp_path, images), {"essd": node.volumes})
+    exports = Exports(
+        tmp_path / "exports", choice, VolumeSnapshots(choice), NobodyRuns(), find_image=images.find, reserved_bytes=0
+    )
+    for name, snapshot_id, content in (("old", "ecs.snapshot-2", second), ("new", "", first[: 4 * MIB] + b"\3" * MIB)):
+        *_, last = [it async for it in exports.ensure(ExportOrder(spec.uuid, name, snapshot_id=snapshot_id))]
+        assert last.consistency == "file-system"
+        raw = tmp_path / "raw"
+        qemu_img("convert", "-O", "raw", tmp_path / "exports" / f"{name}.f.qcow2", raw)
+        assert raw.read_bytes().startswith(content)
+    assert (tmp_path / "exports" / "old.f.qcow2").exists()
+
+    async with node.writing(spec.uuid, "write -P 4 4M 1M"):
+        await snapshots.remove(spec.uuid, "ecs.snapshot-2")
+    await snapshots.roll_back(spec.uuid, "ecs.snapshot-1")
+    assert node.read(spec.uuid) == first + bytes(4 * MIB)
+    assert [it.snapshot_id for it in await snapshots.list(spec.uuid)] == ["ecs.snapshot-1"]
+    for uuid in (spec.uuid, copy.uuid):
+        await node.volumes.ensure_removed(uuid)
+    await images.ensure_evicted("img-1")
+    await node.volumes.sweep()
+    assert ceph.rbd("ls", POOL) == ""
+
+
 @pytest.mark.parametrize("call", ["clone", "write", "take_snapshot"])
 async def test_what_was_cut_off_is_made_by_the_next_call(
     node: Node, ceph: OneNodeCeph, images: ImageCache, call: str, monkeypatch: pytest.MonkeyPatch
@@ -221,10 +316,7 @@ async def test_what_was_cut_off_is_made_by_the_next_call(
 async def test_a_cluster_that_is_away_is_told_in_time_and_harms_no_files(
     node: Node, ceph: OneNodeCeph, tmp_path: Path, images: ImageCache
 ) -> None:
-    directory = DirectoryBackend(
-        tmp_path / "volumes", owner="node-1", find_image=images.find, find_users=nobody, reserved_bytes=0
-    )
-    directory.prepare()
+    directory = a_directory(tmp_path, images)
     choice, everything = (
         StorageChoice(directory, {"essd": node.volumes}),
         StorageChoice(directory, {ANY_TYPE: node.volumes}),

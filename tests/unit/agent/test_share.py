@@ -12,10 +12,11 @@ from uuid import uuid4
 import pytest
 
 from agent.errors import StorageFailed
-from agent.storage.base import VolumeSpec
+from agent.storage.base import StorageSpace, VolumeSpec
 from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.share import Share, read_mount_points
+from agent.storage.space import SpaceMeter
 from tests.lab.waiting import wait_until
 from tests.stopwatch import Stopwatch
 from tests.unit.agent.storage_builder import MIB, nobody
@@ -108,3 +109,39 @@ async def test_a_share_that_does_not_answer_keeps_nobody_else_waiting(server: tu
         await asyncio.sleep(0.1)
     assert await is_back()
     await backend.ensure_removed(made.uuid)
+
+
+class _Silent:
+    """A place that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.answers, self.free_bytes, self.asked = asyncio.Event(), 60, 0
+
+    async def measure(self) -> StorageSpace:
+        self.asked += 1
+        await self.answers.wait()
+        return StorageSpace("pool", "place", 100, self.free_bytes, 10, 20)
+
+
+async def test_space_is_told_as_it_was_while_a_place_is_silent() -> None:
+    place, now = _Silent(), 0.0
+    meter = SpaceMeter(place, ["hdd"], patience_seconds=0.05, monotonic=lambda: now)
+    unknown = await meter.read()
+    assert (unknown.space, unknown.silent_since is None) == (None, False)
+    place.answers.set()
+    known = await meter.read()
+    assert (known.volume_types, known.silent_since, known.space) == (("hdd",), None, await place.measure())
+    place.answers.clear()
+    now += 30
+    silent = await meter.read()
+    assert (silent.space, silent.silent_since is None) == (known.space, False)
+    # However often it is asked for: one measurement waits, and nobody waits for that again.
+    now += 30
+    asked = place.asked
+    with Stopwatch() as watch:
+        assert [await meter.read() for _ in range(20)] == [silent] * 20
+    assert (watch.seconds < 1, place.asked) == (True, asked)
+    place.free_bytes = 50
+    place.answers.set()
+    back = await meter.read()
+    assert (back.space and back.space.free_bytes, back.silent_since) == (50, None)

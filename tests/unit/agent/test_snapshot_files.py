@@ -12,17 +12,19 @@ from agent.domain_lock import DomainLocks
 from agent.errors import (
     RequestInvalid,
     SnapshotNotFound,
-    SnapshotUnsupported,
     StorageFailed,
     VolumeInUse,
     VolumeNotFound,
 )
 from agent.snapshot import Snapshots
-from agent.storage.base import Volume, VolumeSource, VolumeSpec
+from agent.storage.base import Volume, VolumeSpec
+from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
 from agent.storage.image_format import DiskSnapshot, read_qcow2_snapshots
-from agent.storage.snapshot import SnapshotFiles, check_snapshot_id, list_partial
+from agent.storage.snapshot import check_snapshot_id, list_partial
+from agent.storage.snapshot_file import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch, files_of, holding, nobody
 
 ONE, TWO, THREE = "ecs.snapshot-1", "ecs.snapshot-2", "ecs.snapshot-3"
@@ -208,18 +210,6 @@ async def test_what_cannot_be_done_is_told(snapshots: SnapshotFiles, volumes: Di
     assert list_partial(partial[:1]) == []
 
 
-async def test_volumes_of_other_backends_are_told_from_none(volumes: DirectoryBackend, tmp_path: Path) -> None:
-    class Groups(DirectoryBackend):
-        async def describe_volume(self, uuid: str) -> VolumeSource:
-            return VolumeSource(Path(f"/dev/group/{uuid}"), "raw")
-
-    elsewhere = Groups(tmp_path, owner="", find_image=volumes._find_image, find_users=nobody, reserved_bytes=0)
-    snapshots = SnapshotFiles(volumes, elsewhere)
-    for attempt in (snapshots.take(str(uuid4()), ONE), snapshots.list(str(uuid4())), copy(snapshots, str(uuid4()))):
-        with pytest.raises(SnapshotUnsupported):
-            await attempt
-
-
 @pytest.mark.parametrize("snapshot_id", ["", "a/b", "-a", "a,b", "a" * 65, "é"])
 def test_ids_go_into_names_of_qemu(snapshot_id: str) -> None:
     with pytest.raises(RequestInvalid, match="snapshot_id"):
@@ -261,7 +251,8 @@ async def test_disks_of_a_guest_that_hibernates_are_not_rolled_back_not_even_the
         return sleepers.get(path, "")
 
     no_guest_runs: Any = None
-    whole = Snapshots(snapshots, no_guest_runs, no_guest_runs, DomainLocks(), find_sleeper)
+    stores = VolumeSnapshots(StorageChoice(volumes, {}))
+    whole = Snapshots(stores, no_guest_runs, no_guest_runs, no_guest_runs, DomainLocks(), find_sleeper)
     with pytest.raises(VolumeInUse, match=f"{slept}: domain ecs-1 hibernates with it"):
         await whole.roll_back(ONE, [free, slept])
     assert holds(free_path, 2)

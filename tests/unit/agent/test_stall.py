@@ -32,9 +32,12 @@ class Node:
         self.file, self.error = file, error
         self.free_bytes = 0
         self.resumed = 0
+        self.lists = 0
+        self.locks = DomainLocks()
         self.reason = "ioerror"
 
     async def list(self) -> list[Any]:
+        self.lists += 1
         state = PowerState.RUNNING if self.resumed else PowerState.PAUSED
         return [
             SimpleNamespace(
@@ -67,12 +70,17 @@ async def watch(node: Node, monkeypatch: pytest.MonkeyPatch, seconds: float) -> 
     """Lets the watch look for a while, or until the guest goes on."""
     monkeypatch.setattr(stall, "find_owned", lambda _handle, _uuid: node)
     connection = cast("Connection", node)
+
+    def free_bytes(_path: Path) -> int:
+        assert not node.locks.of(GUEST_UUID).locked()
+        return node.free_bytes
+
     watching = StallWatch(
         connection,
         cast("Guests", node),
         DomainEvents(connection),
-        DomainLocks(),
-        free_bytes=lambda _path: node.free_bytes,
+        node.locks,
+        free_bytes=free_bytes,
         look_seconds=0.01,
     )
     task = asyncio.create_task(watching.run())
@@ -102,3 +110,5 @@ async def test_who_goes_on_once_there_is_space(
     node.free_bytes = 64 * MIB
     await watch(node, monkeypatch, 60 if goes_on else 0.2)
     assert bool(node.resumed) == goes_on
+    # Who needs something else than space is not looked for again and again.
+    assert (node.lists > 4) == goes_on

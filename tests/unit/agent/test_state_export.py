@@ -15,7 +15,8 @@ from agent.storage.choice import StorageChoice
 from agent.storage.directory import DirectoryBackend
 from agent.storage.exporting import ExportOrder, ExportProgress, Exports
 from agent.storage.image_format import read_qcow2_header
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshot_file import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_qcow2, a_ref, fetch, holding, nobody, qemu_img
 from tests.unit.agent.test_exporting import UUID, NobodyRuns
 
@@ -89,8 +90,11 @@ async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Lab:
     )
     volumes.prepare()
     await volumes.ensure_volume(VolumeSpec(UUID, SIZE_MIB * MIB, "ssd", request.param))
-    files, everywhere = SnapshotFiles(volumes), StorageChoice(volumes, {})
-    exports = Exports(tmp_path / "exports", everywhere, files, NobodyRuns(), find_image=cache.find, reserved_bytes=0)
+    everywhere = StorageChoice(volumes, {})
+    stores = VolumeSnapshots(everywhere)
+    files = await stores.of(UUID)
+    assert isinstance(files, SnapshotFiles)
+    exports = Exports(tmp_path / "exports", everywhere, stores, NobodyRuns(), find_image=cache.find, reserved_bytes=0)
     exports.prepare()
     return Lab(tmp_path, volumes, files, exports, (await volumes.describe_volume(UUID)).path)
 

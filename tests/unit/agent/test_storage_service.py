@@ -21,7 +21,7 @@ from agent.storage.choice import StorageChoice
 from agent.storage.copying import VolumeCopies
 from agent.storage.directory import DirectoryBackend
 from agent.storage.image_cache import ImageCache
-from agent.storage.snapshot import SnapshotFiles
+from agent.storage.snapshots import VolumeSnapshots
 from coordinator.pki import Authority
 from protos.agent.v1 import storage_pb2, storage_pb2_grpc
 from tests.unit.agent.coordinator_server import Coordinator, an_identity, connected, serving
@@ -69,15 +69,13 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         )
         cache.prepare()
         volumes.prepare()
+        choice = StorageChoice(volumes, {})
         # Nobody names a guest here.
         attachments = DiskAttachments(cast("DiskPlugs", None), volumes, cache, cast("Any", None), DomainLocks())
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
         storage_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(cache), server)
         storage_pb2_grpc.add_VolumeServiceServicer_to_server(
-            VolumeServicer(
-                volumes, attachments, VolumeCopies(volumes, StorageChoice(volumes, {}), SnapshotFiles(volumes))
-            ),
-            server,
+            VolumeServicer(choice, attachments, VolumeCopies(volumes, choice, VolumeSnapshots(choice))), server
         )
         address = f"unix:{tmp_path}/agent.sock"
         server.add_insecure_port(address)
@@ -179,11 +177,14 @@ async def test_an_image_to_evict_has_an_id(server: Server) -> None:
     assert await failure(lambda: server.images.EnsureEvicted(call)) == ("INVALID_ARGUMENT", "RequestInvalid")
 
 
-async def test_an_empty_volume_is_made_listed_and_removed(server: Server) -> None:
+async def test_an_empty_volume_is_made_listed_and_removed(server: Server, tmp_path: Path) -> None:
     volume = await server.volumes.EnsureVolume(a_volume())
     assert (volume.uuid, volume.size_bytes, volume.volume_type, volume.image_id) == (UUID, MIB, "ssd", "")
     assert volume.allocated_bytes > 0
     assert await server.list_volumes() == [volume]
+    absent, place = str(uuid4()), (tmp_path / "volumes/.storage-id").read_text().strip()
+    located = await server.volumes.Locate(storage_pb2.LocateVolumesRequest(uuids=[volume.uuid, absent]))
+    assert dict(located.storage_ids) == {volume.uuid: place}
     for _ in range(2):
         await server.volumes.EnsureRemoved(storage_pb2.EnsureVolumeRemovedRequest(uuid=UUID))
     assert await server.list_volumes() == []

@@ -1,14 +1,27 @@
 """A running domain's XML for another host: what the guest sees stays, what the host is changes."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
+import libvirt
 import pytest
 from lxml import etree
 
 from agent.configure.pipeline import build_domain
+from agent.devices.source import MdevSource, PciSource
 from agent.domainxml.element import format_document
-from agent.domainxml.transfer import adapt_domain, find_blockers, find_disk_targets, find_nvram, has_coherent_disks
+from agent.domainxml.transfer import (
+    adapt_domain,
+    find_blockers,
+    find_disk_targets,
+    find_nvram,
+    find_vgpu_names,
+    has_coherent_disks,
+    has_other_devices,
+)
+from protos.agent.v1.device_pb2 import HostDevice
+from tests.unit.agent.assigned_device import SOURCES, VENDOR_VGPU, VGPU, a_device
 from tests.unit.agent.guest_builder import (
     DATA_VOLUME_UUID,
     GIB,
@@ -114,6 +127,74 @@ def test_devices_of_the_node_and_images_in_drives_keep_a_guest_where_it_is() -> 
     etree.SubElement(devices, "disk", type="block")
     found = find_blockers(etree.tostring(live, encoding="unicode"), "another seed")
     assert [code for code, _ in found] == ["host-device"] * 3 + ["iso"]
+
+
+def _as_test_domain(document: etree._Element) -> etree._Element:
+    """With its devices of the node, as libvirt's test driver knows domains."""
+    domain = etree.Element("domain", type="test")
+    etree.SubElement(domain, "name").text = "guest"
+    etree.SubElement(domain, "memory").text = "65536"
+    etree.SubElement(etree.SubElement(domain, "os"), "type", arch="x86_64").text = "hvm"
+    etree.SubElement(domain, "devices").extend(copy.deepcopy(it) for it in document.iterfind("devices/hostdev"))
+    return domain
+
+
+def _refuse(directory: Path, live: etree._Element, adapted: etree._Element) -> str:
+    """Why libvirt takes the one for no guest that runs as the other: it has one check for targets and snapshots."""
+    # A node of its own: all who open the default one share it.
+    (node := directory / "node.xml").write_text("<node/>")
+    handle = libvirt.open(f"test://{node}")
+    try:
+        domain = handle.defineXML(etree.tostring(_as_test_domain(live), encoding="unicode"))
+        taken = domain.snapshotCreateXML("<domainsnapshot><name>one</name></domainsnapshot>").getXMLDesc()
+        snapshot = etree.fromstring(taken)
+        there = _as_test_domain(adapted)
+        there.insert(0, copy.deepcopy(snapshot.findall("domain/uuid")[0]))
+        snapshot.replace(snapshot.findall("domain")[0], there)
+        changed = etree.tostring(snapshot, encoding="unicode")
+        domain.snapshotCreateXML(changed, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE)
+    except libvirt.libvirtError as error:
+        return str(error)
+    finally:
+        handle.close()
+    return ""
+
+
+@pytest.mark.parametrize("wish", [VGPU, VENDOR_VGPU], ids=["mdev", "vendor-vfio"])
+def test_a_vgpu_goes_on_in_one_that_waits_there(tmp_path: Path, wish: HostDevice) -> None:
+    other, source = a_device(9, "0000:01:00.0", vgpu_type_id=wish.vgpu_type_id), SOURCES[wish.uuid]
+    twin = (
+        PciSource(("0000:01:00.7",), managed=False)
+        if isinstance(source, PciSource)
+        else MdevSource(other.uuid, "vfio-pci")
+    )
+    here, there = (
+        format_document(build_domain(a_spec(host_devices=[one]), replace(host, host_devices={one.uuid: has})))
+        for one, host, has in ((wish, SOURCE, source), (other, TARGET, twin))
+    )
+    live = etree.fromstring(here)
+    (vgpu,) = live.iterfind("devices/hostdev")
+    etree.SubElement(vgpu, "address", type="pci", bus="0x07")
+    adapted = etree.fromstring(adapt_domain(etree.tostring(live, encoding="unicode"), there))
+    assert _refuse(tmp_path, live, adapted) == ""
+    (vgpu,), (wanted,) = (document.findall("devices/hostdev") for document in (adapted, etree.fromstring(there)))
+    assert vgpu.attrib == wanted.attrib
+    for tag in ("source", "alias"):
+        assert [etree.tostring(it) for it in vgpu.iterfind(tag)] == [etree.tostring(it) for it in wanted.iterfind(tag)]
+    # The guest finds it where it was, on which libvirt insists.
+    assert [place.get("bus") for place in vgpu.iterfind("address")] == ["0x07"]
+    assert other.uuid in etree.tostring(adapted, encoding="unicode")
+    for place in vgpu.iterfind("address"):
+        place.set("bus", "0x08")
+    assert "device PCI address" in _refuse(tmp_path, live, adapted)
+    # As QEMU calls it.
+    assert find_vgpu_names(here) == [source.addresses[0] if isinstance(source, PciSource) else wish.uuid]
+    assert not has_other_devices(here)
+    etree.SubElement(live.find("devices"), "interface", type="hostdev")  # type: ignore[arg-type]  # it has devices
+    assert has_other_devices(etree.tostring(live, encoding="unicode"))
+    without = format_document(build_domain(a_spec(), TARGET))
+    with pytest.raises(ValueError, match="has 1 devices of its node, and 0 were made"):
+        adapt_domain(here, without)
 
 
 def test_variables_of_a_firmware_are_a_file() -> None:

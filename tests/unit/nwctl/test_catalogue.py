@@ -237,6 +237,8 @@ def test_devices_are_listed_with_why_one_is_not_offered(coordinator: StandIn, nw
     }
     gpu |= {"size": 0, "numaNode": 1, "holders": [], "withheldReason": "used by domain somebody's"}
     held = gpu | {"state": "used", "withheldReason": "", "holders": [{"ecsId": "ecs-1"}, {"ecsId": "ecs-2"}]}
+    gpu["attributes"] = {"vgpu_migration": "nvidia 550"}
+    held["details"] = {"vgpuMigrationObstacle": "QEMU 7.2.0 moves none"}
     coordinator.on("GET", "/api/ecs/v1/nodes", {"list": [{"hostId": "node-1", "name": "host-1"}], "total": 1})
     coordinator.on("GET", "/api/ecs/v1/devices", {"list": [gpu, held], "total": 2})
 
@@ -244,18 +246,25 @@ def test_devices_are_listed_with_why_one_is_not_offered(coordinator: StandIn, nw
 
     assert first.startswith("host-1")
     assert first.endswith("used by domain somebody's")
+    assert "nvidia 550" in first
     assert "ecs-1, ecs-2" in second
+    assert "QEMU 7.2.0 moves none" in second
     (request,) = coordinator.asked("GET", "/api/ecs/v1/devices")
     assert request.query["filter"] == "kind:eq:gpu|nodeId:eq:node-1"
 
 
 def test_a_node_is_shown_by_name(coordinator: StandIn, nwctl: Nwctl) -> None:
     disks = [{"diskNum": 2, "localDiskType": "SSD", "localDiskInterface": "NVME"}]
-    nodes = [{"hostId": "node-1", "name": "host-1"}, {"hostId": "node-2", "name": "host-2", "hardDiskList": disks}]
+    figures = {"volumeTypes": ["hdd"], "poolId": "p", "totalGib": 50, "freeGib": 40, "availableGib": 20}
+    storages = [{**figures, "silentSince": "0001-01-01T00:00:00Z"}]
+    second = {"hostId": "node-2", "name": "host-2", "hardDiskList": disks, "storages": storages}
+    nodes = [{"hostId": "node-1", "name": "host-1"}, second]
     coordinator.on("GET", "/api/ecs/v1/nodes", {"list": nodes, "total": 2})
 
     assert data_of(nwctl("node", "show", "host-2", "--json"))["hostId"] == "node-2"
-    assert "2 SSD NVME" in nwctl("node", "show", "host-2").stdout
+    shown = nwctl("node", "show", "host-2").stdout
+    assert "2 SSD NVME" in shown
+    assert "hdd: 20 of 50 GiB for new volumes, 40 GiB free (pool p)" in shown
 
 
 def test_snapshots_are_taken_of_instances_and_gone_back_to(coordinator: StandIn, nwctl: Nwctl) -> None:

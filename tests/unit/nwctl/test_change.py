@@ -40,6 +40,25 @@ def test_a_size_is_the_flavors_unless_another_is_given(
     assert len(cloud.asked("PATCH", PATH)) == 2
 
 
+def test_devices_are_changed_with_the_size(cloud: StandIn, nwctl: Nwctl) -> None:
+    counts = ("--gpus", "2", "--gpu-type", "10de1eb8", "--vgpus", "0", "--local-disks", "1", "--virtual-functions", "3")
+    for options in ((*counts, "--infiniband", "15b3:1021", "--infiniband", ""), ("--no-infiniband",)):
+        assert nwctl("instance", "resize", "web", FLAVOR_ID, *options).exit_code == 0
+    all_of_them, none = (request.body for request in cloud.asked("PATCH", PATH))
+    named, anything = {"vendorId": "15b3", "productId": "1021"}, {"vendorId": "", "productId": ""}
+    expected = {
+        "hostGpus": {"number": 2, "gpuType": "10de1eb8"},
+        "vgpus": 0,
+        "localDisk": 1,
+        "sriov": 3,
+        "networks": [{"networkType": "IBNic", **named}, {"networkType": "IBNic", **anything}],
+    }
+    assert {name: value for name, value in all_of_them.items() if name in expected} == expected
+    assert (none["networks"], "sriov" in none, "hostGpus" in none) == ([], False, False)
+    for wrong in (("--gpu-type", "10de1eb8"), ("--infiniband", "", "--no-infiniband"), ("--gpus", "-1")):
+        assert nwctl("instance", "resize", "web", FLAVOR_ID, *wrong).exit_code == 2
+
+
 def test_a_system_is_changed(cloud: StandIn, nwctl: Nwctl) -> None:
     assert nwctl("instance", "change-os", "web", "--wait").exit_code == 0
     done = nwctl("instance", "change-os", "web", "--image", "debian", "--user", "admin", stdin="secret\n")

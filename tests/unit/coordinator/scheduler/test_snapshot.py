@@ -44,6 +44,7 @@ def test_traits_that_only_requests_name_are_not_kept() -> None:
 def test_a_trial_leaves_no_trace() -> None:
     snapshot = Snapshot([a_host("a", vcpus=4)])
     with snapshot.trial() as trial:
-        trial.take(0, snapshot.host(0).taken(a_consumer(vcpus=3), Assignment(snapshot.host(0))))
+        consumer = a_consumer(vcpus=3)
+        trial.take(0, snapshot.host(0).taken(consumer, Assignment(snapshot.host(0))), consumer)
         assert snapshot.free(ResourceClass.VCPU).tolist() == [1]
     assert snapshot.free(ResourceClass.VCPU).tolist() == [4]

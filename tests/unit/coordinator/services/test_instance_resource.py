@@ -17,7 +17,7 @@ def a_gpu(mode: str, **attributes: str) -> DeviceType:
 def wishes(vgpu_type_id: str = "", gpu_type: str = "10de1eb8", count: int = 2) -> tuple[DeviceWish, ...]:
     flavor_type = a_flavor_type(gpu_type=gpu_type)
     flavor = a_flavor(flavor_type, gpu=count, vgpu_type_id=vgpu_type_id)
-    return make_consumer("uuid", InstanceSize(2, 4 * GIB, 20), flavor, flavor_type).devices
+    return make_consumer("uuid", InstanceSize(2, 4 * GIB), flavor, flavor_type).devices
 
 
 def test_a_whole_gpu_is_one_that_is_not_split() -> None:
