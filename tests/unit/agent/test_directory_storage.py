@@ -188,7 +188,7 @@ async def test_a_volume_that_another_node_made_meanwhile_is_kept_where_locks_do_
     nodes = [a_backend(tmp_path, images, owner=f"node-{index}") for index in range(2)]
     spec, create = a_spec(), qemu_img_module.create_overlay
 
-    async def create_late(*arguments: object) -> None:
+    async def create_late(*arguments: object, key: Path | None = None) -> None:
         monkeypatch.setattr(qemu_img_module, "create_overlay", create)
         await nodes[1].ensure_volume(spec)
         await create(*arguments)  # type: ignore[arg-type]

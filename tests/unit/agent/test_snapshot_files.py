@@ -127,7 +127,7 @@ async def test_a_volume_that_has_grown_keeps_its_size_when_it_goes_back(
     await volumes.ensure_volume(VolumeSpec(uuid, 16 * MIB, "ssd", "img-1"))
     await snapshots.take(uuid, TWO)
 
-    async def die(_path: Path, _size_bytes: int) -> None:
+    async def die(_path: Path, _size_bytes: int, *, key: Path | None = None) -> None:
         raise StorageFailed("the power is gone")
 
     with monkeypatch.context() as patch:
