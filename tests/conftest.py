@@ -1,5 +1,6 @@
-"""What all tests have in common: a short log, one PostgreSQL server a process, and which process runs what."""
+"""What all tests have in common: a short log, one PostgreSQL server a process, which tests run, and where."""
 
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.database import Lending, postgresql_server
+from tests.database import DATABASES_VARIABLE, Lending, leave_postgresql, postgresql_server
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -61,3 +62,11 @@ def _group_of(module: str) -> str:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> LoadScopeScheduling | None:
     """`--dist loadscope` goes by our groups: those of pytest-xdist are lost with the newest pytest."""
     return _Groups(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A run of everything takes most tests to PostgreSQL only, see README.md."""
+    if os.environ.get(DATABASES_VARIABLE) == "sample":
+        left, twins = leave_postgresql(items)
+        config.hook.pytest_deselected(items=twins)
+        items[:] = left

@@ -2,12 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
+from zlib import crc32
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -25,6 +26,10 @@ ENGINES = ["sqlite", _POSTGRESQL]
 # Marks of a test or of a module that needs only one, see README.md.
 SQLITE_ONLY = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 POSTGRESQL_ONLY = pytest.mark.parametrize("database", [_POSTGRESQL], indirect=True)
+# "sample" runs on SQLite only those with this mark and a sample of all others; without it everything runs on both.
+DATABASES_VARIABLE: Final = "NODEWRIGHT_TEST_DATABASES"
+BOTH_DATABASES = pytest.mark.both_databases
+_ONE_IN: Final = 4
 
 # What earlier tests wrote is deleted, and numbers begin anew; the many tables that they left empty cost nearly nothing.
 _EMPTY: Final = """
@@ -57,6 +62,28 @@ def postgresql_server() -> Iterator[str]:
     else:
         with private_server() as url:
             yield url
+
+
+def leave_postgresql(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Those to run, and those on SQLite whose twin on PostgreSQL runs: names decide, in every run alike."""
+    on_postgresql = {_name_of_twins(item) for item in items if _engine_of(item) == "postgresql"}
+    left: list[pytest.Item] = []
+    twins: list[pytest.Item] = []
+    for item in items:
+        name = _name_of_twins(item)
+        is_twin = _engine_of(item) == "sqlite" and name in on_postgresql
+        is_on_both = item.get_closest_marker(BOTH_DATABASES.name) or crc32(name.encode()) % _ONE_IN == 0
+        (twins if is_twin and not is_on_both else left).append(item)
+    return left, twins
+
+
+def _engine_of(item: pytest.Item) -> str:
+    """The database of a test that has one, else nothing."""
+    return str(item.callspec.params.get("database", "")) if hasattr(item, "callspec") else ""
+
+
+def _name_of_twins(item: pytest.Item) -> str:
+    return item.nodeid.replace(_engine_of(item), "", 1)
 
 
 class Lending:

@@ -16,6 +16,9 @@ from coordinator.services.retention import forget_expired
 from coordinator.store.tables import AuditRecord, Event, Tenant
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 AUDIT = "/api/ecs/v1/audit"
 FLAVORS = "/api/ecs/v1/flavors"

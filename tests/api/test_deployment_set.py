@@ -7,6 +7,7 @@ from coordinator.store.tables import DeploymentSet, Instance, ResourceGroup
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_department, a_node, a_tenant, add, an_inventory
+from tests.database import BOTH_DATABASES
 
 SETS = "/api/ecs/v1/deployment-sets"
 BATCH = f"{INSTANCES}/batch-create"
@@ -165,6 +166,7 @@ def test_only_a_set_of_the_tenant_can_be_joined(operator: Api, cloud: Cloud) -> 
     assert cloud.rows(Instance) == []
 
 
+@BOTH_DATABASES
 def test_of_many_orders_at_once_none_shares_a_host(customer: Api, cloud: Cloud) -> None:
     add_nodes(cloud, *(f"node-{letter}" for letter in "bcde"))
     apart = make_set(customer, cloud, hostPolicy="anti-affinity")

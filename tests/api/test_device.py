@@ -14,6 +14,7 @@ from coordinator.store.tables import DeviceAllocation, Node, Tenant
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_instance
+from tests.database import BOTH_DATABASES
 
 DEVICES = "/api/ecs/v1/devices"
 GIB = 1024**3
@@ -135,6 +136,7 @@ def test_who_has_it_is_told(operator: Api, runtime: Runtime, tenant: Tenant, nod
     assert {(holder["ecsId"], holder["milli"]) for holder in told[2]["holders"]} == {(instance.ecs_id, 500), ("", 250)}
 
 
+@BOTH_DATABASES
 @pytest.mark.parametrize(
     ("query", "found"),
     [

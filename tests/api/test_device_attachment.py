@@ -19,7 +19,7 @@ from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
 from tests.builders import add
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent
 
@@ -178,6 +178,7 @@ def test_instances_of_others_do_not_exist(customer: Api, stranger: Api, cloud: C
     assert bind(customer, ecs_id, stick("1")).code == "ECS.OperationDenied.Identity"
 
 
+@BOTH_DATABASES
 def test_the_list_may_come_in_an_object(customer: Api, cloud: Cloud, ecs_id: str) -> None:
     answer = customer.call("POST", f"{USB}/{ecs_id}/bind", {"object": [stick("1")]})
     assert finish(customer, answer)["state"] == "Succeeded"

@@ -15,6 +15,9 @@ from coordinator.store.tables import Device, DeviceAllocation, Instance, Node, T
 from protos.agent.v1 import host_pb2
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_instance
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 USB = "/api/ecs/v1/usb"
 IB_NICS = "/api/ecs/v1/ibnic/supported-list"

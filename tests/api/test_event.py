@@ -18,7 +18,9 @@ from coordinator.store.tables import Tenant
 from tests.api.client import Api
 from tests.api.conftest import a_token
 from tests.api.served import listening, served
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
+
+pytestmark = BOTH_DATABASES
 
 EVENTS = "/api/ecs/v1/events/list"
 

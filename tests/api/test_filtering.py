@@ -5,6 +5,9 @@ import pytest
 from coordinator.api.filtering import parse_filter
 from coordinator.domain.listing import Comparison, Condition
 from coordinator.errors import ParameterInvalid
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 WEB = Condition("name", Comparison.LIKE, ("web server",))
 RUNNING = Condition("status", Comparison.EQUAL, ("Running",))

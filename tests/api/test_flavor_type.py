@@ -10,7 +10,7 @@ from coordinator.runtime import Runtime
 from tests.api.client import Api
 from tests.api.order import FLAVOR_TYPES, a_flavor_type_order, make_flavor, make_flavor_type
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 
 def without(order: dict[str, Any], field: str) -> dict[str, Any]:
@@ -158,6 +158,7 @@ def test_a_name_is_taken_once_and_free_again_after_deletion(operator: Api) -> No
     make_flavor_type(operator, name="general")
 
 
+@BOTH_DATABASES
 def test_of_concurrent_orders_with_one_name_one_succeeds(operator: Api) -> None:
     with ThreadPoolExecutor(6) as pool:
         order = a_flavor_type_order(name="general")
@@ -192,6 +193,7 @@ def test_a_type_in_use_is_not_deleted(operator: Api, runtime: Runtime) -> None:
     assert "1 flavors" in answer.message
 
 
+@BOTH_DATABASES
 def test_counts_follow_flavors_and_instances(operator: Api, runtime: Runtime) -> None:
     tenant, kind = a_tenant(), a_flavor_type()
     small, big = a_flavor(kind), a_flavor(kind, vcpus=8)

@@ -11,7 +11,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Tenant
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 
@@ -74,6 +74,7 @@ def test_what_is_no_command_is_refused(customer: Api, path: str, agent: Scripted
     assert agent.guest_commands == []
 
 
+@BOTH_DATABASES
 def test_the_allow_list_binds_tenants(
     customer: Api, operator: Api, path: str, agent: ScriptedAgent, cloud: Cloud
 ) -> None:

@@ -9,7 +9,7 @@ from passlib.hash import sha512_crypt
 from coordinator.store.tables import Instance, Task
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 from tests.scripted_guest import ScriptedGuest
 
@@ -104,6 +104,7 @@ def test_without_a_user_it_is_the_password_of_the_screen(
     assert agent.specs.popitem()[1].graphics.vnc_password == "other123"
 
 
+@BOTH_DATABASES
 def test_a_running_guest_has_its_new_host_name_at_once(
     customer: Api, cloud: Cloud, agent: ScriptedAgent, guest: ScriptedGuest, path: str
 ) -> None:

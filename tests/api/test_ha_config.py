@@ -7,7 +7,7 @@ import pytest
 from coordinator.runtime import Runtime
 from coordinator.services.ha_config import read_told_tolerance
 from tests.api.client import Api
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 HA = "/api/ecs/v1/instances/global-ha-config"
 
@@ -38,6 +38,7 @@ def test_only_operators_change_it(auditor: Api, customer: Api) -> None:
     assert customer.refused("GET", HA).code == "ECS.OperationDenied.Identity"
 
 
+@BOTH_DATABASES
 def test_nodes_are_told_of_it_only_where_their_own_fence_counts(operator: Api, runtime: Runtime) -> None:
     operator.ok("PUT", HA, {"toleranceTime": 60})
     with runtime.database.read() as session:

@@ -26,6 +26,7 @@ from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.api.test_device_search import a_stick
 from tests.api.test_instance_device import a_function, a_gpu, a_gpu_flavor, fill
 from tests.builders import a_node, add, an_inventory
+from tests.database import BOTH_DATABASES
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
@@ -121,6 +122,7 @@ def cluster(cloud: Cloud, tmp_path: Path) -> Iterator[Cluster]:
         yield Cluster(cloud, nodes, agents)
 
 
+@BOTH_DATABASES
 def test_it_is_switched_on_when_the_node_was_told_and_off_at_once(customer: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer, "web", haEnabled=False)
     path, agent = f"{INSTANCES}/{ecs_id}", cluster.agents[0]

@@ -8,6 +8,7 @@ from coordinator.store.tables import Node
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_node, add, an_inventory
+from tests.database import BOTH_DATABASES
 
 GROUPS = "/api/ecs/v1/host-groups"
 GROUP = "/api/ecs/v1/host-group"
@@ -69,6 +70,7 @@ def test_groups_are_found(operator: Api) -> None:
     assert found == expected
 
 
+@BOTH_DATABASES
 def test_hosts_join_and_are_listed_under_both_names(operator: Api, cloud: Cloud) -> None:
     group = make_group(operator)
     add_host(operator, group, cloud.node, add_node(cloud, "node-b"))

@@ -11,7 +11,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Instance, Tenant, Volume, VolumeBackup
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_volume, add, an_image, an_instance
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 TOKENS = "/api/iam/v1/tokens"
 TENANTS = "/api/iam/v1/tenants"
@@ -30,6 +30,7 @@ def test_created_token_works_and_is_shown_once(operator: Api) -> None:
     assert made["token"] not in str(listed)
 
 
+@BOTH_DATABASES
 def test_deleted_token_is_refused_at_once(operator: Api) -> None:
     made = operator.ok("POST", TOKENS, {"name": "laptop", "role": "operator"})
     bearer = Api(operator.client, made["token"])

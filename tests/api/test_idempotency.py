@@ -13,6 +13,9 @@ from coordinator.runtime import Runtime
 from coordinator.services import volume as volume_service
 from coordinator.store.tables import IdempotencyKey
 from tests.api.client import Answer, Api
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 VOLUMES = "/api/ebs/v1/volumes"
 BODY = {"name": "data", "size": 3}

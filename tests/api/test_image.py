@@ -19,7 +19,7 @@ from coordinator.store.tables import Image, Tenant, Volume
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.builders import a_flavor, a_flavor_type, add, an_image, an_instance
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 IMAGES = "/api/image/v1/images"
@@ -367,6 +367,7 @@ def test_an_image_from_a_url_names_its_operation(customer: Api, stranger: Api, r
     assert customer.ok("GET", path)["state"] == "Canceling"
 
 
+@BOTH_DATABASES
 def test_images_are_filtered(operator: Api, runtime: Runtime) -> None:
     rows: list[Image] = [an_image(name="a"), an_image(name="b", status="Queued"), an_image(name="c", cpu_arch="arm")]
     with runtime.database.write() as session:

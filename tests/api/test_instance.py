@@ -9,7 +9,7 @@ import pytest
 from coordinator.store.tables import Instance, InstanceLabel
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, a_network
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 LOCKED = "ECS.OperationDenied.Identity"
 
@@ -51,6 +51,7 @@ def test_a_flavor_is_told_in_both_spellings(customer: Api, cloud: Cloud) -> None
     assert flavor["vgpuTypeName"] == "GRID T4-2Q"
 
 
+@BOTH_DATABASES
 def test_the_list_shows_the_same_as_the_detail(customer: Api, cloud: Cloud) -> None:
     ecs_id = make(customer, cloud, vmLabels=[{"key": "a", "value": "b"}])
     listed = customer.ok("GET", INSTANCES)
@@ -77,6 +78,7 @@ def test_tenants_see_their_own_instances_only(
     assert auditor.refused("PUT", f"{INSTANCES}/{ecs_id}/lock", {"isLock": True}).code == LOCKED
 
 
+@BOTH_DATABASES
 def test_lists_are_narrowed_by_every_parameter(customer: Api, cloud: Cloud) -> None:
     make(customer, cloud, displayName="one", networks=[a_network(fixedIp="10.80.0.11")])
     two = make(customer, cloud, displayName="two", vmLabels=[{"key": "tier", "value": "gold"}])

@@ -11,6 +11,7 @@ from coordinator.store.tables import Allocation, Instance, Port, Task, Tenant, V
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, a_network, an_os_disk
 from tests.builders import a_flavor, a_flavor_type, a_volume, a_vpc, add, an_image
+from tests.database import BOTH_DATABASES
 
 BATCH = f"{INSTANCES}/batch-create"
 
@@ -42,6 +43,7 @@ def test_allocations_are_those_of_the_order(customer: Api, cloud: Cloud) -> None
     assert amounts == {"VCPU": 2, "MEMORY_MIB": 4096, "STORAGE_GIB": 20}
 
 
+@BOTH_DATABASES
 def test_a_batch_is_numbered_and_answered_as_a_list(customer: Api, cloud: Cloud) -> None:
     answer = customer.call("POST", BATCH, cloud.order(ecsCount="3", hostName="box"))
     assert [one["displayName"] for one in answer.data] == ["web-1", "web-2", "web-3"]
@@ -73,6 +75,7 @@ def test_a_single_instance_that_does_not_fit_is_kept_and_says_why(customer: Api,
     assert cloud.rows(Task) == []
 
 
+@BOTH_DATABASES
 def test_an_instance_without_a_host_counts_as_an_instance(customer: Api, cloud: Cloud) -> None:
     cloud.change(cloud.tenant, quota_instances=1, quota_vcpus=200)
     customer.ok("POST", INSTANCES, cloud.order(cpus=200, flavorId=cloud.custom_flavor.flavor_id))
@@ -105,6 +108,7 @@ def test_without_a_vnc_password_a_random_one_is_set(customer: Api, cloud: Cloud)
     assert not row.vnc_password_enabled
 
 
+@BOTH_DATABASES
 def test_a_flavor_is_found_by_its_size(customer: Api, cloud: Cloud) -> None:
     assert customer.ok("POST", INSTANCES, cloud.order(flavorId=None))["flavorId"] == cloud.flavor.flavor_id
 
@@ -136,6 +140,7 @@ def test_memory_is_the_flavors_unless_given(customer: Api, cloud: Cloud) -> None
         assert customer.refused("POST", INSTANCES, cloud.order(memory={}, flavorId=flavor_id)).code == MEMORY
 
 
+@BOTH_DATABASES
 def test_an_image_is_found_by_its_file_url_and_by_its_source(customer: Api, cloud: Cloud) -> None:
     cloud.change(cloud.image, source_url="http://mirror.example/debian.qcow2")
     for url in (f"https://any/api/image/v1/images/{cloud.image.id}/file", "http://mirror.example/debian.qcow2"):
@@ -172,6 +177,7 @@ def test_an_operator_may_order_beyond_the_quota(operator: Api, customer: Api, cl
     assert answer.message == f"租户{cloud.tenant.name}：实例数量将达到3，超出配额2"
 
 
+@BOTH_DATABASES
 @pytest.mark.parametrize(
     ("quota", "limit"),
     [
@@ -348,6 +354,7 @@ def test_the_same_idempotency_key_creates_once(customer: Api, cloud: Cloud) -> N
     assert len(cloud.rows(Instance)) == len(cloud.rows(Volume)) == len(cloud.rows(Port)) == 1
 
 
+@BOTH_DATABASES
 def test_an_order_that_counts_quotas_does_not_stop_what_else_the_tenant_does(customer: Api, cloud: Cloud) -> None:
     """PostgreSQL: two orders of the tenant would wait for each other, one for the host, one for the tenant."""
     database = cloud.runtime.database

@@ -20,7 +20,7 @@ from tests.api.launch_template import TEMPLATES, create, launch
 from tests.api.test_device_search import a_disk, a_stick, an_adapter
 from tests.api.test_instance_clone import draft
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
@@ -691,6 +691,7 @@ class TestResize:
         wait_until(lambda: {node for node, _ in claims(cloud)} == {"node-b"}, "its own node is clean")
         assert agents[0].is_empty()
 
+    @BOTH_DATABASES
     def test_a_rush_on_few_devices_doubles_none(
         self, customer: Api, cloud: Cloud, other: Node, agents: list[ScriptedAgent]
     ) -> None:
@@ -839,6 +840,7 @@ class TestGpuMode:
         assert {(it["attributes"]["mode"], it["state"]) for it in devices} == {("vgpu", "free")}
         cloud.create(operator, **a_gpu_flavor(cloud, vgpu_type_id="nvidia-222"), displayName="later")
 
+    @BOTH_DATABASES
     def test_it_is_refused_with_the_list_while_one_is_used(
         self, customer: Api, operator: Api, cloud: Cloud, agents: list[ScriptedAgent]
     ) -> None:

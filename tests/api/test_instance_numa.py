@@ -12,6 +12,7 @@ from coordinator.tasks.blueprint import domain_spec, read_blueprint
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, stock
+from tests.database import BOTH_DATABASES
 
 GIB = 1024**3
 
@@ -84,6 +85,7 @@ def test_dedicated_memory_is_locked(customer: Api, cloud: Cloud) -> None:
     assert (spec.memory_locked, list(spec.cells)) == (True, [])
 
 
+@BOTH_DATABASES
 def test_huge_pages_come_from_one_cell_and_not_from_memory(customer: Api, cloud: Cloud) -> None:
     answer = customer.ok("POST", INSTANCES, cloud.order(memory={"amount": "4Gi", "hugePage": "2Mi"}))
     spec = spec_of(cloud, answer["ecsId"])
@@ -92,6 +94,7 @@ def test_huge_pages_come_from_one_cell_and_not_from_memory(customer: Api, cloud:
     assert {row.resource_class for row in cloud.rows(Allocation)} == {"VCPU", "STORAGE_GIB"}
 
 
+@BOTH_DATABASES
 def test_pages_that_no_host_has_are_told(customer: Api, cloud: Cloud) -> None:
     answer = customer.ok("POST", INSTANCES, cloud.order(memory={"amount": "4Gi", "hugePage": "1Gi"}))
     assert answer["status"] == "ErrorUnschedulable"
@@ -107,6 +110,7 @@ def test_a_deleted_instance_gives_its_cpus_back(customer: Api, cloud: Cloud) -> 
     assert cloud.rows(CellAllocation) == cloud.rows(Allocation) == []
 
 
+@BOTH_DATABASES
 def test_capacity_counts_dedicated_cpus_and_huge_pages(customer: Api, operator: Api, cloud: Cloud) -> None:
     before = operator.ok("GET", "/api/ecs/v1/monitor/capacity")
     order(cloud, customer, is_dedicated_cpu=True)

@@ -13,6 +13,7 @@ from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, an_os_disk, finish
 from tests.api.test_instance_clone import clone
 from tests.builders import add, an_image
+from tests.database import BOTH_DATABASES
 from tests.scripted_agent import Refusal, ScriptedAgent
 
 IMAGES = "/api/image/v1/images"
@@ -49,6 +50,7 @@ def in_drives(agent: ScriptedAgent) -> dict[int, str]:
     return {number: image_id for number, image_id in agent.media.get(uuid, {}).items() if image_id}
 
 
+@BOTH_DATABASES
 def test_isos_are_attached_listed_and_detached(
     customer: Api, stranger: Api, agent: ScriptedAgent, runtime: Runtime, tenant: Tenant, ecs_id: str
 ) -> None:

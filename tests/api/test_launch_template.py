@@ -28,6 +28,7 @@ from tests.api.launch_template import (
     row_of,
 )
 from tests.builders import add, an_instance
+from tests.database import BOTH_DATABASES
 
 
 @pytest.fixture
@@ -154,6 +155,7 @@ def test_only_so_many_versions_are_kept_and_always_the_default_one(customer: Api
     assert ([it["version"] for it in kept["list"]], kept["totalCount"]) == ([6, 5, 1], 3)
 
 
+@BOTH_DATABASES
 def test_lists_are_narrowed_and_paged(customer: Api, stranger: Api, operator: Api, cloud: Cloud, ecs_id: str) -> None:
     ids = [create(customer, ecs_id, name) for name in ("web-a", "web-b", "db")]
     listed = customer.ok("GET", f"{TEMPLATES}?pageSize=2&pageNumber=1")

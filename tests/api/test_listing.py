@@ -6,7 +6,9 @@ from coordinator.runtime import Runtime
 from tests.api.client import Api
 from tests.api.order import FLAVORS, make_flavor, make_flavor_type
 from tests.builders import a_node, add
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
+
+pytestmark = BOTH_DATABASES
 
 NODES = "/api/ecs/v1/nodes"
 

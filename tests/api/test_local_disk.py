@@ -10,7 +10,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Device, DeviceAllocation, PoolHost, ResourcePool
 from tests.api.client import Api
 from tests.builders import a_node, add
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 UNUSED = "/api/ecs/v1/harddisks/nouse-list"
 GIB = 1024**3
@@ -51,6 +51,7 @@ def pool_id(runtime: Runtime) -> str:
         return fill(session, runtime)
 
 
+@BOTH_DATABASES
 def test_disks_that_nobody_has_are_counted_by_node_and_kind(operator: Api, pool_id: str) -> None:
     told = operator.ok("GET", UNUSED)
     assert [(it["nodeName"], it["localDiskType"], it["localDiskInterface"], it["diskNum"]) for it in told] == [
@@ -71,6 +72,7 @@ def test_disks_that_nobody_has_are_counted_by_node_and_kind(operator: Api, pool_
     assert len({it["orderKey"] for it in told}) == 3
 
 
+@BOTH_DATABASES
 @pytest.mark.parametrize(
     ("query", "names"),
     [
@@ -87,6 +89,7 @@ def test_they_are_searched(operator: Api, pool_id: str, query: str, names: list[
     assert [it["nodeName"] for it in operator.ok("GET", f"{UNUSED}?{query}")] == names
 
 
+@BOTH_DATABASES
 def test_they_are_searched_by_pools(operator: Api, pool_id: str) -> None:
     assert {it["nodeName"] for it in operator.ok("GET", f"{UNUSED}?rplds={pool_id},rp-other")} == {"first"}
     assert operator.ok("GET", f"{UNUSED}?rpIds=rp-other") == []

@@ -22,7 +22,7 @@ from protos.agent.v1 import domain_pb2, migration_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish, register
 from tests.builders import a_node, add, an_inventory
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, all_at_work
 
@@ -158,6 +158,7 @@ def test_what_both_nodes_share_is_neither_copied_nor_removed(customer: Api, oper
     assert cluster.source.volumes == volumes
 
 
+@BOTH_DATABASES
 def test_the_target_is_claimed_at_once_and_let_go_when_it_fails(customer: Api, operator: Api, cluster: Cluster) -> None:
     ecs_id = cluster.create(customer)
     gate = cluster.target.gates["prepare_incoming"] = threading.Event()
@@ -234,6 +235,7 @@ def test_a_cancellation_that_comes_too_late_changes_nothing_when_the_source_was_
     cluster.wait_until_clean(cluster.source, cluster.cloud.node)
 
 
+@BOTH_DATABASES
 def test_a_guest_that_has_come_is_the_targets_even_if_that_is_lost_at_once(
     customer: Api, operator: Api, cluster: Cluster
 ) -> None:
@@ -312,6 +314,7 @@ def test_a_source_that_is_lost_lets_the_target_decide(customer: Api, operator: A
     assert cluster.instance(ecs_id).node_id == cluster.cloud.node.id
 
 
+@BOTH_DATABASES
 def test_no_more_move_at_once_than_the_region_admits(customer: Api, operator: Api, cluster: Cluster) -> None:
     operator.ok("PUT", f"{CONFIG}/live-migrate-limit", {"migrateLimit": 2})
     cluster.cloud.runtime.settings.migrations_per_node = 3

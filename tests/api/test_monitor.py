@@ -6,6 +6,9 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Allocation, CellAllocation, Inventory
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance, an_inventory
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 MONITOR = "/api/ecs/v1/monitor"
 

@@ -18,6 +18,7 @@ from coordinator.services.network import (
 from coordinator.store.tables import Instance, Port, Subnet, Tenant
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, a_subnet, a_vpc, add, an_instance
+from tests.database import BOTH_DATABASES
 
 VPC = "/api/vpc/v1"
 OPERATOR = Caller("tok-of-the-tests", Role.OPERATOR)
@@ -135,6 +136,7 @@ def test_an_address_that_cannot_be_had(runtime: Runtime, instance: Instance, fie
     assert caught.value.code == code
 
 
+@BOTH_DATABASES
 def test_concurrent_ports_get_addresses_of_their_own(runtime: Runtime, instance: Instance) -> None:
     with ThreadPoolExecutor(8) as pool:
         ports = list(pool.map(lambda _: allocate(runtime, instance), range(24)))

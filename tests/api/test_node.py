@@ -13,6 +13,7 @@ from tests.api.client import Api
 from tests.api.cloud import INSTANCES, stock
 from tests.api.test_device import a_gpu, a_split_gpu
 from tests.builders import a_node, add
+from tests.database import BOTH_DATABASES
 
 NODES = "/api/ecs/v1/nodes"
 HDD_BYTES = 1_200_243_695_616
@@ -121,6 +122,7 @@ def test_a_node_tells_whether_it_locks_disks(operator: Api, runtime: Runtime) ->
     assert node["diskLocks"] is True
 
 
+@BOTH_DATABASES
 def test_disks_that_are_alike_are_counted_together(operator: Api, runtime: Runtime) -> None:
     stored_node(runtime)
     (node,) = operator.ok("GET", NODES)["list"]
@@ -165,6 +167,7 @@ def test_a_node_that_has_told_nothing_yet(operator: Api, runtime: Runtime) -> No
     assert (node["hostIp"], node["arch"], node["hardDiskList"], node["ready"]) == ("", "", [], False)
 
 
+@BOTH_DATABASES
 def test_nodes_are_filtered(operator: Api, runtime: Runtime) -> None:
     with runtime.database.write() as session:
         add(session, a_node("a", zone="AZ1"), a_node("b", ready=False))

@@ -9,6 +9,7 @@ from coordinator.runtime import Runtime
 from coordinator.store.tables import Task, TaskStep, Tenant
 from tests.api.client import Api
 from tests.builders import a_flavor, a_flavor_type, add, an_instance
+from tests.database import BOTH_DATABASES
 
 OPERATIONS = "/api/ecs/v1/operations"
 
@@ -134,6 +135,7 @@ def test_an_operation_of_another_version_is_shown(operator: Api, runtime: Runtim
     operator.refused("DELETE", f"{OPERATIONS}/{operation_id}")
 
 
+@BOTH_DATABASES
 def test_operations_are_filtered(customer: Api, runtime: Runtime, tenant: Tenant) -> None:
     a_stored_task(runtime, tenant, 1, state=TaskState.RUNNING)
     a_stored_task(runtime, tenant, 2, resource_id="img-2")

@@ -11,7 +11,7 @@ from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.api.order import make_flavor_type
 from tests.builders import a_node, add, an_inventory
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 OVERCOMMIT = "/api/ecs/v1/global-config/cpu"
 
@@ -26,6 +26,7 @@ def config(region: Any, **zones: Any) -> dict[str, Any]:
     return {"globalCpuOR": region, "azCpuConfigs": [{"az": zone, "azCpuOR": ratio} for zone, ratio in zones.items()]}
 
 
+@BOTH_DATABASES
 def test_at_first_the_configuration_counts(operator: Api, runtime: Runtime) -> None:
     assert operator.ok("GET", OVERCOMMIT) == {"globalCpuOR": 1, "azCpuConfigs": []}
     runtime.settings = Settings(**{**runtime.settings.model_dump(), "cpu_allocation_ratio": 1.5})
@@ -51,6 +52,7 @@ def test_a_zones_ratio_beats_the_regions_on_every_node(operator: Api, cloud: Clo
     assert {row.allocation_ratio for row in cloud.rows(Inventory) if row.resource_class != "VCPU"} == {1.0}
 
 
+@BOTH_DATABASES
 def test_placement_follows_at_once_and_a_lower_ratio_breaks_nothing(operator: Api, cloud: Cloud) -> None:
     order = cloud.order(cpus=10, flavorId=cloud.custom_flavor.flavor_id)
     assert operator.ok("POST", INSTANCES, order)["status"] == "Provisioning"

@@ -18,6 +18,7 @@ from coordinator.store.tables import (
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_node, add, an_inventory
+from tests.database import BOTH_DATABASES
 
 EXPLAIN = f"{INSTANCES}/explain-placement"
 
@@ -43,6 +44,7 @@ def test_an_operator_sees_every_host_with_its_score_or_its_rejection(operator: A
     assert (rejected["filter"], rejected["wanted"], rejected["available"]) == ("capacity", "2 vCPUs", "1 vCPU")
 
 
+@BOTH_DATABASES
 def test_a_tenant_sees_counts_and_no_names(customer: Api, cloud: Cloud, other: Node) -> None:
     told = customer.ok("POST", EXPLAIN, cloud.order())
     assert (told["hosts"], told["nodeNames"]) == (None, None)

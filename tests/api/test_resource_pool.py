@@ -10,7 +10,7 @@ from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.api.order import FLAVOR_TYPES, make_flavor_type
 from tests.builders import a_flavor, a_flavor_type, a_node, add, an_inventory
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 POOLS = "/api/ecs/v1/resource-pools"
 POOL = "/api/ecs/v1/resource-pool"
@@ -108,6 +108,7 @@ def test_pools_are_found(operator: Api) -> None:
     assert operator.refused("GET", f"{POOLS}?filter=colour:eq:red").code == "ECS.InvalidParameter"
 
 
+@BOTH_DATABASES
 def test_hosts_join_and_are_listed(operator: Api, cloud: Cloud) -> None:
     pool, other = make_pool(operator), add_node(cloud, "node-b", address="[2001:db8::7]:8446", architecture="arm")
     add_host(operator, pool, cloud.node, other)
@@ -324,6 +325,7 @@ def test_flavor_types_tell_their_pools(operator: Api) -> None:
     assert operator.ok("GET", FLAVOR_TYPES)["flavorTypes"][0]["resourcePools"] is None
 
 
+@BOTH_DATABASES
 def test_one_host_joins_one_of_two_pools_that_want_it_at_once(operator: Api, cloud: Cloud) -> None:
     pools = [make_pool(operator, str(number)) for number in range(4)]
     body = {"hosts": [named(cloud.node)]}
@@ -347,6 +349,7 @@ def test_a_pool_that_does_not_exist(operator: Api, cloud: Cloud) -> None:
     assert operator.refused("POST", f"{path}/remove-host", named(cloud.node)).code == "ECS.DBGet.NoData"
 
 
+@BOTH_DATABASES
 def test_a_host_never_leaves_while_an_instance_arrives(operator: Api, cloud: Cloud) -> None:
     pool = make_pool(operator)
     add_host(operator, pool, cloud.node)

@@ -15,6 +15,7 @@ from coordinator.store.tables import Event, Instance, Interruption, Node
 from protos.agent.v1 import domain_pb2
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, finish, register
+from tests.database import BOTH_DATABASES
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent, at_work
 
@@ -210,6 +211,7 @@ def test_a_start_that_fails_is_tried_again_and_told_in_the_end(customer: Api, ho
     assert (shown["status"], shown["errMessage"]) == ("Stopped", "the storage is not mounted")
 
 
+@BOTH_DATABASES
 def test_maintenance_is_waited_for_and_what_people_did_meanwhile_counts(
     customer: Api, operator: Api, host: Host
 ) -> None:

@@ -6,6 +6,9 @@ from coordinator.store.tables import Instance, Node
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.builders import a_node, add, an_inventory
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 BATCH = f"{INSTANCES}/batch-schedulable-nodes"
 

@@ -11,6 +11,7 @@ from coordinator.store.tables import Instance, Schedule, ScheduleRun, Task
 from tests.api.client import Answer, Api
 from tests.api.cloud import Cloud
 from tests.builders import a_tenant, add, an_instance
+from tests.database import BOTH_DATABASES
 
 SCHEDULER = "/api/ecs/v1/scheduler"
 INVALID, NO_DATA = "ECS.InvalidParameter", "ECS.DBGet.NoData"
@@ -161,6 +162,7 @@ def test_instances_are_also_named_in_one_text(customer: Api, cloud: Cloud) -> No
     assert customer.ok("GET", f"{SCHEDULER}/{schedule_id}")["schedulerObject"] == ecs_ids
 
 
+@BOTH_DATABASES
 def test_lists_are_narrowed_and_paged(customer: Api, operator: Api, stranger: Api, cloud: Cloud, ecs_id: str) -> None:
     ids = [
         create(customer, cloud, ecs_id, schedulerName=name, schedulerType=kind, enabled=enabled)
@@ -296,6 +298,7 @@ def test_unknown_departments_and_groups_are_refused(customer: Api, cloud: Cloud,
         assert customer.refused("POST", SCHEDULER, an_order(cloud, ecs_id, **fields)).code == NO_DATA
 
 
+@BOTH_DATABASES
 def test_a_task_that_starts_now_is_run_once_at_once(customer: Api, cloud: Cloud) -> None:
     running, stopped = put(cloud), put(cloud, InstanceStatus.STOPPED)
     order = an_order(cloud, running, stopped, startNow=True, enabled=False)

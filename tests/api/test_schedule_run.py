@@ -20,6 +20,7 @@ from coordinator.store.tables import Event, Instance, Schedule, ScheduleRun, Tas
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
 from tests.api.test_schedule import SCHEDULER, a_change, create, put
+from tests.database import BOTH_DATABASES
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import at_work
 
@@ -188,6 +189,7 @@ def test_a_task_that_fails_holds_up_no_other(
     assert sweep() == [first]
 
 
+@BOTH_DATABASES
 def test_of_several_that_look_at_once_one_runs_it(customer: Api, cloud: Cloud, clock: Clock) -> None:
     schedule_id = create(customer, cloud, put(cloud), cronExpression=EVERY_TEN_MINUTES)
     clock.turn(12, 10)
@@ -225,6 +227,7 @@ def test_another_coordinator_goes_on_where_the_leader_was(customer: Api, cloud: 
     assert runs(cloud) == [("12:10", "Started"), ("12:20", "Started")]
 
 
+@BOTH_DATABASES
 def test_sweeps_of_one_process_lead_together(cloud: Cloud) -> None:
     with another_coordinator(cloud) as other:
         answers: list[bool] = []

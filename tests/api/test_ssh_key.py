@@ -14,7 +14,7 @@ from coordinator.store.queries.tenancy import find_tenant_use
 from coordinator.store.tables import AuditRecord, SshKey
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 
 KEYS = "/api/ecs/v1/ssh-key"
 
@@ -170,6 +170,7 @@ def test_a_tenant_has_a_limited_number_of_keys(customer: Api, runtime: Runtime, 
     assert answer.code == "ECS.OperationDenied.QuotaExceeded"
 
 
+@BOTH_DATABASES
 def test_keys_are_listed_by_page_name_and_fingerprint(
     customer: Api, stranger: Api, operator: Api, order: dict[str, Any]
 ) -> None:

@@ -11,7 +11,7 @@ from coordinator.store.tables import Event, Instance, SshKeyBinding, Task
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.api.test_ssh_key import KEYS, public_line
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.scripted_agent import Refusal, ScriptedAgent
 from tests.scripted_guest import ScriptedGuest
 
@@ -109,6 +109,7 @@ def test_binding_again_changes_whether_passwords_are_taken(
     assert (guest.password_auth, guest.keys["root"]) == ("no", [LINE])
 
 
+@BOTH_DATABASES
 def test_the_newest_binding_decides_about_passwords_and_the_last_one_takes_the_setting_with_it(
     customer: Api, cloud: Cloud, guest: ScriptedGuest, key: str, instance: str
 ) -> None:
@@ -286,6 +287,7 @@ def test_a_guest_that_answers_nonsense_fails_the_operation_in_its_own_words(
         assert (error["code"], "makes no sense" in error["message"]) == ("ECS.OperationFailed.ExecCmd", True)
 
 
+@BOTH_DATABASES
 def test_what_is_unbound_while_the_instance_is_off_is_forgotten_at_once_and_by_the_guest_later(
     customer: Api, cloud: Cloud, agent: ScriptedAgent, guest: ScriptedGuest, key: str, instance: str
 ) -> None:
@@ -436,6 +438,7 @@ def test_nothing_is_bound_across_tenants(
     assert (answer.code, "different tenants" in answer.message) == ("ECS.InvalidParameter", True)
 
 
+@BOTH_DATABASES
 def test_both_directions_are_listed_for_who_may_see_them(
     customer: Api, stranger: Api, auditor: Api, cloud: Cloud, key: str, instance: str
 ) -> None:

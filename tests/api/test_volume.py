@@ -10,7 +10,7 @@ from coordinator.store.tables import Task, Tenant, Volume
 from tests.api.client import Api
 from tests.api.cloud import INSTANCES, Cloud, finish
 from tests.builders import a_flavor, a_flavor_type, a_node, a_volume, add, an_instance
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.scripted_agent import ScriptedAgent
 
 VOLUMES = "/api/ebs/v1/volumes"
@@ -84,6 +84,7 @@ def test_operators_say_for_whom(operator: Api, tenant: Tenant) -> None:
 
 
 @pytest.mark.parametrize(("quota", "told"), [("quota_volumes", "2 volumes"), ("quota_storage_gib", "6 GiB")])
+@BOTH_DATABASES
 def test_the_quota_holds_also_under_concurrency(
     customer: Api, runtime: Runtime, tenant: Tenant, quota: str, told: str
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_volume_in_use_is_not_deleted(customer: Api, runtime: Runtime, tenant:
     assert answer.code == "ECS.InvalidParameter.Status.NotSupported"
 
 
+@BOTH_DATABASES
 def test_volumes_are_filtered_and_ordered(customer: Api, runtime: Runtime, tenant: Tenant) -> None:
     node = a_node()
     with runtime.database.write() as session:

@@ -15,7 +15,7 @@ from coordinator.store.tables import Tenant, Volume
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, OPERATIONS, Cloud, an_os_disk, finish
 from tests.builders import a_node, a_volume, add
-from tests.database import SQLITE_ONLY
+from tests.database import BOTH_DATABASES, SQLITE_ONLY
 from tests.lab.waiting import wait_until
 from tests.scripted_agent import Refusal, ScriptedAgent
 
@@ -99,6 +99,7 @@ def test_volumes_are_made_where_they_are_attached_and_kept_when_they_are_detache
     assert len(customer.ok("GET", f"{INSTANCES}/{ecs_id}")["blockDeviceMappings"]) == 1
 
 
+@BOTH_DATABASES
 def test_the_volumes_of_an_instance_are_listed(customer: Api, stranger: Api, ecs_id: str) -> None:
     volume = make(customer, volumeType="ssd")
     attach(customer, ecs_id, volume)
@@ -212,6 +213,7 @@ def test_an_instance_has_sixteen_volumes_at_most(customer: Api, ecs_id: str) -> 
     assert answer.code == "ECS.OperationDenied.VolumeNumOverLimit"
 
 
+@BOTH_DATABASES
 def test_of_several_callers_one_gets_the_volume(customer: Api, cloud: Cloud, agent: ScriptedAgent) -> None:
     volume, instances = make(customer), [cloud.create(customer) for _ in range(3)]
     body = [{"volumeId": volume["volumeId"]}]
@@ -424,6 +426,7 @@ def test_a_volume_grows(customer: Api, agent: ScriptedAgent, ecs_id: str, is_att
     assert (same.code, "x-operation-id" in same.headers) == ("Success", False)
 
 
+@BOTH_DATABASES
 def test_a_volume_that_no_node_has_made_grows_at_once_within_the_quota(customer: Api, cloud: Cloud) -> None:
     cloud.change(cloud.tenant, quota_storage_gib=10)
     volume = make(customer)

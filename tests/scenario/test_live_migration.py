@@ -61,9 +61,15 @@ def one_copy(pair: Pair, traveller: Traveller) -> Iterator[None]:
     yield
     pair.mend()
     traveller.instance.wait_for_status("Running")
-    wait_until(lambda: pair.copies(traveller.instance) == {traveller.host.name: "running"}, "one copy is left", 60)
-    wait_until(lambda: pair.differences() == [], "all agrees")
+    wait_until(lambda: _is_one(pair, traveller), "one copy is left, and all agrees", 150)
     pair.set_network("manage")
+
+
+def _is_one(pair: Pair, traveller: Traveller) -> bool:
+    """Fails with what is amiss: who waits for it tells that in the end."""
+    assert pair.copies(traveller.instance) == {traveller.host.name: "running"}
+    assert pair.differences() == []
+    return True
 
 
 def test_a_guest_moves_over_the_network_that_is_set_and_does_not_notice(pair: Pair, traveller: Traveller) -> None:

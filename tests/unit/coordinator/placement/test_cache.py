@@ -13,6 +13,9 @@ from coordinator.store.database import Database
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables.node import Node
 from tests.builders import a_node, add, an_inventory
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 
 def add_nodes(database: Database, count: int) -> list[Node]:

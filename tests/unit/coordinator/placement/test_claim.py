@@ -20,6 +20,9 @@ from coordinator.store.database import Database
 from coordinator.store.tables.device import Device
 from coordinator.store.tables.node import Allocation, Inventory, Node
 from tests.builders import a_consumer, a_gpu_wish, a_node, a_request, add, an_inventory, resources
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 
 def add_nodes(database: Database, count: int = 1, vcpus: int = 16) -> list[Node]:

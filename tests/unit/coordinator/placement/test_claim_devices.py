@@ -19,6 +19,9 @@ from coordinator.store.queries.device import GONE, replace_devices
 from coordinator.store.queries.placement import advance_generations
 from coordinator.store.tables import CellAllocation, Device, DeviceAllocation, Inventory, Node
 from tests.builders import a_consumer, a_gpu_wish, a_node, a_request, add, an_inventory
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 CELLS: list[dict[str, Any]] = [
     {"id": cell, "cores": [[8 * cell + 2 * core, 8 * cell + 2 * core + 1] for core in range(4)], "memory_mib": 32768}

@@ -4,6 +4,9 @@ from coordinator.placement.summary import summarize
 from coordinator.scheduler.pipeline import explain
 from coordinator.scheduler.snapshot import Snapshot
 from tests.builders import a_consumer, a_host, a_request, resources
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 
 def test_reasons_are_counted_with_wanted_and_the_best_available() -> None:

@@ -7,6 +7,9 @@ import pytest
 from coordinator.domain.clock import utc_now
 from coordinator.store.clock import DatabaseClock
 from coordinator.store.database import Database
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 
 @pytest.mark.parametrize("wrong", [timedelta(hours=-3), timedelta(seconds=20)])

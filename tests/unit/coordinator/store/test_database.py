@@ -13,8 +13,10 @@ from sqlmodel import col, select
 from coordinator.store.database import Database, DatabaseInUse
 from coordinator.store.tables.node import Node
 from tests.builders import a_node
-from tests.database import POSTGRESQL_ONLY
+from tests.database import BOTH_DATABASES, POSTGRESQL_ONLY
 from tests.stopwatch import Stopwatch
+
+pytestmark = BOTH_DATABASES
 
 
 def names(database: Database) -> list[str]:

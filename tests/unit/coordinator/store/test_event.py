@@ -14,6 +14,9 @@ from coordinator.store.database import Database
 from coordinator.store.queries.event import delete_events, read_events, read_last_position, record_event
 from coordinator.store.tables import Event, Instance, Node, Task
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, a_volume, add, an_image, an_instance
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 EVERYTHING = EventFilter()
 

@@ -17,6 +17,9 @@ from coordinator.store.queries.network import list_ports
 from coordinator.store.queries.volume import list_volumes
 from coordinator.store.tables import RecycledInstance
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 TENANT = "1000000000000000001"
 EQUAL, IN, LIKE = Comparison.EQUAL, Comparison.IN, Comparison.LIKE

@@ -19,6 +19,9 @@ from coordinator.store.migration import make_config, migrate
 from coordinator.store.schema import REVISION, is_current
 from coordinator.store.tables import InstanceLabel, Inventory
 from tests.builders import a_flavor, a_flavor_type, a_node, a_tenant, add, an_instance
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 _NOTHING = {"reserved": 0, "allocation_ratio": 1.0}
 _LATER_COLUMNS = {"label"}

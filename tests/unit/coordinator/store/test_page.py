@@ -9,6 +9,9 @@ from coordinator.domain.listing import Comparison, Condition, Listing, ListQuery
 from coordinator.store.database import Database
 from coordinator.store.queries.volume import list_volumes
 from tests.builders import a_node, a_tenant, a_volume, add
+from tests.database import BOTH_DATABASES
+
+pytestmark = BOTH_DATABASES
 
 _COUNT = 7
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from coordinator.domain.task import TaskState
 from coordinator.tasks.model import StepCanceled, StepContext, TaskKind
 from coordinator.tasks.submission import is_cancelable, request_cancel
+from tests.database import BOTH_DATABASES
 from tests.stopwatch import Stopwatch
 from tests.unit.coordinator.tasks.conftest import running
 from tests.unit.coordinator.tasks.toy import (
@@ -19,6 +20,8 @@ from tests.unit.coordinator.tasks.toy import (
     forever,
     make_step,
 )
+
+pytestmark = BOTH_DATABASES
 
 
 def cancel(site: Site, task_id: str) -> bool:

@@ -13,6 +13,7 @@ from coordinator.store.database import Database
 from coordinator.store.tables.task import Task
 from coordinator.tasks.model import Step, StepContext, StepDeferred, StepResult
 from coordinator.tasks.submission import request_cancel
+from tests.database import BOTH_DATABASES
 from tests.unit.coordinator.tasks.conftest import running
 from tests.unit.coordinator.tasks.toy import (
     BUILD,
@@ -24,6 +25,8 @@ from tests.unit.coordinator.tasks.toy import (
     forever,
     make_step,
 )
+
+pytestmark = BOTH_DATABASES
 
 
 async def test_a_task_does_its_steps_in_order_and_succeeds(site: Site) -> None:

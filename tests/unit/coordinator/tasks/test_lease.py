@@ -12,6 +12,7 @@ from coordinator.domain.task import TaskState
 from coordinator.store.database import Database, DatabaseInUse
 from coordinator.store.tables.task import Task
 from coordinator.tasks.model import StepContext
+from tests.database import BOTH_DATABASES
 from tests.stopwatch import Stopwatch
 from tests.unit.coordinator.tasks.conftest import running
 from tests.unit.coordinator.tasks.toy import (
@@ -22,6 +23,8 @@ from tests.unit.coordinator.tasks.toy import (
     forever,
     make_runtime,
 )
+
+pytestmark = BOTH_DATABASES
 
 
 async def test_submission_wakes_the_engine_at_once(site: Site) -> None:

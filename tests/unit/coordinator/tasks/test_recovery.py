@@ -10,8 +10,11 @@ import pytest
 
 from coordinator.domain.task import TaskState
 from coordinator.store.database import Database
+from tests.database import BOTH_DATABASES
 from tests.unit.coordinator.tasks.conftest import running
 from tests.unit.coordinator.tasks.toy import Site, make_runtime, run_to_end
+
+pytestmark = BOTH_DATABASES
 
 # Processes that start in milliseconds: forked from one that has imported everything and runs nothing.
 _processes = multiprocessing.get_context("forkserver")
