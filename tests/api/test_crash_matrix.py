@@ -364,6 +364,10 @@ OPERATIONS: dict[str, Operation] = {
         overlooked=("node0.exports",),
         overlooking=("refused", "lost"),
     ),
+    "cold_migrate_hibernated": Operation(
+        _hibernated,
+        lambda stage, made: stage.do("POST", f"{INSTANCES}/{made['id']}/cold-migrate", {"nodeName": "node-b"}),
+    ),
     "grow_volume": Operation(
         _with_attached, lambda stage, made: stage.do("PUT", f"{VOLUMES}/{made['volume']}/resize", {"volumeSize": 9})
     ),
