@@ -219,28 +219,14 @@ async def discard_incoming(connection: Connection, uuid: str) -> bool:
 
 def _parameters(order: MigrationOrder, live_xml: str) -> dict[str, Any]:
     address = f"[{order.data_address}]" if ":" in order.data_address else order.data_address
-    try:
-        there = adapt_domain(live_xml, order.definition_xml)
-    except ValueError as error:
-        raise GuestIncompatible(str(error)) from error
     parameters: dict[str, Any] = {
         libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{address}",
         libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: order.data_address,
-        libvirt.VIR_MIGRATE_PARAM_DEST_XML: there,
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: _adapt(order, live_xml),
         libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: adapt_definition(live_xml, order.definition_xml),
     }
     if order.copied_volume_uuids:
-        for document in (live_xml, order.definition_xml):
-            if shared := find_cluster_disks(document, order.copied_volume_uuids):
-                # On both sides it could be one and the same.
-                raise GuestIncompatible(
-                    f"volume {', '.join(shared)} is in Ceph: it moves only between nodes that share it"
-                )
-        try:
-            targets = find_disk_targets(live_xml, order.copied_volume_uuids)
-        except ValueError as error:
-            raise RequestInvalid(f"copied_volume_uuids: {error}") from error
-        parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = targets
+        parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = _find_copied(order, live_xml)
     if order.tls:
         parameters[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = order.certificate_name
     if order.bandwidth_mib_per_second:
@@ -248,6 +234,25 @@ def _parameters(order: MigrationOrder, live_xml: str) -> dict[str, Any]:
     if order.multifd_channels:
         parameters[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = order.multifd_channels
     return parameters
+
+
+def _adapt(order: MigrationOrder, live_xml: str) -> str:
+    try:
+        return adapt_domain(live_xml, order.definition_xml)
+    except ValueError as error:
+        raise GuestIncompatible(str(error)) from error
+
+
+def _find_copied(order: MigrationOrder, live_xml: str) -> list[str]:
+    """The guest's names of the disks that go along."""
+    for document in (live_xml, order.definition_xml):
+        if shared := find_cluster_disks(document, order.copied_volume_uuids):
+            # On both sides it could be one and the same.
+            raise GuestIncompatible(f"volume {', '.join(shared)} is in Ceph: it moves only between nodes that share it")
+    try:
+        return find_disk_targets(live_xml, order.copied_volume_uuids)
+    except ValueError as error:
+        raise RequestInvalid(f"copied_volume_uuids: {error}") from error
 
 
 def _flags(order: MigrationOrder) -> int:

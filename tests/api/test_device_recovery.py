@@ -1,6 +1,7 @@
 """A coordinator that dies at any commit of an operation with devices: its successor ends in the same state."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import update
 from coordinator.agents.device_report import make_devices
 from coordinator.runtime import Runtime
 from coordinator.store.tables import DeviceAllocation, Task, Tenant
-from protos.agent.v1 import migration_pb2
+from protos.agent.v1 import host_pb2, migration_pb2
 from tests.api.client import Answer, Api
 from tests.api.cloud import INSTANCES, Cloud, finish, stock
 from tests.api.test_device_search import a_disk, a_stick
@@ -180,6 +181,35 @@ def test_other_devices(
     assert agent.wiped == ([] if fails else ["wwn-1"])
 
 
+@contextmanager
+def two_at_work(
+    cloud: Cloud, death: Death, tmp_path: Path, here: host_pb2.Device, there: host_pb2.Device
+) -> Iterator[list[ScriptedAgent]]:
+    """The cloud's node and another one, with a device each."""
+    other = a_node("node-b")
+    with cloud.runtime.database.write() as session:
+        add(session, other, *an_inventory(other))
+    fill(cloud, cloud.node, here)
+    fill(cloud, other, there)
+    with all_at_work(cloud.runtime, [cloud.node, other], tmp_path / "pki", death) as agents:
+        agents[0].peer, agents[1].peer = agents[1], agents[0]
+        yield agents
+
+
+def move(
+    operator: Api, cloud: Cloud, death: Death, agents: list[ScriptedAgent], ecs_id: str, held: str, *, fails: bool
+) -> None:
+    """The instance moves live from the first node to the second, or fails to, and has that device then."""
+    [uuid] = agents[0].journal
+    if fails:
+        agents[0].ending = migration_pb2.MIGRATION_STATE_FAILED
+    answer = operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
+    assert end(operator, cloud, death, answer)["state"] == ("Failed" if fails else "Succeeded")
+    here, there = agents if fails else reversed(agents)
+    wait_until(lambda: claims(cloud) == [held] and there.is_empty(), "the other node is clean")
+    assert here.devices_of(uuid) == {held}
+
+
 VGPU_POINTS = points("live_migrate_instance", "ensure_ports.result", "migrate.intent", "migrate.result")
 
 
@@ -189,24 +219,10 @@ VGPU_POINTS = points("live_migrate_instance", "ensure_ports.result", "migrate.in
 def test_vgpus_that_go_along(
     operator: Api, cloud: Cloud, death: Death, tmp_path: Path, point: str, fails: bool
 ) -> None:
-    other = a_node("node-b")
-    with cloud.runtime.database.write() as session:
-        add(session, other, *an_inventory(other))
-    fill(cloud, cloud.node, a_vgpu_maker(0))
-    fill(cloud, other, a_vgpu_maker(4))
-    with all_at_work(cloud.runtime, [cloud.node, other], tmp_path / "pki", death) as agents:
-        agents[0].peer, agents[1].peer = agents[1], agents[0]
+    with two_at_work(cloud, death, tmp_path, a_vgpu_maker(0), a_vgpu_maker(4)) as agents:
         ecs_id = cloud.create(operator, **a_gpu_flavor(cloud, vgpu_type_id="nvidia-222"), hostId=cloud.node.id)
-        [uuid] = agents[0].journal
-        if fails:
-            agents[0].ending = migration_pb2.MIGRATION_STATE_FAILED
         death.point = point
-        answer = operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
-        assert end(operator, cloud, death, answer)["state"] == ("Failed" if fails else "Succeeded")
-        here, there = agents if fails else reversed(agents)
-        held = "0000:3b:00.0" if fails else "0000:3b:00.4"
-        wait_until(lambda: claims(cloud) == [held] and there.is_empty(), "the other node is clean")
-        assert here.devices_of(uuid) == {held}
+        move(operator, cloud, death, agents, ecs_id, "0000:3b:00.0" if fails else "0000:3b:00.4", fails=fails)
 
 
 MOVE_POINTS = points(
@@ -222,22 +238,8 @@ BACK_POINTS = points("live_migrate_instance", "migrate.intent", "ensure_ports.un
 def test_usb_devices_around_a_live_migration(
     operator: Api, cloud: Cloud, death: Death, tmp_path: Path, point: str, fails: bool
 ) -> None:
-    other = a_node("node-b")
-    with cloud.runtime.database.write() as session:
-        add(session, other, *an_inventory(other))
-    fill(cloud, cloud.node, a_reader("1"))
-    fill(cloud, other, a_reader("7"))
-    with all_at_work(cloud.runtime, [cloud.node, other], tmp_path / "pki", death) as agents:
-        agents[0].peer, agents[1].peer = agents[1], agents[0]
+    with two_at_work(cloud, death, tmp_path, a_reader("1"), a_reader("7")) as agents:
         ecs_id = cloud.create(operator, hostId=cloud.node.id)
         bind_usb(operator, ecs_id, "1", replaceable=True)
-        [uuid] = agents[0].journal
-        if fails:
-            agents[0].ending = migration_pb2.MIGRATION_STATE_FAILED
         death.point = point
-        answer = operator.call("POST", f"{INSTANCES}/{ecs_id}/live-migrate", {"nodeName": "node-b"})
-        assert end(operator, cloud, death, answer)["state"] == ("Failed" if fails else "Succeeded")
-        here, there = agents if fails else reversed(agents)
-        held = "usb-x-0-1" if fails else "usb-x-0-7"
-        wait_until(lambda: claims(cloud) == [held] and there.is_empty(), "the other node is clean")
-        assert here.devices_of(uuid) == {held}
+        move(operator, cloud, death, agents, ecs_id, "usb-x-0-1" if fails else "usb-x-0-7", fails=fails)
