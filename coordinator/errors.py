@@ -331,6 +331,13 @@ class RequestTooLarge(CoordinatorError):
     http_status = 413
 
 
+class ImageStorageFull(CoordinatorError):
+    """There is no room for the file of an image; what had come of it by pieces stays, anything else is gone."""
+
+    code = "ECS.OperationFailed.ImageStorage"
+    http_status = 507
+
+
 class ServiceUnavailable(CoordinatorError):
     code = "ECS.ServiceUnavailable"
     http_status = 503

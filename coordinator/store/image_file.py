@@ -1,15 +1,17 @@
 """Files of images: written beside their place, moved into it when they are known to be good."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from coordinator.domain.image_format import HEAD_BYTES, check_format
-from coordinator.errors import ImageUnusable, RequestTooLarge
+from coordinator.errors import ImageStorageFull, ImageUnusable, RequestTooLarge
 
 _PART_SUFFIX = ".part"
 # Nobody writes that long without a pause: its process has died.
@@ -52,14 +54,15 @@ class ImageWriter:
         self.size_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Takes the next bytes; RequestTooLarge when they are too many."""
+        """Takes the next bytes; RequestTooLarge when they are too many, ImageStorageFull."""
         self.size_bytes += len(data)
         if self.size_bytes > self._limits.file_bytes:
             raise image_too_large(self._limits.file_bytes)
         self._digest.update(data)
         if len(self._head) < HEAD_BYTES:
             self._head += data[: HEAD_BYTES - len(self._head)]
-        self._file.write(data)
+        with telling_full():
+            self._file.write(data)
 
     def check(self, image_format: str, sha256: str) -> ImageFacts:
         """What was written; ImageUnusable when it is not of that format or digest (empty: any)."""
@@ -67,9 +70,10 @@ class ImageWriter:
         return check_digest(facts, sha256)
 
     def seal(self) -> None:
-        """Brings everything to the disk; nothing can be written after it."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Brings everything to the disk; nothing can be written after it. ImageStorageFull."""
+        with telling_full():
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._file.close()
 
     def publish(self) -> None:
@@ -78,8 +82,22 @@ class ImageWriter:
 
     def discard(self) -> None:
         """Leaves nothing of what was not published; idempotent."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written is not wanted any more
+            self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def telling_full() -> Iterator[None]:
+    """ImageStorageFull when the file system has no room for what is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ImageStorageFull(
+            "the coordinator has no room for the image's file", "控制节点的镜像存储空间不足"
+        ) from error
 
 
 def check_facts(head: bytes, size_bytes: int, digest: str, image_format: str, limits: ImageLimits) -> ImageFacts:

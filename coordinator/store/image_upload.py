@@ -11,7 +11,14 @@ from typing import Final
 
 from coordinator.domain.image_format import HEAD_BYTES
 from coordinator.errors import ImageUnusable, UploadConflict
-from coordinator.store.image_file import ImageFacts, ImageLimits, check_digest, check_facts, image_too_large
+from coordinator.store.image_file import (
+    ImageFacts,
+    ImageLimits,
+    check_digest,
+    check_facts,
+    image_too_large,
+    telling_full,
+)
 from coordinator.store.image_file import publish_image_file as publish
 
 _SUFFIX: Final = ".upload"
@@ -94,12 +101,16 @@ class ImagePart:
         self.offset_bytes = offset_bytes
 
     def write(self, data: bytes) -> None:
-        """Takes the next bytes; RequestTooLarge when they are more than were announced, or than an image may have."""
+        """Takes the next bytes; RequestTooLarge when they are more than were announced, or than an image may have.
+
+        ImageStorageFull: what there was room for stays.
+        """
         if self.offset_bytes + len(data) > self._limit_bytes:
             raise image_too_large(self._limit_bytes)
         view = memoryview(data)
         while view:
-            written = os.write(self._descriptor, view)
+            with telling_full():
+                written = os.write(self._descriptor, view)
             self.offset_bytes += written
             self._unflushed_bytes += written
             view = view[written:]
@@ -108,7 +119,8 @@ class ImagePart:
 
     def flush(self) -> None:
         """What was written stays there also after a power failure."""
-        os.fsync(self._descriptor)
+        with telling_full():
+            os.fsync(self._descriptor)
         self._unflushed_bytes = 0
 
 

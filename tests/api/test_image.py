@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import subprocess
 import threading
 from typing import Any
 from uuid import uuid4
@@ -266,6 +267,28 @@ def test_a_file_that_is_too_large_leaves_nothing(customer: Api, runtime: Runtime
     assert upload(customer, made, RAW).status == 413
     assert files(runtime) == []
     assert customer.ok("GET", f"{IMAGES}/{made['imageId']}")["status"] == "Queued"
+
+
+@SQLITE_ONLY
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_disk_that_is_full_is_told_and_left_as_it_was(customer: Api, runtime: Runtime) -> None:
+    directory = runtime.settings.images_dir
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={len(RAW) // 2}", "tmpfs", directory], check=True)
+    try:
+        whole, pieces = register(customer), register(customer)
+        full = upload(customer, whole, RAW)
+        assert (full.status, full.code) == (507, "ECS.OperationFailed.ImageStorage")
+        assert files(runtime) == []
+        full = send_part(customer, pieces, 0, RAW[:900_000], len(RAW))
+        assert (full.status, full.code) == (507, "ECS.OperationFailed.ImageStorage")
+        subprocess.run(["mount", "-o", f"remount,size={2 * len(RAW)}", directory], check=True)
+        offset = int(ask_offset(customer, pieces)[0])
+        assert 0 < offset < 900_000
+        assert send_part(customer, pieces, offset, RAW[offset:]).data["status"] == "Active"
+        assert (directory / pieces["imageId"]).read_bytes() == RAW
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def test_an_active_image_takes_no_other_file(customer: Api, runtime: Runtime) -> None:
