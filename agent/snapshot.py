@@ -131,6 +131,9 @@ class Snapshots:
         for item in list_partial(found):
             log.info("snapshot.leftover_removed", uuid=item.volume_uuid, snapshot=item.snapshot_id)
             await self._remove(item.volume_uuid, order.snapshot_id)
+        for uuid, store in stores.items():
+            if isinstance(store, HeldSnapshots):
+                await store.abandon(uuid, order.snapshot_id)
         if not order.domain_uuid or not await self._live.is_active(order.domain_uuid):
             for uuid, store in stores.items():
                 await store.take(uuid, order.snapshot_id)
@@ -139,9 +142,6 @@ class Snapshots:
 
     async def _take_live(self, order: SnapshotOrder, stores: Mapping[str, SnapshotStore]) -> TakenSnapshot:
         disks = await self._find_disks(order, stores)
-        for uuid, store in stores.items():
-            if isinstance(store, HeldSnapshots):
-                await store.abandon(uuid, order.snapshot_id)
         if not order.quiesces:
             paused_seconds = await self._transact(order, disks, "crash")
             return TakenSnapshot(await _list(order, stores), paused_seconds=paused_seconds)

@@ -45,6 +45,8 @@ class Pauses:
         self._guests = guests
         self._directory = directory
         self._releases: dict[str, asyncio.Task[None]] = {}
+        # Requests to stand still; libvirt carries one out even if nobody waits for it any more.
+        self._holds: dict[str, asyncio.Task[object]] = {}
 
     def resume(self) -> None:
         """Guests that an agent has held when it died go on, beside whatever else is done."""
@@ -69,7 +71,8 @@ class Pauses:
         await asyncio.to_thread(write_file, self._directory / uuid, b"")
         timer = asyncio.get_running_loop().call_later(_LIMIT_SECONDS, self._expire, uuid, pause)
         try:
-            await self._guests.suspend(uuid)
+            hold = self._holds[uuid] = asyncio.create_task(self._guests.suspend(uuid), name=f"hold-{uuid}")
+            await asyncio.shield(hold)
             yield pause
         finally:
             timer.cancel()
@@ -93,6 +96,9 @@ class Pauses:
         return task
 
     async def _release(self, uuid: str) -> None:
+        if hold := self._holds.pop(uuid, None):
+            # Else a guest that is still coming to rest would be taken for one that runs, and then stand still for good.
+            await asyncio.gather(hold, return_exceptions=True)
         while True:
             try:
                 await self._guests.resume(uuid)

@@ -128,6 +128,9 @@ async def test_libvirt_has_the_key_of_what_guests_open_until_the_volume_is_gone(
     spec, plain = a_spec(), a_spec(encrypted=False)
     for one in (spec, plain):
         await everywhere.ensure_volume(one)
+        # Who only sends it needs no key.
+        assert (await everywhere.locate_source(one.uuid)).encrypted is one.encrypted
+        assert one.uuid not in vault.secrets
         assert (await everywhere.describe_volume(one.uuid)).encrypted is one.encrypted
     assert vault.secrets == {spec.uuid: PASSPHRASE.encode()}
     key = await vault.keys.find_file(spec.uuid)

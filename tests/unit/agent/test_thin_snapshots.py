@@ -49,6 +49,7 @@ class Guest:
     def __init__(self) -> None:
         self.state, self.told = PowerState.RUNNING, list[str]()
         self.is_away = False
+        self.rest_seconds = 0.0
         self.paths: dict[str, Path] = {}
 
     async def get(self, uuid: str) -> Any:
@@ -57,6 +58,7 @@ class Guest:
         return SimpleNamespace(power_state=self.state)
 
     async def suspend(self, uuid: str) -> None:
+        await asyncio.sleep(self.rest_seconds)
         self.state = PowerState.PAUSED
         self.told.append("held")
 
@@ -192,6 +194,8 @@ async def test_what_is_taken_too_late_is_not_kept(lab: Lab, monkeypatch: pytest.
     with pytest.raises(StorageFailed, match="injected"):
         await lab.snapshots.take(lab.order(*uuids, quiesces=False))
     assert lab.guest.state is PowerState.RUNNING
+    # The guest has ended since.
+    lab.guest.state = PowerState.SHUTOFF
     assert len((await lab.snapshots.take(lab.order(*uuids, quiesces=False))).volumes) == 2
     assert not [name for name in lab.tool.names() if name.endswith(".p")]
 
@@ -220,6 +224,20 @@ async def test_a_guest_goes_on_whatever_dies(lab: Lab, tmp_path: Path, monkeypat
         assert lab.guest.told[-1] == "held"
     assert not pause.is_broken
     assert lab.guest.told[-1] == "goes on"
+
+
+@pytest.mark.parametrize("limit_seconds", [10.0, 0.01])
+async def test_a_guest_that_comes_to_rest_late_goes_on(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_seconds: float
+) -> None:
+    monkeypatch.setattr(pause_module, "_LIMIT_SECONDS", limit_seconds)
+    lab.guest.rest_seconds = 0.2
+    uuids = [await lab.make("thin"), await lab.make("thin")]
+    with pytest.raises(TimeoutError):  # who asked for it is gone by then
+        async with asyncio.timeout(0.1):
+            await lab.snapshots.take(lab.order(*uuids))
+    assert lab.guest.told[-2:] == ["held", "goes on"]
+    assert not list((tmp_path / "pauses").iterdir())
 
 
 @pytest.mark.parametrize("lives", range(5))  # so many changes make a rollback
