@@ -11,7 +11,7 @@ from agent.coordinator_client import CoordinatorClient
 from agent.disk_limit import DiskLimits
 from agent.domain_lock import DomainLocks
 from agent.hypervisor.connection import Connection
-from agent.hypervisor.disk import find_disk_users, find_file_holders
+from agent.hypervisor.disk import find_disk_users, find_encrypted_volumes, find_file_holders
 from agent.hypervisor.disk_limit import apply_disk_limits
 from agent.hypervisor.freeze import Freezes
 from agent.hypervisor.guest import Guests
@@ -83,6 +83,7 @@ def build_storage(
         read=coordinator.read_volume_key,
         keep=partial(keep_passphrase, connection),
         forget=partial(forget_secret, connection),
+        find_used=partial(find_encrypted_volumes, connection),
     )
     files = _build_files(config, node_id, images, keys, connection)
     volumes = _build_choice(config, node_id, files, images, keys, connection)

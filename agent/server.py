@@ -283,6 +283,7 @@ def _begin_loops(node: Node) -> tuple[Coroutine[Any, Any, None], ...]:
         StallWatch(node.guests.connection, node.guests.guests, node.guests.events, node.changes.locks).run(),
         node.storage.images.run(),
         node.storage.volumes.run(),
+        node.storage.keys.run(),
         node.moves.exports.run(),
     )
 

@@ -34,6 +34,18 @@ async def find_file_holders(connection: Connection, path: Path) -> list[str]:
     return await connection.call(run)
 
 
+async def find_encrypted_volumes(connection: Connection) -> set[str]:
+    """UUIDs of all that any domain has now, or will from its next start on. Raises HypervisorUnavailable."""
+
+    def run(handle: libvirt.virConnect) -> set[str]:
+        documents = (0, libvirt.VIR_DOMAIN_XML_INACTIVE)
+        devices = (find_devices(domain, flags) for domain in handle.listAllDomains() for flags in documents)
+        secrets = (secret for some in devices for it in some for secret in it.iterfind("source/encryption/secret"))
+        return {secret.get("uuid", "") for secret in secrets}
+
+    return await connection.call(run)
+
+
 async def find_written_files(connection: Connection) -> dict[Path, list[str]]:
     """Names of the running domains by the file of each disk that they may write to. Raises HypervisorUnavailable.
 

@@ -1,5 +1,6 @@
 """Encrypted volumes: real LUKS in real qcow2 files, with keys that the coordinator gives."""
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,13 @@ class Vault:
     def __init__(self, directory: Path) -> None:
         self.asked: list[str] = []
         self.secrets: dict[str, bytes] = {}
-        self.keys = VolumeKeys(directory, read=self._read, keep=self._keep, forget=self._forget)
+        self.used: set[str] = set()
+        self.keys = VolumeKeys(
+            directory, read=self._read, keep=self._keep, forget=self._forget, find_used=self._find_used
+        )
+
+    async def _find_used(self) -> set[str]:
+        return self.used
 
     async def _read(self, uuid: str) -> str:
         self.asked.append(uuid)
@@ -138,6 +145,20 @@ async def test_libvirt_has_the_key_of_what_guests_open_until_the_volume_is_gone(
         await everywhere.ensure_removed(one.uuid)
     assert not vault.secrets
     assert not key.exists()
+
+
+async def test_keys_that_no_guest_needs_are_forgotten_after_a_while(vault: Vault) -> None:
+    gone, used, new = (str(uuid4()) for _ in range(3))
+    for uuid in (gone, used, new):
+        await vault.keys.unlock(uuid)
+    for uuid in (gone, used):
+        os.utime(await vault.keys.find_file(uuid), (0, 0))
+    vault.used = {used}
+    await vault.keys.sweep(3600)
+    assert set(vault.secrets) == {used, new}
+    assert vault.asked == [gone, used, new]
+    await vault.keys.find_file(gone)
+    assert vault.asked[3:] == [gone]
 
 
 async def test_a_moved_volume_is_taken_as_what_it_was_said_to_be(volumes: DirectoryBackend) -> None:
