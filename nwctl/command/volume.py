@@ -30,6 +30,7 @@ VOLUME = Resource(
     ),
     details=(
         Column("Bus", "diskBus"),
+        Column("Encrypted", "isEncrypted"),
         Column("Deleted with its instance", "deleteOnTermination"),
         Column("Tenant", "tenantId"),
         Column("Created", "createdAt", moment),
