@@ -251,7 +251,8 @@ class DirectoryBackend:
         """Raises StorageExhausted when there is less."""
         available_bytes = (await self.capacity()).free_bytes
         if wanted_bytes > available_bytes:
-            raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes}")
+            place = self._directory
+            raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes} in {place}")
 
     async def refuse_while_open(self, uuid: str, *, for_writing: bool = False) -> None:
         """Raises VolumeInUse while a domain, here or on another node, or a copy has it open (for writing)."""

@@ -306,7 +306,8 @@ class Exports:
         """What is compressed takes less, but how much nobody knows before."""
         available_bytes = measure_capacity(self._directory, self._reserved_bytes).free_bytes
         if wanted_bytes > available_bytes:
-            raise StorageExhausted(f"export: wanted up to {wanted_bytes} bytes, available {available_bytes}")
+            place = self._directory
+            raise StorageExhausted(f"export: wanted up to {wanted_bytes} bytes, available {available_bytes} in {place}")
 
     def _find(self, export_id: str) -> Path | None:
         """The finished copy."""

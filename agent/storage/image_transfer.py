@@ -170,11 +170,12 @@ class Transfer:
                 self._tell()
 
     def _require_space(self) -> None:
-        status = os.statvfs(self._part_path.parent)
+        place = self._part_path.parent
+        status = os.statvfs(place)
         available_bytes = max(0, status.f_bavail * status.f_frsize - self._reserved_bytes)
         wanted_bytes = self.ref.size_bytes - self._done_bytes
         if wanted_bytes > available_bytes:
-            raise StorageExhausted(f"image: wanted {wanted_bytes} bytes, available {available_bytes}")
+            raise StorageExhausted(f"image: wanted {wanted_bytes} bytes, available {available_bytes} in {place}")
 
 
 def _hash_present(file: BinaryIO, digest: hashlib._Hash) -> int:

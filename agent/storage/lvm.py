@@ -274,7 +274,8 @@ class LvmBackend:
             await self.tool.remove(name)
         available_bytes = (await self.capacity()).free_bytes
         if size_bytes > available_bytes:
-            raise StorageExhausted(f"volume: wanted {size_bytes} bytes, available {available_bytes}")
+            place = self.tool.group
+            raise StorageExhausted(f"volume: wanted {size_bytes} bytes, available {available_bytes} in group {place}")
         # Noted with the creation: who is cut off after it leaves nothing that tells of no zeros.
         await self.tool.create(name, size_bytes, tags, self._pool)
         return LogicalVolume(name, size_bytes, frozenset(tags), None)
@@ -315,7 +316,7 @@ class LvmBackend:
             return
         wanted, free = size_bytes - present.size_bytes, (await self.capacity()).free_bytes
         if wanted > free:
-            raise StorageExhausted(f"volume: wanted {wanted} bytes, available {free}")
+            raise StorageExhausted(f"volume: wanted {wanted} bytes, available {free} in group {self.tool.group}")
         if self._pool:
             await self.tool.extend(present.name, size_bytes)
             return

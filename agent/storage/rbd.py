@@ -262,7 +262,8 @@ class RbdBackend:
         """Raises StorageExhausted when there is less."""
         available_bytes = (await self.capacity()).free_bytes
         if wanted_bytes > available_bytes:
-            raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes}")
+            place = self.tool.pool
+            raise StorageExhausted(f"volume: wanted {wanted_bytes} bytes, available {available_bytes} in pool {place}")
 
     async def refuse_while_open(self, uuid: str) -> None:
         """Raises VolumeInUse while a domain or a tool, here or on another node, has it open."""
