@@ -114,7 +114,11 @@ class DiskAttachments:
         for domain, volume in [pair for pair in self._refused if pair[0] == domain_uuid]:
             # Not while the guest is asked once more.
             async with self._handovers.lock(domain, volume), self._locks.of(domain):
-                if (domain, volume) in self._refused and not await self._plugs.replug(domain, volume):
+                if (domain, volume) not in self._refused:
+                    continue
+                # libvirt may have forgotten its key.
+                await self._volumes.describe_volume(volume)
+                if not await self._plugs.replug(domain, volume):
                     self._refused.discard((domain, volume))
 
     async def grow(self, volume_uuid: str, size_bytes: int, domain_uuid: str) -> Volume:

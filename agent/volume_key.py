@@ -43,6 +43,8 @@ class VolumeKeys:
         self._keep = keep
         self._forget = forget
         self._find_used = find_used
+        # Who needs a key and who forgets it: one at a time.
+        self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Forgets what no guest of the node has any more, until it is cancelled."""
@@ -58,14 +60,33 @@ class VolumeKeys:
 
         Raises HypervisorUnavailable.
         """
-        old = await asyncio.to_thread(_list_older, self._directory, time.time() - unused_seconds)
+        before = time.time() - unused_seconds
+        old = await asyncio.to_thread(_list_older, self._directory, before)
         used = await self._find_used() if old else set()
         for uuid in sorted(old - used):
-            log.info("volume_key.forgotten", volume=uuid)
-            await self.forget(uuid)
+            async with self._lock:
+                # Unless it is needed just now.
+                if uuid in await asyncio.to_thread(_list_older, self._directory, before):
+                    log.info("volume_key.forgotten", volume=uuid)
+                    await self._drop(uuid)
 
     async def find_file(self, uuid: str) -> Path:
         """The file that holds the passphrase and nothing else. Raises VolumeKeyRefused, VolumeKeyUnavailable."""
+        async with self._lock:
+            return await self._find_file(uuid)
+
+    async def unlock(self, uuid: str) -> None:
+        """libvirt gives the passphrase to guests that have the volume. Raises the same, HypervisorUnavailable."""
+        async with self._lock:
+            path = await self._find_file(uuid)
+            await self._keep(uuid, await asyncio.to_thread(path.read_bytes))
+
+    async def forget(self, uuid: str) -> None:
+        """The node cannot open the volume any more until it asks anew. Raises HypervisorUnavailable."""
+        async with self._lock:
+            await self._drop(uuid)
+
+    async def _find_file(self, uuid: str) -> Path:
         path = self._directory / uuid
         try:
             # It is needed now.
@@ -74,13 +95,7 @@ class VolumeKeys:
             await asyncio.to_thread(_write, path, await self._read(uuid))
         return path
 
-    async def unlock(self, uuid: str) -> None:
-        """libvirt gives the passphrase to guests that have the volume. Raises the same, HypervisorUnavailable."""
-        path = await self.find_file(uuid)
-        await self._keep(uuid, await asyncio.to_thread(path.read_bytes))
-
-    async def forget(self, uuid: str) -> None:
-        """The node cannot open the volume any more until it asks anew. Raises HypervisorUnavailable."""
+    async def _drop(self, uuid: str) -> None:
         path = self._directory / uuid
         if await asyncio.to_thread(path.exists):
             await self._forget(uuid)

@@ -30,6 +30,7 @@ from coordinator.services.snapshot_policy_run import SnapshotPolicySweep
 from coordinator.services.snapshot_recycle import SnapshotPurgeSweep
 from coordinator.services.ssh_key_binding import KeySweep
 from coordinator.services.tenancy import ensure_default_tenant
+from coordinator.services.volume_key import check_keys
 from coordinator.services.webhook_delivery import WebhookSender
 from coordinator.store.clock import DatabaseClock
 from coordinator.store.database import Database
@@ -71,6 +72,7 @@ async def serve(settings: Settings, database: Database, *, on_commit: Callable[[
         agents=AgentClients(database, identity, asyncio.get_running_loop()),
         now=clock,
     )
+    await asyncio.to_thread(check_keys, runtime)
     await asyncio.to_thread(_seed, runtime)
     http = HttpServer(create_app(runtime), settings, identity)
     grpc_servers = GrpcServers(runtime, identity)

@@ -8,15 +8,19 @@ from collections.abc import Collection
 from typing import Final
 
 import structlog
+from cryptography.fernet import InvalidToken
 from sqlmodel import Session
 
+from coordinator.domain.volume import VolumeStatus
 from coordinator.errors import ParameterInvalid, ResourceNotFound, StatusUnsupported
 from coordinator.runtime import Runtime
+from coordinator.secret import SecretKeyInvalid
 from coordinator.store.queries.migration import is_coming
-from coordinator.store.queries.volume import find_by_uuid
+from coordinator.store.queries.volume import find_by_uuid, list_outermost_keys
 from coordinator.store.tables import Instance, Volume
 
 _KEY_BYTES: Final = 32
+_NOT_OPENED_ZH: Final = "secret.key无法解开云盘密钥"
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +38,25 @@ def read_for_node(runtime: Runtime, node_id: str, uuid: str) -> str:
         volume = find_by_uuid(session, uuid)
         if volume is None or not volume.is_encrypted or not _belongs_to(session, volume, node_id):
             raise ResourceNotFound("key of volume", uuid)
+    try:
+        passphrase = runtime.secrets.decrypt(volume.encryption_key)
+    except InvalidToken:
+        raise StatusUnsupported(f"secret.key does not open the key of volume {uuid}", _NOT_OPENED_ZH) from None
     log.info("volume_key.told", volumeUuid=uuid, nodeId=node_id)
-    return runtime.secrets.decrypt(volume.encryption_key)
+    return passphrase
+
+
+def check_keys(runtime: Runtime) -> None:
+    """SecretKeyInvalid unless the coordinator's key opens those of volumes: it would only make new ones that differ."""
+    with runtime.database.read() as session:
+        wrapped = list_outermost_keys(session)
+    for token in wrapped:
+        try:
+            runtime.secrets.decrypt(token)
+        except InvalidToken:
+            raise SecretKeyInvalid(
+                "secret.key is not the one that keys of encrypted volumes were stored with: put that back"
+            ) from None
 
 
 def _belongs_to(session: Session, volume: Volume, node_id: str) -> bool:
@@ -43,8 +64,8 @@ def _belongs_to(session: Session, volume: Volume, node_id: str) -> bool:
         return True
     instance = session.get(Instance, volume.instance_id) if volume.instance_id else None
     if instance is None:
-        # One that is about to be attached: nobody has it, nor is it anywhere.
-        return volume.node_id is None
+        # A new system that is being made: it is nobody's yet, nor anywhere.
+        return volume.node_id is None and volume.status == VolumeStatus.CREATING
     return instance.node_id == node_id or is_coming(session, instance.id, node_id)
 
 

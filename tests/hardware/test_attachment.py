@@ -240,10 +240,7 @@ def test_a_disk_that_is_pulled_out_of_its_guest_is_gone(
     host: NodeHost, before: Snapshot, guest: Guest, timings: Timings
 ) -> None:
     """The node's kernel asks QEMU for it, and QEMU the guest."""
-    known_by = {"serial": "NVMEPLUGGED"}
-    row = DeviceRow("NVMe pulled in use", "disk", known_by, {"native": True}, ("1b36:0010",), "nvme-plugged")
-    host.node.plug_nvme()
-    host.coordinator.wait_for_inventory(lambda inventory: "NVMEPLUGGED" in str(inventory), "the agent tells of it")
+    row = _plug_nvme(host, "NVMe pulled in use")
     (one,) = given = ask_for(host, [row])
     guest.devices.append(one.wish)
     guest.define()
@@ -252,6 +249,38 @@ def test_a_disk_that_is_pulled_out_of_its_guest_is_gone(
     with timings.measure(row.name, "pulled"):
         host.node.unplug("nvme-plugged")
         prove_functions(guest, (), given)
+    _prove_gone(host, before, guest, row)
+
+
+def test_a_disk_that_is_pulled_while_a_guest_gets_it_is_gone(
+    host: NodeHost, before: Snapshot, guest: Guest, timings: Timings
+) -> None:
+    """Whether the guest has got it for a moment or not."""
+    row = _plug_nvme(host, "NVMe pulled while attached")
+    (one,) = given = ask_for(host, [row])
+    guest.define()
+    guest.start()
+    # A guest system runs, and will let go of what it is asked for.
+    guest.wait_for_function("8086:29c0")
+    with ThreadPoolExecutor(1) as pool, timings.measure(row.name, "pulled"):
+        attaching = pool.submit(guest.attach, one.wish)
+        address = row.pick(host.read_inventory()).details["address"]
+        driver = f"readlink /sys/bus/pci/devices/{address}/driver || echo none"
+        wait_until(lambda: not host.node.run(driver).strip().endswith("/nvme"), "the host has let go of it", 60, 0.05)
+        host.node.unplug("nvme-plugged")
+        # Done before, or told why not.
+        attaching.exception()
+    prove_functions(guest, (), given)
+    _prove_gone(host, before, guest, row)
+
+
+def _plug_nvme(host: NodeHost, name: str) -> DeviceRow:
+    host.node.plug_nvme()
+    host.coordinator.wait_for_inventory(lambda inventory: "NVMEPLUGGED" in str(inventory), "the agent tells of it")
+    return DeviceRow(name, "disk", {"serial": "NVMEPLUGGED"}, {"native": True}, ("1b36:0010",), "nvme-plugged")
+
+
+def _prove_gone(host: NodeHost, before: Snapshot, guest: Guest, row: DeviceRow) -> None:
     wait_until(lambda: row.pick(host.read_inventory()).fault == "is gone from the node", "it is told", 60, 0.5)
     guest.remove()
     before.wait_until_back(())

@@ -132,3 +132,11 @@ def find_instances_with_type(session: Session, instance_ids: Collection[int | No
         col(Volume.instance_id).in_(instance_ids), Volume.volume_type == volume_type
     )
     return {instance_id for instance_id in session.exec(statement) if instance_id is not None}
+
+
+def list_outermost_keys(session: Session) -> list[str]:
+    """Of the oldest and the newest encrypted volume; those of others are encrypted like them."""
+    is_encrypted = col(Volume.encryption_key) != ""
+    some = select(Volume.encryption_key).where(is_encrypted).limit(1)
+    ends = (some.order_by(order) for order in (col(Volume.id).asc(), col(Volume.id).desc()))
+    return [key for statement in ends if (key := session.exec(statement).first())]

@@ -153,13 +153,14 @@ async def _make_order(context: StepContext) -> migration_pb2.MigrateRequest:
         )
     )
     options = MigrationOptions(**migration.options)
-    copied = [volume.uuid for volume in await read_copied(context, blueprint.volumes)]
+    copied = await read_copied(context, blueprint.volumes)
     return migration_pb2.MigrateRequest(
         uuid=context.args["uuid"],
         migration_id=migration.id,
         target=incoming,
-        copied_volume_uuids=copied,
-        tls=network.is_encrypted,
+        copied_volume_uuids=[volume.uuid for volume in copied],
+        # What is encrypted leaves QEMU in the clear.
+        tls=network.is_encrypted or any(volume.is_encrypted for volume in copied),
         bandwidth_mib_per_second=options.bandwidth_mib_per_second,
         max_downtime_ms=options.max_downtime_ms or (_VGPU_DOWNTIME_MS if spec.host_devices else 0),
         most_downtime_ms=_MOST_VGPU_DOWNTIME_MS if spec.host_devices and not options.max_downtime_ms else 0,

@@ -1,9 +1,12 @@
 """Keys of encrypted volumes: told to the node that has the volume, and to nobody else."""
 
 import grpc
+import pytest
+from cryptography.fernet import Fernet
 
 from coordinator.domain.migration import MigrationNetwork, MigrationState, MigrationType
-from coordinator.services.volume_key import make_key
+from coordinator.secret import SecretBox, SecretKeyInvalid
+from coordinator.services.volume_key import check_keys, make_key
 from coordinator.store.tables import Migration, Tenant, Volume
 from protos.coordinator.v1 import volume_key_pb2, volume_key_pb2_grpc
 from tests.builders import a_flavor, a_flavor_type, a_tenant, a_volume, add, an_instance
@@ -42,8 +45,13 @@ async def test_only_nodes_that_have_make_or_receive_the_volume_get_its_key(cloud
     passphrase = await ask(cloud, here, mine)
     assert len(passphrase) > 40
     assert passphrase not in key
-    assert await ask(cloud, here, new) == passphrase
     refused = str(grpc.StatusCode.NOT_FOUND)
+    # Nobody's, and nowhere: unless it is being made.
+    assert await ask(cloud, here, new) == refused
+    with runtime.database.write() as session:
+        new.status = "creating"
+        add(session, new)
+    assert await ask(cloud, here, new) == passphrase
     assert await ask(cloud, there, mine) == await ask(cloud, here, plain) == refused
     move = Migration(
         id="move-1",
@@ -64,3 +72,8 @@ async def test_only_nodes_that_have_make_or_receive_the_volume_get_its_key(cloud
         move.state = MigrationState.FAILED
         add(session, move)
     assert await ask(cloud, there, mine) == refused
+    check_keys(runtime)
+    runtime.secrets = SecretBox(Fernet.generate_key())
+    assert await ask(cloud, here, mine) == str(grpc.StatusCode.FAILED_PRECONDITION)
+    with pytest.raises(SecretKeyInvalid, match="put that back"):
+        check_keys(runtime)
