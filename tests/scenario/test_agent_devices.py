@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from agent.hypervisor.guest import find_owned
 from agent.hypervisor.prober import GuestAgentState
 from protos.agent.v1.domain_pb2 import DomainSpec
 from tests.lab.host import Host
+from tests.loop_device import loop_device
 from tests.scenario.domain_agent import DEMO_IMAGE, DomainAgent
 from tests.unit.agent.assigned_device import CARD, DISK
 from tests.unit.agent.guest_builder import GUEST_UUID, a_spec
@@ -51,15 +51,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.fixture
 def whole_disk(tmp_path: Path) -> Iterator[Path]:
-    """A block device that the kernel takes back when nobody has it open any more, however the test ends."""
+    """A block device."""
     file = tmp_path / "whole-disk"
     file.write_bytes(b"marker of the whole disk".ljust(512) + bytes(8 * MIB - 512))
-    device = subprocess.run(["losetup", "--find", "--show", file], check=True, capture_output=True, text=True)
-    path = Path(device.stdout.strip())
-    held = os.open(path, os.O_RDONLY)
-    subprocess.run(["losetup", "--detach", path], check=True)
-    yield path
-    os.close(held)
+    with loop_device(file) as path:
+        yield path
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from agent.devices import wipe as wiping
 from agent.devices.thread import run_to_end
 from agent.devices.wipe import wipe
 from agent.errors import DeviceBusy, DeviceFaulty, DeviceInUse, DeviceNotFound, DeviceWipeFailed
+from tests.loop_device import LoopDevicesUnavailable, loop_device
 from tests.unit.agent.device_builder import BLANK
 from tests.unit.agent.device_kernel import DOMAIN, OTHER_DEVICE, OTHER_DOMAIN, Rig, wish
 
@@ -42,16 +42,15 @@ def add_disk(rig: Rig, name: str = "sdb", size: int = 10 * MIB) -> Path:
 
 
 @pytest.fixture
-def loop_device(tmp_path: Path) -> Iterator[Path]:
+def device(tmp_path: Path) -> Iterator[Path]:
     """A block device of the kernel's."""
     image = tmp_path / "image"
     image.write_bytes(b"\xa5" * (8 * MIB))
-    made = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True, check=False)
-    device = Path(made.stdout.strip() or "/nonexistent")
-    if made.returncode or not device.exists():
-        pytest.skip("no loop devices here")
-    yield device
-    subprocess.run(["losetup", "-d", device], check=False)
+    try:
+        with loop_device(image) as path:
+            yield path
+    except LoopDevicesUnavailable as error:
+        pytest.skip(f"no loop devices here: {error}")
 
 
 async def force(rig: Rig, *, unclaimed: bool = False) -> list[int]:
@@ -259,35 +258,33 @@ class TestRelease:
 class TestBlockDevice:
     """What the kernel does with a real one."""
 
-    async def test_it_is_all_zeros(self, loop_device: Path) -> None:
-        number = loop_device.stat().st_rdev
+    async def test_it_is_all_zeros(self, device: Path) -> None:
+        number = device.stat().st_rdev
         name = f"{os.major(number)}:{os.minor(number)}"
-        steps = [step async for step in wipe(loop_device, number=name, chunk_bytes=3 * MIB)]
+        steps = [step async for step in wipe(device, number=name, chunk_bytes=3 * MIB)]
         assert steps == [(done * MIB, 8 * MIB) for done in (0, 3, 6, 8)]
-        assert stat.S_ISBLK(loop_device.stat().st_mode)
-        assert loop_device.read_bytes() == bytes(8 * MIB)
+        assert stat.S_ISBLK(device.stat().st_mode)
+        assert device.read_bytes() == bytes(8 * MIB)
 
-    async def test_it_begins_where_it_is_told(self, loop_device: Path) -> None:
-        assert [done async for done, _ in wipe(loop_device, 6 * MIB, chunk_bytes=MIB)] == [6 * MIB, 7 * MIB, 8 * MIB]
-        assert loop_device.read_bytes() == b"\xa5" * (6 * MIB) + bytes(2 * MIB)
+    async def test_it_begins_where_it_is_told(self, device: Path) -> None:
+        assert [done async for done, _ in wipe(device, 6 * MIB, chunk_bytes=MIB)] == [6 * MIB, 7 * MIB, 8 * MIB]
+        assert device.read_bytes() == b"\xa5" * (6 * MIB) + bytes(2 * MIB)
 
-    async def test_without_the_request_zeros_are_written(
-        self, loop_device: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_without_the_request_zeros_are_written(self, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(wiping, "_BLKZEROOUT", 0x12FF)
-        async for _ in wipe(loop_device):
+        async for _ in wipe(device):
             pass
-        assert loop_device.read_bytes() == bytes(8 * MIB)
+        assert device.read_bytes() == bytes(8 * MIB)
 
-    async def test_another_number_is_another_disk(self, loop_device: Path) -> None:
+    async def test_another_number_is_another_disk(self, device: Path) -> None:
         with pytest.raises(DeviceWipeFailed, match="left alone"):
-            await anext(wipe(loop_device, number="8:16"))
+            await anext(wipe(device, number="8:16"))
 
-    async def test_what_the_kernel_uses_cannot_be_opened(self, loop_device: Path) -> None:
-        descriptor = os.open(loop_device, os.O_RDWR | os.O_EXCL)
+    async def test_what_the_kernel_uses_cannot_be_opened(self, device: Path) -> None:
+        descriptor = os.open(device, os.O_RDWR | os.O_EXCL)
         try:
             with pytest.raises(DeviceInUse, match="is in use on the node"):
-                await anext(wipe(loop_device))
+                await anext(wipe(device))
         finally:
             os.close(descriptor)
 

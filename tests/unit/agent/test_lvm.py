@@ -37,6 +37,7 @@ from agent.storage.lvm_tool import LogicalVolume, LvmTool
 from agent.storage.moving import ReceiveOrder
 from agent.storage.snapshots import VolumeSnapshots
 from agent.storage.volume_moving import VolumeMoves
+from tests.loop_device import LoopDevicesUnavailable, loop_device
 from tests.unit.agent.storage_builder import MIB, Source, a_cache, a_ref, fetch, nobody, qemu_img
 from tests.unit.agent.test_exporting import NobodyRuns
 from tests.unit.agent.transfer_node import UUID, Route, TransferNode
@@ -95,20 +96,17 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileTool]:
         file.truncate(64 * MIB + EXTENT)
     if os.geteuid() or subprocess.run(["which", "lvm", "losetup"], check=False, capture_output=True).returncode:
         pytest.skip("root, LVM and loop devices are needed")
-    attached = subprocess.run(["losetup", "-f", "--show", disk], check=False, capture_output=True, text=True)
-    if attached.returncode:
-        pytest.skip(f"there are no loop devices here: {attached.stderr}")
-    device = attached.stdout.strip()
+    configuration.mkdir()
     try:
-        configuration.mkdir()
-        (configuration / "lvm.conf").write_text(_CONFIG.format(lock=tmp_path / "lock", device=device))
-        monkeypatch.setenv("LVM_SYSTEM_DIR", str(configuration))
-        monkeypatch.setenv("LVM_SUPPRESS_FD_WARNINGS", "1")
-        group = f"nwtest-{uuid4().hex[:8]}"
-        subprocess.run(["lvm", "vgcreate", "-qq", group, device], check=True, capture_output=True)
-        yield FileTool(group, tmp_path / "dev")
-    finally:
-        subprocess.run(["losetup", "-d", device], check=True)
+        with loop_device(disk) as device:
+            (configuration / "lvm.conf").write_text(_CONFIG.format(lock=tmp_path / "lock", device=device))
+            monkeypatch.setenv("LVM_SYSTEM_DIR", str(configuration))
+            monkeypatch.setenv("LVM_SUPPRESS_FD_WARNINGS", "1")
+            group = f"nwtest-{uuid4().hex[:8]}"
+            subprocess.run(["lvm", "vgcreate", "-qq", group, device], check=True, capture_output=True)
+            yield FileTool(group, tmp_path / "dev")
+    except LoopDevicesUnavailable as error:
+        pytest.skip(f"there are no loop devices here: {error}")
 
 
 @pytest.fixture
