@@ -31,6 +31,7 @@ file_router = APIRouter(prefix="/api/image/v1/images", tags=["images"])
 _BINARY = {"type": "string", "format": "binary"}
 # Pieces of a file as in the protocol for resumable uploads, tus 1.0.
 _PART = "application/offset+octet-stream"
+_FULL = {"507": {"description": "There is no room for the file at the coordinator."}}
 _MAXIMUM = 2**62
 
 
@@ -85,7 +86,10 @@ def delete_image(image_id: str, caller: TenantUser, runtime: RuntimeDep) -> Enve
 @file_router.put(
     "/{image_id}/file",
     operation_id="uploadImageFile",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}},
+        "responses": _FULL,
+    },
 )
 async def upload_image_file(
     image_id: str, request: Request, caller: TenantUser, runtime: RuntimeDep
@@ -112,7 +116,10 @@ def get_image_upload(image_id: str, caller: TenantUser, runtime: RuntimeDep) -> 
     operation_id="uploadImagePart",
     openapi_extra={
         "requestBody": {"required": True, "content": {_PART: {"schema": _BINARY}}},
-        "responses": {"409": {"description": "It belongs elsewhere in the file, or another one is being uploaded."}},
+        "responses": {
+            "409": {"description": "It belongs elsewhere in the file, or another one is being uploaded."},
+            **_FULL,
+        },
     },
 )
 async def upload_image_part(
